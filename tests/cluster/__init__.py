@@ -1,18 +1,21 @@
-"""A real Kubernetes for the tests, on one machine, without Docker.
+"""A kit that builds and runs a real Kubernetes cluster on one machine, without Docker, for tests.
 
-The command line is `python -m tests.cluster --help`.
+Its command line is described by `python -m tests.cluster --help`.
 
-Pure modules decide: `names` (names, addresses, paths), `preflight` (what the machine lacks),
-`programs` (what is built, and from what), `configuration` and `commands` (files and command lines
-of the components), `archive` (image archives). `images`, beside `tests`, builds our own images.
+Pure modules, without input and output: `names` (names, addresses, paths), `preflight` (what the
+machine lacks), `programs` (what is built, and from which sources), `configuration` and `commands`
+(configuration files and command lines of the components), `archive` (image archives).  The
+package `images`, beside `tests`, builds the images of this project.
 
-The others do it: `machine` observes, `host` runs commands and waits, `build` compiles;
-`certificates`, `cgroups`, `network`, `processes` and `state` are what a cluster stands on; `up`
-brings one up, and `leftovers` takes it down; `nodes` starts and breaks nodes, `crashes` kills what
-runs in pods; `relay` is the way in from outside the network namespace; `mark` keeps tests off
-other people's clusters; `pods` is kubectl and small objects for tests.
+Modules with side effects: `machine` observes the machine, `host` runs commands and waits, `build`
+compiles the programs.  `certificates`, `cgroups`, `network`, `processes` and `state` manage what
+their names say.  `up` starts a cluster and `leftovers` removes it.  `nodes` starts and breaks
+nodes, `crashes` kills the processes of a pod.  `relay` gives access from outside the network
+namespace.  `mark` prevents tests from running on a cluster that is not marked for tests.  `pods`
+runs kubectl and makes small objects for tests.
 
-On a release of the chart: `load` drives it from outside, `disturbances` (pure) and `disturbing`
-break its pods one after the other by way of `apiproxy`, `events` (pure) and `report` tell what that
-did, `replay` compares decisions with those of a local run; `trials` puts them together.
+Modules that test an installed release of the chart: `load` sends requests from outside,
+`disturbances` (pure) and `disturbing` delete and kill its pods one after the other through
+`apiproxy`, `events` (pure) and `report` show the effect, `replay` compares the decisions with those
+of a local run, and `trials` combines these modules.
 """

@@ -1,21 +1,21 @@
-"""`make cluster` and its like: a real Kubernetes on this machine, for tests.
+"""Run a real Kubernetes cluster on this machine, for tests; `make cluster` calls this command.
 
-    python -m tests.cluster up                 check, install, build, bring up; prints KUBECONFIG
+    python -m tests.cluster up                 check the machine, build, start; print KUBECONFIG
     python -m tests.cluster up --nodes 2 --name other
-    python -m tests.cluster down               end it, and leave nothing
+    python -m tests.cluster down               stop the cluster and remove all that it made
     python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
-    python -m tests.cluster smoke --full       and those marked long, and of tests/cluster/full
+    python -m tests.cluster smoke --full       also tests marked long, and tests/cluster/full
     python -m tests.cluster load               up, tests.cluster.loaded, down
-    python -m tests.cluster check              only say what this machine lacks
+    python -m tests.cluster check              only print what this machine lacks
     python -m tests.cluster build              only build the programs
-    python -m tests.cluster mark               is KUBECONFIG's cluster marked for tests?
+    python -m tests.cluster mark               check that KUBECONFIG's cluster is marked for tests
     python -m tests.cluster node add node-1    also remove, kill, start, cut, mend, freeze, thaw
-    python -m tests.cluster restart etcd       kill a process and start it as it was
-    python -m tests.cluster kill-pod NAMESPACE/POD   SIGKILL to all in its containers
+    python -m tests.cluster restart etcd       kill a process and start it with the same command
+    python -m tests.cluster kill-pod NAMESPACE/POD   send SIGKILL to the pod's processes
     python -m tests.cluster image FILE         import an image archive into every node
-    python -m tests.cluster images             the images of `make images` into every node
+    python -m tests.cluster images             import the images of `make images` into every node
     python -m tests.cluster inside COMMAND...  run a command in the network of node-0
-    python -m tests.cluster outside COMMAND... run a command beside the nodes, as a client
+    python -m tests.cluster outside COMMAND... run a command in the network of clients
 
 CLUSTER_CACHE names the directory of built programs; the default is in the user's cache directory.
 """
@@ -62,7 +62,10 @@ NODE_VERBS = {
 
 
 def prepare(cluster: names.Cluster, *, install: bool) -> None:
-    """Say all that this machine lacks, and install Debian packages; raises KitError."""
+    """Print all that this machine lacks and, with `install`, install missing Debian packages.
+
+    Raises KitError when something is still missing.
+    """
     cache = build.cache_directory()
     wanted = preflight.Wanted(build.go_wanted(), build.missing(cache))
     seen = machine.observe(cluster.state, cache)
@@ -78,12 +81,12 @@ def prepare(cluster: names.Cluster, *, install: bool) -> None:
         for line in found:
             host.say(f"still missing: {line}")
     if found:
-        raise host.KitError(f"this machine lacks {len(found)} thing(s), see above")
-    host.say(f"this machine will do: cgroup {seen.cgroup}, {seen.cores} cores, {seen.memory_mb} MB")
+        raise host.KitError(f"this machine lacks {len(found)} thing(s): see the list above")
+    host.say(f"this machine is fit: cgroup {seen.cgroup}, {seen.cores} cores, {seen.memory_mb} MB")
 
 
 def bring_up(arguments: argparse.Namespace) -> None:
-    """Check, build and bring up; a cluster that is up stays as it is."""
+    """Check the machine, build the programs and start a cluster; keep a cluster that is up."""
     cluster = names.cluster(arguments.name)
     with host.locked(cluster.lock):
         if up.is_up(cluster):
@@ -93,7 +96,7 @@ def bring_up(arguments: argparse.Namespace) -> None:
                     f"cluster {cluster.name!r} is up with {count} node(s), not {arguments.nodes}: "
                     "take it down first, use the verb `node`, or choose another name"
                 )
-            host.say(f"cluster {cluster.name!r} is up already")
+            host.say(f"cluster {cluster.name!r} is already up")
         else:
             prepare(cluster, install=True)
             programs = build.build(build.cache_directory(), keep_go_cache=arguments.keep_go_cache)
@@ -107,20 +110,20 @@ def bring_up(arguments: argparse.Namespace) -> None:
 def _tell(cluster: names.Cluster) -> None:
     if state.read(cluster).filters_bridges:
         host.say(
-            "NetworkPolicies are enforced on every node, between pods of one node too "
-            f"(log/{up.ENFORCER}.log says what cannot be)"
+            "NetworkPolicies are enforced on every node, also between pods of the same node "
+            f"(log/{up.ENFORCER}.log names each policy that cannot be enforced)"
         )
     else:
         host.say(
             "NetworkPolicies: THIS KERNEL CANNOT ENFORCE THEM: packets between two pods of a node "
-            "do not pass iptables (no br_netfilter). Tests of NetworkPolicies prove nothing here"
+            "do not pass iptables (no br_netfilter). Ignore the results of NetworkPolicy tests here"
         )
     host.say(f"kubectl is {cluster.state}/bin/kubectl")
     host.say(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
 def take_down(arguments: argparse.Namespace) -> None:
-    """End a cluster and leave nothing; raises KitError when something is left."""
+    """Stop a cluster and remove all that it made; raises KitError when something is left."""
     cluster = names.cluster(arguments.name)
     with host.locked(cluster.lock):
         if not leftovers.found(cluster):
@@ -128,7 +131,9 @@ def take_down(arguments: argparse.Namespace) -> None:
             return
         leftovers.clear(cluster)
         if left := leftovers.found(cluster):
-            raise host.KitError(f"left of {cluster.name!r}: {'; '.join(left)}")
+            raise host.KitError(
+                f"the cluster {cluster.name!r} could not be removed whole; left: {'; '.join(left)}"
+            )
     host.say(f"cluster {cluster.name!r} is down, and nothing of it is left")
 
 
@@ -143,12 +148,15 @@ def _load(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_in_one(arguments: argparse.Namespace) -> None:
-    """Bring a cluster up with our images, run a module there, and take it down; ends as that."""
+    """Start a cluster with the images of this project, run a module, and take the cluster down.
+
+    Ends the process with the exit code of the module.
+    """
     cluster = names.cluster(arguments.name)
     if up.is_up(cluster):
         raise host.KitError(
-            f"cluster {cluster.name!r} is up: another run uses it, or one that was killed left it; "
-            f"end it with `make cluster-down NAME={cluster.name}`"
+            f"cluster {cluster.name!r} is up: another run uses it, or a run that was killed left "
+            f"it; end it with `make cluster-down NAME={cluster.name}`"
         )
     bring_up(arguments)
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
@@ -163,7 +171,7 @@ def run_in_one(arguments: argparse.Namespace) -> None:
 
 
 def change_node(arguments: argparse.Namespace) -> None:
-    """Do one thing to one node."""
+    """Add, remove, kill, start, cut, mend, freeze or thaw the node that the arguments name."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     node = cluster.node(names.node_index(arguments.node))
@@ -176,7 +184,7 @@ def change_node(arguments: argparse.Namespace) -> None:
 
 
 def restart(arguments: argparse.Namespace) -> None:
-    """Kill a process of the cluster and start it again."""
+    """Kill the process of the cluster that the arguments name, and start it again."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     number = signal.Signals[f"SIG{arguments.signal}"]
@@ -184,7 +192,7 @@ def restart(arguments: argparse.Namespace) -> None:
 
 
 def kill_pod(arguments: argparse.Namespace) -> None:
-    """Kill what runs in a pod."""
+    """Send SIGKILL to all processes in the containers of a pod."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     namespace, _, pod = arguments.pod.rpartition("/")
@@ -193,7 +201,7 @@ def kill_pod(arguments: argparse.Namespace) -> None:
 
 
 def import_images(arguments: argparse.Namespace) -> None:
-    """Import what `make images` built of these sources into every node; names the tag to use."""
+    """Import the images that `make images` built into every node; print references and tag."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     try:
@@ -215,14 +223,17 @@ def _make_images() -> None:
 
 
 def run_inside(arguments: argparse.Namespace) -> None:
-    """Run a command in the cluster's network namespace and end as it ends."""
+    """Run a command in the network namespace of node-0; end with the exit code of the command."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     _run_in(cluster.label, cluster.kubeconfig, arguments.command)
 
 
 def run_outside(arguments: argparse.Namespace) -> None:
-    """Run a command in the network of clients, beside the nodes, and end as it ends."""
+    """Run a command in the network namespace of clients; end with the exit code of the command.
+
+    The namespace is a neighbour of the nodes: it reaches the nodes and no pod.
+    """
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     with host.locked(cluster.lock):
@@ -233,71 +244,77 @@ def run_outside(arguments: argparse.Namespace) -> None:
 def _run_in(namespace: str, kubeconfig: Path, command: list[str]) -> None:
     words = command[1:] if command[:1] == ["--"] else command
     if not words:
-        raise host.KitError("there is no command to run: write it after the verb")
+        raise host.KitError("there is no command to run: write the command after the verb")
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     entered = commands.inside(namespace, words)
-    # In the place of this process, so that a signal to it reaches the command.
+    # The command replaces this process, so that a signal to this process reaches the command.
     os.execvpe(entered[0], entered, environment)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser("python -m tests.cluster", None, __doc__, formatter_class=shown)
-    root.add_argument("--name", default=names.NAME_DEFAULT, help="which cluster")
+    root.add_argument("--name", default=names.NAME_DEFAULT, help="name of the cluster")
     verbs = root.add_subparsers(required=True, metavar="VERB")
     _up_arguments(verbs.add_parser("up"))
-    one = verbs.add_parser("smoke")
-    _up_arguments(one)
-    one.add_argument("--full", action="store_true", help="the tests that take long as well")
-    one.add_argument("words", nargs="*", help="options of pytest, after --")
-    one.set_defaults(do=run_in_one, module=_tests)
-    one = verbs.add_parser("load")
-    _up_arguments(one)
-    one.add_argument("words", nargs="*", help="options of tests.cluster.loaded, after --")
-    one.set_defaults(do=run_in_one, module=_load)
+    verb_parser = verbs.add_parser("smoke")
+    _up_arguments(verb_parser)
+    verb_parser.add_argument("--full", action="store_true", help="run the long tests too")
+    verb_parser.add_argument("words", nargs="*", help="options for pytest, after --")
+    verb_parser.set_defaults(do=run_in_one, module=_tests)
+    verb_parser = verbs.add_parser("load")
+    _up_arguments(verb_parser)
+    verb_parser.add_argument("words", nargs="*", help="options for tests.cluster.loaded, after --")
+    verb_parser.set_defaults(do=run_in_one, module=_load)
     verbs.add_parser("down").set_defaults(do=take_down)
     verbs.add_parser("check").set_defaults(do=_check)
-    one = verbs.add_parser("build")
-    one.add_argument("--keep-go-cache", action="store_true")
-    one.set_defaults(do=_build)
+    verb_parser = verbs.add_parser("build")
+    verb_parser.add_argument("--keep-go-cache", action="store_true")
+    verb_parser.set_defaults(do=_build)
     verbs.add_parser("mark").set_defaults(do=lambda _: host.say(f"{mark.check()}: marked"))
-    one = verbs.add_parser("node")
-    one.add_argument("verb", choices=["add", *NODE_VERBS])
-    one.add_argument("node", metavar="node-N")
-    one.add_argument("--zone", default="", help="topology label (default zone-N)")
-    one.add_argument("--less-cpu-millis", type=int, default=0, help="kept back from pods")
-    one.add_argument("--less-memory-mb", type=int, default=0, help="kept back from pods")
-    one.set_defaults(do=change_node)
-    one = verbs.add_parser("restart")
-    one.add_argument("process", help="as in STATE/pids: etcd, node-0-kubelet, ...")
-    one.add_argument("--signal", default="KILL", choices=["KILL", "TERM"])
-    one.set_defaults(do=restart)
-    one = verbs.add_parser("kill-pod")
-    one.add_argument("pod", metavar="NAMESPACE/POD")
-    one.set_defaults(do=kill_pod)
-    one = verbs.add_parser("image")
-    one.add_argument("archive", type=Path)
-    one.set_defaults(do=lambda a: nodes.import_image(names.cluster(a.name), a.archive))
+    verb_parser = verbs.add_parser("node")
+    verb_parser.add_argument("verb", choices=["add", *NODE_VERBS])
+    verb_parser.add_argument("node", metavar="node-N")
+    verb_parser.add_argument("--zone", default="", help="topology label (default zone-N)")
+    verb_parser.add_argument(
+        "--less-cpu-millis", type=int, default=0, help="CPU reserved from pods"
+    )
+    verb_parser.add_argument(
+        "--less-memory-mb", type=int, default=0, help="memory reserved from pods"
+    )
+    verb_parser.set_defaults(do=change_node)
+    verb_parser = verbs.add_parser("restart")
+    verb_parser.add_argument("process", help="a name in STATE/pids: etcd, node-0-kubelet, ...")
+    verb_parser.add_argument("--signal", default="KILL", choices=["KILL", "TERM"])
+    verb_parser.set_defaults(do=restart)
+    verb_parser = verbs.add_parser("kill-pod")
+    verb_parser.add_argument("pod", metavar="NAMESPACE/POD")
+    verb_parser.set_defaults(do=kill_pod)
+    verb_parser = verbs.add_parser("image")
+    verb_parser.add_argument("archive", type=Path)
+    verb_parser.set_defaults(do=lambda a: nodes.import_image(names.cluster(a.name), a.archive))
     verbs.add_parser("images").set_defaults(do=import_images)
     for verb, do in (("inside", run_inside), ("outside", run_outside)):
-        one = verbs.add_parser(verb)
-        one.add_argument("command", nargs=argparse.REMAINDER)
-        one.set_defaults(do=do)
+        verb_parser = verbs.add_parser(verb)
+        verb_parser.add_argument("command", nargs=argparse.REMAINDER)
+        verb_parser.set_defaults(do=do)
     return root
 
 
 def _up_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--nodes", type=_node_count, default=1)
-    one.add_argument("--keep-go-cache", action="store_true", help="4 GB that speed up other builds")
-    one.add_argument("--grace-s", type=int, default=0, help="silence before a node is NotReady")
-    one.add_argument("--toleration-s", type=int, default=2, help="then pods stay so long")
+    one.add_argument("--keep-go-cache", action="store_true", help="keep Go's cache (4 GB)")
+    one.add_argument("--grace-s", type=int, default=0, help="silence until a node is NotReady")
+    one.add_argument("--toleration-s", type=int, default=2, help="then, time until eviction")
     one.set_defaults(do=bring_up)
 
 
 def _node_count(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= names.NODES_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r}: take 1 to {names.NODES_MAX} nodes")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of nodes: give 1 to {names.NODES_MAX}"
+        )
     return int(text)
 
 
@@ -310,16 +327,16 @@ def _build(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Do what the command line says; a refusal is one message and exit code 1."""
+    """Run the command line; on a known error, print one message and end with exit code 1."""
     arguments = parser().parse_args()
     try:
         arguments.do(arguments)
     except (host.KitError, names.NameRefused) as error:
         sys.exit(f"cluster: {error}")
     except KeyboardInterrupt:
-        sys.exit("cluster: interrupted; the next `up` or `down` clears what is there")
+        sys.exit("cluster: interrupted; the next `up` or `down` removes what was left")
     except PermissionError as error:
-        sys.exit(f"cluster: {error}: clusters are made, changed and taken down by root")
+        sys.exit(f"cluster: {error}: run the command as root")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The API server by `kubectl proxy`: asked many times a second, where a kubectl each is too dear.
+"""Requests to the API server through `kubectl proxy`.
 
-The proxy has the rights of KUBECONFIG, listens on this machine only, and outlives restarts of the
-API server; while that is away, requests are answered with `Away`.
+Some callers send many requests a second, and starting kubectl for each of them would cost too
+much.  The proxy has the rights of KUBECONFIG, listens on this machine only, and keeps running when
+the API server restarts; while the API server is down, a request raises `Away`.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ _SERVING = re.compile(rb"Starting to serve on (127\.0\.0\.1:\d+)")
 
 
 class Away(host.KitError):
-    """The API server did not answer, or not as it does when it is well; ask again."""
+    """The API server did not answer or answered with a temporary error; the caller may retry."""
 
 
 @dataclass(frozen=True)
 class Api:
-    """An API server at `host:port` without TLS."""
+    """An API server that is reached at an address "host:port" without TLS."""
 
     address: str
 
     def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
-        """Status and text of an answer; raises Away."""
+        """Send a request; return the HTTP status and the body.  Raises Away."""
         connection = http.client.HTTPConnection(self.address, timeout=REQUEST_S_MAX)
         try:
             headers = {"Content-Type": "application/json"} if body else {}
@@ -49,17 +50,20 @@ class Api:
             connection.close()
 
     def get(self, path: str) -> dict[str, Any]:
-        """An object; raises Away where the API server is not well, KitError where it refuses."""
+        """Return the JSON object at a path.
+
+        Raises Away for a temporary error (see `Away`), KitError when the API server refuses.
+        """
         status, text = self.ask("GET", path)
         _check("GET", path, status, text)
         try:
             found: dict[str, Any] = json.loads(text)
         except ValueError as error:
-            raise Away(f"GET {path}: {text[:200]!r} is no JSON") from error
+            raise Away(f"GET {path}: the answer {text[:200]!r} is no JSON") from error
         return found
 
     def delete(self, path: str) -> None:
-        """Delete an object; raises Away, KitError."""
+        """Delete the object at a path; raises Away, KitError."""
         status, text = self.ask("DELETE", path)
         _check("DELETE", path, status, text)
 
@@ -67,13 +71,16 @@ class Api:
 def _check(method: str, path: str, status: int, text: str) -> None:
     if status < 300:
         return
-    told = f"{method} {path} was answered with {status}: {text.strip()[:300]}"
-    raise Away(told) if status >= 500 or status == 429 else host.KitError(told)
+    message = f"{method} {path} was answered with {status}: {text.strip()[:300]}"
+    raise Away(message) if status >= 500 or status == 429 else host.KitError(message)
 
 
 @contextmanager
 def proxied(kubectl: Path) -> Iterator[Api]:
-    """The API server of KUBECONFIG while inside; raises KitError when there is no way to it."""
+    """Run `kubectl proxy` inside the block and return access to KUBECONFIG's API server.
+
+    Raises KitError when the proxy does not start.
+    """
     command = [str(kubectl), "proxy", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -87,17 +94,17 @@ def proxied(kubectl: Path) -> Iterator[Api]:
 
 
 def _address(process: subprocess.Popen[bytes]) -> str:
-    """Where the proxy listens, as its first line tells."""
+    """Return the address where the proxy listens, from the first line of its output."""
     assert process.stdout is not None
     assert process.stderr is not None
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ)
         if not ready.select(START_S_MAX):
-            raise host.KitError(f"`kubectl proxy` said nothing within {START_S_MAX:g} s")
-    said = process.stdout.readline()
-    found = _SERVING.match(said)
+            raise host.KitError(f"`kubectl proxy` printed nothing within {START_S_MAX:g} s")
+    first_line = process.stdout.readline()
+    found = _SERVING.match(first_line)
     if found is None:
         process.terminate()
-        complaint = (said + process.stderr.read()).decode(errors="replace").strip()
-        raise host.KitError(f"`kubectl proxy` did not begin: {complaint[-800:]}")
+        complaint = (first_line + process.stderr.read()).decode(errors="replace").strip()
+        raise host.KitError(f"`kubectl proxy` did not start: {complaint[-800:]}")
     return found[1].decode()

@@ -1,4 +1,4 @@
-"""Image archives of one static program, as `ctr images import` and other tools read them.  Pure."""
+"""Make image archives of one static program, for `ctr images import` and other tools.  Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import json
 import tarfile
 from typing import Any
 
-# What Go and OCI call an architecture that `uname` calls otherwise.
+# Names of architectures: `uname` on the left, Go and OCI on the right.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OCI = "application/vnd.oci.image"
 
 
 def archive(reference: str, program: bytes, *, name: str, architecture: str) -> bytes:
-    """An OCI image with one program as `/name`, which is its entry point.
+    """Return an OCI image archive whose only file, "/NAME", is the program and entry point.
 
-    `architecture` is what `uname -m` says.  The same arguments give the same bytes.
+    `architecture` is the output of `uname -m`.  The same arguments give the same bytes.
     """
     layer = _tar({name: program}, mode=0o755)
     config = {

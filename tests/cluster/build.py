@@ -1,10 +1,11 @@
-"""Build the programs of a test cluster, or find them built.
+"""Build the programs of a test cluster, or find them in the cache.
 
-    CACHE/by-hash/COMPONENT-HASH/   the programs; the hash names all that they are built from
-    CACHE/go/                       Go's own caches while something is built
+    CACHE/by-hash/COMPONENT-HASH/   the programs; HASH is a hash of their sources and options
+    CACHE/go/                       Go's own caches during a build
 
-Two builds at once wait for each other.  A component is built in a directory with a leading dot
-that is renamed at the end: a build that dies leaves nothing that a later one takes for finished.
+A lock prevents two builds at the same time.  A component is built in a directory whose name begins
+with a dot, which is renamed at the end, so that an interrupted build is never mistaken for a
+finished one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DOWNLOAD_PAUSE_S = 5.0
 
 
 def cache_directory() -> Path:
-    """Where programs are kept: CLUSTER_CACHE, or the user's cache directory."""
+    """Return the directory of built programs: CLUSTER_CACHE, or the user's cache directory."""
     if named := os.environ.get("CLUSTER_CACHE"):
         return Path(named).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -34,7 +35,7 @@ def cache_directory() -> Path:
 
 
 def sources(component: programs.Component) -> dict[str, bytes]:
-    """The files that a component is built from, by name."""
+    """Return the source files of a component, by file name."""
     files = sorted((programs.SOURCES / component.name).iterdir())
     return {
         file.name: file.read_bytes() for file in files if file.suffix in (".mod", ".sum", ".go")
@@ -42,27 +43,30 @@ def sources(component: programs.Component) -> dict[str, bytes]:
 
 
 def go_wanted() -> str:
-    """The newest Go version that a component asks for."""
+    """Return the newest Go version that any component requires."""
     texts = [sources(each)["go.mod"].decode() for each in programs.COMPONENTS]
     return max((programs.go_version(text) for text in texts), key=_numbers)
 
 
 def directory(component: programs.Component, cache: Path) -> Path:
-    """Where a component is once it is built."""
+    """Return the directory of a component's programs, whether they are built or not."""
     found = programs.fingerprint(component, sources(component), platform.machine())
     return cache / "by-hash" / f"{component.name}-{found}"
 
 
 def missing(cache: Path) -> tuple[str, ...]:
-    """The components that are not in the cache."""
+    """Return the names of a cluster's components that are not in the cache."""
     parts = programs.COMPONENTS
     return tuple(each.name for each in parts if not directory(each, cache).is_dir())
 
 
 def binaries(cache: Path) -> dict[str, Path]:
-    """Every program of a cluster by name; raises KitError when one is not built."""
+    """Return the path of every program of a cluster by name; raises KitError if one is missing."""
     if lacking := missing(cache):
-        raise host.KitError(f"not built: {', '.join(lacking)}: run `make cluster` or its `build`")
+        raise host.KitError(
+            f"not built: {', '.join(lacking)}: run `make cluster` or"
+            " `python -m tests.cluster build`"
+        )
     found: dict[str, Path] = {}
     for component in programs.COMPONENTS:
         found |= _of(component, cache)
@@ -70,27 +74,28 @@ def binaries(cache: Path) -> dict[str, Path]:
 
 
 def program(name: str, cache: Path | None = None) -> Path:
-    """One program by its name, of a cluster or not; builds what is missing.  Raises KitError.
+    """Return the path of a program of `programs.COMPONENTS` or `programs.OTHERS`.
 
-    Prometheus takes two minutes of two cores when it is built, and nothing when it is there.
+    The program is built if it is missing; Prometheus, for example, takes two minutes of two cores.
+    Raises KitError.
     """
     place = cache or cache_directory()
     known = [*programs.COMPONENTS, *programs.OTHERS]
     component = next((each for each in known if name in each.binaries), None)
     if component is None:
-        there = ", ".join(binary for each in known for binary in each.binaries)
-        raise host.KitError(f"no program is called {name!r}: there are {there}")
+        known_names = ", ".join(binary for each in known for binary in each.binaries)
+        raise host.KitError(f"no program is called {name!r}: known programs are {known_names}")
     if not directory(component, place).is_dir():
         build(place, (component,))
     return _of(component, place)[name]
 
 
 def built(name: str) -> Path | None:
-    """One program by its name if it is in the cache: for tests that do without it."""
+    """Return the path of a program if it is in the cache, else None; builds nothing."""
     known = [*programs.COMPONENTS, *programs.OTHERS]
     component = next(each for each in known if name in each.binaries)
-    there = directory(component, cache_directory()) / name
-    return there if there.is_file() else None
+    path = directory(component, cache_directory()) / name
+    return path if path.is_file() else None
 
 
 def _of(component: programs.Component, cache: Path) -> dict[str, Path]:
@@ -105,7 +110,11 @@ def build(
     *,
     keep_go_cache: bool = False,
 ) -> dict[str, Path]:
-    """Build what is missing, by default of a cluster; programs by name.  Raises KitError."""
+    """Build missing components, by default those of a cluster; raises KitError.
+
+    Return the paths of all programs of these components by name.  Components that nobody used for
+    UNUSED_S_MAX seconds are deleted from the cache.
+    """
     wanted = components or programs.COMPONENTS
     (cache / "by-hash").mkdir(parents=True, exist_ok=True)
     with host.locked(cache / "lock"):
@@ -123,7 +132,9 @@ def build(
 def _build_component(component: programs.Component, cache: Path) -> None:
     if not shutil.which("go"):
         wanted = programs.go_version(sources(component)["go.mod"].decode())
-        raise host.KitError(f"building {component.name} needs Go {wanted} or newer; there is none")
+        raise host.KitError(
+            f"building {component.name} needs Go {wanted} or newer; Go is not installed"
+        )
     host.say(f"building {component.name}")
     started_s = time.monotonic()
     place = programs.SOURCES / component.name
@@ -137,13 +148,13 @@ def _build_component(component: programs.Component, cache: Path) -> None:
     command += ["-ldflags", flags, "-o", f"{unfinished}/"]
     done = subprocess.run([*command, component.target], cwd=place, env=environment, check=False)
     if done.returncode:
-        raise host.KitError(f"{component.name} could not be built, for the reason above")
+        raise host.KitError(f"{component.name} could not be built: see the output of Go above")
     for name, wanted in component.renamed.items():
         (unfinished / name).rename(unfinished / wanted)
     _keep_files(component, place, unfinished, environment)
     lacking = [name for name in component.binaries if not (unfinished / name).is_file()]
     if lacking:
-        raise host.KitError(f"{component.name} was built without {', '.join(lacking)}")
+        raise host.KitError(f"the build of {component.name} did not make {', '.join(lacking)}")
     unfinished.chmod(0o755)
     unfinished.rename(directory(component, cache))
     host.say(
@@ -153,7 +164,8 @@ def _build_component(component: programs.Component, cache: Path) -> None:
 
 
 def _download(component: programs.Component, place: Path, environment: dict[str, str]) -> None:
-    # `go list -deps` fetches only what is compiled, `go mod download` everything that is named.
+    # `go list -deps` downloads only the modules that are compiled; `go mod download` would
+    # download all that go.mod names.
     command = ["go", "list", "-deps", *_tags(component), component.target]
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         done = subprocess.run(
@@ -164,8 +176,8 @@ def _download(component: programs.Component, place: Path, environment: dict[str,
         if attempt < DOWNLOAD_ATTEMPTS:
             time.sleep(DOWNLOAD_PAUSE_S * attempt)
     raise host.KitError(
-        f"the modules of {component.name} could not be fetched in {DOWNLOAD_ATTEMPTS} attempts "
-        f"(GOPROXY says from where): {done.stderr.strip()[-800:]}"
+        f"the Go modules of {component.name} could not be downloaded in {DOWNLOAD_ATTEMPTS} "
+        f"attempts (GOPROXY names their source): {done.stderr.strip()[-800:]}"
     )
 
 
@@ -176,8 +188,8 @@ def _keep_files(
         return
     tool = programs.tool((place / "go.mod").read_text(encoding="utf-8"))
     asked = ["go", "list", "-f", "{{.Module.Dir}}", tool]
-    told = subprocess.run(asked, cwd=place, env=environment, capture_output=True, check=True)
-    module = Path(told.stdout.decode().strip())
+    listing = subprocess.run(asked, cwd=place, env=environment, capture_output=True, check=True)
+    module = Path(listing.stdout.decode().strip())
     for name in component.files:
         shutil.copyfile(module / name, into / Path(name).name)
 

@@ -1,4 +1,4 @@
-"""Keys and certificates of a cluster's components, below `STATE/pki`."""
+"""Make the keys and certificates of a cluster's components, as files below STATE/pki."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SKEW = datetime.timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority and where its files are."""
+    """A certificate authority: its private key and its certificate."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
 
 def authority(pki: Path, name: str) -> Authority:
-    """Make a certificate authority, and write NAME.key and NAME.crt."""
+    """Make a certificate authority, write NAME.key and NAME.crt, and return it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(name, ())
     builder = _builder(subject, subject, key).add_extension(
@@ -46,7 +46,7 @@ def leaf(
     addresses: tuple[str, ...] = (),
     dns_names: tuple[str, ...] = (),
 ) -> None:
-    """Make a certificate for a client and server, and write FILE.key and FILE.crt."""
+    """Make a key and a certificate for client and server use; write FILE.key and FILE.crt."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(common_name, organizations)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
@@ -61,7 +61,7 @@ def leaf(
 
 
 def service_account_key(pki: Path) -> None:
-    """Make the key that signs service account tokens: sa.key, and sa.pub to verify them."""
+    """Make the keys for service account tokens: sa.key signs tokens, sa.pub verifies them."""
     key = ec.generate_private_key(ec.SECP256R1())
     _write_key(pki / "sa.key", key)
     public = key.public_key().public_bytes(
@@ -71,11 +71,11 @@ def service_account_key(pki: Path) -> None:
 
 
 def read_authority(pki: Path, name: str) -> Authority:
-    """An authority that `authority` wrote."""
+    """Read a certificate authority from the files that `authority` wrote."""
     key = serialization.load_pem_private_key((pki / f"{name}.key").read_bytes(), password=None)
     certificate = x509.load_pem_x509_certificate((pki / f"{name}.crt").read_bytes())
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{pki / name}.key holds no key on a curve")
+        raise TypeError(f"{pki / name}.key contains no elliptic-curve key")
     return Authority(key, certificate)
 
 

@@ -1,11 +1,11 @@
-"""Control groups of a cluster: how all its processes are found, and ended.
+"""Manage the control groups of a cluster, by which all its processes are found and ended.
 
     /LABEL/control            control plane, DNS, relay
-    /LABEL/node-N/system      containerd, kubelet, kube-proxy of a node, and what they start
-    /LABEL/node-N/kubepods    the pods of a node, made by its kubelet
+    /LABEL/node-N/system      containerd, kubelet, kube-proxy of a node, and their child processes
+    /LABEL/node-N/kubepods    the pods of a node; the kubelet makes this group
 
-With cgroup v1 there is such a tree in every hierarchy.  The kit's own processes are only in the
-one of `pids`, so that their memory stays accounted where the caller's is.
+With cgroup v1, every hierarchy has such a tree.  The kit's own processes are only in the hierarchy
+"pids", so that their memory is still accounted to the caller's group.
 """
 
 from __future__ import annotations
@@ -21,39 +21,41 @@ ROOT = Path("/sys/fs/cgroup")
 CONTROL = "control"
 SYSTEM = "system"
 SHARES = {"cpu.shares": "8192", "cpu.weight": "800"}
-"""Of a cluster's pods beside what else the machine does, for cgroup v1 and v2: eight times that of
-one process.  As they come, all pods together would get no more than a single process of ours."""
+"""CPU weights of a cluster's groups, for cgroup v1 and v2: eight times that of one process.
+
+With the default weight, all pods together would get no more CPU than one process of the tests.
+"""
 END_S_MAX = 20.0
 REMOVE_S_MAX = 10.0
 
 
 def mode() -> str:
-    """Which cgroups the machine has: `v1` (also for a hybrid) or `v2`."""
+    """Return the machine's version of cgroups: "v1" (also for a hybrid of both) or "v2"."""
     return "v2" if (ROOT / "cgroup.controllers").exists() else "v1"
 
 
 def controllers() -> set[str]:
-    """The controllers that can be used."""
+    """Return the names of the available controllers."""
     if mode() == "v2":
         return set((ROOT / "cgroup.controllers").read_text(encoding="ascii").split())
     return {path.name for path in ROOT.iterdir()} if ROOT.is_dir() else set()
 
 
 def hierarchies(mounts: str) -> list[Path]:
-    """Where cgroup file systems are mounted, from the text of /proc/mounts."""
+    """Return the mount points of cgroup file systems, from the text of /proc/mounts."""
     rows = [line.split() for line in mounts.splitlines()]
     return [Path(row[1]) for row in rows if row[2] in ("cgroup", "cgroup2")]
 
 
 def trees(path: str) -> list[Path]:
-    """The directories of a cgroup, one a hierarchy, whether they exist or not."""
+    """Return the directories of a cgroup, one for each hierarchy, whether they exist or not."""
     if mode() == "v2":
         return [ROOT / path]
     return [at / path for at in hierarchies(Path("/proc/mounts").read_text(encoding="utf-8"))]
 
 
 def membership(path: str) -> Path:
-    """The directory in which the processes of a cgroup are counted."""
+    """Return the directory of a cgroup in which its processes are listed."""
     return ROOT / path if mode() == "v2" else ROOT / "pids" / path
 
 
@@ -65,14 +67,15 @@ def exists(path: str) -> bool:
 def make(path: str, leaf: str) -> None:
     """Make a cgroup in every hierarchy, with a leaf for the kit's own processes.
 
-    With cgroup v2 a group either has processes or hands controllers down, hence the leaf.
+    The leaf is needed because in cgroup v2, a group cannot both have processes and enable
+    controllers for its children.
     """
     if mode() == "v2":
         _make_v2(path, leaf)
         return
     for tree in trees(path):
         tree.mkdir(parents=True, exist_ok=True)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and no process fits
+        for name in ("cpuset.cpus", "cpuset.mems"):  # must be set before a process can join
             for place in reversed([tree, *_between(tree, path)]):
                 if (place / name).exists():
                     inherited = (place.parent / name).read_text(encoding="ascii")
@@ -109,7 +112,7 @@ def _hand_down(place: Path) -> None:
         try:
             control.write_text(f"+{name}", encoding="ascii")
         except OSError:
-            # A container's root: its processes must move to a leaf first.
+            # The root group of a container has processes, which must move to a leaf first.
             if place == ROOT and _vacated(place):
                 control.write_text(f"+{name}", encoding="ascii")
 
@@ -121,12 +124,12 @@ def _vacated(place: Path) -> bool:
         try:
             (leaf / "cgroup.procs").write_text(str(process), encoding="ascii")
         except OSError:
-            pass  # a thread of the kernel stays
+            pass  # a kernel thread cannot be moved
     return True
 
 
 def processes(path: str) -> list[int]:
-    """Every process in a cgroup and below it."""
+    """Return the ids of all processes in a cgroup and below it, sorted."""
     found: set[int] = set()
     for place, _, files in os.walk(membership(path)):
         if "cgroup.procs" in files:
@@ -135,7 +138,7 @@ def processes(path: str) -> list[int]:
 
 
 def processes_of(path: str, groups: frozenset[str]) -> list[int]:
-    """Every process in the groups with these names, anywhere below a cgroup."""
+    """Return the ids of all processes in groups with these names, at any depth below a cgroup."""
     found: set[int] = set()
     for place, _, files in os.walk(membership(path)):
         if groups.intersection(Path(place).parts) and "cgroup.procs" in files:
@@ -147,7 +150,7 @@ def _read(file: Path) -> list[int]:
     try:
         return [int(line) for line in file.read_text(encoding="ascii").split()]
     except OSError:
-        return []  # the group went in this moment
+        return []  # the group has just been removed
 
 
 def send(path: str, number: signal.Signals) -> None:
@@ -156,13 +159,14 @@ def send(path: str, number: signal.Signals) -> None:
         try:
             os.kill(process, number)
         except ProcessLookupError:
-            pass  # it ended in this moment
+            pass  # the process has just ended
 
 
 def kill(path: str) -> None:
-    """Kill until the cgroup is empty: kubelet and containerd may start something in between.
+    """Send SIGKILL repeatedly until the cgroup is empty.
 
-    Raises KitError when processes are left after `END_S_MAX`.
+    It is repeated because kubelet and containerd may start processes meanwhile.  Raises KitError
+    when processes are left after `END_S_MAX` seconds.
     """
     deadline_s = time.monotonic() + END_S_MAX
     while processes(path):
@@ -173,7 +177,10 @@ def kill(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a cgroup in every hierarchy; it stays busy for some ms after its last process."""
+    """Remove a cgroup in every hierarchy; raises KitError when it stays.
+
+    Removal is retried, because a group is busy for some milliseconds after its last process ended.
+    """
     host.until(f"cgroup {path} is removed", lambda: not _left(path), timeout_s=REMOVE_S_MAX)
 
 
@@ -183,5 +190,5 @@ def _left(path: str) -> bool:
             try:
                 Path(place).rmdir()
             except OSError:
-                pass  # still busy, or gone
+                pass  # still busy, or already removed
     return exists(path)

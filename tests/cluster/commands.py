@@ -1,6 +1,7 @@
-"""The command lines of the components.  Pure.
+"""Make the command lines of the cluster's components.  Pure.
 
-`Installed` says where the programs are; paths of files are absolute, below the state directory.
+`Installed` maps the names of programs to their paths.  All paths of files are absolute and lie
+below the state directory of the cluster.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ Installed = Mapping[str, Path]
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ETCD_CLIENTS = "http://127.0.0.1:12379"
 ETCD_PEERS = "http://127.0.0.1:12380"
-# In the order in which they are started; the API server must answer before the rest.
+# Processes of the control plane in the order of their start.  Those of REST start only when the
+# API server answers.
 FIRST = ("etcd", "kube-apiserver")
 REST = ("kube-controller-manager", "kube-scheduler", "coredns")
 
 
 def control(cluster: names.Cluster, programs: Installed, timing: Timing) -> dict[str, list[str]]:
-    """The control plane, by the name of each process."""
+    """Return the command lines of the control plane, by the name of each process."""
     return {
         "etcd": _etcd(cluster, programs),
         "kube-apiserver": _api_server(cluster, programs, timing),
@@ -32,12 +34,12 @@ def control(cluster: names.Cluster, programs: Installed, timing: Timing) -> dict
 
 
 def runtime(node: names.Node) -> list[str]:
-    """containerd of a node."""
+    """Return the command line of a node's containerd."""
     return ["containerd", "-c", f"{node.directory}/containerd.toml"]
 
 
 def agents(node: names.Node, programs: Installed, zone: str) -> dict[str, list[str]]:
-    """What makes a machine a node, by the name of each process."""
+    """Return the command lines of a node's kubelet and kube-proxy, by the name of each process."""
     state = node.cluster.state
     return {
         "kubelet": [
@@ -55,10 +57,11 @@ def agents(node: names.Node, programs: Installed, zone: str) -> dict[str, list[s
 
 
 def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
-    """Run a command in a network namespace, and without the proxies of the environment.
+    """Return a command line that runs a command in a network namespace, without HTTP proxies.
 
-    A proxy cannot be reached from in there, and would be asked for the API server.
-    `ip netns exec` would give the command mounts of its own besides.
+    The variables of HTTP proxies are unset: the command would send its requests to the API server
+    to a proxy that cannot be reached from the namespace.  `nsenter` is used because
+    `ip netns exec` would also give the command its own mounts.
     """
     unset = [word for name in PROXIES for word in ("-u", name, "-u", name.upper())]
     entered = ["nsenter", f"--net=/run/netns/{namespace}"]
@@ -66,7 +69,10 @@ def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
 
 
 def joining(members: Path, command: list[str]) -> list[str]:
-    """Run a command in a cgroup from its first moment; `members` is the cgroup's cgroup.procs."""
+    """Return a command line that runs a command in a cgroup from its start.
+
+    `members` is the path of the cgroup's file cgroup.procs.
+    """
     return ["sh", "-c", 'echo $$ > "$1" && shift && exec "$@"', "sh", str(members), *command]
 
 
@@ -79,7 +85,8 @@ def _etcd(cluster: names.Cluster, programs: Installed) -> list[str]:
         f"--listen-peer-urls={ETCD_PEERS}",
         f"--initial-advertise-peer-urls={ETCD_PEERS}",
         f"--initial-cluster=default={ETCD_PEERS}",
-        # Survives the kill of the process; no test pulls the machine's plug.
+        # Without fsync, data survive a kill of etcd but no power cut of the machine, which no
+        # test makes.
         "--unsafe-no-fsync",
         "--log-level=error",
     ]
@@ -134,7 +141,7 @@ def _controller_manager(cluster: names.Cluster, programs: Installed, timing: Tim
         "--use-service-account-credentials=true",
         f"--cluster-cidr={names.PODS}",
         "--allocate-node-cidrs=false",
-        "--horizontal-pod-autoscaler-sync-period=5s",  # 15 s as it comes: tests of scaling wait
+        "--horizontal-pod-autoscaler-sync-period=5s",  # default: 15 s; shorter for the tests
         f"--node-monitor-grace-period={timing.grace_s}s",
         f"--node-monitor-period={1 if timing.grace_s < 40 else 5}s",
         "--node-eviction-rate=1",

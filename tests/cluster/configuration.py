@@ -1,6 +1,6 @@
-"""The configuration files of the components, as text.  Pure.
+"""Make the text of the components' configuration files.  Pure.
 
-What Kubernetes reads as YAML is written as JSON, which YAML includes.
+Files that Kubernetes reads as YAML are written as JSON, because every JSON file is valid YAML.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ DNS_READY_PORT = 10181
 
 @dataclass(frozen=True)
 class Timing:
-    """How soon a lost node is noticed, in seconds."""
+    """How soon Kubernetes reacts to a lost node, in seconds."""
 
     grace_s: int  # silence after which a node is NotReady
     toleration_s: int  # how long pods stay on such a node
 
 
-# With one node there is nowhere to go: Kubernetes' own values.
+# PATIENT has the defaults of Kubernetes; a cluster of one node has no other node for its pods.
 PATIENT = Timing(grace_s=50, toleration_s=300)
 QUICK = Timing(grace_s=8, toleration_s=2)
 
 
 def timing(nodes: int) -> Timing:
-    """What suits a cluster that starts with so many nodes."""
+    """Return the timing for a cluster that starts with `nodes` nodes."""
     return QUICK if nodes > 1 else PATIENT
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """A node that offers less than the machine: what is kept back from its pods."""
+    """How much CPU and memory of the machine a node reserves, so that its pods cannot use it."""
 
     cpu_millis: int = 0
     memory_mb: int = 0
 
 
 def containerd(node: names.Node) -> str:
-    """containerd's config.toml."""
+    """Return the text of containerd's config.toml for a node."""
     return f"""\
 version = 2
 root = "{node.directory}/containerd"
@@ -54,7 +54,7 @@ state = "{node.directory}/run/containerd"
   address = "{node.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PROBE_IMAGE}"
-  # Below the state directory, not among everybody's: taking down then knows whose they are.
+  # Network namespaces below the cluster's state directory are known to belong to the cluster.
   netns_mounts_under_state_dir = true
   # A lower score cannot be set without CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
@@ -66,15 +66,15 @@ state = "{node.directory}/run/containerd"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        # Else runc keeps its state among everybody's in /run/containerd.
+        # The default, /run/containerd, is shared by all clusters of the machine.
         Root = "{node.directory}/run/runc"
 """
 
 
 def cni(node: names.Node) -> str:
-    """The network of a node's pods: a bridge.
+    """Return the CNI configuration of a node's pod network, which is a bridge.
 
-    Nothing is masqueraded, so that a pod's address arrives as it is on another node.
+    Masquerading is off, so that other nodes see the address of the pod itself.
     """
     bridge = {
         "type": "bridge",
@@ -94,7 +94,7 @@ def cni(node: names.Node) -> str:
 
 
 def kubelet(node: names.Node, timing: Timing, smaller: Smaller) -> str:
-    """The kubelet's configuration."""
+    """Return the configuration of a node's kubelet, as JSON."""
     pki = node.cluster.state / "pki"
     reserved = {}
     if smaller.cpu_millis:
@@ -129,9 +129,10 @@ def kubelet(node: names.Node, timing: Timing, smaller: Smaller) -> str:
             },
             "systemReserved": reserved,
             "containerRuntimeEndpoint": f"unix://{node.socket}",
-            # Without them a pod with such a volume stays ContainerCreating.
+            # Without these features, a pod with a ClusterTrustBundle volume stays
+            # ContainerCreating.
             "featureGates": {"ClusterTrustBundle": True, "ClusterTrustBundleProjection": True},
-            "syncFrequency": "2s",  # how late a mounted ConfigMap or Secret may be
+            "syncFrequency": "2s",  # delay of changes in mounted ConfigMaps and Secrets
             "nodeLeaseDurationSeconds": min(40, timing.grace_s // 2),
             "nodeStatusUpdateFrequency": "2s" if timing.grace_s < 40 else "10s",
             "volumePluginDir": f"{node.directory}/kubelet/plugins",
@@ -141,7 +142,7 @@ def kubelet(node: names.Node, timing: Timing, smaller: Smaller) -> str:
 
 
 def proxy(node: names.Node) -> str:
-    """kube-proxy's configuration."""
+    """Return the configuration of a node's kube-proxy, as JSON."""
     return _json(
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -153,7 +154,7 @@ def proxy(node: names.Node) -> str:
             "healthzBindAddress": "127.0.0.1:10256",
             "metricsBindAddress": "127.0.0.1:10249",
             "clientConnection": {"kubeconfig": f"{node.cluster.state}/proxy.conf"},
-            # These belong to the machine, not to the namespace.
+            # 0 changes nothing: these kernel settings hold for the machine, not for a namespace.
             "conntrack": {
                 "maxPerCore": 0,
                 "tcpEstablishedTimeout": "0s",
@@ -164,7 +165,10 @@ def proxy(node: names.Node) -> str:
 
 
 def corefile(cluster: names.Cluster) -> str:
-    """CoreDNS's configuration: answers come from memory, so nothing is cached."""
+    """Return the configuration of CoreDNS.
+
+    It has no cache, because CoreDNS already keeps the objects of the API server in memory.
+    """
     return f"""\
 .:{DNS_PORT} {{
   bind {names.API_ADDRESS}
@@ -181,7 +185,7 @@ def corefile(cluster: names.Cluster) -> str:
 
 
 def kubeconfig(server: str, *, authority: bytes, certificate: bytes, key: bytes) -> str:
-    """A kubeconfig for one user of the cluster behind `server`."""
+    """Return a kubeconfig for one user of the cluster whose API server has the URL `server`."""
     name = KUBECONFIG_CONTEXT
     user = {
         "client-certificate-data": base64.b64encode(certificate).decode(),
@@ -204,7 +208,10 @@ def kubeconfig(server: str, *, authority: bytes, certificate: bytes, key: bytes)
 
 
 def dns_objects() -> str:
-    """What Kubernetes must know of CoreDNS: the usual Service, and the rights to read names."""
+    """Return the objects that CoreDNS needs: the Service kube-dns, and rights to read objects.
+
+    CoreDNS runs as a process of the kit, not in a pod.
+    """
     rights = [
         {
             "apiGroups": [""],

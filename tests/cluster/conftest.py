@@ -1,6 +1,6 @@
-"""What tests in a cluster share: kubectl, a namespace for each module, and one release for all.
+"""Fixtures of the tests in a cluster: kubectl, a namespace per test module, one shared release.
 
-Everything here refuses a cluster that is not marked for tests.
+Every fixture refuses a cluster that is not marked for tests (see `tests.cluster.mark`).
 """
 
 from __future__ import annotations
@@ -18,33 +18,36 @@ from tests.cluster.releases import Release
 
 @contextmanager
 def a_namespace() -> Iterator[Kubernetes]:
-    """A namespace with the strictest standard for pods, which goes with the block."""
+    """Make a namespace that enforces the pod security standard "restricted"; delete it at exit."""
     mark.check()
-    made = Kubernetes(mark.kubectl(), f"midstreamer-smoke-{secrets.token_hex(4)}")
-    made("create", "namespace", made.namespace)
+    kubernetes = Kubernetes(mark.kubectl(), f"midstreamer-smoke-{secrets.token_hex(4)}")
+    kubernetes("create", "namespace", kubernetes.namespace)
     enforced = "pod-security.kubernetes.io/enforce=restricted"
-    made("label", "namespace", made.namespace, enforced)
+    kubernetes("label", "namespace", kubernetes.namespace, enforced)
     host.until(
-        "the default ServiceAccount is there",
-        lambda: bool(made.get("serviceaccounts")["items"]),
+        "the default ServiceAccount exists",
+        lambda: bool(kubernetes.get("serviceaccounts")["items"]),
         timeout_s=READY_S_MAX,
     )
-    yield made
-    made("delete", "namespace", made.namespace, "--timeout=60s")
+    yield kubernetes
+    kubernetes("delete", "namespace", kubernetes.namespace, "--timeout=60s")
 
 
 @pytest.fixture(scope="module")
 def kubernetes() -> Iterator[Kubernetes]:
-    """A namespace that goes with its module."""
-    with a_namespace() as made:
-        yield made
+    """Return kubectl in a new namespace, which is deleted after the tests of the module."""
+    with a_namespace() as kubectl:
+        yield kubectl
 
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Release]:
-    """The chart with its defaults, just installed; tests that break it leave it whole."""
-    with a_namespace() as made:
-        release = Release(made)
+    """Return a release of the chart with default values, installed but perhaps not yet ready.
+
+    All tests of a session share the release, so a test that breaks the release must repair it.
+    """
+    with a_namespace() as kubernetes:
+        release = Release(kubernetes)
         release.install()
         yield release
         release.uninstall()
@@ -52,6 +55,6 @@ def installed() -> Iterator[Release]:
 
 @pytest.fixture(scope="session")
 def release(installed: Release) -> Release:
-    """The same once every pod is ready."""
+    """Return the shared release of the session, after every pod of the release is ready."""
     installed.wait_ready()
     return installed

@@ -1,6 +1,7 @@
-"""Kill what runs in a pod, from outside the pod: no last word, no grace period, no API call.
+"""Kill or freeze the processes of a pod by signals, from outside the pod, to simulate a crash.
 
-The pod stays and its kubelet starts the containers again, as after a crash.
+A killed process cannot send a last message, and gets no grace period; the API server is not
+involved.  The pod stays, and its kubelet starts the containers again.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from tests.cluster import cgroups, host, names, state
 
 
 def kill_pod(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
-    """Kill every process in a pod's containers; returns their ids.  Raises KitError."""
+    """Send SIGKILL to every process in a pod's containers; return the process ids.
+
+    Raises KitError.
+    """
     return _signalled(_processes(cluster, namespace, pod), signal.SIGKILL)
 
 
 @contextmanager
 def frozen(cluster: names.Cluster, namespace: str, pod: str) -> Iterator[None]:
-    """The processes of a pod stand still while inside: nothing answers, nothing is closed.
+    """Suspend the processes of a pod with SIGSTOP inside the block, then resume them.
 
-    Raises KitError.
+    While they are suspended, they answer no request and their connections stay open.  Raises
+    KitError.
     """
     processes = _processes(cluster, namespace, pod)
     _signalled(processes, signal.SIGSTOP)
@@ -35,13 +40,13 @@ def frozen(cluster: names.Cluster, namespace: str, pod: str) -> Iterator[None]:
 
 
 def _processes(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
-    told = state.kubectl(cluster, "-n", namespace, "get", "pod", pod, "-o", "json")
-    found = json.loads(told)
+    text = state.kubectl(cluster, "-n", namespace, "get", "pod", pod, "-o", "json")
+    found = json.loads(text)
     node = cluster.node(names.node_index(found["spec"]["nodeName"]))
     below = f"{cluster.label}/{node.name}"
     running = list(cgroups.processes_of(below, containers(found)))
     if not running:
-        raise host.KitError(f"nothing runs in the containers of pod {namespace}/{pod}")
+        raise host.KitError(f"no process runs in the containers of pod {namespace}/{pod}")
     return running
 
 
@@ -50,12 +55,12 @@ def _signalled(processes: list[int], number: signal.Signals) -> list[int]:
         try:
             os.kill(process, number)
         except ProcessLookupError:
-            pass  # it ended with the one before
+            pass  # it ended with a process that was killed before
     return processes
 
 
 def containers(pod: dict[str, Any]) -> frozenset[str]:
-    """The ids of a pod's containers that run, without its sandbox; empty before they do."""
+    """Return the ids of a pod's running containers, without its sandbox container."""
     statuses = pod.get("status", {}).get("containerStatuses", [])
     running = [each["containerID"] for each in statuses if "running" in each.get("state", {})]
     return frozenset(each.rpartition("/")[2] for each in running)

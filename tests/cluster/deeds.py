@@ -1,7 +1,8 @@
-"""What the rights of the charts are for: deeds of the operator, of pods and of people.
+"""Tasks that need the rights of the charts: tasks of the operator, of pods and of people.
 
-A deed is begun at a `Place`, and then looked at again and again: what is seen is empty once all is
-well, and else what the product says, in its own words.
+The test starts a task (a `Deed`) at a `Place` and gets a function to look at the result. The
+function is called until it returns "", which means success; before, it returns the error that the
+product reports.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ READYZ = (
     "    print(error.read().decode())\n"
 )
 STUCK = "stuck"
-"""A pool that no node takes: it says so, as long as the operator may look."""
+"""The name of a pool whose pods fit on no node.
+
+Its condition says so as long as the operator has the rights to find it out.
+"""
 DENIED = "AnotherPod"
 INSTALLED = ("AgentPool", "Deployment", "PodTemplate", "Role")
 Look: TypeAlias = Callable[[], str]
@@ -40,50 +44,56 @@ Look: TypeAlias = Callable[[], str]
 
 @dataclass
 class Place:
-    """One release, its namespace, and who is there."""
+    """One release, its namespace, and the pods and the person that ask for certificates."""
 
     release: Release
     members: signing.Installation
-    """Pods that wait for a node for ever; their tokens ask for certificates."""
+    """Makes pods that are never scheduled; their tokens are used to ask for certificates."""
     agent: Bound
+    """A pod of the fleet's agents."""
     shop: Bound
-    """A pod of another, labelled namespace."""
+    """A pod of another namespace, which is labelled as a namespace of clients."""
     jane: Bound
-    """Somebody who may be `client/desk`."""
+    """A person who may use the client identity "desk"."""
     count: int = 0
+    """How many names `another` has returned."""
     undo: list[Callable[[], object]] = field(default_factory=list)
+    """Functions to call after a task, to restore what the task changed."""
 
     @property
     def kubernetes(self) -> Kubernetes:
-        """kubectl of an administrator, in the namespace of the release."""
+        """kubectl with the rights of an administrator, in the namespace of the release."""
         return self.release.kubernetes
 
     def pod(self, component: str) -> str:
-        """The name of the youngest pod of a component on a node; empty while there is none."""
+        """Return the name of the component's newest scheduled pod; empty if there is none."""
         found = [pod for pod in self.release.pods(component) if pod["spec"].get("nodeName")]
         found.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         return str(found[-1]["metadata"]["name"]) if found else ""
 
     def another(self, word: str) -> str:
-        """A name that was not given before."""
+        """Return a new name that begins with `word`."""
         self.count += 1
         return f"{word}-{self.count}"
 
 
 @dataclass(frozen=True)
 class Deed:
-    """Something that can be done with rights, and fails without."""
+    """A task that succeeds with the rights of the charts and fails without one of them."""
 
     begin: Callable[[Place], Look]
     steady_s: float = 0.0
-    """All must be well for so long: what fails is tried for a while before it is told."""
+    """Seconds for which the task must look successful.
+
+    The operator retries for a while before it reports a failure, so an early look may be wrong.
+    """
 
 
 # --- the operator ---------------------------------------------------------------------------------
 
 
 def readyz(place: Place, component: str = "operator") -> str:
-    """Why a pod is not ready, as it says; empty when it is."""
+    """Return why a component's newest pod is not ready, from its `/readyz`; empty when it is."""
     try:
         return place.kubernetes("exec", place.pod(component), "--", releases.PYTHON, "-c", READYZ)
     except host.KitError as error:
@@ -91,20 +101,20 @@ def readyz(place: Place, component: str = "operator") -> str:
 
 
 def serves(place: Place) -> Look:
-    """The operator holds its lease, looks after pools, and has nothing to complain of."""
+    """The operator is ready, and has written the condition of the pool that fits on no node."""
     pool = f"{place.release.name}-agent-{STUCK}"
 
     def look() -> str:
-        told = readyz(place)
+        complaint = readyz(place)
         condition = _ready(place, pool)
         stuck = condition.get("reason") == "Unschedulable"
-        return told or ("" if stuck else f"pool {pool}: {condition}")
+        return complaint or ("" if stuck else f"pool {pool}: {condition}")
 
     return look
 
 
 def takes_over(place: Place) -> Look:
-    """A replica takes the lease that another one has let go, and begins all of its work."""
+    """A replica takes a lease that expired, becomes leader, and is ready."""
     name, pod = f"lease/{place.release.name}-operator", place.pod("operator")
     spec = {"holderIdentity": "another", "leaseDurationSeconds": 1}
     place.kubernetes("patch", name, "--type=merge", "-p", json.dumps({"spec": spec}))
@@ -117,7 +127,7 @@ def takes_over(place: Place) -> Look:
 
 
 def makes_its_lease(place: Place) -> Look:
-    """There is a lease again after somebody has deleted it."""
+    """The operator makes its lease again after the lease was deleted."""
     name = f"{place.release.name}-operator"
     place.kubernetes("delete", "lease", name, "--ignore-not-found")
 
@@ -129,7 +139,10 @@ def makes_its_lease(place: Place) -> Look:
 
 
 def makes_the_password(place: Place) -> Look:
-    """There is a password again after somebody has deleted it; then it is the old one again."""
+    """The operator makes a new database password after the Secret was deleted.
+
+    Afterwards the old password is restored.
+    """
     name = passwords.secret_name(place.release.name)
     before = place.kubernetes.get(f"secret/{name}")["data"]
     place.kubernetes("delete", "secret", name)
@@ -148,7 +161,7 @@ def makes_the_password(place: Place) -> Look:
 
 
 def publishes_its_authority(place: Place) -> Look:
-    """The bundle of the trusted names the authority again after somebody has emptied it."""
+    """The operator writes its authority's certificate into the trust bundle that was emptied."""
     bundle = f"configmap/{naming.bundle(place.release.name)}"
     empty = json.dumps({"data": {naming.BUNDLE_KEY: ""}})
     place.kubernetes("patch", bundle, "--type=merge", "-p", empty)
@@ -162,11 +175,11 @@ def publishes_its_authority(place: Place) -> Look:
 
 
 def forgets_what_has_ended(place: Place) -> Look:
-    """An entry of the ledger is gone when its certificate has ended long ago."""
+    """The operator deletes a ledger entry whose certificate expired long ago."""
     entry = ledger.Entry("1", "00", "spiffe://x/agent/x", "00", "1.0", "x", "x")
-    made = ledger.written(place.release.name, place.another("old"), entry)
-    place.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
-    name = made["metadata"]["name"]
+    manifest = ledger.written(place.release.name, place.another("old"), entry)
+    place.kubernetes("apply", "-f", "-", stdin=json.dumps(manifest))
+    name = manifest["metadata"]["name"]
     place.undo.append(lambda: place.kubernetes("delete", "configmap", name, "--ignore-not-found"))
     over = takes_over(place)
 
@@ -183,17 +196,17 @@ def certifies_an_agent(place: Place) -> Look:
 
 
 def certifies_a_client(place: Place) -> Look:
-    """A pod of a labelled namespace gets one as a client."""
+    """A pod of a namespace that is labelled for clients gets a client certificate."""
     return _certified(place, place.shop, Kind.CLIENT, _of(place.shop))
 
 
 def certifies_a_person(place: Place) -> Look:
-    """Whoever may use a client identity gets a certificate of it."""
+    """A person who may use a client identity gets a certificate for that identity."""
     return _certified(place, place.jane, Kind.CLIENT, "desk")
 
 
 def denies_a_forger(place: Place) -> Look:
-    """A pod that asks for another one's name is denied, and an Event says so."""
+    """A pod that asks for a certificate in another pod's name is denied, and gets an Event."""
     name, uid = _posted(place, place.agent, Kind.AGENT, _of(place.agent).replace("/agent-", "/x-"))
     event = f"{place.agent.name}.{uid}"
 
@@ -203,39 +216,39 @@ def denies_a_forger(place: Place) -> Look:
         if denied != [DENIED]:
             return f"not denied, {denied}; {readyz(place)}"
         found = place.kubernetes("get", "event", event, "--ignore-not-found", "-o", "name")
-        return "" if found else "denied, and no Event tells of it"
+        return "" if found else "denied, and no Event reports it"
 
     return look
 
 
 def makes_a_pool(place: Place) -> Look:
-    """A new pool of agents gets a Deployment, and tells that it is ready."""
+    """A new pool of agents gets a Deployment, and its condition says that it is ready."""
     return look_of_pool(place, a_pool(place, place.another("new"), replicas=0))
 
 
 def a_pool(place: Place, word: str, **spec: Any) -> str:
-    """Make a pool, which goes with the deed; its name."""
+    """Make an AgentPool and return its name; the pool is deleted after the task (except STUCK)."""
     name = f"{place.release.name}-agent-{word}"
-    made = {
+    manifest = {
         "apiVersion": agentpools.API_VERSION,
         "kind": agentpools.KIND,
         "metadata": {"name": name},
         "spec": {"fleet": place.release.name, **spec},
     }
-    place.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+    place.kubernetes("apply", "-f", "-", stdin=json.dumps(manifest))
     if word != STUCK:
         place.undo.append(lambda: place.kubernetes("delete", "agentpool", name))
     return name
 
 
 def look_of_pool(place: Place, name: str) -> Look:
-    """Whether a pool is ready, by what it tells."""
+    """Return a function that looks whether a pool's condition says that it is ready."""
 
     def look() -> str:
         condition = _ready(place, name)
         if condition.get("status") == "True":
             return ""
-        return f"{condition.get('message', 'it says nothing')}; {readyz(place)}"
+        return f"{condition.get('message', 'the pool has no condition')}; {readyz(place)}"
 
     return look
 
@@ -244,7 +257,7 @@ def look_of_pool(place: Place, name: str) -> Look:
 
 
 def starts_an_agent(place: Place) -> Look:
-    """An agent that was deleted comes back, and is ready."""
+    """A new agent pod replaces a deleted one and becomes ready."""
     before = place.pod("agent")
     place.kubernetes("delete", "pod", before, "--grace-period=1", "--wait=false")
 
@@ -259,7 +272,7 @@ def starts_an_agent(place: Place) -> Look:
 
 
 def tells_that_it_waits(place: Place) -> Look:
-    """An agent that may not ask for a certificate says so in an Event."""
+    """An agent without the right to ask for a certificate reports that in an Event."""
     wide = f"midstreamer:{place.release.namespace}:{place.release.name}:member"
     role = place.kubernetes.get(f"clusterrole/{wide}")
     _apply_rules(place, role, [{**rule, "verbs": ["watch"]} for rule in role["rules"]])
@@ -276,24 +289,24 @@ def tells_that_it_waits(place: Place) -> Look:
         after = place.pod("agent")
         if after != before and _waits(place, after):
             return ""
-        told = readyz(place, "agent")
-        return f"no Event tells of it: {told}" if "is forbidden" in told else told
+        complaint = readyz(place, "agent")
+        return f"no Event reports it: {complaint}" if "is forbidden" in complaint else complaint
 
     return look
 
 
 def helm_tests(place: Place) -> Look:
-    """`helm test` is green."""
+    """`helm test` of the release succeeds."""
     words = ["test", place.release.name, "--namespace", place.release.namespace]
     tried = _tried(lambda: host.run([mark.helm(), *words, "--timeout", "60s"]))
 
     def look() -> str:
-        if not (told := tried()):
+        if not (complaint := tried()):
             return ""
         try:
             return place.kubernetes("logs", f"{place.release.name}-test")
         except host.KitError:
-            return told
+            return complaint
 
     return look
 
@@ -302,9 +315,12 @@ def helm_tests(place: Place) -> Look:
 
 
 def installs(place: Place) -> Look:
-    """Whoever has `admin` of the namespace could install another release there."""
+    """A user with the role `admin` in the namespace can install another release there.
+
+    It is tried with `--dry-run=server`.
+    """
     text = render({}, release="other", namespace=place.release.namespace)
-    # What is tried is not kept, and a binding is refused while its role is not there.
+    # A dry run keeps no object, so RoleBindings are left out: without their Role they are refused.
     items = [each for each in objects(text) if each["kind"] in INSTALLED]
     other = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     words = ("create", "--dry-run=server", "--as=admin", "-f", "-")
@@ -312,23 +328,27 @@ def installs(place: Place) -> Look:
 
 
 def kubectl(who: str, *words: str) -> Deed:
-    """A command of somebody who has a role of the cluster in the namespace of the release.
+    """Return the task of running kubectl as the user `who`.
 
-    POOL stands for the default pool, TEMPLATE for the template of agents, HERE for the namespace.
+    In `words`, POOL stands for the default AgentPool, TEMPLATE for the agents' PodTemplate, and
+    HERE for the namespace of the release.
     """
 
     def begin(place: Place) -> Look:
         name = f"{place.release.name}-agent"
         known = {"POOL": f"agentpool/{name}", "TEMPLATE": f"podtemplate/{name}"}
         known["HERE"] = place.release.namespace
-        told = [_replaced(word, known) for word in words]
-        return _tried(lambda: place.kubernetes(*told, f"--as={who}"))
+        arguments = [_replaced(word, known) for word in words]
+        return _tried(lambda: place.kubernetes(*arguments, f"--as={who}"))
 
     return Deed(begin)
 
 
 def replaces(who: str, kind: str) -> Deed:
-    """Somebody replaces a whole object, as `helm upgrade --force-replace` does."""
+    """Return the task of replacing the default object of a kind as the user `who`.
+
+    `helm upgrade --force-replace` does the same.
+    """
 
     def begin(place: Place) -> Look:
         text = json.dumps(place.kubernetes.get(kind, f"{place.release.name}-agent"))
@@ -339,7 +359,7 @@ def replaces(who: str, kind: str) -> Deed:
 
 
 def creates(who: str, kind: str) -> Deed:
-    """Somebody makes an object like the chart's, of another name."""
+    """Return the task of creating, as the user `who`, a copy of the chart's object of a kind."""
 
     def begin(place: Place) -> Look:
         found = place.kubernetes.get(kind, f"{place.release.name}-agent")
@@ -350,7 +370,7 @@ def creates(who: str, kind: str) -> Deed:
     return Deed(begin)
 
 
-# --- what they are made of ------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
 def _tried(work: Callable[[], object]) -> Look:
@@ -386,7 +406,7 @@ def _certified(place: Place, who: Bound, kind: Kind, label: str) -> Look:
 
 
 def _posted(place: Place, who: Bound, kind: Kind, label: str) -> tuple[str, str]:
-    """Name and uid of a signing request that somebody has made."""
+    """Make a signing request with the account of `who`; return its name and uid."""
     uri = f"spiffe://{releases.TRUST_DOMAIN}/{kind}/{label}"
     namespace, release = place.release.namespace, place.release.name
     spec = {
@@ -397,8 +417,8 @@ def _posted(place: Place, who: Bound, kind: Kind, label: str) -> tuple[str, str]
 
     async def post() -> dict[str, Any]:
         async with Client(who.account) as client:
-            made = {"metadata": {"generateName": "of-a-test-"}, "spec": spec}
-            return dict((await client.ask("POST", naming.REQUESTS, made)).checked()["metadata"])
+            body = {"metadata": {"generateName": "of-a-test-"}, "spec": spec}
+            return dict((await client.ask("POST", naming.REQUESTS, body)).checked()["metadata"])
 
     meta = asyncio.run(post())
     return meta["name"], meta["uid"]

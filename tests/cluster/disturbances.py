@@ -1,9 +1,10 @@
-"""What is done to an installation under load, in which order, and when it is whole again.  Pure.
+"""Plan the disturbances of an installation under load, and decide when it has recovered.  Pure.
 
-First each pod of each kind is deleted in turn, then each is killed, then the same with the
-database; then processes of the cluster itself are killed and started again.  A step names no pod:
-pods of a Deployment have other names after each deletion.  `chosen` picks one when its turn has
-come: the oldest for a deletion, so that each pod is deleted once, and by name for a kill.
+First each pod of each component is deleted, one after the other, then each is killed.  Then the
+same is done with the database.  Then processes of the cluster itself are killed and started again.
+A step does not name its pod, because a Deployment's new pods have new names.  `chosen` picks the
+pod when the step begins: for a deletion the oldest, so that each pod is deleted once, and for a
+kill the next in the order of names.
 """
 
 from __future__ import annotations
@@ -21,54 +22,54 @@ from tests.cluster.releases import COMPONENT, is_ready
 COMPONENTS = ("agent", "coordinator", "sync", "operator")
 DATABASE = "postgres"
 PROCESSES = ("node-0-containerd", "node-0-kubelet", "kube-apiserver")
-"""As the cluster kit calls them."""
+"""Processes of the cluster to restart, by their names in the kit."""
 
 
 class Refused(ValueError):
-    """A plan that cannot be made; the message says what is missing."""
+    """A plan or step is impossible, because a pod is missing; the message says which."""
 
 
 class Act(StrEnum):
-    """What is done."""
+    """The kind of a disturbance."""
 
     DELETE = "delete"
-    """A pod, by the API server: it is told, and drains."""
+    """Delete a pod through the API server: the pod gets SIGTERM and drains."""
     KILL = "kill"
-    """SIGKILL to all in a pod's containers."""
+    """Send SIGKILL to all processes in a pod's containers."""
     RESTART = "restart"
-    """SIGKILL to a process of the cluster, which is then started as it was."""
+    """Send SIGKILL to a process of the cluster, and start it again with the same command."""
 
     @property
     def kind(self) -> Kind:
-        """By which limit its requests are judged."""
+        """The kind of event, which sets the latency limit of requests during it."""
         return Kind.DELETION if self is Act.DELETE else Kind.CRASH
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do."""
+    """One step of a plan: what to do, and to which component or process."""
 
     act: Act
     target: str
-    """A component, or a process of the cluster."""
+    """The name of a component, or of a process of the cluster."""
     ordinal: int = 0
-    """Which pod of the component."""
+    """For a kill, the index of the component's pod in the order of names."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """What matters of a pod."""
+    """The state of a pod, as far as disturbances need it."""
 
     name: str
     component: str
     uid: str
     created: str
-    """ISO 8601, to the second."""
+    """The time of creation, in ISO 8601 with a resolution of one second."""
     ready: bool
     going: bool
-    """Whether it was deleted and ends."""
+    """Whether the pod was deleted and is terminating."""
     running: frozenset[str]
-    """Ids of its containers that run."""
+    """The ids of its running containers."""
 
 
 def plan(
@@ -78,13 +79,16 @@ def plan(
     components: Sequence[str] = (*COMPONENTS, DATABASE),
     processes: Sequence[str] = PROCESSES,
 ) -> list[Step]:
-    """All steps in order, for so many pods of each component; Refused when one has none."""
+    """Return all steps in order; `counts` has the number of pods of each component.
+
+    Raises Refused when a component has no pod.
+    """
     for name in components:
         if not counts.get(name):
-            there = ", ".join(f"{count} {each}" for each, count in sorted(counts.items()))
+            found = ", ".join(f"{count} {each}" for each, count in sorted(counts.items()))
             raise Refused(
-                f"there is no pod with {COMPONENT}={name} to disturb: there are {there or 'none'};"
-                " name the components that there are"
+                f"there is no pod with {COMPONENT}={name} to disturb; pods found:"
+                f" {found or 'none'}; name only components that have pods"
             )
     steps = []
     for group in (
@@ -102,7 +106,7 @@ def plan(
 
 
 def pods_of(listing: Mapping[str, Any]) -> list[Pod]:
-    """The pods of a PodList that have not ended."""
+    """Return the pods of a PodList, without those that have succeeded or failed."""
     return [
         _pod(each)
         for each in listing["items"]
@@ -124,18 +128,23 @@ def _pod(found: Mapping[str, Any]) -> Pod:
 
 
 def counted(pods: Iterable[Pod]) -> dict[str, int]:
-    """How many pods of each component there are that stay."""
+    """Return the number of pods of each component, without terminating pods."""
     return dict(Counter(pod.component for pod in pods if not pod.going))
 
 
 def chosen(step: Step, pods: Iterable[Pod]) -> Pod:
-    """The pod of which it is the turn; Refused when there is none."""
-    there = [pod for pod in pods if pod.component == step.target and not pod.going]
-    there.sort(key=lambda pod: (pod.created, pod.name) if step.act is Act.DELETE else (pod.name,))
+    """Return the pod that a step disturbs; raises Refused when there is none."""
+    candidates = [pod for pod in pods if pod.component == step.target and not pod.going]
+    candidates.sort(
+        key=lambda pod: (pod.created, pod.name) if step.act is Act.DELETE else (pod.name,)
+    )
     at = 0 if step.act is Act.DELETE else step.ordinal
-    if at >= len(there):
-        raise Refused(f"there is no pod {at + 1} of {step.target} to {step.act}: {len(there)} stay")
-    return there[at]
+    if at >= len(candidates):
+        raise Refused(
+            f"there is no pod number {at + 1} of {step.target} to {step.act}: {step.target} has"
+            f" {len(candidates)} pod(s)"
+        )
+    return candidates[at]
 
 
 def missing(
@@ -144,20 +153,20 @@ def missing(
     disturbed: Pod | None = None,
     incomplete: Collection[str] = (),
 ) -> str:
-    """Why the installation is not whole; empty when it is.
+    """Return why the installation has not recovered; empty when it has.
 
-    Whole means: of each component so many pods as wanted stay and are ready, none is `incomplete`,
-    and nothing is left of the disturbed one: neither the deleted pod nor the killed containers.
+    It has recovered when each component has the wanted number of pods, all ready, no pod is in
+    `incomplete`, and the disturbed pod is gone, or its killed containers no longer run.
     """
     for name, count in wanted.items():
-        there = [pod for pod in pods if pod.component == name and not pod.going]
-        ready = sum(pod.ready for pod in there)
-        if ready != count or len(there) != count:
-            waiting = [pod.name for pod in there if not pod.ready]
-            told = f"; not ready: {', '.join(waiting)}" if waiting else ""
-            return f"{ready} of {count} {name} pods are ready{told}"
+        matching = [pod for pod in pods if pod.component == name and not pod.going]
+        ready = sum(pod.ready for pod in matching)
+        if ready != count or len(matching) != count:
+            waiting = [pod.name for pod in matching if not pod.ready]
+            detail = f"; not ready: {', '.join(waiting)}" if waiting else ""
+            return f"{ready} of {count} {name} pods are ready{detail}"
     if disturbed:
         left = next((pod for pod in pods if pod.uid == disturbed.uid), None)
         if left and (left.going or left.running & disturbed.running):
-            return f"{left.name} is still {'ending' if left.going else 'as it was'}"
-    return f"something is missing to {', '.join(sorted(incomplete))}" if incomplete else ""
+            return f"{left.name} still {'terminates' if left.going else 'runs old containers'}"
+    return f"not complete: {', '.join(sorted(incomplete))}" if incomplete else ""

@@ -1,17 +1,17 @@
-"""Disturb an installation under load, one thing after the other, and write down when.
+"""Disturb an installation under load, one step after the other, and record the times.
 
     python -m tests.cluster.disturbing --namespace N --release R --write events.jsonl
-    … --acts delete --components agent sync        deletions alone, of these kinds alone
+    … --acts delete --components agent sync        only delete pods of these components
 
-`disturbances` says what is done and in which order.  After each step the installation must be
-whole again before the next begins: all pods ready, nothing of the disturbed one left, and agents,
-coordinators and syncs say at /completez that nothing is missing to them; and it must stay so for
-a while.  Until then it is the time of this event.  Deletions work in any cluster that is marked
-for tests; kills and restarts reach into the processes of a cluster that `make cluster` made.
+`tests.cluster.disturbances` plans the steps.  After each step the installation must recover before
+the next step begins: all pods are ready, the disturbed pod or its containers are gone, and agents,
+coordinators and syncs report at /completez that they are complete.  It must stay so for --rest-s
+seconds.  The event lasts until then.  Deletions work in any cluster that is marked for tests; kills
+and restarts need a cluster that `make cluster` made, because they send signals to its processes.
 
-It ends with 0 when everything became whole again, 1 when something did not within --within-s (then
-no further step is made), 2 when it could not begin.  The load runs beside it: `tests.cluster.load`;
-`tests.cluster.report` puts both together.
+The exit code is 0 when the installation recovered from every step, 1 when it did not recover within
+--within-s seconds (then no further step is made), 2 when the first step was not possible.  Run the
+load, `tests.cluster.load`, at the same time; `tests.cluster.report` combines both results.
 """
 
 from __future__ import annotations
@@ -36,55 +36,58 @@ from tests.cluster.releases import INSTANCE
 POLL_S = 0.2
 WITHIN_S = 120.0
 REST_S, RESTART_REST_S = 3.0, 10.0
-"""So long everything must stay whole; a kubelet that is new judges pods again only by and by."""
+"""Seconds for which the installation must stay recovered, after a pod's disturbance or a restart.
+
+After a restart it is longer, because a new kubelet needs some seconds to probe all pods again.
+"""
 CALM_S = 5.0
 HEALTH_PORT = 9090
 COMPLETE = ("agent", "coordinator", "sync")
-"""Kinds that say at /completez whether anything is missing to them."""
+"""The components that report at /completez whether they are complete."""
 
 
 class Hands(Protocol):
-    """What is looked at and done."""
+    """Access to an installation: observe its pods, and disturb it."""
 
     def pods(self) -> list[Pod]:
-        """The pods of the installation; raises Away, KitError."""
+        """Return the pods of the installation; raises Away, KitError."""
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
-        """Names of those that say that something is missing; raises Away."""
+        """Return the names of the pods that report that they are not complete; raises Away."""
 
     def delete(self, pod: Pod) -> None:
         """Delete a pod; raises KitError."""
 
     def kill(self, pod: Pod) -> None:
-        """SIGKILL to all in a pod's containers; raises KitError."""
+        """Send SIGKILL to all processes in a pod's containers; raises KitError."""
 
     def restart(self, process: str) -> None:
-        """SIGKILL to a process of the cluster, and start it again; raises KitError."""
+        """Send SIGKILL to a process of the cluster, and start it again; raises KitError."""
 
 
 @dataclass
 class InCluster:
-    """Hands in a namespace of KUBECONFIG's cluster."""
+    """Access to a release in a namespace of KUBECONFIG's cluster (see `Hands`)."""
 
     api: Api
     namespace: str
     release: str
     cluster: names.Cluster | None
-    """The kit's cluster, for kills and restarts."""
+    """The cluster of the kit, for kills and restarts; None if the kit did not make it."""
     health_port: int = HEALTH_PORT
-    """0: nobody is asked whether anything is missing."""
+    """The port of /completez; 0 means that no pod is asked."""
 
     @property
     def _pods(self) -> str:
         return f"/api/v1/namespaces/{quote(self.namespace)}/pods"
 
     def pods(self) -> list[Pod]:
-        """See `Hands`."""
+        """Return the pods of the release; raises Away, KitError."""
         selector = quote(f"{INSTANCE}={self.release}")
         return disturbances.pods_of(self.api.get(f"{self._pods}?labelSelector={selector}"))
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
-        """See `Hands`."""
+        """Return the names of the pods that do not answer 200 at /completez; raises Away."""
         asked = [pod for pod in pods if self.health_port and pod.component in COMPLETE]
         return [pod.name for pod in asked if not pod.going and not self._complete(pod)]
 
@@ -93,15 +96,15 @@ class InCluster:
         return self.api.ask("GET", path)[0] == 200
 
     def delete(self, pod: Pod) -> None:
-        """See `Hands`."""
+        """Delete a pod through the API server; raises Away, KitError."""
         self.api.delete(f"{self._pods}/{pod.name}")
 
     def kill(self, pod: Pod) -> None:
-        """See `Hands`."""
+        """Send SIGKILL to the pod's processes; raises KitError outside a cluster of the kit."""
         crashes.kill_pod(self._kit(), self.namespace, pod.name)
 
     def restart(self, process: str) -> None:
-        """See `Hands`."""
+        """Kill and start a process of the cluster; raises KitError outside a cluster of the kit."""
         up.restart(self._kit(), process, signal.SIGKILL)
 
     def _kit(self) -> names.Cluster:
@@ -112,11 +115,11 @@ class InCluster:
 
 @dataclass
 class Disturber:
-    """Makes one step after the other, and waits in between until all is whole again."""
+    """Makes steps, and waits after each step until the installation has recovered."""
 
     hands: Hands
     wanted: Mapping[str, int]
-    """How many pods there are of each component."""
+    """The number of pods that each component must have."""
     within_s: float = WITHIN_S
     rest_s: float = REST_S
     restart_rest_s: float = RESTART_REST_S
@@ -124,7 +127,10 @@ class Disturber:
     sleep: Callable[[float], None] = time.sleep
 
     def perform(self, step: Step) -> Event:
-        """Do it, and wait; an event with a complaint when it was not whole again in time."""
+        """Make a step and wait for recovery; return the event.
+
+        The event has a complaint when the step failed or the installation did not recover in time.
+        """
         from_s, done = self.clock(), str(step.act)
         name, disturbed = f"{done} {step.target}", None
         try:
@@ -142,14 +148,17 @@ class Disturber:
         return Event(name, step.act.kind, from_s, self.clock(), complaint)
 
     def wait(self, disturbed: Pod | None, rest_s: float) -> str:
-        """Wait until all was whole for `rest_s`; says what is missing when it takes too long."""
+        """Wait until the installation has stayed recovered for `rest_s` seconds; return "".
+
+        When it has not recovered after `within_s` seconds, return what is missing.
+        """
         began_s, whole_s = self.clock(), None
         while True:
-            told, now_s = self._missing(disturbed), self.clock()
-            if told:
+            complaint, now_s = self._missing(disturbed), self.clock()
+            if complaint:
                 whole_s = None
                 if now_s - began_s > self.within_s:
-                    return f"not whole again after {self.within_s:g} s: {told}"
+                    return f"not recovered after {self.within_s:g} s: {complaint}"
             else:
                 whole_s = now_s if whole_s is None else whole_s
                 if now_s - whole_s >= rest_s:
@@ -159,9 +168,9 @@ class Disturber:
     def _missing(self, disturbed: Pod | None) -> str:
         try:
             pods = self.hands.pods()
-            told = disturbances.missing(pods, self.wanted, disturbed)
-            if told:
-                return told
+            complaint = disturbances.missing(pods, self.wanted, disturbed)
+            if complaint:
+                return complaint
             lacking = self.hands.incomplete(pods)
             return disturbances.missing(pods, self.wanted, disturbed, lacking)
         except Away as error:
@@ -171,14 +180,17 @@ class Disturber:
 def disturb(
     disturber: Disturber, steps: Sequence[Step], file: IO[str], say: Callable[[str], None]
 ) -> list[str]:
-    """Make all steps and write each event at once; stops at the first complaint and returns it."""
-    if told := disturber.wait(None, 0.0):
-        return [f"before the first step: {told}"]
+    """Make all steps and write each event to `file` at once; stop at the first complaint.
+
+    Return the complaint in a list, which is empty when the installation always recovered.
+    """
+    if complaint := disturber.wait(None, 0.0):
+        return [f"before the first step: {complaint}"]
     for number, step in enumerate(steps, start=1):
         event = disturber.perform(step)
         file.write(events.line(event))
         file.flush()
-        how = event.complaint or f"whole again after {event.to_s - event.from_s:.1f} s"
+        how = event.complaint or f"recovered after {event.to_s - event.from_s:.1f} s"
         say(f"{number} of {len(steps)}: {event.name}: {how}")
         if event.complaint:
             return [f"{event.name}: {event.complaint}"]
@@ -189,40 +201,43 @@ def disturb(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         "python -m tests.cluster.disturbing", description=__doc__, formatter_class=shown
     )
-    made.add_argument("--namespace", required=True)
-    made.add_argument("--release", required=True, help=f"as in {INSTANCE}")
-    made.add_argument("--write", required=True, type=Path, help="file of events, replaced")
-    made.add_argument("--acts", nargs="+", type=Act, choices=list(Act), default=list(Act))
-    made.add_argument("--components", nargs="+", default=[*COMPONENTS, DATABASE])
-    made.add_argument("--processes", nargs="*", default=list(PROCESSES))
-    made.add_argument("--within-s", type=float, default=WITHIN_S, help="until whole again")
-    made.add_argument("--rest-s", type=float, default=REST_S, help="it must stay whole so long")
-    made.add_argument("--calm-s", type=float, default=CALM_S, help="before the first step")
-    made.add_argument("--health-port", type=int, default=HEALTH_PORT, help="0: ask nobody")
-    return made
+    root.add_argument("--namespace", required=True)
+    root.add_argument("--release", required=True, help=f"value of the label {INSTANCE}")
+    root.add_argument("--write", required=True, type=Path, help="file of events, overwritten")
+    root.add_argument("--acts", nargs="+", type=Act, choices=list(Act), default=list(Act))
+    root.add_argument("--components", nargs="+", default=[*COMPONENTS, DATABASE])
+    root.add_argument("--processes", nargs="*", default=list(PROCESSES))
+    root.add_argument("--within-s", type=float, default=WITHIN_S, help="limit of each recovery")
+    root.add_argument("--rest-s", type=float, default=REST_S, help="time to stay recovered")
+    root.add_argument("--calm-s", type=float, default=CALM_S, help="pause before the first step")
+    root.add_argument("--health-port", type=int, default=HEALTH_PORT, help="0: ask no pod")
+    return root
 
 
 def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
-    """The kit's cluster that KUBECONFIG names; raises KitError when one is needed."""
+    """Return KUBECONFIG's cluster if the kit made it, else None.
+
+    Raises KitError when it is None and the arguments need such a cluster.
+    """
     cluster = mark.made_here()
     if cluster is None and set(arguments.acts) & {Act.KILL, Act.RESTART}:
         raise host.KitError(
             f"KUBECONFIG={os.environ.get('KUBECONFIG', '')} is no file of a cluster that"
-            " `make cluster` made here, and kills and restarts reach into its processes: take"
+            " `make cluster` made here, and kills and restarts need such a cluster: use"
             " --acts delete"
         )
     return cluster
 
 
 def main() -> int:
-    """Disturb; returns the exit code."""
+    """Make all disturbances of the command line; return the exit code."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and the proxy ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the proxy too
     try:
         mark.check()
         cluster = kit_cluster(arguments)
@@ -240,8 +255,8 @@ def main() -> int:
                 components=arguments.components,
                 processes=arguments.processes,
             )
-            told = ", ".join(f"{count} {name}" for name, count in sorted(wanted.items()))
-            host.say(f"{len(steps)} steps on {told}")
+            counts = ", ".join(f"{count} {name}" for name, count in sorted(wanted.items()))
+            host.say(f"{len(steps)} steps on {counts}")
             time.sleep(arguments.calm_s)
             disturber = Disturber(hands, wanted, arguments.within_s, arguments.rest_s)
             broken = disturb(disturber, steps, file, host.say)
@@ -257,4 +272,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("disturbing: interrupted; the events until now are written")
+        sys.exit("disturbing: interrupted; the events so far are written")

@@ -1,10 +1,10 @@
-"""Who reaches which port of a release, by trial, and who should.
+"""Try which sources reach which ports of a release, and say which sources should.
 
     with doors.visitors(release) as visiting:
-        visiting.expected()      what the chart's NetworkPolicies are for
-        visiting.tried()         what is so: from sockets in pods, on node-0, outside
+        visiting.expected()      what the chart's NetworkPolicies should allow
+        visiting.tried()         what they allow, by connections from pods, node-0 and outside
 
-A table has a row for each pair of a source and a target: whether the one reaches the other.
+A `Table` says for each pair of a source and a target whether the source reaches the target.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KINDS = ("agent", "coordinator", "sync", "postgres", "operator")
 HEALTH = tuple(f"{kind} health" for kind in KINDS)
 NAMES = {"dns", "dns tcp"}
 EVERYBODYS = {"api", "collector", "stranger", "kubelet", *NAMES}
-"""What a pod reaches that no policy selects."""
+"""The targets that a pod reaches if no NetworkPolicy selects the pod."""
 MEANT: dict[str, set[str]] = {
     "agent": {"sync", "coordinator", "api", "collector", *NAMES},
     "coordinator": {"sync", "api", "collector", *NAMES},
@@ -56,7 +56,10 @@ MEANT: dict[str, set[str]] = {
     "stranger": EVERYBODYS,
     "outside": {"service", "kubelet"},
 }
-"""Whom each is meant to reach; the rest is closed.  What `node-0` reaches depends on the pod."""
+"""The targets that each source should reach; all other pairs should be closed.
+
+"node-0" is missing here, because what a node reaches depends on the node of the target.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Place:
     namespace: str = ""
 
     def run(self, *words: str) -> str:
-        """What it prints; raises KitError."""
+        """Run Python with these arguments and return its output; raises KitError."""
         if self.kubernetes is None:
             return host.run(commands.inside(self.namespace, [sys.executable, *words]))
         return self.kubernetes("exec", self.pod, "--", PYTHON, *words)
@@ -76,7 +79,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Target:
-    """A port; `pod` and `node` are empty when it is none of a pod."""
+    """A port to try; `pod` and `node` are empty when the port belongs to no pod."""
 
     kind: str
     address: str
@@ -87,26 +90,26 @@ class Target:
 
 @dataclass(frozen=True)
 class Visitors:
-    """Sources and targets around one release."""
+    """The sources and targets around one release, by name."""
 
     release: Release
     sources: Mapping[str, Place]
     targets: Mapping[str, Target]
 
     def expected(self) -> Table:
-        """Who should reach whom."""
+        """Return which sources should reach which targets."""
         return {pair: self._meant(*pair) for pair in self._pairs()}
 
     def tried(self, sources: Collection[str] = ()) -> Table:
-        """Who reaches whom; of these sources alone when some are given."""
+        """Try which sources reach which targets; `sources` limits the sources if it is given."""
         with ThreadPoolExecutor(AT_ONCE) as trying:
             rows = list(trying.map(self._row, sources or self.sources))
         return {pair: open_ for row in rows for pair, open_ in row.items()}
 
     def settled(self, wanted: Table, sources: Collection[str] = ()) -> None:
-        """Wait until it is as wanted; raises KitError that names the pairs which are not."""
+        """Wait until `tried` gives the wanted table; raises KitError with the pairs that differ."""
         host.eventually(
-            "doors are as they should be",
+            "ports are open and closed as expected",
             lambda: differences(wanted, self.tried(sources)),
             lambda found: not found,
             timeout_s=SETTLE_S_MAX,
@@ -120,7 +123,7 @@ class Visitors:
         return {(source, target): open_ for target, open_ in zip(mine, answers, strict=True)}
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """All, but those of a pod with itself."""
+        """Return all pairs of source and target, without those of a pod with itself."""
         return [
             (source, target)
             for source, place in self.sources.items()
@@ -130,14 +133,14 @@ class Visitors:
 
     def _meant(self, source: str, target: str) -> bool:
         if source == "node-0":
-            # A node reaches its own pods always; for others it is one from outside.
-            there = self.targets[target]
-            return there.node in ("node-0", "") or target in ("coordinator outside", *EVERYBODYS)
+            # A node always reaches its own pods; for pods of other nodes it counts as outside.
+            port = self.targets[target]
+            return port.node in ("node-0", "") or target in ("coordinator outside", *EVERYBODYS)
         return target in MEANT[source]
 
 
 def differences(wanted: Table, found: Table) -> list[str]:
-    """The pairs in which two tables differ, in words."""
+    """Return a line for each pair in which two tables differ, with the state in `found`."""
     return [
         f"{source} to {target}: {'open' if found[source, target] else 'closed'}"
         for source, target in found
@@ -146,7 +149,7 @@ def differences(wanted: Table, found: Table) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """A table for people: sources down, targets across."""
+    """Return a table as Markdown, with a row for each source and a column for each target."""
     targets = list(dict.fromkeys(target for _, target in table))
     lines = [f"| from | {' | '.join(targets)} |", f"|---|{'---|' * len(targets)}"]
     marks = {True: "open", False: "–", None: ""}
@@ -158,7 +161,10 @@ def markdown(table: Table) -> str:
 
 @contextmanager
 def visitors(release: Release) -> Iterator[Visitors]:
-    """Pods beside the release and in namespaces of three kinds, which go with the block."""
+    """Make pods beside the release and in three other namespaces, and delete them at the end.
+
+    The namespaces are one of clients, one that may scrape metrics, and one without any right.
+    """
     kubectl = release.kubernetes
     label = {f"midstreamer.dev/{release.namespace}.{release.name}": "client"}
     kinds: dict[str, dict[str, str]] = {
@@ -170,18 +176,18 @@ def visitors(release: Release) -> Iterator[Visitors]:
     spaces = {kind: Kubernetes(kubectl.program, f"midstreamer-{kind}-{word}") for kind in kinds}
     helper = {INSTANCE: release.name, COMPONENT: "test"}
     own = {"test": helper, "neighbour": {}}
-    made = {**{kind: (spaces[kind], {}) for kind in kinds},
+    planned = {**{kind: (spaces[kind], {}) for kind in kinds},
             **{name: (kubectl, labels) for name, labels in own.items()}}  # fmt: skip
     try:
         for kind, space in spaces.items():
             space("create", "namespace", space.namespace)
             words = [f"{key}={value}" for key, value in kinds[kind].items()]
             space("label", "namespace", space.namespace, "midstreamer-test=door", *words)
-        for name, (space, labels) in made.items():
+        for name, (space, labels) in planned.items():
             space("apply", "-f", "-", stdin=json.dumps(_visitor(name, labels)))
-        for name, (space, _) in made.items():
+        for name, (space, _) in planned.items():
             space("wait", "--for=condition=Ready", f"pod/{_pod_name(name)}", "--timeout=60s")
-        yield _arranged(release, {name: space for name, (space, _) in made.items()})
+        yield _arranged(release, {name: space for name, (space, _) in planned.items()})
     finally:
         for space in spaces.values():
             space("delete", "namespace", space.namespace, "--wait=false", "--ignore-not-found")
@@ -194,11 +200,11 @@ def _pod_name(name: str) -> str:
 
 
 def _visitor(name: str, labels: dict[str, str]) -> dict[str, Any]:
-    """A pod of our image with Python that listens at two ports."""
-    made = pods.pod(_pod_name(name))
-    made["metadata"]["labels"] |= labels
-    made["spec"]["automountServiceAccountToken"] = False
-    (container,) = made["spec"]["containers"]
+    """Return a pod of this project's image, in which Python listens on two ports."""
+    pod = pods.pod(_pod_name(name))
+    pod["metadata"]["labels"] |= labels
+    pod["spec"]["automountServiceAccountToken"] = False
+    (container,) = pod["spec"]["containers"]
     images = releases.images()
     container |= {
         "image": f"{images['registry'] or 'localhost'}/midstreamer:{images['tag']}",
@@ -206,16 +212,19 @@ def _visitor(name: str, labels: dict[str, str]) -> dict[str, Any]:
         "command": [PYTHON],
         "args": ["-c", SERVE, str(COLLECTOR_PORT), str(OPEN_PORT)],
     }
-    return made
+    return pod
 
 
 def _arranged(release: Release, spaces: Mapping[str, Kubernetes]) -> Visitors:
-    """Sources are the first pod of each kind, targets the last: no pod dials itself."""
+    """Choose sources and targets: the first pod of each kind is a source, the last a target.
+
+    So where a kind has two pods, no pod connects to itself.
+    """
     kubectl = release.kubernetes
     fleet = {kind: sorted(release.pods(kind), key=_name) for kind in KINDS}
-    sources = {kind: Place(kubectl, _name(there[0])) for kind, there in fleet.items()}
+    sources = {kind: Place(kubectl, _name(found[0])) for kind, found in fleet.items()}
     sources |= {name: Place(space, _pod_name(name)) for name, space in spaces.items()}
-    last = {kind: there[-1] for kind, there in fleet.items()}
+    last = {kind: found[-1] for kind, found in fleet.items()}
     targets = {
         "coordinator": _target("quic", last["coordinator"], 7400),
         "coordinator outside": _target("quic", last["coordinator"], 7401),

@@ -1,12 +1,13 @@
-"""The process that holds NetworkPolicies on all nodes of one cluster; `up` starts it.
+"""The process that enforces NetworkPolicies on all nodes of one cluster.
 
     python -m tests.cluster.enforcing NAME
 
-It runs in the network of node-0, watches policies, pods and namespaces, and writes the rules of
-`policies` into the network namespace of each node whenever they change, or a node is new.  What a
-pod's address is it learns from the results of the CNI plugins: they are there before the pod's
-containers run, and the API tells it later.  `STATE/policies.json` says where the rules are in
-force and what cannot be held.  When it ends, the rules stay.
+`tests.cluster.up` starts the process in the network of node-0.  The process watches policies, pods
+and namespaces.  When they change, or a node is new, it writes the iptables rules that
+`tests.cluster.policies` makes into the network namespace of each node.  It reads a pod's address
+from the result files of the CNI plugins, because these exist before the pod's containers run; the
+API server knows the address later.  The file STATE/policies.json names the nodes where the rules
+are in force, and the policies that cannot be enforced.  When the process ends, the rules stay.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.cluster import commands, host, leftovers, names, network, policies, s
 from tests.cluster.policies import Pod, Port, World
 
 LOOK_S = 0.05
-"""How often addresses and nodes are looked for; changes of objects come at once."""
+"""Seconds between two searches for new addresses and nodes; changed objects arrive at once."""
 WATCH_S = 240
 RETRY_S = 0.3
 SILENCE_S_MAX = WATCH_S + 30.0
@@ -42,12 +43,15 @@ Object = dict[str, Any]
 
 
 def complaints(cluster: names.Cluster) -> list[str]:
-    """What the process cannot hold, a line each; raises KitError when nothing is held yet."""
+    """Return a line for each policy that cannot be enforced.
+
+    Raises KitError when the process enforces no policy yet.
+    """
     return list(_status(cluster)["complaints"])
 
 
 def enforced_on(cluster: names.Cluster) -> list[str]:
-    """The nodes on which the rules are in force; none before the process has begun."""
+    """Return the names of the nodes on which the rules are in force; empty before the start."""
     try:
         return list(_status(cluster)["nodes"])
     except host.KitError:
@@ -56,19 +60,23 @@ def enforced_on(cluster: names.Cluster) -> list[str]:
 
 def _status(cluster: names.Cluster) -> Object:
     try:
-        told: Object = json.loads((cluster.state / STATUS).read_text(encoding="utf-8"))
+        status: Object = json.loads((cluster.state / STATUS).read_text(encoding="utf-8"))
     except OSError as error:
         raise host.KitError(
-            f"no NetworkPolicy is enforced in {cluster.name!r} yet: {error}; what the process says"
-            f" is in {cluster.state}/log/policies.log"
+            f"no NetworkPolicy is enforced in {cluster.name!r} yet: {error}; the log of the"
+            f" process is {cluster.state}/log/policies.log"
         ) from error
-    return told
+    return status
 
 
 def world(
     objects: dict[str, dict[str, Object]], results: dict[str, str], nodes: list[names.Node]
 ) -> World:
-    """What policies are about, from objects of the API by uid, and addresses of pods by uid."""
+    """Return the pods and namespaces to which policies apply.
+
+    `objects` has, for each key of RESOURCES, the API objects by uid; `results` has the addresses of
+    pods by uid.
+    """
     pods = []
     for uid, each in objects["pods"].items():
         status = each.get("status", {})
@@ -97,19 +105,22 @@ def _pod(each: Object, address: str) -> Pod:
 
 
 def addresses(texts: list[str]) -> dict[str, str]:
-    """Addresses of pods by their uid, from the results that the CNI plugins keep."""
+    """Return the addresses of pods by uid, from the texts of the CNI plugins' result files."""
     found = {}
     for text in texts:
-        told = json.loads(text)
-        words = dict(told.get("cniArgs") or [])
-        for ip in (told.get("result") or {}).get("ips") or []:
+        result = json.loads(text)
+        words = dict(result.get("cniArgs") or [])
+        for ip in (result.get("result") or {}).get("ips") or []:
             if uid := words.get("K8S_POD_UID"):
                 found[uid] = ip["address"].partition("/")[0]
     return found
 
 
 class Watched:
-    """Objects of one kind, kept as the API server has them by a thread of their own."""
+    """A copy of the API server's objects of one kind, which a thread keeps up to date.
+
+    `changed` is called after each change; the event `known` is set after the first listing.
+    """
 
     def __init__(self, cluster: names.Cluster, path: str, changed: Callable[[], None]) -> None:
         self._cluster, self._path, self._changed = cluster, path, changed
@@ -120,7 +131,7 @@ class Watched:
         self._thread.start()
 
     def objects(self) -> dict[str, Object]:
-        """All of them, by uid."""
+        """Return the objects by uid."""
         with self._lock:
             return dict(self._objects)
 
@@ -130,17 +141,17 @@ class Watched:
             try:
                 self._follow(self._list())
             except (*FAILURES, http.client.HTTPException) as error:
-                host.say(f"{self._path}: {error!r}; asked again")
+                host.say(f"{self._path}: {error!r}; retrying")
             pause.wait(RETRY_S)
 
     def _list(self) -> str:
         with self._asked("") as answer:
-            told = json.loads(answer.read())
+            listing = json.loads(answer.read())
         with self._lock:
-            self._objects = {each["metadata"]["uid"]: each for each in told["items"]}
+            self._objects = {each["metadata"]["uid"]: each for each in listing["items"]}
         self.known.set()
         self._changed()
-        return str(told["metadata"]["resourceVersion"])
+        return str(listing["metadata"]["resourceVersion"])
 
     def _follow(self, version: str) -> None:
         words = f"?watch=true&timeoutSeconds={WATCH_S}&resourceVersion={version}"
@@ -148,7 +159,7 @@ class Watched:
             while line := answer.readline():
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    return  # too old: all is listed again
+                    return  # the version is too old: list all objects again
                 self._take(event["type"], event["object"])
 
     def _take(self, kind: str, each: Object) -> None:
@@ -176,7 +187,7 @@ class Watched:
 
 
 class Enforcer:
-    """Brings the rules to every node; `look` does what is to be done."""
+    """Keeps the rules of all nodes up to date; `look` does one pass."""
 
     def __init__(self, cluster: names.Cluster) -> None:
         self._cluster = cluster
@@ -189,21 +200,21 @@ class Enforcer:
         self._held: dict[tuple[str, int], policies.Translated] = {}
 
     def run(self) -> None:
-        """Hold the policies until the process is ended."""
-        told = ""
+        """Enforce the policies until the process ends."""
+        last_error = ""
         while True:
             self._news.wait(LOOK_S)
             try:
                 self.look()
             except FAILURES as error:
-                if repr(error) != told:
-                    host.say(f"not held as it should be, tried again: {error!r}")
-                told = repr(error)
+                if repr(error) != last_error:
+                    host.say(f"policies could not be enforced, retrying: {error!r}")
+                last_error = repr(error)
                 self._held.clear()
                 self._seen = None
 
     def look(self) -> None:
-        """Translate what is new, and bring it to the nodes that do not hold it."""
+        """Translate the policies if anything changed; write the rules on nodes that lack them."""
         if not all(each.known.is_set() for each in self._watched.values()):
             return
         files = _results(self._cluster)
@@ -226,7 +237,10 @@ class Enforcer:
             self._tell(places)
 
     def _places(self) -> list[tuple[str, int]]:
-        """Network namespaces of the nodes, each with its inode: a node that boots has a new one."""
+        """Return the network namespace of each node with its inode.
+
+        The inode shows that a node has booted, because a boot makes a new namespace.
+        """
         found = []
         for node in state.nodes(self._cluster):
             path = network.NAMESPACES / node.namespace
@@ -237,20 +251,20 @@ class Enforcer:
     def _tell(self, places: list[tuple[str, int]]) -> None:
         assert self._wanted is not None
         by_namespace = {node.namespace: node.name for node in state.nodes(self._cluster)}
-        told = {
+        status = {
             "nodes": [by_namespace[namespace] for namespace, _ in places],
             "complaints": list(self._wanted.complaints),
         }
         file = self._cluster.state / STATUS
         beside = file.with_suffix(".new")
-        beside.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        beside.write_text(json.dumps(status, indent=1), encoding="utf-8")
         beside.rename(file)
         for line in self._wanted.complaints:
             host.say(line)
 
 
 def _hold(namespace: str, wanted: policies.Translated) -> None:
-    """Replace the rules of a network namespace, in one transaction; raises KitError."""
+    """Replace the rules in a network namespace in one transaction; raises KitError."""
     table = ["iptables", "-w", "-t", policies.TABLE]
     listed = host.run(commands.inside(namespace, [*table, "-S"])).splitlines()
     chains = [line.split()[1] for line in listed if line.startswith("-N MID-")]
@@ -264,15 +278,15 @@ def _hold(namespace: str, wanted: policies.Translated) -> None:
 
 def _results(cluster: names.Cluster) -> list[Path]:
     place = leftovers.CNI_RESULTS
-    there = [path.name for path in place.iterdir()] if place.is_dir() else []
-    mine = names.cni_results(cluster, there)
+    known = [path.name for path in place.iterdir()] if place.is_dir() else []
+    mine = names.cni_results(cluster, known)
     return sorted(place / name for name in mine if name.endswith("-eth0"))
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:  # its pod has gone
+    except FileNotFoundError:  # the pod was deleted
         return ""
 
 
@@ -284,7 +298,7 @@ def _tls(cluster: names.Cluster) -> ssl.SSLContext:
 
 
 def main() -> None:
-    """Hold the policies of one cluster."""
+    """Enforce the policies of the cluster that the first argument names."""
     Enforcer(names.cluster(sys.argv[1])).run()
 
 

@@ -1,8 +1,9 @@
-"""What each event in a cluster did to the requests of a load, and which limits held.  Pure.
+"""Assign the requests of a load to the events in a cluster, and check them against limits.  Pure.
 
-A request belongs to every event in whose time it was open: it began before the end of the event
-and ended after its beginning.  Two events at once therefore share their requests.  What belongs
-to none is judged too, by the strictest limit: nothing may fail where nothing is done.
+A request belongs to every event during which it was open: the request began before the end of the
+event and ended after the event's beginning.  So two simultaneous events share requests.  Requests
+that belong to no event are checked too, against the strictest limit, because without an event no
+request may fail.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ CALM = "nothing happens"
 
 
 class Kind(StrEnum):
-    """How something is taken away."""
+    """How a pod or process ends in an event."""
 
     DELETION = "deletion"
-    """It is told before, and drains."""
+    """A pod gets SIGTERM and drains."""
     CRASH = "crash"
-    """It is gone without a word."""
+    """A pod or process is killed, without any notice to its peers."""
 
     @property
     def limit_s(self) -> float:
-        """The slowest answer that is allowed, in seconds."""
+        """The greatest latency that a request may have during such an event, in seconds."""
         return {Kind.DELETION: 5.0, Kind.CRASH: 15.0}[self]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that was done; times are of the machine's monotonic clock."""
+    """One disturbance of the cluster; times are of the machine's monotonic clock, in seconds."""
 
     name: str
     kind: Kind
     from_s: float
     to_s: float
     complaint: str = ""
-    """What went wrong with the event itself: it was not whole again in time."""
+    """Why the installation did not recover in time; empty when it did."""
 
     def meets(self, request: Request) -> bool:
         """Whether a request was open at any time of the event."""
@@ -50,48 +51,51 @@ class Event:
 
 @dataclass
 class Row:
-    """An event and the requests that belong to it; without an event, those of none."""
+    """A row of the report: an event with its requests, or the requests without an event."""
 
     event: Event | None
     requests: list[Request] = field(default_factory=list)
     most_s: float | None = None
-    """A limit in place of that of its kind."""
+    """A latency limit in seconds that replaces the limit of the event's kind."""
 
     @property
     def name(self) -> str:
-        """What was done."""
+        """The name of the event; `CALM` for the row of requests without an event."""
         return self.event.name if self.event else CALM
 
     @property
     def failed(self) -> list[Request]:
-        """Requests whose caller got an error."""
+        """The requests whose caller got an error."""
         return [each for each in self.requests if each.error]
 
     @property
     def limit_s(self) -> float:
-        """The slowest answer that is allowed, in seconds."""
+        """The greatest latency that a request of this row may have, in seconds."""
         if self.most_s is not None:
             return self.most_s
         return self.event.kind.limit_s if self.event else Kind.DELETION.limit_s
 
     def slowest_s(self, what: str = "") -> float:
-        """The longest that a request of this kind took, or of any; failed ones count too."""
+        """Return the greatest latency of the requests, in seconds; failed requests count too.
+
+        `what` limits them to one kind of request, "append" or "match".
+        """
         return max((e.took_s for e in self.requests if what in ("", e.what)), default=0.0)
 
     @property
     def held(self) -> bool:
-        """Whether no request failed, none was too slow, and the event itself went well."""
+        """Whether no request failed, none was too slow, and the installation recovered."""
         return self.broken() == []
 
     def broken(self) -> list[str]:
-        """Every promise that did not hold, in words."""
+        """Return a sentence for each check of the row that failed."""
         wrong = []
         if self.event and self.event.complaint:
             wrong.append(f"{self.name}: {self.event.complaint}")
         if self.event and not self.requests:
-            wrong.append(f"{self.name}: no request was open in its time, so it shows nothing")
+            wrong.append(f"{self.name}: no request was open meanwhile, so nothing was checked")
         wrong += [
-            f"{self.name}: {len(self.failed)} requests failed, the first, {first.what}, after"
+            f"{self.name}: {len(self.failed)} requests failed; the first was {first.what}, after"
             f" {first.took_s:.1f} s with {first.error}"
             for first in self.failed[:1]
         ]
@@ -107,9 +111,9 @@ class Row:
 def rows(
     happened: Sequence[Event], requests: Iterable[Request], most_s: float | None = None
 ) -> list[Row]:
-    """One row for each event, in the order of their beginnings, and a first one for no event.
+    """Return the row of requests without an event, then a row for each event by time of beginning.
 
-    `most_s` is a limit for each, in place of those of their kinds.
+    `most_s`, if given, is the latency limit of every row in seconds, instead of the kinds' limits.
     """
     calm = Row(None, most_s=most_s)
     found = [
@@ -123,7 +127,7 @@ def rows(
 
 
 def broken(found: Sequence[Row], heard_of: int) -> list[str]:
-    """Every promise that did not hold; `heard_of` is how many requests there are in all."""
+    """Return a sentence for each failed check; `heard_of` is the total number of requests."""
     wrong = [] if heard_of else ["no request was made"]
     return wrong + [each for row in found for each in row.broken()]
 
@@ -135,7 +139,7 @@ HEADINGS = ("event", "kind", "lasted s", "requests", "failed",
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """One row in words, below `HEADINGS`."""
+    """Return the texts of a row's cells, in the order of `HEADINGS`."""
     return (
         row.name,
         row.event.kind.value if row.event else "",
@@ -150,7 +154,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def markdown(found: Sequence[Row]) -> str:
-    """The table for a page of docs."""
+    """Return the table as Markdown, for a page of the documentation."""
     lines = [HEADINGS, *(cells(row) for row in found)]
     shown = [f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines]
     shown.insert(1, "|" + "".join("---|" if at < 2 else "--:|" for at in range(len(HEADINGS))))
@@ -162,7 +166,7 @@ def _escaped(cell: str) -> str:
 
 
 def plain(found: Sequence[Row]) -> str:
-    """The table for a terminal."""
+    """Return the table as plain text in columns, for a terminal."""
     lines = [HEADINGS, *(cells(row) for row in found)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
     return "".join(
@@ -179,24 +183,27 @@ def plain(found: Sequence[Row]) -> str:
 
 
 def line(event: Event) -> str:
-    """An event as a line of a file."""
+    """Return an event as a line of JSON."""
     return json.dumps({**vars(event), "kind": event.kind.value}) + "\n"
 
 
 def read(name: str, lines: Iterable[str]) -> list[Event]:
-    """The events of a file; raises BadRecords that names file, line and reason."""
+    """Return the events in the lines of a file; raises BadRecords with file, line and reason.
+
+    `name` is the name of the file, for that message.
+    """
     return [_event(name, number, text) for number, text in enumerate(lines, start=1)]
 
 
 def _event(name: str, number: int, text: str) -> Event:
     try:
-        made: dict[str, Any] = json.loads(text)
-        event = Event(**(made | {"kind": Kind(made["kind"])}))
+        fields: dict[str, Any] = json.loads(text)
+        event = Event(**(fields | {"kind": Kind(fields["kind"])}))
         if not event.from_s <= event.to_s:
-            raise ValueError(f"it ends at {event.to_s:g} s, before {event.from_s:g} s")
+            raise ValueError(f"it ends at {event.to_s:g} s, before it begins at {event.from_s:g} s")
     except (ValueError, KeyError, TypeError) as error:
         raise BadRecords(
-            f"{name}:{number}: {text[:80]!r} is no event ({error}): name a file that"
+            f"{name}:{number}: {text[:80]!r} is no event ({error}): give a file that"
             " `python -m tests.cluster.disturbing --write` wrote"
         ) from error
     return event

@@ -1,4 +1,4 @@
-"""`examples/in-cluster` in a namespace of its own, and what its pod says."""
+"""Deploy `examples/in-cluster` in a namespace of its own, and read the log of its pod."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LINE = re.compile(r"^(\S+) \d+: .*, append (\S+) s, match (\S+) s$")
 
 
 def let_in(fleet: Release, app: Kubernetes, *more: str) -> None:
-    """Have a fleet let an application's pods in once their namespace is labelled; raises KitError.
+    """Configure a fleet to admit an application's pods, whose namespace `label` must label too.
 
-    `more` are entries of the allowlist beside.
+    `more` are additional entries of the allowlist.  Raises KitError.
     """
     entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", *more))
     words = ["upgrade", fleet.name, str(releases.CHART), "--namespace", fleet.namespace]
@@ -31,7 +31,7 @@ def let_in(fleet: Release, app: Kubernetes, *more: str) -> None:
 
 
 def label(app: Kubernetes, fleet: Release) -> None:
-    """Let the pods of a namespace be clients; raises KitError."""
+    """Label an application's namespace, so that its pods may be clients; raises KitError."""
     app(
         "label",
         "namespace",
@@ -41,9 +41,10 @@ def label(app: Kubernetes, fleet: Release) -> None:
 
 
 def deployed(app: Kubernetes, fleet: Release, series: int = 1) -> None:
-    """The example as it is, but for its image, the fleet, its rate and how many series it walks.
+    """Deploy the example with the tested image, fleet, rate and number of series.
 
-    A series waits for each answer, so that one alone may not come to the rate.
+    Each series waits for the response before its next request, so several series may be needed to
+    reach the rate.
     """
     text = (EXAMPLE / "app.yaml").read_text()
     images = releases.images()
@@ -51,15 +52,15 @@ def deployed(app: Kubernetes, fleet: Release, series: int = 1) -> None:
     text = text.replace("localhost/midstreamer:TAG", f"{registry}/midstreamer:{images['tag']}")
     text = text.replace("value: fleet", f"value: {fleet.namespace}")
     text = text.replace("value: mid}", f"value: {fleet.name}}}")
-    told = {"PER_SECOND": PER_SECOND, "SERIES": series}
-    rates = "".join(rf'\n\1  - {{name: {name}, value: "{told[name]}"}}' for name in told)
+    values = {"PER_SECOND": PER_SECOND, "SERIES": series}
+    rates = "".join(rf'\n\1  - {{name: {name}, value: "{values[name]}"}}' for name in values)
     text = re.sub(r"^( +)env:$", rf"\1env:{rates}", text, flags=re.MULTILINE)
     app("create", "configmap", "app", f"--from-file={EXAMPLE / 'app.py'}")
     app("apply", "-f", "-", stdin=text)
 
 
 def log(app: Kubernetes) -> str:
-    """What the pod has said lately; nothing while its container is made."""
+    """Return the last 200 lines of the pod's log; empty while its container starts."""
     try:
         return app("logs", "deployment/app", "--tail=200")
     except host.KitError:
@@ -67,25 +68,28 @@ def log(app: Kubernetes) -> str:
 
 
 def decisions(app: Kubernetes) -> int:
-    """How many the pod has counted."""
-    told = re.findall(r"^([0-9]+): ", log(app), flags=re.MULTILINE)
-    return int(told[-1]) if told else 0
+    """Return the number of decisions that the pod has logged last."""
+    counts = re.findall(r"^([0-9]+): ", log(app), flags=re.MULTILINE)
+    return int(counts[-1]) if counts else 0
 
 
 def restarts(app: Kubernetes) -> int:
-    """How often the application was started again: after each request that failed."""
+    """Return how often the application's containers restarted: once after each failed request."""
     pods = app.get("pods")["items"]
     return sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"])
 
 
 def requests(lines: Iterable[str]) -> list[Request]:
-    """The requests in a log with the node's times; times are of this machine's monotonic clock."""
+    """Return the requests in a log whose lines begin with the node's times.
+
+    Times of the requests are of this machine's monotonic clock, in seconds.
+    """
     ahead_s = time.time() - time.monotonic()
     found = []
     for line in lines:
         if read := LINE.match(line):
-            said, append_s, match_s = read[1], float(read[2]), float(read[3])
-            end_s = datetime.fromisoformat(said).timestamp() - ahead_s
+            ended_at, append_s, match_s = read[1], float(read[2]), float(read[3])
+            end_s = datetime.fromisoformat(ended_at).timestamp() - ahead_s
             stored_s = end_s - match_s
             found.append(Request("app", "append", stored_s - append_s, stored_s))
             found.append(Request("app", "match", stored_s, end_s))

@@ -1,4 +1,4 @@
-"""Run commands on this machine, and wait for what they bring about."""
+"""Run commands on this machine, and wait until a condition holds."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 
 class KitError(Exception):
-    """Something that the person who called the kit can act on; the message says what."""
+    """An error that the user of the kit can resolve; the message says what to do."""
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Print a line of progress to standard output at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def run(command: Sequence[str | Path], *, stdin: str = "", timeout_s: float = COMMAND_S_MAX) -> str:
-    """Run a command and return what it printed; raises KitError with its complaint."""
+    """Run a command and return its standard output; raises KitError with its error output."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -44,7 +44,7 @@ def run(command: Sequence[str | Path], *, stdin: str = "", timeout_s: float = CO
 
 
 def succeeds(command: Sequence[str | Path], *, timeout_s: float = 10.0) -> bool:
-    """Whether a command ends with 0 in time."""
+    """Whether a command ends with exit code 0 within `timeout_s`."""
     try:
         run(command, timeout_s=timeout_s)
     except KitError:
@@ -53,26 +53,29 @@ def succeeds(command: Sequence[str | Path], *, timeout_s: float = 10.0) -> bool:
 
 
 def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
-    """Wait until something holds; raises KitError that names it after `timeout_s`."""
+    """Wait until `holds` returns true; after `timeout_s`, raise KitError that names `what`."""
     eventually(what, holds, bool, timeout_s=timeout_s)
 
 
 def eventually(
     what: str, look: Callable[[], T], holds: Callable[[T], bool], *, timeout_s: float = 30.0
 ) -> T:
-    """Look until what is seen holds, and return it; raises KitError with what was seen last."""
+    """Call `look` until `holds` is true of its value, and return that value.
+
+    After `timeout_s`, raise KitError that names `what` and shows the last value.
+    """
     deadline_s = time.monotonic() + timeout_s
     while not holds(seen := look()):
         if time.monotonic() > deadline_s:
-            told = "" if seen is False else f"; seen last: {str(seen)[:500]}"
-            raise KitError(f"{what}: not so after {timeout_s:g} s{told}")
+            last = "" if seen is False else f"; last seen: {str(seen)[:500]}"
+            raise KitError(f"{what}: not true after {timeout_s:g} s{last}")
         time.sleep(POLL_S)
     return seen
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; says so when it has to be waited for."""
+    """Hold an exclusive lock on a file inside the block; print a line if it must wait for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

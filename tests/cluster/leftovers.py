@@ -1,6 +1,6 @@
-"""Find and remove what a cluster or a node leaves behind; also for one that crashed.
+"""Find and remove everything that a cluster or a node leaves behind, even after a crash.
 
-Only what carries the cluster's label or lies below its state directory is touched.
+Only objects whose name has the cluster's label, or that lie below its state directory, are removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNMOUNT_ROUNDS = 20
 
 
 def found(cluster: names.Cluster) -> list[str]:
-    """Everything of a cluster that the machine has, a line each; empty when nothing is left."""
+    """Return a line for each thing of a cluster on this machine; empty when nothing is left."""
     label = cluster.label
     left = [f"process {process}" for process in cgroups.processes(label)]
     left += [f"cgroup {tree}" for tree in cgroups.trees(label) if tree.exists()]
@@ -31,14 +31,17 @@ def found(cluster: names.Cluster) -> list[str]:
 
 
 def mounts_below(directory: Path, mountinfo: str) -> list[str]:
-    """Mount points below a directory, the deepest first, from the text of mountinfo."""
+    """Return the mount points below a directory, the deepest first.
+
+    `mountinfo` is the text of /proc/self/mountinfo.
+    """
     points = [line.split()[4] for line in mountinfo.splitlines()]
     plain = [point.encode().decode("unicode_escape") for point in points]
     return sorted((point for point in plain if point.startswith(f"{directory}/")), reverse=True)
 
 
 def clear_boot(node: names.Node) -> None:
-    """Remove what a node would lose with its power; its processes have ended before."""
+    """Remove what a node loses in a power cut; its processes must have ended before."""
     _remove_shim_sockets(node)
     unmount_below(node.directory)
     network.unplug(node)
@@ -49,7 +52,7 @@ def clear_boot(node: names.Node) -> None:
 
 
 def clear_outside(cluster: names.Cluster) -> None:
-    """Remove what lies outside the state directory of pods that were killed, not deleted."""
+    """Remove files outside the state directory that killed pods left: CNI results and log links."""
     for name in _cni_results(cluster):
         (CNI_RESULTS / name).unlink(missing_ok=True)
     for path in _container_logs(cluster.state):
@@ -57,7 +60,10 @@ def clear_outside(cluster: names.Cluster) -> None:
 
 
 def clear(cluster: names.Cluster) -> None:
-    """End a cluster and remove all of it.  Nobody needs to end politely: the state goes too."""
+    """Kill all processes of a cluster and remove everything that it made.
+
+    SIGKILL is enough, because the state of the processes is removed too.
+    """
     cgroups.kill(cluster.label)
     for node in state.nodes(cluster):
         _remove_shim_sockets(node)
@@ -86,8 +92,8 @@ def _mounts() -> str:
 
 
 def _cni_results(cluster: names.Cluster) -> list[str]:
-    there = [path.name for path in CNI_RESULTS.iterdir()] if CNI_RESULTS.is_dir() else []
-    return names.cni_results(cluster, there)
+    existing = [path.name for path in CNI_RESULTS.iterdir()] if CNI_RESULTS.is_dir() else []
+    return names.cni_results(cluster, existing)
 
 
 def _container_logs(directory: Path) -> list[Path]:
@@ -100,6 +106,6 @@ def _points_below(link: Path, directory: Path) -> bool:
 
 
 def _remove_shim_sockets(node: names.Node) -> None:
-    # containerd's shims have their sockets outside the state directory, by a hash of it.
+    # containerd's shims make their sockets outside the state directory; a file has the path.
     for address in node.directory.glob(SHIMS):
         Path(address.read_text(encoding="utf-8").removeprefix("unix://")).unlink(missing_ok=True)

@@ -1,16 +1,18 @@
-"""The load driver: a client of a fleet that asks all the time, from wherever it is started.
+"""The load: a client of a fleet that sends requests at a constant rate, from any place.
 
     python -m tests.cluster.load --addresses 198.19.255.1:30740 --certs DIR --write load.jsonl
     python -m tests.cluster outside .venv/bin/python -m tests.cluster.load …
 
-An open loop: 50 matches and 20 appends a second, all durable, each with 30 s until its deadline; a
-request starts at its time whatever became of the others.  DIR holds the client's certificate and
-`trust.pem`, as `midstreamer certs issue client/ID --directory DIR` writes them.
+The load is an open loop: by default 50 match and 20 append requests a second, all durable, each
+with a deadline of 30 s.  Each request starts at its planned time, even if earlier requests have not
+ended.  DIR contains the client's certificate and trust.pem, as
+`midstreamer certs issue client/ID --directory DIR` writes them.
 
-It writes one JSON object a line to stdout: `{"ready": true, …}` when its history is stored, one
-for each second, and `{"ended": true, …}`.  SIGTERM or SIGINT ends it, or --for-s: then it waits
-for the requests that are open.  --write names the file of all requests, repeated attempts and
-acknowledged keys, for `tests.cluster.report`; it is written as it goes.
+The load writes one JSON object a line to stdout: {"ready": true, …} when its history is stored, one
+object for each second, and {"ended": true, …}.  It ends by SIGTERM or SIGINT or after --for-s
+seconds, and then waits for the open requests.  --write names the output file for
+`tests.cluster.report`, with all requests, retries and acknowledged keys; it is written during the
+load.
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 DEADLINE_S = 30.0
 RATE_MAX = 1000.0
 SPARE = 0.9
-"""Share of a series' values that are planned for: after a stall some series are ahead of others."""
+"""The share of a series' values that the longest load uses.
+
+The rest is a reserve, because after a stall some series have used more values than others.
+"""
 
 
 @dataclass
 class Meter:
-    """Requests of the current second and of all; it is told the time, and reads no clock."""
+    """Counts the requests of the current second and of the whole load; reads no clock itself."""
 
     began_s: float
     open: int = 0
@@ -50,10 +55,10 @@ class Meter:
     failed: int = 0
     slowest_s: float = 0.0
     _second: list[tuple[float, bool]] = field(default_factory=list)
-    """How long each request took that ended in this second, and whether it failed."""
+    """For each request that ended in this second: its latency in seconds, and whether it failed."""
 
     def ended(self, said: dict[str, Any]) -> None:
-        """A request has ended, as `asking` tells it."""
+        """Count a request that has ended; `said` is its record from `tests.load.asking`."""
         took_s, failed = said["end_s"] - said["due_s"], bool(said["error"])
         self.requests += 1
         self.failed += failed
@@ -61,7 +66,7 @@ class Meter:
         self._second.append((took_s, failed))
 
     def second(self, now_s: float) -> dict[str, Any]:
-        """What is said of the time since this was last asked for."""
+        """Return the figures since the last call, and begin a new second."""
         ended, self._second = self._second, []
         return {
             "second": round(now_s - self.began_s),
@@ -74,14 +79,14 @@ class Meter:
 
 
 def seconds_max(appends_per_s: float) -> float:
-    """How long a load can go on at a rate before a series has no more values."""
+    """Return the seconds that a load can last at a rate, before a series has no more values."""
     ticks_per_s = appends_per_s * asking.TICKS / asking.SERIES
     left = asking.POINTS_MAX - asking.HISTORY
     return SPARE * left / ticks_per_s if ticks_per_s else float("inf")
 
 
 class Driver:
-    """One load, what is told of it, and when it ends."""
+    """Runs one load, writes its records to a file, prints figures each second, and stops it."""
 
     def __init__(self, client: AsyncClient, name: str, file: IO[str]) -> None:
         self._file = file
@@ -99,7 +104,7 @@ class Driver:
             self.meter.ended(said)
 
     async def run(self, matches_per_s: float, appends_per_s: float, for_s: float) -> None:
-        """Ask until told to stop; returns when all that was asked has ended."""
+        """Send requests until `stop` is set or `for_s` is over; return when all have ended."""
         self.meter = Meter(time.monotonic())
         rates = ((self.load.match, matches_per_s), (self.load.append, appends_per_s))
         async with asyncio.TaskGroup() as group:
@@ -137,7 +142,7 @@ class Driver:
             self._file.flush()
 
     def summary(self) -> dict[str, Any]:
-        """All of it in one line."""
+        """Return the figures of the whole load."""
         return {
             "ended": True,
             "requests": self.meter.requests,
@@ -150,7 +155,7 @@ class Driver:
 
 
 async def drive(arguments: argparse.Namespace) -> None:
-    """Store the history, say so, ask until told to stop, and sum up."""
+    """Store the history, run the load as the arguments say, and print the final figures."""
     connecting = AsyncClient.connect(
         arguments.addresses,
         directory=arguments.certs,
@@ -174,48 +179,48 @@ async def drive(arguments: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         "python -m tests.cluster.load", description=__doc__, formatter_class=shown
     )
-    made.add_argument("--write", required=True, type=Path, help="file of records, replaced")
-    made.add_argument("--matches-per-s", type=_rate, default=MATCHES_PER_S)
-    made.add_argument("--appends-per-s", type=_rate, default=APPENDS_PER_S)
-    made.add_argument("--for-s", type=_seconds, default=float("inf"), help="default: until SIGTERM")
-    made.add_argument("--name", default="", help="of its series; default: one that is new")
-    add_client_arguments(made)
-    return made
+    root.add_argument("--write", required=True, type=Path, help="output file, overwritten")
+    root.add_argument("--matches-per-s", type=_rate, default=MATCHES_PER_S)
+    root.add_argument("--appends-per-s", type=_rate, default=APPENDS_PER_S)
+    root.add_argument("--for-s", type=_seconds, default=float("inf"), help="default: until SIGTERM")
+    root.add_argument("--name", default="", help="name of its series; default: new")
+    add_client_arguments(root)
+    return root
 
 
 def add_client_arguments(made: argparse.ArgumentParser) -> None:
-    """What a client of a fleet needs."""
+    """Add the arguments of a client of a fleet to a parser."""
     made.add_argument("--addresses", required=True, type=_addresses, help="host:port,host:port")
-    made.add_argument("--certs", required=True, type=Path, help="folder of certificate and trust")
+    made.add_argument("--certs", required=True, type=Path, help="folder of certificates")
     made.add_argument("--identity", default="", help="client/ID, when the folder holds several")
-    made.add_argument("--proxy", default="", help="through which wss:// is dialled")
-    made.add_argument("--deadline-s", type=_seconds, default=DEADLINE_S, help="of one request")
+    made.add_argument("--proxy", default="", help="HTTP proxy for wss:// addresses")
+    made.add_argument("--deadline-s", type=_seconds, default=DEADLINE_S, help="for each request")
 
 
 def _addresses(text: str) -> list[str]:
     found = [each.strip() for each in text.split(",") if each.strip()]
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} names no address: write host:port,host:port")
+        raise argparse.ArgumentTypeError(f"{text!r} names no address: give host:port,host:port")
     return found
 
 
 def _rate(text: str) -> float:
-    made = _number(text)
-    if not 0 <= made <= RATE_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r}: take 0 to {RATE_MAX:g} a second")
-    return made
+    rate = _number(text)
+    if not 0 <= rate <= RATE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate: give 0 to {RATE_MAX:g} a second")
+    return rate
 
 
 def _seconds(text: str) -> float:
-    made = _number(text)
-    if not made > 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: take a number of seconds above 0")
-    return made
+    seconds = _number(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give a number of seconds above 0")
+    return seconds
 
 
 def _number(text: str) -> float:
@@ -226,18 +231,18 @@ def _number(text: str) -> float:
 
 
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
-    """The arguments; ends the process with a message where they cannot be."""
-    made = parser()
-    arguments = made.parse_args(words)
+    """Return the arguments; end the process with a message when they are invalid."""
+    root = parser()
+    arguments = root.parse_args(words)
     if not arguments.matches_per_s + arguments.appends_per_s:
-        made.error("--matches-per-s and --appends-per-s are both 0: nothing would be asked")
+        root.error("--matches-per-s and --appends-per-s are both 0: no request would be sent")
     most_s = seconds_max(arguments.appends_per_s)
     if arguments.for_s == float("inf"):
         arguments.for_s = most_s
     if arguments.for_s > most_s:
-        made.error(
-            f"--for-s {arguments.for_s:g}: at {arguments.appends_per_s:g} appends a second there"
-            f" are values for {most_s:.0f} s; take less of either"
+        root.error(
+            f"--for-s {arguments.for_s:g}: at {arguments.appends_per_s:g} appends a second the"
+            f" values last for {most_s:.0f} s; lower --for-s or --appends-per-s"
         )
     own = arguments.identity.rpartition("/")[2] or "load"
     arguments.name = arguments.name or f"{own}-{secrets.token_hex(3)}"
@@ -245,9 +250,9 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Drive a load; a refusal is one message and exit code 2."""
+    """Run a load; on a known error, print one message and end with exit code 2."""
     arguments = parsed()
-    logs.configure(json=False, level="warning")  # to stderr: stdout is for what `say` says
+    logs.configure(json=False, level="warning")  # to stderr; `say` writes to stdout
     try:
         asyncio.run(drive(arguments))
     except MidstreamerError as error:
@@ -257,7 +262,7 @@ def main() -> None:
 
 
 def refuse(why: str) -> None:
-    """Say why, and end with exit code 2."""
+    """Print the reason to stderr, and end the process with exit code 2."""
     sys.stderr.write(f"{Path(sys.argv[0]).stem}: {why}\n")
     sys.exit(2)
 

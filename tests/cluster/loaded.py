@@ -1,13 +1,14 @@
-"""A fleet in a cluster under the load of `charts/midstreamer-loadtest`, while everything happens.
+"""Load a fleet in a cluster with `charts/midstreamer-loadtest`, and disturb it meanwhile.
 
     python -m tests.cluster.loaded --users 300 --rate 60 --seconds 780
     python -m tests.cluster.loaded --users 20 --seconds 30 --faults none
 
-It works in KUBECONFIG's cluster, which must be marked for tests and have the images.  A fleet with
-raised limits is installed, and the chart that loads it.  Meanwhile, one after the other: each pod
-of each kind is deleted, each is killed, one coordinator is frozen for some seconds, each Deployment
-and StatefulSet is restarted, and then every pod renews its certificate, which lives for ten minutes
-only; so do the users.  It ends with 0 when the master's Job succeeded: no request failed.
+KUBECONFIG's cluster must be marked for tests and have the images.  The command installs a fleet
+with raised limits, and the chart that loads the fleet.  During the load, one after the other: each
+pod of each kind is deleted, each is killed, one coordinator is frozen for some seconds, and each
+Deployment and StatefulSet is restarted.  Then every pod and every user of the load renews its
+certificate, which is valid for ten minutes only.  The exit code is 0 when no request failed and the
+load lasted until all disturbances were over.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from tests.cluster.trials import Trial
 CHART = Path(__file__).parents[2] / "charts/midstreamer-loadtest"
 NAME = "load"
 LIFE_S = 600
-"""Of certificates, the least that the operator gives; they are renewed after two thirds."""
+"""Seconds that certificates are valid: the least that the operator issues.
+
+A certificate is renewed after two thirds of this time.
+"""
 READY_S = 180.0
 BEGIN_S = 600.0
 END_S = 180.0
@@ -53,7 +57,7 @@ ALLOWED = ("client/load-*  universes=ticks", "client/loader  universes=load")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is loaded, and how long."""
+    """The settings of one run: users, rate (requests a second), length, faults, thresholds."""
 
     users: int
     rate: float
@@ -65,7 +69,7 @@ class Asked:
 
 
 def fleet_values(asked: Asked, loads: str) -> dict[str, Any]:
-    """What the fleet is installed with: room for all users, and short certificates."""
+    """Return the fleet's values: limits for all users, and certificates that expire soon."""
     return {
         "allowlist": list(ALLOWED),
         "clients": {"namespaces": [loads]},
@@ -75,8 +79,8 @@ def fleet_values(asked: Asked, loads: str) -> dict[str, Any]:
 
 
 def load_values(asked: Asked, fleet: Release) -> dict[str, Any]:
-    """What the chart that loads is installed with."""
-    made: dict[str, Any] = {
+    """Return the values of the load test chart."""
+    values: dict[str, Any] = {
         "image": releases.images(),
         "fleet": {"namespace": fleet.namespace, "release": fleet.name},
         "users": asked.users,
@@ -87,29 +91,29 @@ def load_values(asked: Asked, fleet: Release) -> dict[str, Any]:
     }
     given: Mapping[str, Any] = json.loads(fleet.given())["networkPolicies"]
     if "apiServer" in given:
-        made["networkPolicies"] = {"apiServer": given["apiServer"]}
-    return made
+        values["networkPolicies"] = {"apiServer": given["apiServer"]}
+    return values
 
 
 class Load:
-    """The Jobs of the chart in a namespace of their own."""
+    """A release of the load test chart, whose Jobs run in a namespace of their own."""
 
     def __init__(self, kubernetes: Kubernetes) -> None:
         self.kubernetes = kubernetes
         self.job = f"{NAME}-master-1"
 
     def install(self, values: Mapping[str, Any]) -> None:
-        """Install the chart; raises KitError with Helm's complaint."""
+        """Install the load test chart; raises KitError with Helm's error output."""
         words = ["install", NAME, str(CHART), "--namespace", self.kubernetes.namespace]
         host.run([mark.helm(), *words, "--values", "-"], stdin=json.dumps(values))
 
     def uninstall(self) -> None:
-        """Take it away: its rights are in the fleet's namespace."""
+        """Uninstall the load test chart, because its roles lie in the fleet's namespace."""
         words = ["uninstall", NAME, "--namespace", self.kubernetes.namespace, "--wait"]
         host.run([mark.helm(), *words])
 
     def log(self, part: str = "master", tail: int = 80) -> str:
-        """What the pods of a part have said; nothing while they are made."""
+        """Return the end of the logs of a part's pods; empty while the pods start."""
         try:
             selector = f"midstreamer.dev/part={part}"
             return self.kubernetes("logs", f"--selector={selector}", f"--tail={tail}")
@@ -117,27 +121,27 @@ class Load:
             return ""
 
     def ended(self) -> str:
-        """How the master's Job has ended: Complete or Failed; empty while it runs."""
+        """Return how the master's Job has ended: Complete or Failed; empty while it runs."""
         status = self.kubernetes.get(f"job/{self.job}").get("status", {})
         kinds = {each["type"] for each in status.get("conditions", ()) if each["status"] == "True"}
         return next((each for each in ("Complete", "Failed") if each in kinds), "")
 
     def begun(self) -> bool:
-        """Whether requests are asked: every user is there."""
+        """Whether every user is connected and the load has begun (or has already ended)."""
         return bool(re.search(r"^loading", self.log(), re.MULTILINE)) or bool(self.ended())
 
 
 def told(log: str) -> dict[str, Any]:
-    """The line of JSON at the end of a master's log; raises KitError without one."""
+    """Return the figures from the last JSON line of a master's log; raises KitError without one."""
     for line in reversed(log.splitlines()):
         with suppress(ValueError):
             found: dict[str, Any] = json.loads(line)
             return found
-    raise host.KitError(f"the master left no figures: {log[-2000:]}")
+    raise host.KitError(f"the log of the master has no figures: {log[-2000:]}")
 
 
 def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
-    """Everything that is to happen, one after the other; raises KitError when it does not mend."""
+    """Make all chosen disturbances one after the other; raises KitError if one does not recover."""
     acts = [each for each in ("delete", "kill") if each in asked.faults]
     if acts:
         Trial(fleet, folder).disturb("--acts", *acts)
@@ -152,7 +156,7 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
         fleet.kubernetes("rollout", "restart", name)
         _until_rolled(fleet, name)
         fleet.wait_ready(timeout_s=READY_S)
-        host.say(f"restart {name}: whole again after {time.monotonic() - begun_s:.1f} s")
+        host.say(f"restart {name}: recovered after {time.monotonic() - begun_s:.1f} s")
     if "renew" in asked.faults:
         began, begun_s = dt.datetime.now(dt.UTC), time.monotonic()
 
@@ -160,20 +164,20 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
             wanted = {pod["metadata"]["name"] for each in CERTIFIED for pod in fleet.pods(each)}
             return wanted <= renewed(fleet, began)
 
-        host.until("every leaf is renewed", all_renewed, timeout_s=asked.life_s)
-        host.say(f"renew: every pod has another leaf after {time.monotonic() - begun_s:.0f} s")
+        host.until("every certificate is renewed", all_renewed, timeout_s=asked.life_s)
+        host.say(f"renew: every pod has a new certificate after {time.monotonic() - begun_s:.0f} s")
 
 
 def renewed(fleet: Release, since: dt.datetime) -> set[str]:
-    """Pods whose signing request was made and answered with a certificate since then."""
+    """Return names of pods whose signing request was made after `since` and got a certificate."""
     names = set()
     for asked in fleet.kubernetes.get("certificatesigningrequests")["items"]:
-        made = dt.datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
-        if made > since and asked.get("status", {}).get("certificate"):
+        created = dt.datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
+        if created > since and asked.get("status", {}).get("certificate"):
             request = x509.load_pem_x509_csr(base64.b64decode(asked["spec"]["request"]))
             kinds = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier):
-                names |= set(uri.split("/"))  # the name of a pod is followed by its uid
+                names |= set(uri.split("/"))  # the parts contain the name of the pod
     return names
 
 
@@ -181,7 +185,7 @@ def _until_rolled(fleet: Release, name: str) -> None:
     words = ("rollout", "status", name, "--timeout=15s")
 
     def rolled() -> bool:
-        with suppress(host.KitError):  # a request of kubectl may take 20 s, a restart longer
+        with suppress(host.KitError):  # a restart may take longer than one call of kubectl
             fleet.kubernetes(*words)
             return True
         return False
@@ -191,7 +195,7 @@ def _until_rolled(fleet: Release, name: str) -> None:
 
 @contextmanager
 def installed(asked: Asked) -> Iterator[tuple[Release, Load]]:
-    """A fleet that lets the load in, and a namespace for it."""
+    """Install a fleet that admits the users of the load; return it and a `Load` to install."""
     with a_namespace() as here, a_namespace() as there:
         fleet = Release(here, values=fleet_values(asked, there.namespace))
         fleet.install()
@@ -205,11 +209,11 @@ def installed(asked: Asked) -> Iterator[tuple[Release, Load]]:
 
 
 def run(asked: Asked, folder: Path) -> int:
-    """Load, disturb, judge; the exit code."""
+    """Load the fleet, disturb it and check the figures; return the exit code."""
     with installed(asked) as (fleet, load):
         load.install(load_values(asked, fleet))
         try:
-            host.until("every user is there", load.begun, timeout_s=BEGIN_S)
+            host.until("every user is connected", load.begun, timeout_s=BEGIN_S)
             begun_s = time.monotonic()
             disturb(asked, fleet, folder)
             took_s = time.monotonic() - begun_s
@@ -224,33 +228,33 @@ def run(asked: Asked, folder: Path) -> int:
             host.say(log)
             load.uninstall()
     figures = told(log)
-    host.say(f"everything happened within {took_s:.0f} of {asked.seconds:g} s: {how}")
+    host.say(f"all disturbances took {took_s:.0f} s of {asked.seconds:g} s; the Job is {how}")
     if asked.faults and early:
-        host.say(
-            "does not hold: the load ended before everything had happened; give more --seconds"
-        )
+        host.say("does not hold: the load ended before the last disturbance; raise --seconds")
         return 1
     return 0 if how == "Complete" and not figures["failures"] else 1
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         "python -m tests.cluster.loaded", description=__doc__, formatter_class=shown
     )
-    made.add_argument("--users", type=int, default=300)
-    made.add_argument("--rate", type=float, default=60.0, help="requests a second")
-    made.add_argument("--seconds", type=float, default=780.0, help="of the load")
-    made.add_argument("--workers", type=int, default=2)
-    made.add_argument("--life-s", type=int, default=LIFE_S, help="of certificates, 600 or more")
-    made.add_argument("--faults", nargs="*", choices=[*FAULTS, "none"], default=list(FAULTS))
-    made.add_argument("--threshold", action="append", help="as match.p99<=50ms")
-    return made
+    root.add_argument("--users", type=int, default=300)
+    root.add_argument("--rate", type=float, default=60.0, help="requests a second")
+    root.add_argument("--seconds", type=float, default=780.0, help="length of the load")
+    root.add_argument("--workers", type=int, default=2)
+    root.add_argument(
+        "--life-s", type=int, default=LIFE_S, help="life of certificates, 600 or more"
+    )
+    root.add_argument("--faults", nargs="*", choices=[*FAULTS, "none"], default=list(FAULTS))
+    root.add_argument("--threshold", action="append", help="such as match.p99<=50ms")
+    return root
 
 
 def main() -> int:
-    """Load KUBECONFIG's cluster."""
+    """Run the load in KUBECONFIG's cluster; return the exit code."""
     given = parser().parse_args()
     asked = Asked(
         given.users,

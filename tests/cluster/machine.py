@@ -1,4 +1,4 @@
-"""Observe this machine for `preflight`, and install Debian packages."""
+"""Observe what this machine offers, for `tests.cluster.preflight`, and install Debian packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRIAL = "midstreamer-.trial"
 
 
 def observe(state: Path, cache: Path) -> preflight.Machine:
-    """Look at everything that a cluster needs; tries the kernel in a namespace of its own."""
+    """Return what this machine offers a cluster; the kernel is tried in a temporary namespace."""
     root = os.geteuid() == 0
     commands = frozenset(name for name in preflight.COMMANDS if shutil.which(name))
     plugins = Path(preflight.CNI_DIRECTORY)
@@ -36,8 +36,8 @@ def install(packages: list[str]) -> None:
     """Install Debian packages with apt-get; raises KitError."""
     if not shutil.which("apt-get"):
         raise host.KitError(
-            "this machine has no apt-get: install what these Debian packages bring "
-            f"by its own means: {' '.join(packages)}"
+            "this machine has no apt-get: install the content of these Debian packages "
+            f"by other means: {' '.join(packages)}"
         )
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
     host.run([*environment, "apt-get", "update", "-qq"], timeout_s=300)
@@ -47,7 +47,7 @@ def install(packages: list[str]) -> None:
 
 def _kernel(*, tried: bool) -> set[str]:
     found = set()
-    host.succeeds(["modprobe", "overlay"])  # often built in, and often without modprobe
+    host.succeeds(["modprobe", "overlay"])  # may fail: overlay may be built in, modprobe absent
     if "overlay" in Path("/proc/filesystems").read_text(encoding="ascii").split():
         found.add("overlayfs")
     return found | _devices() if tried else found
@@ -59,7 +59,7 @@ def _devices() -> set[str]:
 
 
 def _tried_devices() -> set[str]:
-    host.succeeds(["ip", "netns", "delete", TRIAL])  # of a preflight that was killed
+    host.succeeds(["ip", "netns", "delete", TRIAL])  # a run that was killed may have left it
     if not host.succeeds(["ip", "netns", "add", TRIAL]):
         return set()
     trials = {

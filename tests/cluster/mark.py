@@ -1,7 +1,7 @@
-"""Tests run only on a cluster that is marked as a test cluster.
+"""Check that a cluster is marked as a test cluster; tests run on no other cluster.
 
-The mark is a ConfigMap in kube-system: only an administrator can set it, and nobody sets it on a
-cluster that he wants to keep by accident.
+The mark is a ConfigMap in the namespace kube-system.  Only an administrator can make it there, and
+nobody makes it by accident on a cluster that is in use.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ NAME = "midstreamer-test-cluster"
 
 
 def manifest() -> str:
-    """The object that marks a cluster."""
+    """Return the manifest of the ConfigMap that marks a cluster for tests."""
     metadata = {"name": NAME, "namespace": NAMESPACE}
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
 
 
 def check() -> str:
-    """The name of KUBECONFIG's context, which is marked; raises KitError when it is not."""
+    """Return the name of KUBECONFIG's context; raises KitError when its cluster is not marked."""
     kubeconfig = os.environ.get("KUBECONFIG", "")
     if not kubeconfig:
         raise host.KitError(
-            "KUBECONFIG is not set: `make cluster` prints the one of a cluster made here, "
-            "or name the file of another test cluster"
+            "KUBECONFIG is not set: set it to the path that `make cluster` prints, "
+            "or to the kubeconfig of another test cluster"
         )
     if not any(Path(each).is_file() for each in kubeconfig.split(os.pathsep) if each):
-        raise host.KitError(f"KUBECONFIG names {kubeconfig}, which is no file: is the cluster up?")
+        raise host.KitError(
+            f"KUBECONFIG names {kubeconfig}, which is no file: start the cluster, or set KUBECONFIG"
+            " to another file"
+        )
     program = kubectl()
     context = host.run([program, "config", "current-context"]).strip()
     words = f"--request-timeout=10s -n {NAMESPACE} get configmap {NAME} --ignore-not-found -o name"
@@ -40,24 +43,33 @@ def check() -> str:
     if not found.strip():
         raise host.KitError(
             f"the context {context!r} of {kubeconfig} is not marked as a test cluster, and tests "
-            "create, break and delete things. If this cluster may be used up, mark it: "
+            "create, break and delete objects. If tests may do so in this cluster, mark it: "
             f"kubectl -n {NAMESPACE} create configmap {NAME}"
         )
     return context
 
 
 def kubectl() -> Path:
-    """The kubectl that was built here, or else the one on the PATH; raises KitError."""
+    """Return the path of kubectl: the one that the kit built, else the one on PATH.
+
+    Raises KitError when neither exists.
+    """
     return _program("kubectl")
 
 
 def helm() -> Path:
-    """The helm that was built here, or else the one on the PATH; raises KitError."""
+    """Return the path of helm: the one that the kit built, else the one on PATH.
+
+    Raises KitError when neither exists.
+    """
     return _program("helm")
 
 
 def check_of_charts(name: str) -> Path:
-    """kubeconform or kube-score, as `helm`."""
+    """Return the path of kubeconform or kube-score: built by the kit, else on PATH.
+
+    Raises KitError when neither exists.
+    """
     return _program(name)
 
 
@@ -67,11 +79,14 @@ def _program(name: str) -> Path:
         return build.binaries(cache)[name]
     if found := shutil.which(name):
         return Path(found)
-    raise host.KitError(f"there is no {name}: install one, or `make cluster` to build it")
+    raise host.KitError(f"{name} is not installed: install it, or run `make cluster` to build it")
 
 
 def made_here() -> names.Cluster | None:
-    """The cluster of KUBECONFIG when the kit made it on this machine; its nodes can be broken."""
+    """Return KUBECONFIG's cluster if the kit made it on this machine, else None.
+
+    Only in such a cluster can tests break nodes and processes.
+    """
     path = Path(os.environ.get("KUBECONFIG", "")).absolute()
     if path.name != "kubeconfig" or path.parent.parent != names.STATE_ROOT:
         return None

@@ -1,7 +1,8 @@
-"""What is missed when a right of the charts is taken away: a row for each, tried in a cluster.
+"""What fails when one right of the charts is removed: a row for each right, tried in a cluster.
 
 ``python -m tests.cluster.missed`` writes the table of docs/explanation/security-in-a-cluster.md.
-A right without a row fails a test, and one that nobody misses has to leave the charts.
+A right without a row makes a test fail. A right without which nothing fails must be removed from
+the charts.
 """
 
 from __future__ import annotations
@@ -16,58 +17,69 @@ from tests.cluster.rights import Right
 
 PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""A namespace with clients, in the renders from which rights are counted."""
+"""The name of the namespace with clients, in the renders from which the rights are read."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 
 
 @dataclass(frozen=True)
 class Way:
-    """A deed that fails without a right."""
+    """A task that fails without a right, and where a person sees the failure."""
 
     deed: Deed
     without: str
-    """What happens without."""
+    """What happens without the right."""
     told_by: str = SAYS
+    """Where the failure is shown."""
 
 
 LISTENS = Deed(deeds.takes_over, steady_s=6.0)
 WAYS: dict[str, Way] = {
-    "serves": Way(Deed(deeds.serves), "pools of agents are not looked after"),
-    "leads": Way(Deed(deeds.serves), "no replica leads"),
-    "is the first": Way(Deed(deeds.makes_its_lease), "no replica leads in a new installation"),
-    "takes over": Way(Deed(deeds.takes_over), "a replica that takes over does not begin to work"),
-    "listens": Way(LISTENS, "what changes is noticed by the next sweep alone"),
+    "serves": Way(Deed(deeds.serves), "the pools of agents are not managed"),
+    "leads": Way(Deed(deeds.serves), "no replica of the operator becomes leader"),
+    "is the first": Way(
+        Deed(deeds.makes_its_lease), "no replica becomes leader in a new installation"
+    ),
+    "takes over": Way(Deed(deeds.takes_over), "a replica that takes over the lease does no work"),
+    "listens": Way(LISTENS, "changes are noticed only by the operator's next sweep"),
     "password": Way(Deed(deeds.makes_the_password), "a new database gets no password"),
     "authority": Way(
-        Deed(deeds.publishes_its_authority), "a bundle that lost the authority is not mended"
+        Deed(deeds.publishes_its_authority),
+        "a trust bundle that lost the authority's certificate is not repaired",
     ),
-    "forgets": Way(Deed(deeds.forgets_what_has_ended), "the ledger grows for ever"),
+    "forgets": Way(
+        Deed(deeds.forgets_what_has_ended), "expired certificates stay in the ledger, which grows"
+        " without limit",
+    ),
     "member": Way(Deed(deeds.certifies_an_agent), "no pod of the fleet gets a certificate"),
-    "client": Way(Deed(deeds.certifies_a_client), "no pod elsewhere gets a certificate"),
+    "client": Way(Deed(deeds.certifies_a_client), "no pod of another namespace gets a certificate"),
     "person": Way(Deed(deeds.certifies_a_person), "no person gets a certificate"),
     "denies": Way(
-        Deed(deeds.denies_a_forger), "a denial stands in the request alone", "no Event at the pod"
+        Deed(deeds.denies_a_forger), "a denial is shown only in the signing request",
+        "no Event at the pod",
     ),
     "pool": Way(
         Deed(deeds.makes_a_pool), "a new pool has no agents", "condition of the AgentPool, or"
         " `/readyz` of the operator",
     ),
     "agent": Way(
-        Deed(deeds.starts_an_agent), "a pod that starts waits for ever", "its `/readyz`, an Event"
+        Deed(deeds.starts_an_agent), "a new agent pod waits for its certificate without end",
+        "`/readyz` of the agent, an Event",
     ),
     "waits": Way(
-        Deed(deeds.tells_that_it_waits), "what a pod waits for is told by its `/readyz` alone",
+        Deed(deeds.tells_that_it_waits), "only `/readyz` of a pod says what the pod waits for",
         "no Event at the pod",
     ),
     "helm test": Way(
-        Deed(deeds.helm_tests), "no client of a namespace, and no `helm test`, gets a certificate",
-        "`helm test` is red",
+        Deed(deeds.helm_tests),
+        "neither clients in other namespaces nor `helm test` get a certificate",
+        "`helm test` fails",
     ),
     "installs": Way(
-        Deed(deeds.installs), "whoever has `admin` of a namespace cannot install the chart", KUBECTL
+        Deed(deeds.installs), "a user with the role `admin` in a namespace cannot install the"
+        " chart", KUBECTL,
     ),
-    "creates pools": Way(deeds.creates("edit", "agentpool"), "pools cannot be made", KUBECTL),
+    "creates pools": Way(deeds.creates("edit", "agentpool"), "users cannot create pools", KUBECTL),
     "changes pools": Way(
         deeds.kubectl("edit", "annotate", "POOL", "a=b", "--dry-run=server"),
         "`helm upgrade` and `kubectl edit` fail", KUBECTL,
@@ -103,24 +115,25 @@ WAYS: dict[str, Way] = {
         deeds.kubectl("edit", "delete", "TEMPLATE", "--dry-run=server"), "`helm uninstall` fails",
         KUBECTL,
     ),
-    "sees a pool": Way(deeds.kubectl("view", "get", "POOL"), "nobody sees a pool", KUBECTL),
+    "sees a pool": Way(deeds.kubectl("view", "get", "POOL"), "users cannot read pools", KUBECTL),
     "sees a template": Way(
-        deeds.kubectl("view", "get", "TEMPLATE"), "nobody sees the template of agents", KUBECTL
+        deeds.kubectl("view", "get", "TEMPLATE"), "users cannot read the pod template of agents",
+        KUBECTL,
     ),
 }  # fmt: skip
-"""Everything that can fail, by the word that rows call it by."""
+"""Every task that can fail, by the name that the rows of ROWS use."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One right, and what is missed without it."""
+    """What fails without one right: the name of a way in WAYS, and the message that is expected."""
 
     way: str
     told: str = ""
-    """A part of what is told; the API server's words about verb and resource unless it is set."""
+    """A part of the expected message; empty for the API server's message about the right."""
 
     def evidence(self, right: Right) -> str:
-        """What must be told."""
+        """Return the text that the reported message must contain when the right is missing."""
         return self.told or f'cannot {right.verb} resource "{right.resource}"'
 
 
@@ -159,7 +172,7 @@ ROWS: dict[str, Row] = dict(
             "create leases": "is the first",
             "get leases operator": "leads",
             "update leases operator": "leads",
-            "create events": "denies: no Event tells of it",
+            "create events": "denies: no Event reports it",
             "list events": "serves",
         }),
         *_rows("cluster operator", {
@@ -180,7 +193,7 @@ ROWS: dict[str, Row] = dict(
         }),
         *_rows("member", {
             "get configmaps trust": "agent",
-            "create events": "waits: no Event tells of it",
+            "create events": "waits: no Event reports it",
         }),
         *_rows("cluster client", {
             "create certificatesigningrequests": "helm test",
@@ -213,13 +226,13 @@ ROWS: dict[str, Row] = dict(
         }),
     ]
 )  # fmt: skip
-"""Every right of both charts, as `Right.told` calls it."""
+"""A row for every right of both charts, by the text that `Right.told` returns for the right."""
 
 
 def rendered(
     namespace: str = renders.NAMESPACE, release: str = renders.RELEASE, client: str = CLIENTS
 ) -> list[dict[str, object]]:
-    """What both charts make of a fleet with everything that brings rights."""
+    """Return the objects of both charts for a fleet with every option that adds rights."""
     values = {"installations": [{"namespace": namespace, "release": release, "clients": [client]}]}
     fleet = renders.render(
         {"clients": {"namespaces": [client]}}, release=release, namespace=namespace
@@ -228,8 +241,8 @@ def rendered(
 
 
 def table() -> str:
-    """The table of the handbook."""
-    lines = ["| role | right | without it | and that is told by |", "|---|---|---|---|"]
+    """Return the table of rights for the documentation, as Markdown."""
+    lines = ["| role | right | without it | where that is shown |", "|---|---|---|---|"]
     for told, row in ROWS.items():
         role, _, right = told.partition(": ")
         way = WAYS[row.way]
@@ -238,12 +251,12 @@ def table() -> str:
 
 
 def lacking() -> set[str]:
-    """Rights without a row, and rows without a right."""
+    """Return the rights that have no row, and the rows that have no right."""
     return {right.told() for right in rights.rights(rendered())} ^ set(ROWS)
 
 
 def main() -> None:
-    """Put the table into the handbook."""
+    """Write the table of rights into its documentation page."""
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(figures.replaced(text, "rights", table()), encoding="utf-8")
     host.say(f"wrote {PAGE}")

@@ -1,8 +1,9 @@
-"""The real Prometheus operator and a real Prometheus beside a cluster, for what the chart ships.
+"""Run a real Prometheus operator and a real Prometheus, to test the chart's monitors and rules.
 
-The operator runs on this machine and reaches the API server by `kubectl proxy`.  It makes a
-configuration of the monitors and rules of one namespace; with that Prometheus runs in the network
-of node-0.  There are no pods of either, because there are no images.
+The operator runs on this machine and reaches the API server through `kubectl proxy`.  It makes
+Prometheus's configuration from the monitors and rules of one namespace.  Prometheus then runs with
+that configuration in the network of node-0.  Both run as processes and not in pods, because there
+are no images of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.support.prometheus import LISTENS
 
 GROUP = "monitoring.coreos.com"
 KINDS = ("PodMonitor", "PrometheusRule", "ServiceMonitor")
-"""What the chart makes."""
+"""The kinds of the Prometheus operator that the chart makes."""
 NAME = "test"
 EVERY = "1s"
 MADE_S_MAX, READY_S_MAX, END_S_MAX = 60.0, 60.0, 15.0
@@ -35,13 +36,13 @@ ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10)
 
 
 def definitions() -> list[Path]:
-    """The definitions of the Prometheus operator, as they lie in its module."""
+    """Return the files with the CustomResourceDefinitions of the Prometheus operator."""
     beside = build.program("prometheus-operator").parent
     return [beside / name for name in programs.DEFINITIONS]
 
 
 def install_definitions(kubernetes: Kubernetes) -> None:
-    """Have the kinds of the Prometheus operator in the cluster, as its administrator would."""
+    """Install the CustomResourceDefinitions of the Prometheus operator in the cluster."""
     kubernetes("apply", "--server-side", *(f"--filename={each}" for each in definitions()))
     wanted = [f"crd/{name.removesuffix('.yaml').partition('_')[2]}.{GROUP}"
               for name in programs.DEFINITIONS]  # fmt: skip
@@ -53,7 +54,10 @@ def install_definitions(kubernetes: Kubernetes) -> None:
 
 @contextmanager
 def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
-    """The Prometheus operator looks after the namespace; raises KitError with its last words."""
+    """Run the Prometheus operator for the namespace inside the block; its log is in `folder`.
+
+    Raises KitError when `kubectl proxy` does not start.
+    """
     log = folder / "prometheus-operator.log"
     with apiproxy.proxied(kubernetes.program) as api, log.open("wb") as output:
         words = [
@@ -67,26 +71,29 @@ def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
 
 
 def choose_all(kubernetes: Kubernetes) -> None:
-    """A Prometheus that chooses every monitor and rule of the namespace, without a pod of it."""
+    """Make a Prometheus object without pods that selects all monitors and rules beside it."""
     spec: dict[str, Any] = {"replicas": 0, "scrapeInterval": EVERY, "evaluationInterval": EVERY}
     spec |= {
         f"{kind}Selector": {} for kind in ("podMonitor", "serviceMonitor", "rule")
-    }  # an empty one chooses all
-    made = {
+    }  # an empty selector selects all
+    prometheus = {
         "apiVersion": f"{GROUP}/v1",
         "kind": "Prometheus",
         "metadata": {"name": NAME},
         "spec": spec,
     }
-    kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+    kubernetes("apply", "-f", "-", stdin=json.dumps(prometheus))
 
 
 def configuration(kubernetes: Kubernetes, holds: Callable[[dict[str, Any]], bool]) -> Any:
-    """What the operator made of the monitors, once it holds; raises KitError."""
+    """Wait until `holds` is true of the configuration that the operator made, and return it.
+
+    Raises KitError when `holds` is not true in time.
+    """
     return host.eventually(
         "the Prometheus operator has made the configuration",
         lambda: _configuration(kubernetes),
-        lambda made: bool(made) and holds(made),
+        lambda settings: bool(settings) and holds(settings),
         timeout_s=MADE_S_MAX,
     )
 
@@ -96,12 +103,12 @@ def _configuration(kubernetes: Kubernetes) -> dict[str, Any]:
     if not found:
         return {}
     packed = base64.b64decode(json.loads(found)["data"]["prometheus.yaml.gz"])
-    made: dict[str, Any] = yaml.safe_load(gzip.decompress(packed))
-    return made
+    settings: dict[str, Any] = yaml.safe_load(gzip.decompress(packed))
+    return settings
 
 
 def rules(kubernetes: Kubernetes) -> dict[str, str]:
-    """The files of rules that the operator made, by name."""
+    """Return the texts of the rule files that the operator made, by file name."""
     found = kubernetes.get("configmap", f"prometheus-{NAME}-rulefiles-0")
     return dict(found["data"])
 
@@ -111,19 +118,19 @@ def rules(kubernetes: Kubernetes) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A Prometheus in the network of node-0."""
+    """Access to a Prometheus that listens at `address` in a network namespace."""
 
     namespace: str
     address: str
 
     def query(self, expression: str) -> list[tuple[Mapping[str, str], float]]:
-        """Each series of an instant with its value; raises KitError."""
+        """Run an instant query; return the labels and value of each series.  Raises KitError."""
         words = urllib.parse.urlencode({"query": expression})
         found = self._get(f"query?{words}")["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def rule_health(self) -> dict[str, str]:
-        """Whether each rule was evaluated: ok, unknown, or what went wrong."""
+        """Return the state of each rule by name: its last error, else ok or unknown."""
         groups = self._get("rules")["groups"]
         return {
             rule["name"]: rule.get("lastError") or rule["health"]
@@ -132,7 +139,7 @@ class Asked:
         }
 
     def problems(self) -> dict[str, str]:
-        """Why targets were not scraped, by their address."""
+        """Return why targets are not up, by scrape URL: the last error, else the state."""
         return {
             each["scrapeUrl"]: each["lastError"] or each["health"]
             for each in self._get("targets?state=active")["activeTargets"]
@@ -148,7 +155,10 @@ class Asked:
 def scraping(
     cluster: names.Cluster, made: dict[str, Any], files: Mapping[str, str], folder: Path
 ) -> Iterator[Asked]:
-    """Prometheus with the operator's configuration; raises KitError with its last words."""
+    """Run Prometheus inside the block, with the operator's configuration and rule files.
+
+    Raises KitError with the end of its log when Prometheus does not start.
+    """
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -162,15 +172,19 @@ def scraping(
         "--web.listen-address=127.0.0.1:0",
         "--scrape.discovery-reload-interval=500ms",
     ]
-    with log.open("wb") as output, _running(commands.inside(cluster.label, words), output) as one:
-        address = _listening(one, log)
+    with (
+        log.open("wb") as output,
+        _running(commands.inside(cluster.label, words), output) as process,
+    ):
+        address = _listening(process, log)
         yield Asked(cluster.label, address)
 
 
 def _outside_of_pods(made: dict[str, Any], cluster: names.Cluster, folder: Path) -> dict[str, Any]:
-    """The same for a process that is in no pod: where the API server is, and where its rules are.
+    """Return the configuration, changed for a Prometheus that runs outside of pods.
 
-    The operator leaves `$(SHARD)` to be filled in by a helper in the pod.
+    It gets the kubeconfig of the API server and the path of the rule files.  The operator writes
+    "$(SHARD)" where a helper in the pod would write the shard's number; here it is 0.
     """
     changed: dict[str, Any] = json.loads(json.dumps(made).replace("$(SHARD)", "0"))
     for scraped in changed["scrape_configs"]:
@@ -182,10 +196,10 @@ def _outside_of_pods(made: dict[str, Any], cluster: names.Cluster, folder: Path)
 
 def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
     def look() -> str:
-        told = log.read_text("utf-8", errors="replace")
+        output = log.read_text("utf-8", errors="replace")
         if process.poll() is not None:
-            raise host.KitError(f"Prometheus ended with {process.returncode}: {told[-800:]}")
-        found = LISTENS.search(told)
+            raise host.KitError(f"Prometheus ended with {process.returncode}: {output[-800:]}")
+        found = LISTENS.search(output)
         return found[1] if found else ""
 
     return host.eventually("Prometheus listens", look, bool, timeout_s=READY_S_MAX)
@@ -197,8 +211,8 @@ def _inside(namespace: str, url: str) -> str:
 
 @contextmanager
 def _running(words: list[Any], output: Any) -> Iterator[subprocess.Popen[bytes]]:
-    told = [str(word) for word in words]
-    process = subprocess.Popen(told, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    command = [str(word) for word in words]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         yield process
     finally:

@@ -1,11 +1,12 @@
 """Names, addresses and paths of a test cluster and its nodes.  Pure.
 
-Everything that a cluster makes outside its state directory carries its label, `midstreamer-NAME`:
-network namespaces, cgroups, CNI networks.  A dot follows the label where more names are needed,
-and no NAME has a dot, so that the cluster `a` never takes `a-b` for a part of itself.
+Everything that a cluster makes outside its state directory (network namespaces, cgroups, CNI
+networks) has a name that begins with the cluster's label, "midstreamer-NAME".  Where one label
+needs several names, a dot follows the label.  No NAME contains a dot, so that the cluster "a" never
+mistakes what belongs to the cluster "a-b" for its own.
 
-Each cluster has the whole of 198.18.0.0/15 in namespaces of its own.  That range is for
-benchmarks (RFC 2544) and meets no real network.
+Each cluster uses the whole of 198.18.0.0/15 in its own network namespaces.  That range is reserved
+for benchmarks (RFC 2544), so it does not overlap with a real network.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ STATE_ROOT = Path("/var/lib/midstreamer-cluster")
 LOCK_ROOT = Path("/run/lock")
 PREFIX = "midstreamer-"
 NAME_DEFAULT = "test"
-# The kubelet has unix sockets below a node's directory, and Linux allows them 107 characters.
+# The kubelet makes unix sockets below a node's directory; Linux limits their paths to 107
+# characters, so the name of a cluster must be short.
 NAME_LENGTH_MAX = 20
 NODES_MAX = 100
 
@@ -35,123 +37,133 @@ _NODE = re.compile(r"node-(0|[1-9][0-9]?)")
 
 
 class NameRefused(ValueError):
-    """A name of a cluster or node that cannot be used; the message says why."""
+    """The name of a cluster or node is invalid; the message says why."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node; node-0 shares its network namespace with the control plane."""
+    """One node of a cluster; node-0 shares its network namespace with the control plane."""
 
     cluster: Cluster
     index: int
 
     @property
     def name(self) -> str:
-        """As Kubernetes knows it."""
+        """The node's name in Kubernetes."""
         return f"node-{self.index}"
 
     @property
     def address(self) -> str:
-        """Where the kubelet listens, and the source of what the node sends."""
+        """The node's IP address: its kubelet listens there, and its packets come from there."""
         return f"198.19.255.{self.index + 1}"
 
     @property
     def pods(self) -> str:
-        """The addresses of its pods."""
+        """The IP range of the node's pods."""
         return f"198.18.{self.index}.0/24"
 
     @property
     def directory(self) -> Path:
-        """Its disk: containerd, kubelet, logs of pods."""
+        """The directory of the node's files: containerd, kubelet, logs of pods."""
         return self.cluster.state / "nodes" / self.name
 
     @property
     def namespace(self) -> str:
-        """Its network namespace."""
+        """The name of the node's network namespace."""
         label = self.cluster.label
         return label if self.index == 0 else f"{label}.{self.name}"
 
     @property
     def network(self) -> str:
-        """Its CNI network; the plugins keep results by this name outside the state directory."""
+        """The name of the node's CNI network.
+
+        The CNI plugins store results under this name, outside the cluster's state directory.
+        """
         return f"{self.cluster.label}.{self.name}"
 
     @property
     def port(self) -> str:
-        """Its port of the switch that joins the nodes."""
+        """The name of the node's port of the network bridge that connects the nodes."""
         return f"port{self.index}"
 
     @property
     def socket(self) -> Path:
-        """Where containerd listens."""
+        """The path of the unix socket where the node's containerd listens."""
         return self.directory / "run/containerd.sock"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster: its name, and the directory with all that it writes."""
+    """One cluster: its name, and the state directory with all its files."""
 
     name: str
     state: Path
 
     @property
     def label(self) -> str:
-        """Its network namespace and cgroup, and the beginning of all its other names."""
+        """The name of its network namespace and cgroup, and the prefix of its other names."""
         return PREFIX + self.name
 
     @property
     def switch(self) -> str:
-        """The namespace with the bridge between the nodes."""
+        """The name of the network namespace with the bridge between the nodes."""
         return f"{self.label}.switch"
 
     @property
     def outside(self) -> str:
-        """The namespace of clients: it reaches the nodes, as a neighbour, and no pod."""
+        """The name of the network namespace of clients, which reaches the nodes and no pod."""
         return f"{self.label}.outside"
 
     @property
     def kubeconfig(self) -> Path:
-        """For people and tests, inside and outside the namespace."""
+        """The path of the kubeconfig for people and tests.
+
+        The kubeconfig works inside and outside the cluster's network namespace.
+        """
         return self.state / "kubeconfig"
 
     @property
     def lock(self) -> Path:
-        """Held while the cluster is brought up or taken down; outlives the state directory."""
+        """The path of the lock file that is held while the cluster is started or removed.
+
+        The lock file lies outside the state directory, because that directory is removed.
+        """
         return LOCK_ROOT / f"{self.label}.lock"
 
     def node(self, index: int) -> Node:
-        """The node with this index."""
+        """Return the node with this index."""
         return Node(self, index)
 
     def owns_namespace(self, namespace: str) -> bool:
-        """Whether a network namespace of the machine is this cluster's."""
+        """Whether the network namespace of this name belongs to this cluster."""
         return namespace == self.label or namespace.startswith(f"{self.label}.")
 
 
 def cluster(name: str, root: Path = STATE_ROOT) -> Cluster:
-    """The cluster of this name; raises NameRefused."""
+    """Return the cluster with this name; raises NameRefused when the name is invalid."""
     if not _NAME.fullmatch(name):
         raise NameRefused(
-            f"the cluster's name {name!r} is not usable: take up to {NAME_LENGTH_MAX} lower case "
-            "letters, digits and hyphens, a letter first"
+            f"the cluster's name {name!r} is invalid: use up to {NAME_LENGTH_MAX} lower case "
+            "letters, digits and hyphens, beginning with a letter"
         )
     return Cluster(name, root / name)
 
 
 def node_index(name: str) -> int:
-    """The index of a node by its name; raises NameRefused."""
+    """Return the index of a node from its name; raises NameRefused when the name is invalid."""
     found = _NODE.fullmatch(name)
     if not found:
         raise NameRefused(
-            f"no node can be called {name!r}: nodes are node-0 to node-{NODES_MAX - 1}"
+            f"{name!r} is no name of a node: nodes are called node-0 to node-{NODES_MAX - 1}"
         )
     return int(found[1])
 
 
 def cni_results(cluster: Cluster, files: list[str]) -> list[str]:
-    """Which result files of the CNI plugins, by their names, belong to this cluster's pods.
+    """Return the names of the CNI plugins' result files that belong to this cluster's pods.
 
-    A pod that is killed, not deleted, leaves one of its node's network and one of its loopback.
+    A pod that was killed instead of deleted leaves two result files: one for the node's network,
+    and one for the pod's loopback interface.
     """
     mine = re.compile(re.escape(cluster.label) + r"\.node-\d+-([0-9a-f]{64})-eth0")
     pods = {found[1] for file in files if (found := mine.fullmatch(file))}

@@ -1,7 +1,7 @@
-"""Network namespaces of a cluster, and what joins them.
+"""Make the network namespaces of a cluster, and connect them.
 
-Each node has a namespace.  A bridge in one more namespace, the switch, joins them with a port for
-each: a port that is down is a node cut off.  Plain routes lead to the pods of other nodes.
+Each node has a network namespace.  One more namespace, the switch, has a bridge with a port for
+each node; setting a port down disconnects its node.  Static routes lead to the pods of other nodes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ TRIAL_SOURCE, TRIAL_TARGET = "192.0.2.1", "192.0.2.2"
 
 
 def exists(namespace: str) -> bool:
-    """Whether the machine has this network namespace."""
+    """Whether the machine has a network namespace of this name."""
     return (NAMESPACES / namespace).exists()
 
 
 def of_cluster(cluster: names.Cluster) -> list[str]:
-    """The cluster's namespaces that the machine has."""
-    there = sorted(path.name for path in NAMESPACES.iterdir()) if NAMESPACES.is_dir() else []
-    return [namespace for namespace in there if cluster.owns_namespace(namespace)]
+    """Return the names of the cluster's network namespaces that exist on the machine."""
+    existing = sorted(path.name for path in NAMESPACES.iterdir()) if NAMESPACES.is_dir() else []
+    return [namespace for namespace in existing if cluster.owns_namespace(namespace)]
 
 
 def remove(namespace: str) -> None:
-    """Remove a namespace if it is there."""
+    """Remove a network namespace, if it exists."""
     if exists(namespace):
         host.run(["ip", "netns", "delete", namespace])
 
@@ -37,18 +37,19 @@ def _ip(namespace: str, words: str) -> None:
 
 
 def make(node: names.Node) -> None:
-    """Make a node's namespace: its address, and a way for it to reach Services."""
+    """Make a node's network namespace, with its address and a route to Services."""
     host.run(["ip", "netns", "add", node.namespace])
     _ip(node.namespace, f"address add {node.address}/32 dev lo")
     _ip(node.namespace, "link set lo up")
     forwarding = "echo 1 > /proc/sys/net/ipv4/ip_forward"
     host.run(commands.inside(node.namespace, ["sh", "-c", forwarding]))
-    # Without it a process on the node cannot send to a ClusterIP: UDP fails without a word.
+    # Without this route, a process on the node cannot send to a ClusterIP; UDP fails without an
+    # error.
     _ip(node.namespace, f"route add {names.SERVICES} dev lo src {node.address}")
 
 
 def join(node: names.Node, others: list[names.Node]) -> None:
-    """Plug a node into the switch, and make routes between it and the others."""
+    """Connect a node to the switch, and make routes between it and the other nodes."""
     _make_switch(node.cluster)
     unplug(node)
     _plug(node.cluster, node.port, node.namespace, node.address)
@@ -59,9 +60,9 @@ def join(node: names.Node, others: list[names.Node]) -> None:
 
 
 def make_outside(cluster: names.Cluster) -> None:
-    """Make the namespace of clients, if it is not there.
+    """Make the network namespace of clients, if it does not exist.
 
-    It has an address beside those of the nodes, and no route to pods or Services.
+    It has an address in the network of the nodes, and no route to pods or Services.
     """
     if exists(cluster.outside):
         return
@@ -91,7 +92,7 @@ def _plug(cluster: names.Cluster, port: str, namespace: str, address: str) -> No
 
 
 def joined(node: names.Node) -> bool:
-    """Whether a node has a port of the switch."""
+    """Whether a node is connected to a port of the switch."""
     return host.succeeds(["ip", "-n", node.namespace, "link", "show", UPLINK])
 
 
@@ -102,30 +103,33 @@ def _route(source: names.Node, target: names.Node) -> None:
 
 
 def unplug(node: names.Node) -> None:
-    """Take a node's port away from the switch, if it has one."""
+    """Delete a node's port of the switch, if it has one."""
     host.succeeds(["ip", "-n", node.cluster.switch, "link", "delete", node.port])
 
 
 def forget(node: names.Node, others: list[names.Node]) -> None:
-    """Remove the ways to a node that is gone for good."""
+    """Delete the port of a removed node, and the other nodes' routes to its pods."""
     unplug(node)
     for other in others:
         host.succeeds(["ip", "-n", other.namespace, "route", "delete", node.pods])
 
 
 def set_port(node: names.Node, *, up: bool) -> None:
-    """Cut a node off, or mend it; raises KitError when it is not joined to any other."""
+    """Set a node's port of the switch up or down; raises KitError when the node has no port."""
     if not joined(node):
-        raise host.KitError(f"{node.name} has no cable: it is off, or the only node, or not there")
+        raise host.KitError(
+            f"{node.name} has no port of the switch: it is killed, the only node, or does not exist"
+        )
     _ip(node.cluster.switch, f"link set {node.port} {'up' if up else 'down'}")
 
 
 def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
-    """Whether packets between two pods of one bridge pass iptables, tried with packets.
+    """Whether packets between two pods of one bridge pass iptables; it is tried with packets.
 
-    Without that (the kernel's br_netfilter) NetworkPolicies cannot hold between them.
+    They do if the kernel has br_netfilter.  Otherwise NetworkPolicies between pods of one node
+    cannot be enforced.
     """
-    host.succeeds(["modprobe", "br_netfilter"])  # often built in, and often without modprobe
+    host.succeeds(["modprobe", "br_netfilter"])  # may fail: may be built in, modprobe absent
     here = cluster.label
     pods = {f"{here}.trial0": TRIAL_SOURCE, f"{here}.trial1": TRIAL_TARGET}
     rule = f"FORWARD -d {TRIAL_TARGET} -p udp -j ACCEPT".split()
@@ -138,7 +142,7 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
         _ip(first, f"neighbour add {TRIAL_TARGET} lladdr {_hardware(1)} dev eth0")
         host.run(commands.inside(here, ["iptables", "-w", "-I", *rule]))
         host.until(
-            "the trial's bridge forwards",
+            "the bridge for the test of br_netfilter forwards packets",
             lambda: _port_forwards(here, "trial-port0") and _port_forwards(here, "trial-port1"),
             timeout_s=20,
         )
@@ -154,7 +158,7 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
 
 
 def packets_counted(listing: str, target: str) -> int:
-    """How many packets the rule with this target has counted, in a listing of iptables."""
+    """Return the packets that rules with this target address counted, from a list of iptables."""
     rows = [line.split() for line in listing.splitlines() if target in line.split()]
     return sum(int(row[0]) for row in rows)
 

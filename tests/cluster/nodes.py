@@ -1,13 +1,14 @@
-"""Start nodes, break them, and take them away.
+"""Start nodes of a cluster, break them, and remove them.
 
-    add      new, or one that was removed; returns when it is Ready
-    remove   gone for good, with its pods and its Node object
-    kill     power cut: the cable first, so that nobody hears a last word, then SIGKILL to all of it
-    start    power on after kill: the disk as it was, all else as after a boot; returns when Ready
-    cut, mend        the cable only: everything on the node goes on, alone
-    freeze, thaw     SIGSTOP and SIGCONT to all of it
+    add      start a node that is new or was removed; return when the node is Ready
+    remove   remove a node with its pods and its Node object
+    kill     simulate a power cut: disconnect the node's network first, so that no process can send
+             a last message, then send SIGKILL to all processes of the node
+    start    start a killed node: its files are kept, the rest is as after a boot; return when Ready
+    cut, mend        disconnect and reconnect the network; all processes of the node go on
+    freeze, thaw     send SIGSTOP and SIGCONT to all processes of the node
 
-node-0 shares its namespace with the control plane: only cut and mend are for it.
+node-0 shares its network namespace with the control plane, so it can only be cut and mended.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ PROCESSES = ("containerd", "kubelet", "kube-proxy")
 READY_S_MAX = 60.0
 CONTAINERD_S_MAX = 20.0
 IMPORT_S_MAX = 600.0
-FREEZE_ROUNDS = 3  # what a frozen process started just before is caught by the next round
+# SIGSTOP is sent in several rounds: a process may start a child just before it is stopped, and
+# only the next round finds that child.
+FREEZE_ROUNDS = 3
 
 
 def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> None:
     """Add a node and wait until it is Ready; raises KitError."""
     _refuse_first(node, "added")
     if node.directory.exists():
-        raise host.KitError(f"{node.name} is there: `start` it, or `remove` it before")
+        raise host.KitError(f"{node.name} already exists: `start` it, or `remove` it first")
     first = node.cluster.node(0)
     if not network.joined(first):
         network.join(first, [])
@@ -52,7 +55,7 @@ def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> 
 
 
 def remove(node: names.Node) -> None:
-    """Take a node away for good; a drain before is the caller's."""
+    """Remove a node, its pods and its Node object; the caller drains the node before if needed."""
     _refuse_first(node, "removed")
     _there(node)
     _power_off(node)
@@ -73,34 +76,34 @@ def remove(node: names.Node) -> None:
 
 
 def kill(node: names.Node) -> None:
-    """Cut a node's power."""
+    """Disconnect a node from the network and kill all its processes, as a power cut does."""
     _refuse_first(node, "killed")
     _there(node)
     _power_off(node)
 
 
 def start(node: names.Node) -> None:
-    """Switch a killed node on and wait until it is Ready; raises KitError."""
+    """Start a node that was killed and wait until it is Ready; raises KitError."""
     _refuse_first(node, "started")
     _there(node)
     if cgroups.processes(_cgroup(node)):
-        raise host.KitError(f"{node.name} is running: `kill` it before")
+        raise host.KitError(f"{node.name} is running: `kill` it first")
     leftovers.clear_boot(node)
     boot(node)
 
 
 def cut(node: names.Node) -> None:
-    """Pull a node's cable."""
+    """Disconnect a node from the network; its processes go on."""
     network.set_port(node, up=False)
 
 
 def mend(node: names.Node) -> None:
-    """Plug a node's cable in again."""
+    """Connect a node to the network again after `cut`."""
     network.set_port(node, up=True)
 
 
 def freeze(node: names.Node) -> None:
-    """Stop every process of a node where it stands."""
+    """Suspend every process of a node with SIGSTOP."""
     _refuse_first(node, "frozen")
     _there(node)
     for _ in range(FREEZE_ROUNDS):
@@ -108,13 +111,13 @@ def freeze(node: names.Node) -> None:
 
 
 def thaw(node: names.Node) -> None:
-    """Let a frozen node go on."""
+    """Resume every process of a frozen node with SIGCONT."""
     _there(node)
     cgroups.send(_cgroup(node), signal.SIGCONT)
 
 
 def import_image(cluster: names.Cluster, archive: Path) -> None:
-    """Import an image archive into every node that is on; raises KitError."""
+    """Import an image archive into every node whose containerd runs; raises KitError."""
     state.read(cluster)
     if not archive.is_file():
         raise host.KitError(f"there is no image archive {archive}")
@@ -124,7 +127,7 @@ def import_image(cluster: names.Cluster, archive: Path) -> None:
 
 
 def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
-    """Write the files of a node that live through a boot: certificate and configuration."""
+    """Write the files of a node that a boot keeps: its certificate and configuration files."""
     cluster, timing = node.cluster, state.read(node.cluster).timing
     for name in ("kubelet", "cni", "pod-logs", "run"):
         (node.directory / name).mkdir(parents=True, exist_ok=True)
@@ -152,7 +155,10 @@ def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
 
 
 def boot(node: names.Node) -> None:
-    """Bring a configured node up and wait until it is Ready; raises KitError."""
+    """Start the network and processes of a configured node and wait until the node is Ready.
+
+    Raises KitError.
+    """
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     network.make(node)
     network.join(node, [each for each in state.nodes(node.cluster) if each != node])
@@ -162,7 +168,7 @@ def boot(node: names.Node) -> None:
 
 
 def start_runtime(node: names.Node) -> None:
-    """Start containerd and give it the image that every pod's sandbox runs."""
+    """Start containerd, and import the image that every pod's sandbox container runs."""
     cgroups.make(_cgroup(node), cgroups.SYSTEM)
     _start(node, "containerd", commands.runtime(node))
     host.until(
@@ -175,7 +181,7 @@ def start_runtime(node: names.Node) -> None:
 
 
 def start_agents(node: names.Node) -> None:
-    """Start kubelet and kube-proxy."""
+    """Start the kubelet and kube-proxy of a node."""
     zone = json.loads((node.directory / "node.json").read_text(encoding="utf-8"))["zone"]
     programs = state.read(node.cluster).programs
     for name, command in commands.agents(node, programs, zone).items():
@@ -183,19 +189,21 @@ def start_agents(node: names.Node) -> None:
 
 
 def wait_ready(node: names.Node, since: str) -> None:
-    """Wait until a node says that it is Ready, and said so after `since`; raises KitError.
+    """Wait until a node's Ready condition is true, with a heartbeat not before `since`.
 
-    After a short absence the node controller has not noticed that it was away.
+    `since` is a UTC time such as "2026-01-31T12:00:00Z"; "" accepts any heartbeat.  The time
+    matters because after a short absence of the node, the condition may still be true from before.
+    Raises KitError when the node is not Ready in time.
     """
     condition = '{.status.conditions[?(@.type=="Ready")]'
     path = f"jsonpath={condition}.status}} {condition}.lastHeartbeatTime}}"
 
     def ready() -> bool:
         try:
-            told = state.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
+            words = state.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
         except host.KitError:
             return False
-        return len(told) == 2 and told[0] == "True" and told[1] >= since
+        return len(words) == 2 and words[0] == "True" and words[1] >= since
 
     host.until(f"{node.name} is Ready", ready, timeout_s=READY_S_MAX)
 
@@ -226,10 +234,14 @@ def _cgroup(node: names.Node) -> str:
 
 def _there(node: names.Node) -> None:
     if not node.directory.exists():
-        there = ", ".join(each.name for each in state.nodes(node.cluster))
-        raise host.KitError(f"{node.cluster.name} has no {node.name}: there are {there}")
+        known = ", ".join(each.name for each in state.nodes(node.cluster))
+        raise host.KitError(
+            f"the cluster {node.cluster.name} has no {node.name}; its nodes: {known}"
+        )
 
 
 def _refuse_first(node: names.Node, verb: str) -> None:
     if node.index == 0:
-        raise host.KitError(f"node-0 has the control plane and cannot be {verb}: take another node")
+        raise host.KitError(
+            f"node-0 runs the control plane and cannot be {verb}: choose another node"
+        )

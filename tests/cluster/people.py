@@ -1,11 +1,11 @@
-"""A person with kubectl: a certificate of his own, and ways to a fleet from where he sits.
+"""Test a fleet as a person with kubectl, who has a client certificate and is outside the cluster.
 
-    trial = Desk(release, folder)                   by the node port, QUIC
+    trial = Desk(release, folder)                   QUIC, through the node port
     with forwarded(release) as ways:
-        trial = Desk(release, folder, ways=ways)    by `kubectl port-forward`, WebSocket
+        trial = Desk(release, folder, ways=ways)    WebSocket, through `kubectl port-forward`
 
-A `Desk` is a trial whose client is certified as the handbook says, by `midstreamer-k8s certs
-request` with the rights of KUBECONFIG's user.
+A `Desk` is a `Trial` whose client certificate comes from the command
+`midstreamer-k8s certs request`, which is run with the rights of KUBECONFIG's user.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ LABEL = "desk-1"
 WITHIN_S = 90.0
 OUTSIDE_PORT = 7401
 AGAIN_S = 0.2
-"""Pause before a forward that ended is begun again."""
+"""Seconds before a `kubectl port-forward` that ended is started again."""
 
 
 def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `midstreamer-k8s` as the user of KUBECONFIG."""
+    """Run `midstreamer-k8s` for a release, as the user of KUBECONFIG; return result and output."""
     path = f"{mark.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
-    there = ("--namespace", release.namespace, "--release", release.name)
+    target = ("--namespace", release.namespace, "--release", release.name)
     code = "from midstreamer_operator.k8s.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *words, *there],
+        [sys.executable, "-c", code, *words, *target],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
@@ -46,17 +46,20 @@ def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Desk(Trial):
-    """A release under the load of a person's client; it must let `client/desk-*` in."""
+    """A release under load from a person's client; its allowlist must have `client/desk-*`."""
 
     ways: Sequence[str] = ()
-    """Addresses that lead there from here; none: the node port, from beside the nodes."""
+    """Addresses of the fleet for a client on this machine.
+
+    If empty, the client uses the node port, from the network of clients.
+    """
 
     def addresses(self) -> list[str]:
-        """See `Trial`."""
+        """Return `ways`, or else the node port's addresses."""
         return list(self.ways) or super().addresses()
 
     def client_words(self) -> list[str]:
-        """See `Trial`."""
+        """Return the client arguments of the load; request the certificate if there is none."""
         certs = self.folder / "certs"
         if not certs.exists():
             done = k8s(self.release, "certs", "request", LABEL, "--directory", str(certs))
@@ -66,13 +69,16 @@ class Desk(Trial):
         return [*where, "--identity", f"client/{LABEL}"]
 
     def beside(self, *command: str) -> list[str]:
-        """See `Trial`; `ways` lead there from here."""
+        """Return a command line that runs a command where `addresses` reach the fleet.
+
+        With `ways`, that is this machine; otherwise the network of clients.
+        """
         return list(command) if self.ways else super().beside(*command)
 
     def midstreamer(self, *words: str) -> str:
-        """What the command `midstreamer` prints as this person; raises KitError."""
+        """Run the command `midstreamer` as this person; return its output.  Raises KitError."""
         self.client_words()
-        told = {
+        settings = {
             "MIDSTREAMER_CLIENT__IDENTITY": f"client/{LABEL}",
             "MIDSTREAMER_CLIENT__ADDRESSES": json.dumps(self.addresses()),
             "MIDSTREAMER_CLIENT__REACH_S": "10",
@@ -81,7 +87,7 @@ class Desk(Trial):
         done = subprocess.run(
             self.beside(sys.executable, "-m", "midstreamer", *words),
             cwd=REPOSITORY,
-            env={**os.environ, **told},
+            env={**os.environ, **settings},
             capture_output=True,
             text=True,
             timeout=10 * WITHIN_S,
@@ -96,7 +102,7 @@ class Desk(Trial):
 
 @dataclass
 class Forward:
-    """`kubectl port-forward` to one pod, begun again whenever it ends."""
+    """Runs `kubectl port-forward` to one pod, and starts it again whenever it ends."""
 
     release: Release
     pod: str
@@ -108,7 +114,7 @@ class Forward:
     _open: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Keep it up until told to stop."""
+        """Keep the forward running until `stop` is called."""
         words = [
             str(mark.kubectl()),
             "-n",
@@ -131,17 +137,19 @@ class Forward:
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         with process:
-            for said in process.stdout:
-                if said.startswith("Forwarding from"):
+            for line in process.stdout:
+                if line.startswith("Forwarding from"):
                     self._open.set()
 
     def wait(self) -> None:
-        """Wait until it leads there for the first time; raises KitError."""
+        """Wait until the forward is open for the first time; raises KitError."""
         if not self._open.wait(WITHIN_S):
-            raise host.KitError(f"no forward to {self.pod} within {WITHIN_S:g} s")
+            raise host.KitError(
+                f"`kubectl port-forward` to {self.pod} did not open within {WITHIN_S:g} s"
+            )
 
     def stop(self) -> None:
-        """End it."""
+        """End the forward; `run` returns."""
         with self._lock:
             self._stop.set()
             if self._process is not None:
@@ -150,7 +158,10 @@ class Forward:
 
 @contextmanager
 def forwarded(release: Release, first_port: int = 7440) -> Iterator[list[str]]:
-    """A port of here for each coordinator, while inside: the addresses."""
+    """Forward a local port to each coordinator inside the block; return the ports' addresses.
+
+    The ports begin at `first_port`.
+    """
     names = sorted(pod["metadata"]["name"] for pod in release.pods("coordinator"))
     forwards = [Forward(release, name, first_port + at) for at, name in enumerate(names)]
     threads = [threading.Thread(target=each.run, name=each.pod) for each in forwards]
@@ -166,4 +177,4 @@ def forwarded(release: Release, first_port: int = 7440) -> Iterator[list[str]]:
         for thread in threads:
             thread.join()
         begun = ", ".join(f"{each.pod} {each.begun}" for each in forwards)
-        host.say(f"forwards begun: {begun}")
+        host.say(f"starts of each forward: {begun}")

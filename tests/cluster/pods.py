@@ -1,4 +1,4 @@
-"""kubectl in one namespace of KUBECONFIG's cluster, and pods that any cluster admits."""
+"""Run kubectl in a namespace of KUBECONFIG's cluster, and make pods that any cluster admits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ READY_S_MAX = 60.0
 
 @dataclass(frozen=True)
 class Kubernetes:
-    """A namespace of the cluster that KUBECONFIG names."""
+    """kubectl for one namespace of the cluster that KUBECONFIG names."""
 
     program: Path
     namespace: str
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl; raises KitError with its complaint."""
+        """Run kubectl and return its output; raises KitError with its error output."""
         words: list[str | Path] = [
             self.program,
             "--request-timeout=20s",
@@ -31,22 +31,25 @@ class Kubernetes:
         return host.run(words, stdin=stdin)
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """What `kubectl get` says, as an object."""
-        told: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
-        return told
+        """Run `kubectl get` and return the object or list; raises KitError."""
+        found: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
+        return found
 
     def run_pod(self, name: str, *arguments: str) -> None:
-        """Start a pod of the probe image that is not started again when it ends."""
+        """Start a pod of the probe image, which is not restarted when it ends."""
         self("apply", "-f", "-", stdin=json.dumps(pod(name, *arguments)))
 
     def wait(self, name: str, phase: str) -> None:
-        """Wait until a pod is in a phase; raises KitError."""
+        """Wait until a pod is in a phase such as "Succeeded"; raises KitError."""
         reached = f"--for=jsonpath={{.status.phase}}={phase}"
         self("wait", reached, f"pod/{name}", f"--timeout={READY_S_MAX:g}s")
 
 
 def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
-    """A pod of the probe image that any cluster admits; `restart` is its restartPolicy."""
+    """Return a pod of the probe image that the standard "restricted" admits.
+
+    `arguments` are the arguments of the probe, `restart` is the pod's restartPolicy.
+    """
     confined = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -74,7 +77,7 @@ def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
 
 
 def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
-    """A Service of the pod of the same name; `protocol` is tcp or udp."""
+    """Return a Service for the pod of the same name; `protocol` is tcp or udp."""
     ports = [{"port": port, "protocol": protocol.upper()}]
     return {
         "apiVersion": "v1",
@@ -85,6 +88,6 @@ def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
 
 
 def manifest(*pods: str) -> str:
-    """Pods that serve, as one text for `kubectl apply`."""
+    """Return the JSON of probe pods that serve, for `kubectl apply`."""
     items = [pod(name, "serve", restart="Always") for name in pods]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

@@ -1,14 +1,16 @@
-"""NetworkPolicies of networking.k8s.io/v1 as iptables rules.  Pure.
+"""Translate NetworkPolicies of networking.k8s.io/v1 into iptables rules.  Pure.
 
-A pod is isolated in a direction as soon as a policy selects it there, and then only what some
-policy allows gets through; see the Kubernetes documentation.  What the API leaves open is here:
+A pod is isolated in a direction (ingress or egress) when a policy selects the pod for that
+direction; then only packets that some policy allows pass.  See the Kubernetes documentation.  Where
+the API leaves a choice, this module behaves as follows:
 
-* Every packet is judged, not only the first of a flow: a policy that is taken away cuts off who
-  is connected.  Answers and ICMP errors pass.
-* A node reaches its own pods, because nothing here sees what a process of the node sends.
-* An address of the pods' range that no known pod has reaches nobody and is reached by nobody.
-* A policy that cannot be translated isolates the pods that it selects, and allows nothing; when
-  it cannot even be read whom it selects, all of its namespace.  `Translated.complaints` tell it.
+* Every packet is checked, not only the first of a connection, so that deleting a policy also
+  interrupts open connections.  Reply packets and ICMP errors pass.
+* A node reaches its own pods, because the rules do not see packets of the node's own processes.
+* Packets from or to an address of the pods' range that belongs to no known pod are dropped.
+* A policy that cannot be translated isolates the pods that it selects and allows nothing.  When
+  its selector cannot be translated either, it isolates all pods of its namespace.
+  `Translated.complaints` has a line for each such policy.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from typing import Any
 Labels = Mapping[str, str]
 Object = Mapping[str, Any]
 Match = tuple[str, ...]
-"""Words of an iptables rule that match a part of all packets; none match every packet."""
+"""Arguments of an iptables rule that select packets; an empty tuple selects every packet."""
 
 TABLE = "mangle"
-"""Before the table `filter`: there kube-proxy accepts some packets without asking anybody."""
+"""The iptables table of the rules.
+
+It is passed before the table "filter", where kube-proxy accepts some packets without more checks.
+"""
 HOOKS = ("FORWARD", "INPUT")
 CHAIN = "MID-POLICIES"
 FROM, TO = "MID-FROM", "MID-TO"
@@ -35,12 +40,12 @@ PEER_KEYS = {"Egress": "to", "Ingress": "from"}
 
 
 class Untranslatable(Exception):
-    """A policy has something that these rules cannot hold; the message says what."""
+    """A policy has a part that cannot be translated into iptables rules; the message names it."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """A port of a container that has a name."""
+    """A named port of a container."""
 
     name: str
     protocol: str
@@ -49,7 +54,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod with an address of its own, that is one without hostNetwork."""
+    """A pod with its own IP address, which means a pod without hostNetwork."""
 
     namespace: str
     name: str
@@ -60,9 +65,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class World:
-    """What policies are about: `namespaces` are the labels of each, `ranges` those of pods.
+    """The pods and namespaces to which policies apply.
 
-    `gateways` are addresses in these ranges that nodes have.
+    `namespaces` has the labels of each namespace by name, `ranges` the IP ranges of pods, and
+    `gateways` the addresses within these ranges that belong to nodes.
     """
 
     pods: tuple[Pod, ...]
@@ -73,13 +79,16 @@ class World:
 
 @dataclass(frozen=True)
 class Translated:
-    """The rules of one table, chain by chain, and a line for each policy that is not held."""
+    """The iptables rules by chain, and a line for each policy that cannot be translated."""
 
     chains: Mapping[str, tuple[str, ...]]
     complaints: tuple[str, ...]
 
     def transaction(self, stale: Sequence[str] = ()) -> str:
-        """The input of `iptables-restore --noflush`: all at once, without the stale chains."""
+        """Return the input of `iptables-restore --noflush` that replaces all chains at once.
+
+        Chains of `stale` that are no longer needed are deleted.
+        """
         gone = [chain for chain in stale if chain not in self.chains]
         declared = [f":{chain} - [0:0]" for chain in [*self.chains, *gone]]
         rules = [f"-A {chain} {rule}" for chain, rules in self.chains.items() for rule in rules]
@@ -88,7 +97,7 @@ class Translated:
 
 
 def translate(policies: Sequence[Object], world: World) -> Translated:
-    """All policies as rules that hold on every node."""
+    """Translate all policies into one set of rules, which is the same on every node."""
     chains: dict[str, tuple[str, ...]] = {
         CHAIN: (
             "-m conntrack --ctdir REPLY -j RETURN",
@@ -119,7 +128,10 @@ def translate(policies: Sequence[Object], world: World) -> Translated:
 
 
 def selected(selector: Object, labels: Labels) -> bool:
-    """Whether a label selector selects; an empty one selects all.  Raises Untranslatable."""
+    """Whether a label selector matches labels; an empty selector matches all.
+
+    Raises Untranslatable.
+    """
     _known(selector, {"matchLabels", "matchExpressions"}, "selector")
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
@@ -143,7 +155,10 @@ def _holds(expression: Object, labels: Labels) -> bool:
 
 @dataclass(frozen=True)
 class _Side:
-    """The words of one direction: `here` is the pod that a policy selects, `there` its peer."""
+    """The iptables arguments of one direction.
+
+    `here` is the argument for the pod that a policy selects, `there` the one for its peer.
+    """
 
     direction: str
 
@@ -167,7 +182,7 @@ def _applies(policy: Object, pod: Pod, direction: str) -> bool:
         kinds = _directions(policy)
         return selected(policy["spec"]["podSelector"], pod.labels) and direction in kinds
     except Untranslatable:
-        return True  # whatever it means, nothing is let through by mistake
+        return True  # isolate the pod, so that no packet passes by mistake
 
 
 def _directions(policy: Object) -> set[str]:
@@ -188,7 +203,7 @@ def _let_through(policy: Object, pod: Pod, side: _Side, world: World) -> list[Ma
 
 
 def _complaints(policies: Sequence[Object], world: World) -> Iterator[str]:
-    """A line for each policy that cannot be held, also when it selects no pod."""
+    """Yield a line for each policy that cannot be translated, even if it selects no pod."""
     for policy in policies:
         metadata = policy["metadata"]
         namespace = metadata["namespace"]
@@ -201,12 +216,15 @@ def _complaints(policies: Sequence[Object], world: World) -> Iterator[str]:
         except Untranslatable as error:
             yield (
                 f"NetworkPolicy {namespace}/{metadata['name']}: {error} cannot be enforced here:"
-                " its pods are closed"
+                " the policy isolates its pods and allows nothing"
             )
 
 
 def _allowed(policy: Object, pod: Pod, side: _Side, world: World) -> Iterator[Match]:
-    """What a policy lets through to or from a pod.  Raises Untranslatable."""
+    """Yield the matches of the packets that a policy allows to or from a pod.
+
+    Raises Untranslatable.
+    """
     key = PEER_KEYS[side.direction]
     for rule in policy["spec"].get(side.direction.lower()) or []:
         _known(rule, {key, "ports"}, "rule")
@@ -222,7 +240,7 @@ def _allowed(policy: Object, pod: Pod, side: _Side, world: World) -> Iterator[Ma
 def _by_name(
     port: Object, pod: Pod, sides: list[str], side: _Side, world: World
 ) -> Iterator[Match]:
-    """A port by its name is another number in each pod that is dialled."""
+    """Yield the matches of a named port, whose number may differ in each destination pod."""
     if "endPort" in port:
         raise Untranslatable(f"endPort beside the named port {port['port']!r}")
     if side.direction == "Ingress":
@@ -241,7 +259,7 @@ def _named(port: Object, pod: Pod) -> list[Match]:
 
 
 def _numbers(port: Object) -> Match:
-    """The match of a port that is a number, a range or any; none for an empty entry."""
+    """Return the match of a port given as number, range or protocol; empty for an empty entry."""
     if not port:
         return ()
     _known(port, {"port", "protocol", "endPort"}, "port")
@@ -260,7 +278,7 @@ def _protocol(port: Object) -> str:
 
 
 def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[str]:
-    """Addresses and ranges of the other end; the empty word is everybody."""
+    """Yield addresses and IP ranges of the peers; "" stands for every address."""
     if not peers:
         yield ""
     for peer in peers:
@@ -268,27 +286,29 @@ def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[st
         if "ipBlock" in peer:
             yield from _block(peer["ipBlock"])
             continue
-        there = {namespace}
+        namespaces = {namespace}
         if "namespaceSelector" in peer:
             chosen = peer["namespaceSelector"]
-            there = {name for name, labels in world.namespaces.items() if selected(chosen, labels)}
+            namespaces = {
+                name for name, labels in world.namespaces.items() if selected(chosen, labels)
+            }
         chosen = peer.get("podSelector") or {}
-        selected(chosen, {})  # an unknown word is told although nobody is there
+        selected(chosen, {})  # raises Untranslatable even if there is no pod
         for pod in world.pods:
-            if pod.namespace in there and selected(chosen, pod.labels):
+            if pod.namespace in namespaces and selected(chosen, pod.labels):
                 yield pod.address
 
 
 def _block(block: Object) -> Iterator[str]:
     _known(block, {"cidr", "except"}, "ipBlock")
     try:
-        whole = ipaddress.ip_network(block["cidr"], strict=False)
+        block_range = ipaddress.ip_network(block["cidr"], strict=False)
         holes = [ipaddress.ip_network(each, strict=False) for each in block.get("except") or []]
     except ValueError as error:
         raise Untranslatable(f"ipBlock: {error}") from error
-    if whole.version == 6:
-        return  # nobody here has such an address
-    parts = [whole]
+    if block_range.version == 6:
+        return  # a cluster of the kit has no IPv6 addresses
+    parts = [block_range]
     for hole in holes:
         parts = [left for part in parts for left in _without(part, hole)]
     yield from map(str, parts)
@@ -309,8 +329,8 @@ def _address(peer: str, side: _Side) -> Match:
 
 
 def _chain(direction: str, pod: Pod) -> str:
-    told = hashlib.sha256(f"{direction} {pod.address}".encode()).hexdigest()
-    return f"MID-{told[:20]}"  # at most 28 characters
+    digest = hashlib.sha256(f"{direction} {pod.address}".encode()).hexdigest()
+    return f"MID-{digest[:20]}"  # iptables allows 28 characters
 
 
 def _known(value: Object, keys: set[str], what: str) -> None:

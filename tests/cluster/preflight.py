@@ -1,11 +1,14 @@
-"""What a machine lacks for a test cluster, all of it at once.  Pure; `machine` observes."""
+"""List everything that a machine lacks for a test cluster.
+
+Pure: `tests.cluster.machine` makes the observations.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-# A command that the kit or a component calls, and the Debian package that brings it.
+# Each command that the kit or a component calls, and the Debian package that contains it.
 COMMANDS = {
     "containerd": "containerd",
     "ctr": "containerd",
@@ -38,31 +41,31 @@ MEMORY_MB = 2500
 
 @dataclass(frozen=True)
 class Machine:
-    """What was observed: `machine.observe` fills it."""
+    """What a machine offers, as `machine.observe` found it."""
 
     root: bool
     commands: frozenset[str]
     plugins: frozenset[str]
-    kernel: frozenset[str]  # words of KERNEL that were tried and work
+    kernel: frozenset[str]  # keys of KERNEL that were tried and work
     controllers: frozenset[str]
     cgroup: str  # v1 or v2
     memory_mb: int
     state_disk_gb: float
     cache_disk_gb: float
     cores: int
-    go: str = ""  # as `go env GOVERSION` says it; empty without Go
+    go: str = ""  # output of `go env GOVERSION`; empty without Go
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the next step needs: `building` names the programs that are not in the cache."""
+    """What the next step needs: a Go version, and in `building` the programs to be built."""
 
     go: str
     building: tuple[str, ...] = field(default=())
 
 
 def packages(machine: Machine) -> list[str]:
-    """The Debian packages that are missing."""
+    """Return the names of the missing Debian packages, sorted."""
     missing = {package for name, package in COMMANDS.items() if name not in machine.commands}
     if set(CNI_PLUGINS) - machine.plugins:
         missing.add(CNI_PACKAGE)
@@ -70,12 +73,12 @@ def packages(machine: Machine) -> list[str]:
 
 
 def install_line(names: list[str]) -> str:
-    """The one line that installs Debian packages."""
+    """Return the shell command that installs Debian packages."""
     return f"apt-get install --no-install-recommends {' '.join(names)}"
 
 
 def problems(machine: Machine, wanted: Wanted) -> list[str]:
-    """Everything that stands in the way, a line each; empty when nothing does."""
+    """Return a line for each thing that the machine lacks; empty when the machine is fit."""
     found = []
     if not machine.root:
         found.append("root: namespaces, mounts and cgroups need it (run the same as root)")
@@ -86,10 +89,10 @@ def problems(machine: Machine, wanted: Wanted) -> list[str]:
     if machine.state_disk_gb < STATE_DISK_GB:
         found.append(
             f"disk: {machine.state_disk_gb:.1f} GB free for the cluster's state, "
-            f"it needs {STATE_DISK_GB:g}"
+            f"which needs {STATE_DISK_GB:g} GB"
         )
     if machine.memory_mb < MEMORY_MB:
-        found.append(f"memory: {machine.memory_mb} MB available, a cluster needs {MEMORY_MB}")
+        found.append(f"memory: {machine.memory_mb} MB available, a cluster needs {MEMORY_MB} MB")
     return found + _kernel_problems(machine)
 
 
@@ -97,12 +100,12 @@ def _build_problems(machine: Machine, wanted: Wanted) -> list[str]:
     found = []
     what = ", ".join(wanted.building)
     if version(machine.go) < version(wanted.go):
-        have = f"this is {machine.go}" if machine.go else "there is none"
+        have = f"installed: {machine.go}" if machine.go else "Go is not installed"
         found.append(f"Go {wanted.go} or newer to build {what} ({have})")
     if machine.cache_disk_gb < BUILD_DISK_GB:
         found.append(
             f"disk: {machine.cache_disk_gb:.1f} GB free in the cache of programs, "
-            f"building {what} needs {BUILD_DISK_GB:g} (CLUSTER_CACHE names another place)"
+            f"building {what} needs {BUILD_DISK_GB:g} GB (CLUSTER_CACHE can name another directory)"
         )
     return found
 
@@ -120,7 +123,7 @@ def _kernel_problems(machine: Machine) -> list[str]:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """A Go version as numbers that compare: `go1.26.8` is (1, 26, 8); nothing is ()."""
+    """Return a Go version as comparable numbers: `go1.26.8` is (1, 26, 8), "" is ()."""
     found = re.search(r"\d+(\.\d+)*", text)
     numbers = [int(number) for number in found[0].split(".")] if found else []
     while numbers and numbers[-1] == 0:

@@ -1,7 +1,7 @@
-"""Processes of a cluster: started in their namespace and cgroup, found again by name.
+"""Start the processes of a cluster in their network namespace and cgroup; find them by name.
 
-`STATE/pids/NAME.json` says what a process is and how it was started, so that a test can kill it
-and start it again with its very command line; `STATE/log/NAME.log` is what it wrote.
+STATE/pids/NAME.json records the id and command line of a process, so that a test can kill the
+process and start it again with the same command line.  STATE/log/NAME.log has its output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def start(
     cgroup: str,
     inherited: tuple[int, ...] = (),
 ) -> None:
-    """Start a process that outlives this one; `inherited` are open files that it keeps."""
+    """Start a process that continues after this one ends, and record it under `name`.
+
+    `inherited` has the file descriptors that the process inherits.
+    """
     members = cgroups.membership(cgroup) / "cgroup.procs"
     wrapped = commands.joining(members, commands.inside(namespace, command))
     with (cluster.state / "log" / f"{name}.log").open("ab") as log:
@@ -43,14 +46,14 @@ def start(
         )
     known = {"pid": started.pid, "command": command, "namespace": namespace, "cgroup": cgroup}
     _record(cluster, name).write_text(json.dumps(known), encoding="utf-8")
-    started.returncode = 0  # it is not waited for: whoever ends the cluster ends it
+    started.returncode = 0  # prevents Python's warning: nobody waits for the process
 
 
 def running(cluster: names.Cluster, name: str) -> bool:
-    """Whether a process that was started is there, with any thread of it.
+    """Whether any thread of the process with this name is alive.
 
-    A process that was killed is a zombie as soon as its first thread has ended; until the last
-    one has, its ports are taken.
+    A killed process is shown as a zombie as soon as its first thread has ended, but its ports stay
+    taken until its last thread has ended.
     """
     try:
         process = _recall(cluster, name)["pid"]
@@ -69,34 +72,37 @@ def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
 
 
 def start_again(cluster: names.Cluster, name: str) -> None:
-    """Start a process that has ended, with its very command line; raises KitError."""
+    """Start a process that has ended, with the same command line; raises KitError."""
     known = _recall(cluster, name)
     start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
 
 
 def complaints(cluster: names.Cluster) -> str:
-    """The last lines of every log that is not empty."""
-    told = []
+    """Return the last LOG_LINES lines of every log that is not empty."""
+    output = []
     for log in sorted((cluster.state / "log").glob("*.log")):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
         if lines:
-            told += [f"--- {log}", *(line[:300] for line in lines)]
-    return "\n".join(told)
+            output += [f"--- {log}", *(line[:300] for line in lines)]
+    return "\n".join(output)
 
 
 def _alive(thread: Path) -> bool:
     try:
         status = (thread / "stat").read_text(encoding="utf-8")
     except OSError:
-        return False  # it ended in this moment
+        return False  # the thread has just ended
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:
     file = _record(cluster, name)
     if not file.exists():
-        there = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
-        raise host.KitError(f"{cluster.name} has no process {name!r}: there are {there or 'none'}")
+        recorded = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
+        raise host.KitError(
+            f"the cluster {cluster.name} has no process {name!r}; its processes:"
+            f" {recorded or 'none'}"
+        )
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return known
 

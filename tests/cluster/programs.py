@@ -1,8 +1,11 @@
-"""The programs of a test cluster, and what each is built from.  Pure; `build` compiles.
+"""The programs of a test cluster, and the sources of each.
 
-A component is a directory below `programs/` with go.mod and go.sum, so that every module is
-pinned with its hash.  Kubernetes, etcd, Helm and the checks of charts are named there as `tool`;
-the others are a main.go.  What a cluster does not need is in OTHERS, and built by whoever asks.
+Pure: `tests.cluster.build` compiles the programs.
+
+A component is a directory below `programs/` with go.mod and go.sum, which pin the hash of every Go
+module.  For Kubernetes, etcd, Helm and the checks of charts, go.mod names the package as `tool`;
+the other components have a main.go.  Programs that a cluster does not need are in OTHERS and built
+only on request.
 """
 
 from __future__ import annotations
@@ -18,15 +21,15 @@ SOURCES = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True)
 class Component:
-    """Programs that are built together."""
+    """One or more programs that are built together from one directory."""
 
     name: str
     binaries: tuple[str, ...]
-    target: str = "."  # what `go build` is asked for
-    renamed: Mapping[str, str] = field(default_factory=dict)  # from what `go build` calls it
+    target: str = "."  # argument of `go build`
+    renamed: Mapping[str, str] = field(default_factory=dict)  # `go build`'s name: our name
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # build constraints
-    files: tuple[str, ...] = ()  # kept beside the programs; paths in the module of the first tool
+    files: tuple[str, ...] = ()  # copied beside the programs; paths in the first tool's module
 
 
 COMPONENTS = (
@@ -50,22 +53,24 @@ COMPONENTS = (
     Component("probe", ("probe",)),
 )
 
-# Definitions of the Prometheus operator: what the chart makes, and what it does not start without.
+# CustomResourceDefinitions of the Prometheus operator: of the kinds that the chart makes, and of
+# those without which the operator does not start.
 DEFINITIONS = tuple(
     f"monitoring.coreos.com_{plural}.yaml"
     for plural in ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
 )
 
-# Not of a cluster: `build.program` builds them when somebody asks for one.
+# Components that a cluster does not need; `build.program` builds one when it is asked for.
 OTHERS = (
     Component(
         "prometheus",
         ("prometheus", "promtool"),
         target="tool",
-        # Only Kubernetes is asked for targets: the clients of clouds are most of the weight.
+        # Only service discovery by Kubernetes is built in: the clients of cloud providers would
+        # be most of the program.
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),
-    # Takes traces by OTLP and is asked for them; keeps them in memory.
+    # Receives traces by OTLP, keeps them in memory, and answers queries of the tests.
     Component("jaeger", ("jaeger",), target="tool"),
     Component(
         "prometheus-operator",
@@ -82,22 +87,22 @@ VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
 def go_environment(cache: Path) -> dict[str, str]:
-    """What `go` is told; where modules come from is the caller's GOPROXY."""
+    """Return the environment variables for `go`; GOPROXY is left to the caller's environment."""
     return {
-        "GOTOOLCHAIN": "local",  # a go.mod that wants a newer Go fails here, and fetches none
+        "GOTOOLCHAIN": "local",  # fail, instead of downloading a newer Go
         "GOFLAGS": " ".join(FLAGS),
         "GOWORK": "off",
         "CGO_ENABLED": "0",
         "GOMODCACHE": str(cache / "go/mod"),
         "GOCACHE": str(cache / "go/build"),
-        "GOTMPDIR": str(cache / "go/tmp"),  # a killed `go build` leaves its files there
+        "GOTMPDIR": str(cache / "go/tmp"),  # a killed `go build` leaves files here
     }
 
 
 def linker_flags(component: Component, go_mod: str) -> str:
-    """What the linker is told: no symbols, and the version that the programs report.
+    """Return the linker's flags: no symbols, and the version that the programs report.
 
-    The API server says v0.0.0-master otherwise, on which Helm's kubeVersion checks fail.
+    Without a version, the API server reports v0.0.0-master, and Helm's kubeVersion checks fail.
     """
     words = ["-s", "-w"]
     if component.version_module:
@@ -114,7 +119,7 @@ def linker_flags(component: Component, go_mod: str) -> str:
 
 
 def module_version(go_mod: str, module: str) -> str:
-    """The version of a module that a go.mod requires; raises ValueError."""
+    """Return the version of a module that a go.mod requires; raises ValueError without one."""
     line = re.compile(rf"^(?:require )?\s*{re.escape(module)} (v\S+)", re.MULTILINE)
     found = line.search(go_mod)
     if not found:
@@ -123,7 +128,7 @@ def module_version(go_mod: str, module: str) -> str:
 
 
 def tool(go_mod: str) -> str:
-    """The first package that a go.mod names as `tool`; raises ValueError."""
+    """Return the first package that a go.mod names as `tool`; raises ValueError without one."""
     found = re.search(r"^tool (?:\(\s+)?(\S+)", go_mod, re.MULTILINE)
     if not found:
         raise ValueError("go.mod names no tool")
@@ -131,7 +136,7 @@ def tool(go_mod: str) -> str:
 
 
 def go_version(go_mod: str) -> str:
-    """The Go version that a go.mod wants; raises ValueError."""
+    """Return the Go version that a go.mod requires; raises ValueError without one."""
     found = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
     if not found:
         raise ValueError("go.mod names no Go version")
@@ -139,9 +144,10 @@ def go_version(go_mod: str) -> str:
 
 
 def fingerprint(component: Component, sources: Mapping[str, bytes], architecture: str) -> str:
-    """Name what a component is built from and how: 16 hexadecimal digits.
+    """Return a hash, 16 hexadecimal digits, of a component's sources and build options.
 
-    The Go version is left out: a newer compiler is no reason to build for ten minutes.
+    The Go version is no part of the hash, because a newer compiler alone is no reason for a new
+    build of ten minutes.
     """
     digest = hashlib.sha256()
     for name in sorted(sources):

@@ -1,13 +1,15 @@
-"""Try whether ports are reached from wherever this runs.
+"""Try which ports can be reached from the place where this script runs.
 
     python reaching.py '[["tcp", "198.18.0.5", 5432], ["quic", "198.18.0.6", 7400]]'
 
-prints a list of true and false.  Of the standard library alone, so that any pod with Python can
-run its text.  Whatever comes back means reached, a refusal as well: a closed way is silent.
+The script prints a list of true and false.  It uses only the standard library, so that any pod with
+Python can run its text.  Any response means that the port is reached, even a refused connection;
+when a NetworkPolicy drops the packets, no response comes.
 
-    tcp    a connection is made
-    quic   a server answers a version that nobody speaks with those that it speaks (RFC 9000, 6.1)
-    dns    a server answers a question over UDP
+    tcp    try to connect
+    quic   send a packet of an unknown QUIC version; a server answers with its versions (RFC 9000,
+           section 6.1)
+    dns    send a DNS query over UDP
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 WAIT_S = 0.6
 TRIES = 3
 QUIC_BYTES_MIN = 1200
-"""A shorter packet is not answered."""
+"""The least size of the QUIC packet in bytes; a server does not answer a shorter one."""
 QUESTION = bytes.fromhex("2a2a01000001000000000000") + b"\x0akubernetes\x00\x00\x01\x00\x01"
 
 
 def reached(kind: str, address: str, port: int) -> bool:
-    """Whether anything comes back from there."""
+    """Whether any response comes from the port; `kind` is tcp, quic or dns."""
     try:
         if kind == "tcp":
             with socket.create_connection((address, port), timeout=WAIT_S * TRIES):
@@ -34,7 +36,7 @@ def reached(kind: str, address: str, port: int) -> bool:
         return _answered(address, port, QUESTION if kind == "dns" else _unknown_version())
     except ConnectionRefusedError:
         return True
-    except OSError:  # silence, or no route
+    except OSError:  # a timeout, or no route to the address
         return False
 
 
@@ -57,7 +59,7 @@ def _unknown_version() -> bytes:
 
 
 def main() -> None:
-    """Try all at once."""
+    """Try all ports of the argument at the same time and print the results."""
     ways = json.loads(sys.argv[1])
     with ThreadPoolExecutor(len(ways) or 1) as trying:
         print(json.dumps(list(trying.map(lambda way: reached(*way), ways))))  # noqa: T201

@@ -1,8 +1,9 @@
-"""The way to the API server from outside the cluster's network namespace.
+"""Forward TCP connections from outside the cluster's network namespace to the API server.
 
-Started inside the namespace with a listening socket from outside it: a socket stays in the
-namespace in which it was made.  The same port is opened inside too, so that one kubeconfig is
-right on both sides.  Carries TCP to the API server and nothing else; this machine only.
+The process runs inside the namespace and gets a listening socket that was made outside, because a
+socket stays in the namespace in which it was made.  The process listens on the same port inside
+the namespace too, so that one kubeconfig works on both sides.  It accepts connections from this
+machine only.
 
     python -m tests.cluster.relay FILE_DESCRIPTOR
 """
@@ -19,7 +20,7 @@ CHUNK_BYTES = 65_536
 
 
 async def serve(outside: socket.socket) -> None:
-    """Carry connections until the process is ended."""
+    """Forward connections until the process ends; `outside` is the listening socket."""
     port = outside.getsockname()[1]
     servers = [
         await asyncio.start_server(carry, sock=outside),
@@ -29,18 +30,18 @@ async def serve(outside: socket.socket) -> None:
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry one connection until both ends have said all."""
+    """Forward one connection until both ends have closed."""
     try:
         far_reader, far_writer = await asyncio.open_connection(names.API_ADDRESS, names.API_PORT)
     except OSError:
-        writer.close()  # the API server is away; the client tries again
+        writer.close()  # the API server is down; the client retries
         return
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_copy(reader, far_writer))
             both.create_task(_copy(far_reader, writer))
     except* OSError:
-        pass  # one side broke off: the other learns it by the close
+        pass  # one side failed; closing both tells the other side
     finally:
         writer.close()
         far_writer.close()
@@ -54,7 +55,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def listen(port: int = 0) -> socket.socket:
-    """A listening socket on this namespace's loopback; without a port on a free one."""
+    """Return a listening socket on 127.0.0.1 of this namespace; port 0 means any free port."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))

@@ -1,7 +1,7 @@
-"""A release of the chart in a namespace of its own: installed, waited for, removed.
+"""Install a release of the chart in a namespace, wait for it, and remove it.
 
-A cluster made by the kit has no provisioner of volumes, so that a release brings the volume of its
-database along; another cluster takes its default class.
+A cluster of the kit has no provisioner of volumes, so `Release.install` makes the volume of the
+database.  Another cluster must have a default StorageClass.
 """
 
 from __future__ import annotations
@@ -32,42 +32,45 @@ READY_S_MAX = 60.0
 TRUST_DOMAIN = "midstreamer.local"
 CLIENTS = "client/test-*"
 PYTHON = "/opt/midstreamer/bin/python"
-"""In the images."""
+"""The path of Python in the images."""
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 
 
 @dataclass(frozen=True)
 class Release:
-    """One release; `values` are what the chart is installed with beside what tests need."""
+    """One release of the chart; `values` are added to the values that every test needs."""
 
     kubernetes: Kubernetes
     name: str = "mid"
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def install(self) -> None:
-        """Install the chart, without waiting; raises KitError with Helm's complaint."""
+        """Install the chart without waiting; raises KitError with Helm's error output."""
         if cluster := mark.made_here():
             self.volume(cluster)
         self.put()
 
     def put(self) -> None:
-        """The same where its volume is there already, as after `take_away`; raises KitError."""
+        """Install or upgrade the chart, without making the database's volume; raises KitError.
+
+        Use it when the volume already exists, for example after `take_away`.
+        """
         install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
         host.run([mark.helm(), *words, "--values", "-"], stdin=self.given())
 
     def given(self) -> str:
-        """The values that the chart is installed with, as Helm reads them."""
+        """Return the values of the release as JSON, for Helm."""
         return json.dumps({**self._values(), **self.values})
 
     def take_away(self) -> None:
-        """`helm uninstall`: its data stay, and what the operator made; raises KitError."""
+        """Run `helm uninstall`, which keeps data and the operator's objects; raises KitError."""
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
         host.run([mark.helm(), *words, "--timeout", "90s"])
 
     def uninstall(self, *, volume: bool = True) -> None:
-        """Remove the release, its volume and what the operator made; raises KitError."""
+        """Uninstall the release, delete the database's claim and volume; raises KitError."""
         self.take_away()
         claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"
         self.kubernetes("delete", claim, "--timeout=60s", "--ignore-not-found")
@@ -76,25 +79,25 @@ class Release:
 
     @property
     def namespace(self) -> str:
-        """Where it is."""
+        """The namespace of the release."""
         return self.kubernetes.namespace
 
     def pods(self, component: str = "") -> list[dict[str, Any]]:
-        """Its pods that are not about to go, of one component or all, as objects."""
+        """Return the pods of one component or of all, without terminating pods, as objects."""
         selector = f"{INSTANCE}={self.name}" + (f",{COMPONENT}={component}" if component else "")
         found = self.kubernetes.get("pods", "-l", selector)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def wait_ready(self, *, timeout_s: float = READY_S_MAX) -> dict[str, float]:
-        """Wait until every pod is there and ready; the seconds from its start to ready, by name.
+        """Wait until every pod is ready; return the seconds from creation to ready, by pod name.
 
-        Raises KitError that names the pods which are not, and what each waits for.
+        Raises KitError that names the workloads, pools and pods that are not ready.
         """
         host.eventually("every pod is ready", self.lacking, operator.not_, timeout_s=timeout_s)
         return {pod["metadata"]["name"]: _ready_after_s(pod) for pod in self.pods()}
 
     def lacking(self) -> list[str]:
-        """What is missing until all is ready, a line each."""
+        """Return a line for each workload, pool and pod that is not ready."""
         selector = ("-l", f"{INSTANCE}={self.name}")
         owners = self.kubernetes.get("deployments,statefulsets", *selector)["items"]
         lines = []
@@ -113,9 +116,10 @@ class Release:
         return lines
 
     def client(self, directory: Path, label: str = "test-1") -> None:
-        """Write the credentials of a client into a directory, certified by the authority.
+        """Issue a client certificate and write the client's credentials into a directory.
 
-        The authority's key is read as an administrator may, and written nowhere.
+        The authority's key is read from its Secret with an administrator's rights; it is not
+        written to disk.
         """
         secret = self.kubernetes.get(f"secret/{authorities.secret_name(self.name)}")
         authority = authorities.authority(secret, TRUST_DOMAIN)
@@ -124,13 +128,13 @@ class Release:
         files.write_allowlist(directory / "allowlist", [coordinators])
 
     def password(self) -> str:
-        """The database's password, as an administrator may read it."""
+        """Return the database's password from its Secret, with an administrator's rights."""
         secret = self.kubernetes.get(f"secret/{passwords.secret_name(self.name)}")
         return base64.b64decode(secret["data"][passwords.KEY]).decode()
 
     @property
     def monitoring(self) -> dict[str, str]:
-        """Labels of namespaces from which metrics are read and to which traces are sent."""
+        """The labels of namespaces that may scrape metrics and receive traces."""
         return {"midstreamer-test/monitors": self.namespace}
 
     def _values(self) -> dict[str, Any]:
@@ -143,7 +147,7 @@ class Release:
         }
 
     def _network_policies(self) -> dict[str, Any]:
-        """As narrow as the cluster's networks are known."""
+        """Return values that make the NetworkPolicies as narrow as possible in this cluster."""
         narrow: dict[str, Any] = {
             "prometheus": {"namespaceLabels": self.monitoring},
             "otlp": {"namespaceLabels": self.monitoring, "ports": [4317]},
@@ -159,7 +163,7 @@ class Release:
         return f"{self.namespace}-{self.name}"
 
     def volume(self, cluster: names.Cluster) -> None:
-        """A volume on node-0 that is bound to the claim of the database's pod."""
+        """Make a volume on node-0 that is bound to the claim of the database's pod."""
         place = cluster.state / "volumes" / f"{self._volume_name}-{secrets.token_hex(3)}"
         place.mkdir(parents=True)
         claim = {"namespace": self.namespace, "name": f"data-{self.name}-postgres-0"}
@@ -172,19 +176,20 @@ class Release:
             "local": {"path": str(place)},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
         }
-        made = {
+        volume = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
             "metadata": {"name": self._volume_name},
             "spec": spec,
         }
-        self.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+        self.kubernetes("apply", "-f", "-", stdin=json.dumps(volume))
 
 
 def images() -> dict[str, str]:
-    """The chart's values about the images of these very sources; raises KitError without any.
+    """Return the chart's values for the images of these sources; raises KitError without images.
 
-    REGISTRY says where they were pushed to; without it they must be in the nodes.
+    The environment variable REGISTRY names the registry to which the images were pushed; without
+    it, the images must have been imported into the nodes.
     """
     try:
         tag = str(make.found()["tag"])
@@ -195,12 +200,12 @@ def images() -> dict[str, str]:
 
 
 def install_definitions(kubernetes: Kubernetes) -> None:
-    """Have the kinds of our own in the cluster, as its administrator would."""
+    """Install this project's CustomResourceDefinitions in the cluster."""
     kubernetes("apply", "--server-side", *(f"--filename={each}" for each in DEFINITIONS))
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod is ready."""
+    """Whether a pod's condition Ready is true."""
     return _condition(pod, "Ready").get("status") == "True"
 
 

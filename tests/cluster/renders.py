@@ -1,6 +1,6 @@
-"""What the charts render: as text, as objects, and the recorded renders of their example values.
+"""Render the charts with Helm: as text, as objects, and as recorded renders of example values.
 
-``python -m tests.cluster.renders`` records anew; what changed is then seen in the difference.
+``python -m tests.cluster.renders`` records the renders again; `git diff` then shows what changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def render(
     release: str = RELEASE,
     namespace: str = NAMESPACE,
 ) -> str:
-    """What a chart makes of values, or of a file of them; KitError with Helm's complaint."""
+    """Return the manifest that a chart renders from values, or from a file of values.
+
+    Raises KitError with Helm's error output.
+    """
     given, stdin = (
         (str(values), "") if isinstance(values, Path) else ("-", json.dumps(values or {}))
     )
@@ -36,9 +39,9 @@ def render(
 
 
 def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
-    """Helm's complaint about values of the fleet's chart; empty when it takes them.
+    """Return Helm's error output for values of the fleet's chart; empty when Helm accepts them.
 
-    ``has`` are versions of the API, or kinds with theirs, that the cluster has.
+    ``has`` lists API versions, or kinds with their versions, that Helm assumes in the cluster.
     """
     words = [str(mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
     words += [f"--api-versions={each}" for each in has]
@@ -53,12 +56,12 @@ def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """The objects of a render."""
+    """Return the objects of a rendered manifest."""
     return [each for each in yaml.safe_load_all(text) if each]
 
 
 def examples() -> dict[Path, Path]:
-    """Each file of example values, with the file of its recorded render."""
+    """Return the files of example values, each with the path of its recorded render."""
     return {
         file: RECORDED / f"{chart.name}-{file.stem}.yaml"
         for chart in ALL
@@ -67,12 +70,12 @@ def examples() -> dict[Path, Path]:
 
 
 def of_example(file: Path) -> str:
-    """The render of a file of example values."""
+    """Return the manifest that a chart renders from one of its files of example values."""
     return render(file, chart=file.parents[1])
 
 
 def main() -> None:
-    """Record the render of every example."""
+    """Render every file of example values and write the result to its recorded file."""
     RECORDED.mkdir(exist_ok=True)
     for file, recorded in examples().items():
         recorded.write_text(of_example(file), encoding="utf-8")

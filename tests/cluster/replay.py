@@ -1,17 +1,19 @@
-"""Replay a shipped data set to a fleet from outside, and compare with a local run to the bit.
+"""Replay a data set to a fleet from outside, and compare the result with a local run, bit by bit.
 
     python -m tests.cluster.replay fleet --addresses A,B --certs DIR --write there.jsonl
     python -m tests.cluster.replay local --write here.jsonl
     python -m tests.cluster.replay compare here.jsonl there.jsonl
 
-`fleet` loads the history and replays the live part, as `midstreamer replay` does; --data, --start,
---stop and --series choose what, and `local` needs the same ones.  `local` starts a fleet of
-processes here for the time of the replay.  --stop 2020-07-01 takes a fifth of the usual part.
+`fleet` loads the history and replays the live part, as `midstreamer replay` does.  --data, --start,
+--stop and --series choose the data; give `local` the same values.  `local` starts a fleet of
+processes on this machine for the time of the replay.  --stop 2020-07-01 shortens the live part to a
+fifth of its default length.
 
-A file has one JSON object a line, in the order of time and series: what people look for in a
-decision or verdict, the SHA-256 of the whole as it is stored, and a short one of each field, which
-tells where two differ.  Equal files mean equal to the bit.  `compare` ends with 0 when they are,
-and else with 1 and the first differences.
+An output file has one JSON object a line, sorted by time and series.  Each object has the main
+values of a decision or verdict, the SHA-256 of the stored decision or verdict, and a short hash of
+each field, which shows the fields in which two files differ.  When two files are equal, their
+decisions are equal in every bit.  `compare` ends with 0 when the files are equal; else it prints
+the first differences and ends with 1.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ Made = Decision | Verdict
 
 
 def line(made: Made) -> str:
-    """A decision or verdict as a line of a file."""
+    """Return a decision or verdict as one line of an output file."""
     kind = "decision" if isinstance(made, Decision) else "verdict"
     words: dict[str, Any] = {
         "kind": kind,
@@ -72,24 +74,27 @@ def line(made: Made) -> str:
 
 
 def lines(made: Iterable[Made]) -> list[str]:
-    """All of them in their order: by time and series, a decision before its verdict."""
+    """Return a line for each decision and verdict, sorted by time and series.
+
+    A decision comes before its verdict.
+    """
     several = sorted(made, key=lambda each: (each.time, each.series, isinstance(each, Verdict)))
     return [line(each) for each in several]
 
 
 def differences(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """What two files do not have in common, in words; empty when they are equal to the bit."""
+    """Return a sentence for each difference between two files; empty when the files are equal."""
     here, there = dict(_named(one)), dict(_named(other))
-    told = [f"{name} is in the first file only" for name in here if name not in there]
-    told += [f"{name} is in the second file only" for name in there if name not in here]
-    told += [
+    sentences = [f"{name} is in the first file only" for name in here if name not in there]
+    sentences += [f"{name} is in the second file only" for name in there if name not in here]
+    sentences += [
         f"{name} differs in {', '.join(_fields(here[name], there[name]))}"
         for name in here
         if name in there and here[name] != there[name]
     ]
-    if not told and list(one) != list(other):
-        told.append("the order of lines differs, or a line is there twice")
-    return told
+    if not sentences and list(one) != list(other):
+        sentences.append("the order of lines differs, or a line is repeated")
+    return sentences
 
 
 def _named(several: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,7 +105,7 @@ def _named(several: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             dict.keys(words["fields"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise host.KitError(
-                f"line {number}, {text[:60]!r}, is no decision: name a file that"
+                f"line {number}, {text[:60]!r}, is no decision or verdict: give a file that"
                 " `python -m tests.cluster.replay` wrote"
             ) from error
         yield name, words
@@ -117,14 +122,14 @@ def _fields(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Told:
-    """What a replay was answered."""
+    """What a replay received so far: its decisions, and the number of waits for the fleet."""
 
     decisions: list[Decision] = field(default_factory=list)
     waits: int = 0
     _told_s: float = float("-inf")
 
     def hear(self, event: replay.Event) -> None:
-        """One event of a replay; tells people now and then how far it is."""
+        """Record one event of a replay; print the progress at most every TOLD_EVERY_S seconds."""
         match event:
             case replay.Stepped() | replay.Resumed():
                 self.decisions += event.decisions
@@ -143,21 +148,21 @@ class Told:
 
 
 async def replayed(client: AsyncClient, job: runs.Job) -> list[Made]:
-    """Replay one job and return its decisions, and their verdicts as they are stored."""
-    told = Told()
+    """Replay one job; return its decisions, and their verdicts as the fleet stores them."""
+    received = Told()
     plan = replay.ReplayPlan(job.specification, job.live, history=job.history)
-    await replay.Replay(client, plan, told.hear).run()
-    found = await client.lookup(each.experience_id for each in told.decisions)
+    await replay.Replay(client, plan, received.hear).run()
+    found = await client.lookup(each.experience_id for each in received.decisions)
     host.say(
-        f"{len(told.decisions)} decisions, {len(found.verdicts)} verdicts;"
-        f" {told.waits} attempts were repeated"
+        f"{len(received.decisions)} decisions, {len(found.verdicts)} verdicts;"
+        f" {received.waits} retries"
     )
-    return [*told.decisions, *found.verdicts]
+    return [*received.decisions, *found.verdicts]
 
 
 @asynccontextmanager
 async def local_client(agents: int) -> AsyncIterator[AsyncClient]:
-    """A client of a fleet of processes that lasts as long, and leaves nothing."""
+    """Start a fleet of processes and return a client of it; at exit, remove fleet and files."""
     with (
         tempfile.TemporaryDirectory(prefix="midstreamer-replay-") as folder,
         state.held(Path(folder)) as place,
@@ -171,7 +176,7 @@ async def local_client(agents: int) -> AsyncIterator[AsyncClient]:
 
 
 def client_of(arguments: argparse.Namespace) -> AbstractAsyncContextManager[AsyncClient]:
-    """A client of the fleet that the arguments name."""
+    """Return a client of the fleet that the arguments name, or of a local fleet."""
     if arguments.verb == "local":
         return local_client(arguments.agents)
     return AsyncClient.connect(
@@ -184,7 +189,10 @@ def client_of(arguments: argparse.Namespace) -> AbstractAsyncContextManager[Asyn
 
 
 async def write(arguments: argparse.Namespace) -> None:
-    """Replay as the arguments say, and write what was decided; raises MidstreamerError, OSError."""
+    """Replay the data of the arguments and write decisions and verdicts to the output file.
+
+    Raises MidstreamerError, OSError.
+    """
     chosen = runs.selection((arguments.data,), arguments.start, arguments.stop, arguments.series)
     (job,) = runs.jobs(chosen)
     began_s = time.monotonic()
@@ -195,7 +203,7 @@ async def write(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Say what differs; returns the exit code."""
+    """Print the differences between two files; return the exit code: 0 when they are equal."""
     one, other = (
         path.read_text(encoding="utf-8").splitlines(keepends=True)
         for path in (arguments.one, arguments.other)
@@ -206,7 +214,7 @@ def compare(arguments: argparse.Namespace) -> int:
     for each in found[:SHOWN]:
         host.say(f"does not hold: {each}")
     if len(found) > SHOWN:
-        host.say(f"does not hold: {len(found) - SHOWN} more")
+        host.say(f"does not hold: {len(found) - SHOWN} more differences")
     if not found:
         host.say(f"{len(one)} decisions and verdicts, equal to the bit")
     return 1 if found else 0
@@ -216,29 +224,31 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         "python -m tests.cluster.replay", description=__doc__, formatter_class=shown
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     fleet, local = verbs.add_parser("fleet"), verbs.add_parser("local")
     add_client_arguments(fleet)
     local.add_argument("--agents", type=int, default=1)
-    for one in (fleet, local):
-        one.add_argument("--write", required=True, type=Path, help="file of decisions, replaced")
-        one.add_argument("--data", default="sp500", help="sp500, load, or a file")
-        one.add_argument("--start", default="", help="where the live part begins")
-        one.add_argument("--stop", default="", help="where the live part ends")
-        one.add_argument("--series", default="", help="some alone, separated by commas")
+    for verb_parser in (fleet, local):
+        verb_parser.add_argument(
+            "--write", required=True, type=Path, help="output file, overwritten"
+        )
+        verb_parser.add_argument("--data", default="sp500", help="sp500, load, or a file's path")
+        verb_parser.add_argument("--start", default="", help="where the live part begins")
+        verb_parser.add_argument("--stop", default="", help="where the live part ends")
+        verb_parser.add_argument("--series", default="", help="only these, separated by commas")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("one", type=Path)
     comparing.add_argument("other", type=Path)
-    return made
+    return root
 
 
 def main() -> int:
-    """Do what the command line says; a refusal is one message and exit code 2."""
+    """Run the command line and return the exit code; on a known error, one message and 2."""
     arguments = parser().parse_args()
     logs.configure(json=False, level="error")
     try:
@@ -248,14 +258,14 @@ def main() -> int:
         if stopped is None:
             return 0
         sys.stderr.write(
-            "replay: stopped; the same command goes on where it stopped if the fleet is there\n"
+            "replay: stopped; if the fleet still runs, the same command resumes the replay\n"
         )
         return 128 + stopped
     except MidstreamerError as error:
-        told = f"error[{error.code}]: {error.message}"
+        message = f"error[{error.code}]: {error.message}"
     except (host.KitError, OSError) as error:
-        told = str(error)
-    sys.stderr.write(f"replay: {told}\n")
+        message = str(error)
+    sys.stderr.write(f"replay: {message}\n")
     return 2
 
 

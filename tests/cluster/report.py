@@ -1,17 +1,17 @@
-"""What a load and disturbances came to: a table of events, and the audit of what was acknowledged.
+"""Report on a load and its disturbances: a table of events, and an audit of the stored data.
 
     python -m tests.cluster.report --load load.jsonl --events events.jsonl --markdown table.md
     python -m tests.cluster inside .venv/bin/python -m tests.cluster.report --load load.jsonl
         --dsn 'postgresql://midstreamer@HOST/midstreamer?sslmode=verify-full&sslrootcert=ca.pem'
         --password-file password --address POD-ADDRESS
 
-With --dsn every acknowledged key is looked for in PostgreSQL: each tick and each decision must be
-there exactly once and as it was acknowledged.  Run it where that address is reached, when the load
-has ended.  --address is where HOST is: the certificate is verified for HOST, which need not be
-known to DNS here.  Over a network a verified TLS connection is the only one that is made.
---faults derives the whole store again as well, as `midstreamer db check` does.
+With --dsn, every acknowledged key is looked up in PostgreSQL: each tick and each decision must be
+stored exactly once, with the acknowledged content.  Run the audit after the load has ended, from a
+place that reaches the database.  --address gives the IP address of HOST, so that HOST need not be
+known to DNS; its certificate is still verified for HOST.  Over a network, only a connection with
+verified TLS is made.  --faults also derives the whole store again, as `midstreamer db check` does.
 
-It ends with 0 when everything held, 1 when something did not, 2 when it could not be judged.
+The exit code is 0 when every check passed, 1 when a check failed, 2 when no check was possible.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from tests.load.records import BadRecords, Heard
 
 CONNECT_S, QUERY_S = 10.0, 120.0
 SHOWN = 5
-"""Of each kind of fault; the others are counted."""
+"""How many faults of each kind are printed; the rest is only counted."""
 
 
 def heard_of(files: Sequence[Path]) -> Heard:
-    """All that the loads of these files told; raises BadRecords, OSError."""
+    """Return the records of all loads in these files; raises BadRecords, OSError."""
     heard = Heard()
     for path in files:
         with path.open(encoding="utf-8") as lines:
@@ -49,7 +49,7 @@ def heard_of(files: Sequence[Path]) -> Heard:
 
 
 def happened(path: Path | None) -> list[events.Event]:
-    """The events of a file; raises BadRecords, OSError."""
+    """Return the events of a file, none without a file; raises BadRecords, OSError."""
     if path is None:
         return []
     with path.open(encoding="utf-8") as lines:
@@ -57,17 +57,17 @@ def happened(path: Path | None) -> list[events.Event]:
 
 
 def some(title: str, found: Sequence[str]) -> list[str]:
-    """The first of many faults, and how many more there are."""
-    told = [f"{title}: {each}" for each in found[:SHOWN]]
+    """Return a line for each of the first SHOWN faults, and a line with the number of the rest."""
+    lines = [f"{title}: {each}" for each in found[:SHOWN]]
     more = len(found) - SHOWN
-    return [*told, f"{title}: {more} more"] if more > 0 else told
+    return [*lines, f"{title}: {more} more"] if more > 0 else lines
 
 
 # --- the store --------------------------------------------------------------------------------
 
 
 def lead_to(address: str, names: Sequence[str]) -> None:
-    """Let this event loop find these host names at an address; TLS still verifies the names."""
+    """Make this event loop resolve these host names to `address`; TLS still verifies the names."""
     loop = asyncio.get_running_loop()
     ask = loop.getaddrinfo
 
@@ -78,9 +78,9 @@ def lead_to(address: str, names: Sequence[str]) -> None:
 
 
 async def audited(heard: Heard, source: str, address: str, *, faults: bool) -> list[str]:
-    """What is lost of what was acknowledged, and what contradicts itself in the store.
+    """Return the acknowledged data that is not stored and, with `faults`, the store's errors.
 
-    Raises ConfigError for a DSN that is none or does not verify; OSError, asyncpg's errors.
+    Raises ConfigError when the DSN is invalid or does not verify TLS, OSError, asyncpg's errors.
     """
     checked = dsn.checked(source)
     if address:
@@ -98,47 +98,49 @@ async def audited(heard: Heard, source: str, address: str, *, faults: bool) -> l
 
 
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
-    """The arguments; ends the process with a message where they cannot be."""
+    """Return the arguments; end the process with a message when they are invalid."""
     shown = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         "python -m tests.cluster.report", description=__doc__, formatter_class=shown
     )
-    made.add_argument("--load", required=True, type=Path, action="append", help="can be repeated")
-    made.add_argument("--events", type=Path, help="file of tests.cluster.disturbing")
-    made.add_argument("--markdown", type=Path, help="write the table there too")
-    made.add_argument("--limit-s", type=float, help="of each answer; default: by kinds of events")
-    made.add_argument("--dsn", default="", help="where to look for what was acknowledged")
-    made.add_argument("--password-file", type=Path, help="of the user of --dsn")
-    made.add_argument("--address", default="", help="IP address of the host of --dsn")
-    made.add_argument("--faults", action="store_true", help="derive the whole store again")
-    arguments = made.parse_args(words)
+    root.add_argument(
+        "--load", required=True, type=Path, action="append", help="file of a load; repeatable"
+    )
+    root.add_argument("--events", type=Path, help="file of tests.cluster.disturbing")
+    root.add_argument("--markdown", type=Path, help="also write the table to this file")
+    root.add_argument("--limit-s", type=float, help="limit of latency; default: by kind of event")
+    root.add_argument("--dsn", default="", help="the database to audit")
+    root.add_argument("--password-file", type=Path, help="password of the user of --dsn")
+    root.add_argument("--address", default="", help="IP address of the host of --dsn")
+    root.add_argument("--faults", action="store_true", help="derive the whole store again")
+    arguments = root.parse_args(words)
     if not arguments.dsn and (arguments.password_file or arguments.address or arguments.faults):
-        made.error("--password-file, --address and --faults are for --dsn, which is not given")
+        root.error("--password-file, --address and --faults need --dsn, which is not given")
     return arguments
 
 
 def judged(arguments: argparse.Namespace) -> list[str]:
-    """Print the table, look into the store, and return all that did not hold."""
+    """Print the table, audit the store, and return a line for each check that failed."""
     heard = heard_of(arguments.load)
     rows = events.rows(happened(arguments.events), heard.requests, arguments.limit_s)
     host.say(events.plain(rows))
     if arguments.markdown:
         arguments.markdown.write_text(events.markdown(rows), encoding="utf-8")
     broken = events.broken(rows, len(heard.requests)) + some("troubles", heard.troubles)
-    said = f"acknowledged: {heard.ticks:,} ticks, {len(heard.decisions):,} decisions"
+    counts = f"acknowledged: {heard.ticks:,} ticks, {len(heard.decisions):,} decisions"
     if not arguments.dsn:
-        host.say(f"{said}; not looked for in PostgreSQL: no --dsn")
+        host.say(f"{counts}; not looked up in PostgreSQL, because --dsn is not given")
         return broken
     if arguments.password_file:
         os.environ["PGPASSWORD"] = arguments.password_file.read_text(encoding="utf-8").strip()
     looking = audited(heard, arguments.dsn, arguments.address, faults=arguments.faults)
     wrong = asyncio.run(looking)
-    host.say(f"{said}; {'each is stored exactly once' if not wrong else 'NOT all are stored'}")
+    host.say(f"{counts}; {'each is stored exactly once' if not wrong else 'NOT all are stored'}")
     return broken + wrong
 
 
 def main() -> int:
-    """Judge; returns the exit code."""
+    """Run the checks; return the exit code."""
     arguments = parsed()
     logs.configure(json=False, level="error")
     try:
@@ -148,7 +150,7 @@ def main() -> int:
     except MidstreamerError as error:
         return refused(f"error[{error.code}]: {error.message}")
     except socket.gaierror as error:
-        return refused(f"the host of --dsn has no address here ({error}): name it by --address")
+        return refused(f"the host of --dsn does not resolve ({error}): give --address")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return refused(f"{type(error).__name__}: {error}")
     for each in broken:
@@ -157,7 +159,7 @@ def main() -> int:
 
 
 def refused(why: str) -> int:
-    """Say why nothing can be judged; returns the exit code."""
+    """Print why the checks were not possible; return the exit code 2."""
     sys.stderr.write(f"report: {why}\n")
     return 2
 

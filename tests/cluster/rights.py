@@ -1,7 +1,8 @@
-"""The rights that the charts give, one by one, and a role without one of them.  Pure.
+"""List the single rights that the charts' roles give, and make a role without one right.  Pure.
 
-A rule gives each of its verbs on each of its resources, and where it has names, of each name. All
-are told apart here, so that a rule that is added to a chart brings its rights along.
+A rule of a role gives each of its verbs on each of its resources, and on each of its resource
+names if it has names. This module counts each combination as one right, so that a rule that is
+added to a chart adds its rights to the list.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One verb on one kind of objects, or on one object."""
+    """One verb on one resource, or on the one object with a name, as a role gives it."""
 
     kind: str
-    """Of the role that gives it."""
+    """The kind of the role that gives the right: ClusterRole or Role."""
     role: str
     group: str
     resource: str
@@ -30,16 +31,19 @@ class Right:
 
     @property
     def rule(self) -> dict[str, Any]:
-        """A rule that gives this right alone."""
-        made: dict[str, Any] = {
+        """A rule of a role that gives only this right."""
+        single_rule: dict[str, Any] = {
             "apiGroups": [self.group],
             "resources": [self.resource],
             "verbs": [self.verb],
         }
-        return made | ({"resourceNames": [self.name]} if self.name else {})
+        return single_rule | ({"resourceNames": [self.name]} if self.name else {})
 
     def told(self, namespace: str = NAMESPACE, release: str = RELEASE) -> str:
-        """Role, verb and what it is for, whatever namespace and release are called."""
+        """Return role, verb, resource and name as one text without namespace and release.
+
+        `namespace` and `release` are the names that the text leaves out.
+        """
         of_fleet = f"midstreamer:{namespace}:{release}:"
         role = self.role.replace(of_fleet, "cluster ").removeprefix(f"{release}-")
         name = self.name.removeprefix(f"midstreamer.dev/{namespace}.{release}.")
@@ -48,12 +52,12 @@ class Right:
 
 
 def rights(made: Iterable[Object]) -> list[Right]:
-    """Every right that roles among these objects give, in order, each once."""
+    """Return the rights that the roles among these objects give, sorted, without duplicates."""
     return sorted({right for role in made if role["kind"] in ROLES for right in given(role)})
 
 
 def given(role: Object) -> Iterator[Right]:
-    """Every right of one role."""
+    """Yield every right that one role gives."""
     plain = Right(role["kind"], role["metadata"]["name"], "", "", "", "")
     for rule in role.get("rules") or ():
         for group in rule.get("apiGroups", ()):
@@ -64,6 +68,6 @@ def given(role: Object) -> Iterator[Right]:
 
 
 def without(role: Object, right: Right) -> dict[str, Any]:
-    """A role with all of its rights but one."""
+    """Return a copy of a role that gives all of its rights except `right`."""
     rules = [each.rule for each in given(role) if each != right]
     return {**role, "rules": rules}

@@ -1,7 +1,7 @@
-"""The JSON schemas of a cluster's objects, as kubeconform reads them.  Pure.
+"""Make the JSON schemas of a cluster's objects, in the form that kubeconform reads.  Pure.
 
-The API server publishes what each kind may have.  It lets unknown fields pass; these schemas refuse
-them, so that a misspelt field of a chart is found.
+The API server publishes which fields each kind may have, but its schemas accept unknown fields.
+The schemas made here refuse unknown fields, so that a misspelt field of a chart is found.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 Schema: TypeAlias = dict[str, Any]
 
 LOCATION = "{{.ResourceKind}}-{{.ResourceAPIVersion}}-{{.Group}}.json"
-"""Where kubeconform finds a kind, below the folder: ``pod-v1-v1.json``."""
+"""kubeconform's template for the file name of a kind's schema, for example ``pod-v1-v1.json``."""
 KINDS = "x-kubernetes-group-version-kind"
 _PREFIX = "#/definitions/"
-# The document of version 2 cannot say that a value is of one of two types.
+# Definitions to be replaced: OpenAPI version 2 cannot say that a value has one of two types.
 _EITHER: dict[str, Schema] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
@@ -23,31 +23,33 @@ _EITHER: dict[str, Schema] = {
 
 
 def of_kinds(published: Mapping[str, Any]) -> dict[str, Schema]:
-    """A schema for each kind of a cluster, by file name; takes what ``/openapi/v2`` says."""
+    """Return a schema for each kind, by file name, from the document ``/openapi/v2``."""
     definitions = {
         name: _EITHER.get(name) or _strict(each) for name, each in published["definitions"].items()
     }
-    made = {}
+    schemas = {}
     for name, each in published["definitions"].items():
         for kind in each.get(KINDS, ()):
-            # kubeconform takes the version for the group where there is none.
+            # For the core group, whose name is empty, kubeconform uses the version instead.
             group = kind["group"] or kind["version"]
             file = f"{kind['kind']}-{kind['version']}-{group}".lower()
             needed = _needed(name, definitions)
-            made[f"{file}.json"] = {"$ref": f"{_PREFIX}{name}", "definitions": needed}
-    return made
+            schemas[f"{file}.json"] = {"$ref": f"{_PREFIX}{name}", "definitions": needed}
+    return schemas
 
 
 def _strict(schema: Schema) -> Schema:
-    """The same, without fields that are not declared, whatever is inside."""
-    made = {key: _inside(each) for key, each in schema.items()}
-    open_ended = "x-kubernetes-preserve-unknown-fields" in schema or "additionalProperties" in made
-    if "properties" in made and not open_ended:
-        made["additionalProperties"] = False
-    if made.get("format") == "int-or-string":
-        del made["format"]
-        made["type"] = ["string", "integer"]
-    return made
+    """Return a copy of a schema that refuses undeclared fields at every depth."""
+    strict = {key: _inside(each) for key, each in schema.items()}
+    open_ended = (
+        "x-kubernetes-preserve-unknown-fields" in schema or "additionalProperties" in strict
+    )
+    if "properties" in strict and not open_ended:
+        strict["additionalProperties"] = False
+    if strict.get("format") == "int-or-string":
+        del strict["format"]
+        strict["type"] = ["string", "integer"]
+    return strict
 
 
 def _inside(value: Any) -> Any:
@@ -59,7 +61,7 @@ def _inside(value: Any) -> Any:
 
 
 def _needed(name: str, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
-    """A definition with all that it refers to, however far."""
+    """Return a definition and all definitions that it refers to, directly or indirectly."""
     found: dict[str, Schema] = {}
     waiting = [name]
     while waiting:

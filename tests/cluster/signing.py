@@ -1,7 +1,7 @@
-"""An installation whose pods earn certificates: accounts, roles, pods and their tokens.
+"""Make service accounts, roles, pods and tokens, to test who gets a certificate.
 
-The rights are those that the chart gives, and no more.  The pods are never scheduled: a token may
-be bound to a pod that does not run.
+The rights are exactly those of the chart.  The pods are never scheduled, because a token can be
+bound to a pod that does not run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STRANGER = f"{RELEASE}-stranger"
 
 @dataclass(frozen=True)
 class Bound:
-    """A pod, and its service account as it would be mounted into it."""
+    """A pod, and its service account with a token that is bound to the pod."""
 
     name: str
     uid: str
@@ -31,7 +31,7 @@ class Bound:
 
 
 class Installation:
-    """Accounts and roles of one release in the namespace of a test."""
+    """The service accounts and roles of one release in the namespace of a test."""
 
     def __init__(self, kubernetes: Kubernetes, directory: Path) -> None:
         self.kubernetes = kubernetes
@@ -41,7 +41,10 @@ class Installation:
         self._cluster = view["clusters"][0]["cluster"]
 
     def apply(self) -> None:
-        """Make the accounts and rights of the chart, and an account that is of no kind."""
+        """Make the accounts and roles of the chart, and the account STRANGER.
+
+        STRANGER has the rights of a member of the fleet, but belongs to no component.
+        """
         shown = [f"--show-only=templates/{each}.yaml" for each in ("accounts", "cluster", "rights")]
         words = ["template", RELEASE, str(releases.CHART), "--namespace", self.namespace]
         words += ["--set", "cluster.create=true"]
@@ -54,30 +57,30 @@ class Installation:
         self.kubernetes("create", *wide, f"--clusterrole={self._wide('member')}", who)
 
     def remove(self) -> None:
-        """Remove what does not go with the namespace."""
+        """Delete the cluster-wide roles and bindings, which outlive the namespace."""
         kinds = ("operator", "member", "client")
         bindings = (self._wide(who) for who in (*kinds, "stranger"))
         self.kubernetes("delete", "clusterrolebinding", *bindings)
         self.kubernetes("delete", "clusterrole", *(self._wide(who) for who in kinds))
 
     def pod(self, name: str, account: str) -> Bound:
-        """A pod that waits for a node for ever, and a token that is bound to it."""
-        made = pods.pod(name, "pause")
-        made["spec"] |= {"serviceAccountName": account, "nodeSelector": {"no-such": "node"}}
-        self.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+        """Make a pod that is never scheduled; return it with a token that is bound to it."""
+        manifest = pods.pod(name, "pause")
+        manifest["spec"] |= {"serviceAccountName": account, "nodeSelector": {"no-such": "node"}}
+        self.kubernetes("apply", "-f", "-", stdin=json.dumps(manifest))
         uid = self.kubernetes.get(f"pod/{name}")["metadata"]["uid"]
         bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}")
         words = ("create", "token", account, *bound, f"--bound-object-uid={uid}")
         return Bound(name, uid, self._account(name, self.kubernetes(*words).strip()))
 
     def let_clients_in(self, *, labelled: bool) -> None:
-        """Label the namespace as one whose pods may be clients, or take the label away."""
+        """Add or remove the label that lets the namespace's pods be clients of the fleet."""
         label = naming.client_label(self.namespace, RELEASE)
         word = f"{label}={naming.CLIENT}" if labelled else f"{label}-"
         self.kubernetes("label", "namespace", self.namespace, word)
 
     def person(self, name: str, *identities: str) -> Account:
-        """Somebody with a token of no pod, who may ask, and may be each of these identities."""
+        """Make a person's account, with a token bound to no pod and the use of these identities."""
         self.kubernetes("create", "serviceaccount", name)
         for identity in identities:
             rule = {

@@ -1,8 +1,8 @@
-"""What a cluster remembers of itself, in files below its state directory.
+"""Read and write the files below the state directory of a cluster.
 
-cluster.json   how it was brought up        kubeconfig   for people and tests
-bin/           links to its programs        pki/         keys and certificates
-log/, pids/    of its processes             nodes/       a directory a node
+cluster.json   how the cluster was started     kubeconfig   for people and tests
+bin/           links to the programs           pki/         keys and certificates
+log/, pids/    logs and records of processes   nodes/       a directory for each node
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMPLETE = "complete"
 
 @dataclass(frozen=True)
 class Remembered:
-    """How a cluster was brought up."""
+    """How a cluster was started; the content of cluster.json."""
 
     timing: Timing
     programs: dict[str, Path]
@@ -28,7 +28,7 @@ class Remembered:
 
 
 def write(cluster: names.Cluster, remembered: Remembered) -> None:
-    """Write cluster.json."""
+    """Write the file cluster.json of a cluster."""
     text = {
         "timing": asdict(remembered.timing),
         "programs": {name: str(path) for name, path in remembered.programs.items()},
@@ -38,12 +38,15 @@ def write(cluster: names.Cluster, remembered: Remembered) -> None:
 
 
 def read(cluster: names.Cluster) -> Remembered:
-    """What `write` wrote; raises KitError when the cluster is not up."""
+    """Return what cluster.json says; raises KitError when the file is missing.
+
+    Without that file the cluster is not up.
+    """
     try:
         text = json.loads((cluster.state / "cluster.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise host.KitError(
-            f"cluster {cluster.name!r} is not up: `make cluster NAME={cluster.name}` brings it up"
+            f"cluster {cluster.name!r} is not up: `make cluster NAME={cluster.name}` starts it"
         ) from error
     return Remembered(
         Timing(**text["timing"]),
@@ -53,24 +56,24 @@ def read(cluster: names.Cluster) -> Remembered:
 
 
 def set_complete(cluster: names.Cluster) -> None:
-    """Remember that the cluster was brought up to the end."""
+    """Record that the cluster has started completely."""
     (cluster.state / COMPLETE).touch()
 
 
 def complete(cluster: names.Cluster) -> bool:
-    """Whether the cluster was brought up to the end: a run that is killed leaves half of one."""
+    """Whether the cluster has started completely; a run that was killed leaves it incomplete."""
     return (cluster.state / COMPLETE).exists()
 
 
 def nodes(cluster: names.Cluster) -> list[names.Node]:
-    """The nodes that there are, by their directories."""
+    """Return the nodes of a cluster that have a directory, sorted by index."""
     place = cluster.state / "nodes"
-    there = [path.name for path in place.iterdir()] if place.is_dir() else []
-    return [cluster.node(index) for index in sorted(names.node_index(name) for name in there)]
+    directories = [path.name for path in place.iterdir()] if place.is_dir() else []
+    return [cluster.node(index) for index in sorted(names.node_index(name) for name in directories)]
 
 
 def kubectl(cluster: names.Cluster, *arguments: str, stdin: str = "") -> str:
-    """Run the cluster's own kubectl as its administrator; raises KitError."""
+    """Run the cluster's own kubectl as administrator, return its output; raises KitError."""
     command: list[str | Path] = [
         cluster.state / "bin/kubectl",
         f"--kubeconfig={cluster.state}/admin.conf",
@@ -81,7 +84,7 @@ def kubectl(cluster: names.Cluster, *arguments: str, stdin: str = "") -> str:
 
 
 def answers(cluster: names.Cluster) -> bool:
-    """Whether the API server says that it is ready."""
+    """Whether the API server answers `/readyz` with success."""
     command: list[str | Path] = [
         cluster.state / "bin/kubectl",
         f"--kubeconfig={cluster.state}/admin.conf",
@@ -93,7 +96,10 @@ def answers(cluster: names.Cluster) -> bool:
 
 
 def write_kubeconfig(cluster: names.Cluster, file: str, certificate: str, server: str) -> None:
-    """Write STATE/FILE for the user of the certificate pki/CERTIFICATE.crt."""
+    """Write a kubeconfig to STATE/FILE, for the user of the certificate pki/CERTIFICATE.crt.
+
+    `server` is the URL of the API server.
+    """
     pki = cluster.state / "pki"
     text = configuration.kubeconfig(
         server,
@@ -113,18 +119,18 @@ def write_user(
     common_name: str,
     *organizations: str,
 ) -> None:
-    """Make a certificate and a kubeconfig, USER.conf, for a component."""
+    """Make a certificate for a user or component, and its kubeconfig USER.conf."""
     pki = cluster.state / "pki"
     certificates.leaf(pki, issuer, user, common_name, organizations=organizations)
     write_kubeconfig(cluster, f"{user}.conf", user, api_url())
 
 
 def api_url() -> str:
-    """Where the API server is, inside the namespace."""
+    """Return the API server's URL inside the cluster's network namespace."""
     return f"https://{names.API_ADDRESS}:{names.API_PORT}"
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory with all that is in it, if it is there."""
+    """Remove a directory and its content, if it exists."""
     if directory.exists():
         shutil.rmtree(directory)

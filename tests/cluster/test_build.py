@@ -1,4 +1,4 @@
-"""What the programs of a cluster are built from, and that nothing half-built is used."""
+"""Tests of the programs' sources, and that an unfinished build is never used."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_no_go_is_fetched_and_no_module_is_resolved_anew(tmp_path: Path) -> None
     assert not {"GOPROXY", "GOSUMDB"} & set(environment)
 
 
-# A `go` of our own: what it builds is whole only when it does not fail.
+# A fake `go`: with FAIL set, its build writes an unfinished program and ends with an error.
 FAKE_GO = """#!/bin/sh
 [ "$1" = build ] || exit 0
 for word; do [ "$last" = -o ] && place=$word; last=$word; done
@@ -153,16 +153,18 @@ def test_a_component_is_built_with_its_tags(fake_go: Path, monkeypatch: pytest.M
     tagged = programs.Component("coredns", ("probe-beside",), tags=("small", "still"))
     monkeypatch.setattr(programs, "OTHERS", (tagged,))
 
-    told = build.program("probe-beside", fake_go / "cache").read_text(encoding="ascii")
+    arguments = build.program("probe-beside", fake_go / "cache").read_text(encoding="ascii")
 
-    assert "-tags small,still" in told
+    assert "-tags small,still" in arguments
     plain = programs.Component("coredns", ("probe-beside",))
     sources = build.sources(tagged)
     assert programs.fingerprint(tagged, sources, "x") != programs.fingerprint(plain, sources, "x")
 
 
 def test_a_program_that_nobody_knows_is_named_beside_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(host.KitError, match="no program is called 'prom': there are .*promtool"):
+    with pytest.raises(
+        host.KitError, match="no program is called 'prom': known programs are .*promtool"
+    ):
         build.program("prom", tmp_path)
 
 

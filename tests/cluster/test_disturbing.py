@@ -1,4 +1,4 @@
-"""Disturbances: their order, when an installation is whole again, and what is written of them."""
+"""Tests of disturbances: their order, when an installation has recovered, what is recorded."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ COUNTS = {"agent": 2, "coordinator": 1, "sync": 1, "operator": 1, "postgres": 1}
 
 
 def a_pod(name: str, created: str = "2026-01-01T00:00:00Z", **other: Any) -> Pod:
-    made = Pod(name, name.partition("-")[0], f"uid of {name}", created, True, False, frozenset())
-    return replace(made, running=frozenset({f"{name}/1"}), **other)
+    pod = Pod(name, name.partition("-")[0], f"uid of {name}", created, True, False, frozenset())
+    return replace(pod, running=frozenset({f"{name}/1"}), **other)
 
 
 # --- the plan
@@ -52,7 +52,7 @@ def test_some_acts_of_some_components_are_planned_alone() -> None:
 
 
 def test_a_component_without_pods_is_refused_with_what_there_is() -> None:
-    with pytest.raises(disturbances.Refused, match="component=operator .* there are 1 agent;"):
+    with pytest.raises(disturbances.Refused, match="component=operator .* found: 1 agent;"):
         disturbances.plan({"agent": 1}, components=["agent", "operator"])
 
 
@@ -63,7 +63,7 @@ def test_the_oldest_pod_is_deleted_and_the_one_by_name_is_killed() -> None:
     assert disturbances.chosen(Step(Act.DELETE, "agent", 1), pods).name == "agent-b"
     assert disturbances.chosen(Step(Act.KILL, "agent", 1), pods).name == "agent-b"
     assert disturbances.chosen(Step(Act.KILL, "agent", 0), pods).name == "agent-a"
-    with pytest.raises(disturbances.Refused, match="no pod 3 of agent to kill: 2 stay"):
+    with pytest.raises(disturbances.Refused, match="no pod number 3 of agent to kill: .* 2 pod"):
         disturbances.chosen(Step(Act.KILL, "agent", 2), pods)
 
 
@@ -77,8 +77,8 @@ NEW = replace(OLD, uid="another")
     [
         ([NEW, OTHER], ""),
         ([AGAIN, OTHER], ""),
-        ([OLD, OTHER], "agent-a is still as it was"),
-        ([replace(OLD, going=True), NEW, OTHER], "agent-a is still ending"),
+        ([OLD, OTHER], "agent-a still runs old containers"),
+        ([replace(OLD, going=True), NEW, OTHER], "agent-a still terminates"),
         ([OTHER], "1 of 2 agent pods are ready"),
         ([replace(AGAIN, ready=False), OTHER],
          "1 of 2 agent pods are ready; not ready: agent-a"),
@@ -92,9 +92,9 @@ def test_whole_is_as_many_ready_pods_as_before_and_nothing_left_of_the_disturbed
 
 
 def test_a_pod_to_which_something_is_missing_is_not_whole() -> None:
-    told = disturbances.missing([OLD, OTHER], {"agent": 2}, None, ["agent-b"])
+    reason = disturbances.missing([OLD, OTHER], {"agent": 2}, None, ["agent-b"])
 
-    assert told == "something is missing to agent-b"
+    assert reason == "not complete: agent-b"
 
 
 def test_pods_are_read_as_the_api_server_writes_them() -> None:
@@ -124,15 +124,15 @@ def test_pods_are_read_as_the_api_server_writes_them() -> None:
 
 @dataclass
 class FakeHands:
-    """An installation in memory, on a clock that goes on by sleeping alone."""
+    """A fake installation in memory; its clock advances only by `sleep`."""
 
     there: list[Pod]
     after_s: float = 2.0
-    """Until a disturbed pod is ready again."""
+    """Seconds until a disturbed pod is ready again."""
     away_s: float = 0.0
-    """Until the API server answers after a restart."""
+    """Seconds until the API server answers after a restart."""
     lacking_s: float = 0.0
-    """Until nothing is missing to a pod that is ready again."""
+    """Seconds from the time when a pod is ready again to the time when it is complete."""
     now_s: float = 100.0
     done: list[str] = field(default_factory=list)
     changed_s: float = float("-inf")
@@ -222,9 +222,9 @@ def test_what_does_not_become_whole_is_told_and_ends_the_disturbances() -> None:
 
     happened, broken = disturbed(hands, *steps, within_s=30.0)
 
-    told = "not whole again after 30 s: 1 of 2 agent pods are ready; not ready: agent-a"
-    assert [event.complaint for event in happened] == [told]
-    assert broken == [f"delete agent-a: {told}"]
+    complaint = "not recovered after 30 s: 1 of 2 agent pods are ready; not ready: agent-a"
+    assert [event.complaint for event in happened] == [complaint]
+    assert broken == [f"delete agent-a: {complaint}"]
     assert hands.done == ["delete agent-a"]
 
 
@@ -234,7 +234,7 @@ def test_what_is_not_whole_before_is_not_disturbed() -> None:
     happened, broken = disturbed(hands, Step(Act.KILL, "agent"), within_s=30.0)
 
     assert (happened, hands.done) == ([], [])
-    assert broken[0].startswith("before the first step: not whole again after 30 s: 0 of 1 agent")
+    assert broken[0].startswith("before the first step: not recovered after 30 s: 0 of 1 agent")
 
 
 def test_a_step_that_cannot_be_made_is_an_event_with_a_complaint(
@@ -256,7 +256,7 @@ def test_a_step_that_cannot_be_made_is_an_event_with_a_complaint(
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Answers by path; remembers what it was asked."""
+    """A fake API server: answers each path with a fixed status and text, and records requests."""
 
     answers: dict[str, tuple[int, str]]
     asked: list[str]
@@ -271,7 +271,7 @@ class Answering(BaseHTTPRequestHandler):
     do_GET = do_DELETE = _answer
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log requests to stderr."""
 
 
 @contextmanager
@@ -322,11 +322,11 @@ def test_pods_are_asked_for_by_release_and_deleted_and_asked_for_their_health_by
 def test_an_api_server_that_is_not_well_is_asked_again_and_a_refusal_is_told(
     status: int, text: str, kind: type[Exception]
 ) -> None:
-    with answering({"/x": (status, text)}) as (api, _), pytest.raises(host.KitError) as told:
+    with answering({"/x": (status, text)}) as (api, _), pytest.raises(host.KitError) as raised:
         api.get("/x")
 
-    assert type(told.value) is kind
-    assert text in str(told.value)
+    assert type(raised.value) is kind
+    assert text in str(raised.value)
 
 
 def test_nobody_there_is_away() -> None:
@@ -345,16 +345,16 @@ def test_kills_and_restarts_are_refused_where_the_kit_made_no_cluster() -> None:
 
 
 def a_program(folder: Path, text: str) -> Path:
-    made = folder / "kubectl"
-    made.write_text(f"#!/bin/sh\n{text}\n", encoding="ascii")
-    made.chmod(0o755)
-    return made
+    program = folder / "kubectl"
+    program.write_text(f"#!/bin/sh\n{text}\n", encoding="ascii")
+    program.chmod(0o755)
+    return program
 
 
 def test_the_proxy_of_kubectl_is_found_by_what_it_says_and_ended(tmp_path: Path) -> None:
-    said = f"echo $$ > {tmp_path}/pid; echo Starting to serve on 127.0.0.1:4711; exec sleep 60"
+    script = f"echo $$ > {tmp_path}/pid; echo Starting to serve on 127.0.0.1:4711; exec sleep 60"
 
-    with apiproxy.proxied(a_program(tmp_path, said)) as api:
+    with apiproxy.proxied(a_program(tmp_path, script)) as api:
         assert api.address == "127.0.0.1:4711"
 
     with pytest.raises(ProcessLookupError):
@@ -365,7 +365,7 @@ def test_a_proxy_that_does_not_begin_is_told_with_its_complaint(tmp_path: Path) 
     program = a_program(tmp_path, "echo error: no configuration >&2; exit 1")
 
     with (
-        pytest.raises(host.KitError, match="did not begin: error: no configuration"),
+        pytest.raises(host.KitError, match="did not start: error: no configuration"),
         apiproxy.proxied(program),
     ):
         pass

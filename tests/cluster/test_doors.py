@@ -1,4 +1,4 @@
-"""What trials of ports are made of: the script that tries, and tables that are compared."""
+"""Tests of `tests.cluster.doors` and of the script that tries ports, without a cluster."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ HERE = "127.0.0.1"
 
 @contextmanager
 def a_udp_server(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """Its port, and what came; it is silent when its answer is empty."""
-    came: list[bytes] = []
+    """Run a UDP server that sends `answer` (if not empty) for each packet.
+
+    Return its port and the list of received packets.
+    """
+    received: list[bytes] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
         serving.bind((HERE, 0))
 
         def serve() -> None:
             while True:
                 packet, whence = serving.recvfrom(2048)
-                came.append(packet)
+                received.append(packet)
                 if packet == b"end":
                     return
                 if answer:
@@ -39,7 +42,7 @@ def a_udp_server(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
         thread.start()
         port = serving.getsockname()[1]
         try:
-            yield port, came
+            yield port, received
         finally:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ending:
                 ending.sendto(b"end", (HERE, port))
@@ -72,7 +75,7 @@ def test_a_connection_or_its_refusal_means_reached() -> None:
 def test_the_script_runs_as_a_text_and_answers_in_order() -> None:
     with socket.create_server((HERE, 0)) as serving:
         port = serving.getsockname()[1]
-        # No machine has the other address (RFC 6890): there is no way, or nobody.
+        # No machine has the second address (RFC 6890), so nothing answers there.
         ways = f'[["tcp", "{HERE}", {port}], ["tcp", "255.255.255.255", 1]]'
         done = subprocess.run(
             [sys.executable, "-I", "-c", doors.TEXT, ways], capture_output=True, check=True
@@ -104,9 +107,9 @@ def test_a_node_reaches_its_own_pods_and_is_a_stranger_to_those_of_another() -> 
 def test_tables_differ_in_the_pairs_that_were_tried() -> None:
     wanted = {("a", "x"): True, ("a", "y"): False, ("b", "x"): True}
 
-    told = doors.differences(wanted, {("a", "x"): False, ("a", "y"): False})
+    lines = doors.differences(wanted, {("a", "x"): False, ("a", "y"): False})
 
-    assert told == ["a to x: closed"]
+    assert lines == ["a to x: closed"]
 
 
 def test_a_table_for_people_leaves_out_what_was_not_tried() -> None:

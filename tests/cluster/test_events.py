@@ -1,4 +1,4 @@
-"""What is said of events under load."""
+"""Tests of the report on events under load."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def names_of(request: Request, *happened: Event) -> list[str]:
     ("due_s", "end_s", "where"),
     [
         (8.0, 9.9, [events.CALM]),
-        (8.0, 10.5, [DELETED.name]),  # under way when it began
+        (8.0, 10.5, [DELETED.name]),  # open when the event began
         (12.0, 12.1, [DELETED.name]),
-        (19.9, 25.0, [DELETED.name]),  # began in its time
+        (19.9, 25.0, [DELETED.name]),  # began during the event
         (20.1, 25.0, [events.CALM]),
         (19.9, 30.1, [DELETED.name, KILLED.name]),
         (1.0, 50.0, [DELETED.name, KILLED.name]),
@@ -71,7 +71,8 @@ def test_a_failed_request_breaks_the_promise_however_fast_it_failed() -> None:
     row = row_of(DELETED, a_request(11.0, 11.1), failed)
 
     assert row.broken() == [
-        "delete agent-0: 1 requests failed, the first, match, after 0.1 s with unavailable: nobody"
+        "delete agent-0: 1 requests failed; the first was match, after 0.1 s with"
+        " unavailable: nobody"
     ]
 
 
@@ -82,11 +83,11 @@ def test_slow_requests_are_counted_and_the_slowest_is_named() -> None:
 
 
 def test_an_event_without_requests_or_with_a_complaint_shows_nothing() -> None:
-    late = Event("kill x", Kind.CRASH, 1.0, 2.0, "not whole again after 120 s")
+    late = Event("kill x", Kind.CRASH, 1.0, 2.0, "not recovered after 120 s")
 
-    assert row_of(late, a_request(1.0, 2.0)).broken() == ["kill x: not whole again after 120 s"]
+    assert row_of(late, a_request(1.0, 2.0)).broken() == ["kill x: not recovered after 120 s"]
     assert row_of(DELETED).broken() == [
-        "delete agent-0: no request was open in its time, so it shows nothing"
+        "delete agent-0: no request was open meanwhile, so nothing was checked"
     ]
     assert row_of(None).broken() == []
 

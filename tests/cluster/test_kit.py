@@ -1,4 +1,4 @@
-"""The parts of the kit that decide, without a cluster."""
+"""Tests of the kit's pure modules and of its small parts, without a cluster."""
 
 from __future__ import annotations
 
@@ -126,11 +126,11 @@ def test_everything_that_is_missing_is_said_at_once() -> None:
         cores=1,
     )
 
-    told = "\n".join(preflight.problems(bare, COLD))
+    problems = "\n".join(preflight.problems(bare, COLD))
 
     for word in ("root", "apt-get", "Go 1.26.0", "etcd", "state", "cache", "100 MB", "overlayfs"):
-        assert word in told
-    assert "cgroup v1: controllers cpuset, memory, pids" in told
+        assert word in problems
+    assert "cgroup v1: controllers cpuset, memory, pids" in problems
 
 
 @pytest.mark.parametrize("word", list(preflight.KERNEL))
@@ -228,11 +228,11 @@ def test_pods_of_a_node_get_its_addresses_and_keep_them_on_the_way() -> None:
 def test_containerd_and_runc_keep_everything_below_the_node() -> None:
     node = a_cluster().node(7)
 
-    told = tomllib.loads(configuration.containerd(node))
-    plugin = told["plugins"]["io.containerd.grpc.v1.cri"]
+    config = tomllib.loads(configuration.containerd(node))
+    plugin = config["plugins"]["io.containerd.grpc.v1.cri"]
     runc = plugin["containerd"]["runtimes"]["runc"]["options"]["Root"]
 
-    places = [told["root"], told["state"], told["grpc"]["address"], plugin["cni"]["conf_dir"]]
+    places = [config["root"], config["state"], config["grpc"]["address"], plugin["cni"]["conf_dir"]]
     assert [p for p in (*places, runc) if not p.startswith(f"{node.directory}/")] == []
     assert plugin["netns_mounts_under_state_dir"] is True
 
@@ -251,9 +251,9 @@ def test_dns_is_where_the_kubelet_sends_pods() -> None:
 def test_a_command_joins_its_cgroup_before_it_begins(tmp_path: Path) -> None:
     members = tmp_path / "cgroup.procs"
 
-    told = host.run(commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"]))
+    output = host.run(commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"]))
 
-    assert told == members.read_text(encoding="ascii").strip() + " a b $HOME\n"
+    assert output == members.read_text(encoding="ascii").strip() + " a b $HOME\n"
 
 
 def test_nothing_inside_a_cluster_asks_the_proxies_of_the_environment(
@@ -308,17 +308,17 @@ def test_packets_are_counted_of_the_trials_rule_alone() -> None:
 
 
 def test_an_image_archive_has_what_its_digests_say_and_is_the_same_again() -> None:
-    made = archive.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
+    image = archive.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
     again = archive.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
 
-    with tarfile.open(fileobj=io.BytesIO(made)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(image)) as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
     (manifest,) = json.loads(files["index.json"])["manifests"]
     inner = json.loads(files[f"blobs/sha256/{manifest['digest'][7:]}"])
     config = json.loads(files[f"blobs/sha256/{inner['config']['digest'][7:]}"])
     layer = files[f"blobs/sha256/{inner['layers'][0]['digest'][7:]}"]
 
-    assert made == again
+    assert image == again
     assert config["architecture"] == "amd64"
     assert config["rootfs"]["diff_ids"] == [inner["layers"][0]["digest"]]
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:

@@ -1,4 +1,4 @@
-"""The load driver and its report, without a fleet; `test_under_load` is with one."""
+"""Tests of the load and its report, without a fleet; `test_under_load` uses a fleet."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_no_load_goes_on_for_longer_than_its_series_have_values() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--for-s", "99999"], "there are values for"),
+        (["--for-s", "99999"], "the values last for"),
         (["--for-s", "-1"], "above 0"),
         (["--matches-per-s", "many"], "'many' is no number"),
-        (["--matches-per-s", "1001"], "take 0 to 1000 a second"),
-        (["--matches-per-s", "0", "--appends-per-s", "0"], "nothing would be asked"),
+        (["--matches-per-s", "1001"], "give 0 to 1000 a second"),
+        (["--matches-per-s", "0", "--appends-per-s", "0"], "no request would be sent"),
         (["--addresses", " , "], "names no address"),
     ],
 )
@@ -74,7 +74,7 @@ def test_what_cannot_be_driven_is_refused_in_words(
 
 
 def files(folder: Path, *happened: Event, error: str = "") -> list[str]:
-    """Arguments for a report of one request, from 11 s to 12 s."""
+    """Write the files of a load with one request, from 11 s to 12 s; return report's arguments."""
     request = {"what": "match", "due_s": 11.0, "end_s": 12.0, "error": error}
     (folder / "load.jsonl").write_text(json.dumps(request) + "\n")
     (folder / "events.jsonl").write_text("".join(events.line(event) for event in happened))
@@ -106,7 +106,7 @@ def test_what_is_for_a_store_needs_one(
     with pytest.raises(SystemExit):
         report.parsed(["--load", "x", *words])
 
-    assert "for --dsn, which is not given" in capsys.readouterr().err
+    assert "need --dsn, which is not given" in capsys.readouterr().err
 
 
 def test_of_many_faults_some_are_told_and_the_others_counted() -> None:

@@ -1,4 +1,4 @@
-"""NetworkPolicies become rules that let through what Kubernetes says, and nothing else."""
+"""Tests of the translation of NetworkPolicies into iptables rules, which need no cluster."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def a_policy(
     rules = {"ingress": ingress, "egress": egress}
     kinds = [name.capitalize() for name, given in rules.items() if given is not None]
     chosen = {"podSelector": {"matchLabels": {"app": "web"}} if selector is None else selector}
-    made = {name: given for name, given in rules.items() if given is not None}
+    given_rules = {name: given for name, given in rules.items() if given is not None}
     return {
         "metadata": {"namespace": HERE, "name": "under-test"},
-        "spec": {"policyTypes": kinds, **chosen, **made, **spec},
+        "spec": {"policyTypes": kinds, **chosen, **given_rules, **spec},
     }
 
 
 def passes(
     policy: dict[str, Any], source: str, target: str, port: int = 80, protocol: str = "tcp"
 ) -> bool:
-    """What the rules do with the first packet of a flow, as the kernel would walk them."""
+    """Whether the rules let the first packet of a connection pass; they are walked as in Linux."""
     chains = policies.translate([policy], WORLD).chains
     return _walk(chains, policies.CHAIN, (source, target, protocol, port)) != "DROP"
 
@@ -71,7 +71,7 @@ def _matches(words: Sequence[str], packet: tuple[str, str, str, int]) -> bool:
     match = dict(zip(words[::2], words[1::2], strict=True))
     first, _, last = match.get("--dport", f"{port}").partition(":")
     return (
-        "-m" not in match  # conntrack: no answer, no error
+        "-m" not in match  # conntrack: the packet is no reply and no ICMP error
         and _within(source, match.get("-s", source))
         and _within(target, match.get("-d", target))
         and match.get("-p", protocol) == protocol
@@ -126,10 +126,10 @@ def test_both_ends_of_a_flow_must_allow_it() -> None:
 
 
 def test_what_one_of_several_policies_allows_passes() -> None:
-    one = a_policy(ingress=[{"from": [from_pods(app="nobody")]}])
-    another = a_policy(ingress=[{"from": [from_pods(app="other")]}])
+    first = a_policy(ingress=[{"from": [from_pods(app="nobody")]}])
+    second = a_policy(ingress=[{"from": [from_pods(app="other")]}])
 
-    rules = policies.translate([one, another], WORLD).chains
+    rules = policies.translate([first, second], WORLD).chains
 
     assert _walk(rules, policies.CHAIN, (OTHER.address, WEB.address, "tcp", 80)) == "RETURN"
 
@@ -223,7 +223,7 @@ def test_the_name_of_a_port_is_looked_up_in_the_pod_that_is_dialled() -> None:
     assert not passes(policy, WEB.address, OUTSIDE, 80)
 
 
-# --- what cannot be held
+# --- policies that cannot be translated
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_chains_of_pods_that_are_gone_are_removed_and_those_in_use_are_kept() ->
     assert all(len(chain) <= 28 for chain in translated.chains)
 
 
-# --- what the process sees
+# --- what the enforcing process observes
 
 
 def an_object(**spec: Any) -> dict[str, Any]:
@@ -315,9 +315,9 @@ def test_a_pod_that_has_ended_or_has_its_nodes_address_is_in_no_policy() -> None
 def test_the_gateways_of_nodes_are_no_pods() -> None:
     objects: dict[str, Any] = {"pods": {}, "namespaces": {}, "policies": {}}
 
-    made = enforcing.world(objects, {}, [names.cluster("test").node(n) for n in (0, 10)])
+    world = enforcing.world(objects, {}, [names.cluster("test").node(n) for n in (0, 10)])
 
-    assert made.gateways == ("198.18.0.1", "198.18.10.1")
+    assert world.gateways == ("198.18.0.1", "198.18.10.1")
 
 
 def test_before_the_process_has_begun_nothing_is_said_to_be_enforced(tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_before_the_process_has_begun_nothing_is_said_to_be_enforced(tmp_path: P
 def test_what_the_process_says_is_read_again(tmp_path: Path) -> None:
     cluster = names.cluster("test", tmp_path)
     cluster.state.mkdir()
-    told = {"nodes": ["node-0"], "complaints": ["NetworkPolicy a/b"]}
-    (cluster.state / enforcing.STATUS).write_text(json.dumps(told))
+    status = {"nodes": ["node-0"], "complaints": ["NetworkPolicy a/b"]}
+    (cluster.state / enforcing.STATUS).write_text(json.dumps(status))
 
     assert enforcing.enforced_on(cluster) == ["node-0"]
     assert enforcing.complaints(cluster) == ["NetworkPolicy a/b"]

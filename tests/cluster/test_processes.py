@@ -1,4 +1,4 @@
-"""Processes of a cluster; no cluster is needed."""
+"""Tests of `tests.cluster.processes`, which need no cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def test_a_process_runs_until_its_last_thread_has_ended(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
         (cluster.state / "pids/half.json").write_text(f'{{"pid": {process.pid}}}', encoding="ascii")
         first = Path(f"/proc/{process.pid}/stat")
-        host.until("its first thread ends", lambda: ") Z " in first.read_text(), timeout_s=10)
+        host.until(
+            "the first thread of the process ends",
+            lambda: ") Z " in first.read_text(),
+            timeout_s=10,
+        )
 
         assert processes.running(cluster, "half")
 

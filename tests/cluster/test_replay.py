@@ -1,4 +1,4 @@
-"""How two replays are compared, without a fleet; `test_under_load` is with one."""
+"""Tests of the comparison of two replays, without a fleet; `test_under_load` uses a fleet."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.support.store import a_decision
 
 
 def test_what_was_decided_is_written_in_one_order_whatever_order_it_came_in() -> None:
-    made: list[replay.Made] = [a_decision(7), a_verdict(a_decision(7)), a_decision(8)]
+    decided: list[replay.Made] = [a_decision(7), a_verdict(a_decision(7)), a_decision(8)]
 
-    written = replay.lines(made)
+    written = replay.lines(decided)
 
-    assert written == replay.lines(reversed(made))
+    assert written == replay.lines(reversed(decided))
     kinds = [(json.loads(each)["kind"], json.loads(each)["time"]) for each in written]
     assert kinds == [
-        ("decision", made[0].time),
-        ("verdict", made[1].time),
-        ("decision", made[2].time),
+        ("decision", decided[0].time),
+        ("verdict", decided[1].time),
+        ("decision", decided[2].time),
     ]
 
 
@@ -31,26 +31,28 @@ def test_equal_decisions_have_no_differences() -> None:
 
 
 def test_a_last_bit_is_a_difference_and_its_field_is_named() -> None:
-    made = a_decision(7)
-    almost = msgspec.structs.replace(made, low=made.low + abs(made.low) * 2**-52 + 5e-324)
+    decision = a_decision(7)
+    almost = msgspec.structs.replace(
+        decision, low=decision.low + abs(decision.low) * 2**-52 + 5e-324
+    )
 
-    told = replay.differences(replay.lines([made]), replay.lines([almost]))
+    differences = replay.differences(replay.lines([decision]), replay.lines([almost]))
 
-    assert told == [f"decision on {made.series} at {made.time} differs in low"]
+    assert differences == [f"decision on {decision.series} at {decision.time} differs in low"]
 
 
 def test_what_one_file_alone_has_is_named() -> None:
-    made = a_decision(7)
-    lines = replay.lines([made, a_verdict(made)])
+    decision = a_decision(7)
+    lines = replay.lines([decision, a_verdict(decision)])
 
     assert replay.differences(lines[:1], lines) == [
-        f"verdict on {made.series} at {made.time} is in the second file only"
+        f"verdict on {decision.series} at {decision.time} is in the second file only"
     ]
     assert replay.differences(lines, lines[:1]) == [
-        f"verdict on {made.series} at {made.time} is in the first file only"
+        f"verdict on {decision.series} at {decision.time} is in the first file only"
     ]
     assert replay.differences(lines, lines * 2) == [
-        "the order of lines differs, or a line is there twice"
+        "the order of lines differs, or a line is repeated"
     ]
 
 

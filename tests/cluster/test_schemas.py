@@ -1,4 +1,4 @@
-"""Schemas for kubeconform; no cluster is needed."""
+"""Tests of the schemas for kubeconform, which need no cluster."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PUBLISHED: dict[str, Any] = {
 
 
 def test_each_kind_has_a_schema_with_what_it_refers_to_and_no_more() -> None:
-    made = schemas.of_kinds(PUBLISHED)
+    found = schemas.of_kinds(PUBLISHED)
 
-    assert list(made) == ["thing-v1-apps.example.json", "thing-v1-v1.json"]
-    assert set(made["thing-v1-apps.example.json"]["definitions"]) == {
+    assert list(found) == ["thing-v1-apps.example.json", "thing-v1-v1.json"]
+    assert set(found["thing-v1-apps.example.json"]["definitions"]) == {
         "apps.v1.Thing",
         "apps.v1.Spec",
     }

@@ -1,4 +1,4 @@
-"""The load driver, its audit and the replay as processes, against a fleet of processes."""
+"""Tests of load, audit and replay as processes, against a fleet of local processes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from tests.support.processes import Processes, World
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 
 RATES = ("--matches-per-s", "20", "--appends-per-s", "8")
-"""A part of the usual load: other tests run beside this one."""
+"""Lower rates than by default, because other tests run at the same time."""
 WITHIN_S = 90.0
 SERVER = "postgres.nowhere.invalid"
 LINES = 3
-"""Seconds of calm before something is done."""
+"""Seconds of load before and after the disturbance."""
 TOP = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
-    """What became of a command."""
+    """The exit code and the output of a command that has ended."""
 
     code: int
     output: str
@@ -75,7 +75,7 @@ def client_words(running: Processes) -> list[str]:
 
 @dataclass(frozen=True)
 class LocalRelease:
-    """A fleet of processes in the place of a release: one node, this machine."""
+    """A local fleet that takes the place of a `Release`, with this machine as its only node."""
 
     fleet: LocalFleet
     name: str = "here"
@@ -100,7 +100,7 @@ class LocalRelease:
 
 @asynccontextmanager
 async def driven(trial: Trial) -> AsyncIterator[None]:
-    """A load that has begun; at the end it has ended by itself."""
+    """Run a load inside the block; it has started before the block, and is stopped after it."""
     load = trial.load(*RATES)
     await asyncio.to_thread(load.__enter__)
     try:
@@ -110,7 +110,7 @@ async def driven(trial: Trial) -> AsyncIterator[None]:
 
 
 async def seconds(trial: Trial, count: int) -> None:
-    """Wait until the load has told of so many more seconds."""
+    """Wait until the load has reported the figures of `count` more seconds."""
     before = len(_told(trial))
 
     async def are_told() -> bool:
@@ -125,7 +125,7 @@ def _told(trial: Trial) -> list[str]:
 
 @asynccontextmanager
 async def behind_tls(dsn: str, folder: Path) -> AsyncIterator[str]:
-    """The same database on a port of this machine behind TLS; its DSN for `SERVER`."""
+    """Serve a database with TLS on a local port; return the DSN, whose host is `SERVER`."""
     authority = certificates.authority(folder, "ca")
     certificates.leaf(folder, authority, "server", "server", dns_names=(SERVER,))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -138,7 +138,7 @@ async def behind_tls(dsn: str, folder: Path) -> AsyncIterator[str]:
         target.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(8)  # it asks for TLS
+        await reader.readexactly(8)  # the SSLRequest packet
         writer.write(b"S")
         await writer.start_tls(tls)
         far_reader, far_writer = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
@@ -167,15 +167,15 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
         words = ("--load", str(trial.load_file), "--dsn", running.fleet.server.dsn)
 
         table = await asyncio.to_thread(trial.report)
-        whole = await done("report", *words, "--faults")
+        intact = await done("report", *words, "--faults")
         password = tmp_path / "password"
         password.write_text("not asked for here\n")
-        led = ("--password-file", str(password), "--address", "127.0.0.1")
+        address_words = ("--password-file", str(password), "--address", "127.0.0.1")
         async with behind_tls(running.fleet.server.dsn, tmp_path) as dsn:
             load = ("--load", str(trial.load_file))
-            verified = await done("report", *load, "--dsn", dsn, *led)
+            verified = await done("report", *load, "--dsn", dsn, *address_words)
             wrong_name = await done(
-                "report", *load, "--dsn", dsn.replace(SERVER, "else.invalid"), *led
+                "report", *load, "--dsn", dsn.replace(SERVER, "else.invalid"), *address_words
             )
         await running.sql(
             "DELETE FROM points WHERE (series_id, index)"
@@ -184,8 +184,8 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
         one_less = await done("report", *words)
 
     assert "kill agent-1" in table
-    assert whole.code == 0, whole
-    assert "each is stored exactly once" in whole.output
+    assert intact.code == 0, intact
+    assert "each is stored exactly once" in intact.output
     assert verified.code == 0, verified
     assert "each is stored exactly once" in verified.output
     assert wrong_name.code == 2, wrong_name
@@ -201,11 +201,11 @@ async def test_a_load_that_does_not_begin_is_told_with_its_complaint(tmp_path: P
     async with processes.a_fleet(tmp_path, agents=1) as running:
         trial = Trial(cast("Release", LocalRelease(running.fleet)), tmp_path)
         running.fleet.coordinator = "127.0.0.1:1"
-        with pytest.raises(host.KitError, match="the load did not begin: ") as told:
+        with pytest.raises(host.KitError, match="the load did not start: ") as raised:
             await asyncio.to_thread(trial.load("--deadline-s", "1").__enter__)
 
-    assert "load: error[deadline]: append had no answer" in str(told.value)
-    assert "Traceback" not in str(told.value)
+    assert "load: error[deadline]: append had no answer" in str(raised.value)
+    assert "Traceback" not in str(raised.value)
 
 
 async def test_a_replay_to_two_agents_equals_one_to_a_fleet_of_its_own_to_the_bit(

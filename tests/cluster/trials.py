@@ -1,12 +1,12 @@
-"""A release under load: driven from outside, disturbed, and judged, each by a process of its own.
+"""Load a release from outside, disturb it, and check the result, each in a separate process.
 
     trial = Trial(release, folder)
-    with trial.load():                      the driver runs and its history is stored
-        trial.disturb()                     or anything else that is done meanwhile
-    trial.report()                          raises KitError with all that did not hold
+    with trial.load():                      the load runs, and its history is stored
+        trial.disturb()                     or any other action during the load
+    trial.report()                          raises KitError with all checks that failed
 
-In a cluster of the kit the load comes from beside the nodes and the audit from node-0; another
-cluster is reached from here, and its database is not: there the audit is left out.
+In a cluster of the kit, the load runs in the network of clients and the audit on node-0.  Another
+cluster is reached from this machine; its database is not, so the audit of the database is left out.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from tests.cluster.releases import Release
 REPOSITORY = Path(__file__).parents[2]
 BEGIN_S_MAX = 60.0
 END_S_MAX = 60.0
-"""More than the deadline of the last request."""
+"""Seconds that the load may take to end after SIGTERM: more than the deadline of a request."""
 REPORT_S_MAX = 180.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One release under load; `folder` takes credentials, records, events and the table."""
+    """One release under load; `folder` is for its credentials, records, events and table."""
 
     release: Release
     folder: Path
 
     @property
     def load_file(self) -> Path:
-        """Records of the load."""
+        """The path of the records of the load."""
         return self.folder / "load.jsonl"
 
     @property
     def events_file(self) -> Path:
-        """What was done; none when nothing was."""
+        """The path of the events; the file is missing when nothing was disturbed."""
         return self.folder / "events.jsonl"
 
     @property
     def table(self) -> Path:
-        """The report's table, in Markdown."""
+        """The path of the report's table, in Markdown."""
         return self.folder / "table.md"
 
     # --- the load ---
 
     def addresses(self) -> list[str]:
-        """Where clients outside reach the coordinators: the node port, on every node."""
+        """Return the coordinators' addresses for clients outside: the node port of each node."""
         service = self.release.kubernetes.get(f"service/{self.release.name}")
         port = service["spec"]["ports"][0].get("nodePort")
         if port is None:
@@ -70,7 +70,10 @@ class Trial:
         return [f"{each['address']}:{port}" for each in kinds if each["type"] == "InternalIP"]
 
     def client_words(self) -> list[str]:
-        """Arguments of `load` and `replay fleet`; makes the credentials that they name."""
+        """Return the client arguments of `tests.cluster.load` and `tests.cluster.replay`.
+
+        Make the credentials that they name, if they do not exist.
+        """
         certs = self.folder / "certs"
         if not certs.exists():
             self.release.client(certs)
@@ -78,7 +81,10 @@ class Trial:
 
     @contextmanager
     def load(self, *words: str) -> Iterator[None]:
-        """The driver asks while inside; `words` are more arguments of it.  Raises KitError."""
+        """Run the load inside the block; `words` are additional arguments of the load.
+
+        Raises KitError when the load does not start or fails.
+        """
         command = self.outside("load", *self.client_words(), "--write", str(self.load_file), *words)
         log = self.folder / "load.log"
         with (
@@ -101,26 +107,30 @@ class Trial:
                 reader.join()
 
     def outside(self, module: str, *words: str) -> list[str]:
-        """The command line of a module of this package, run as a client of the fleet."""
+        """Return the command line that runs a module of this package in the network of clients."""
         return self.beside(*_module(module, *words))
 
     def beside(self, *command: str) -> list[str]:
-        """A command, run where `addresses` lead to the fleet: beside the nodes."""
+        """Return a command line that runs a command in the network of clients.
+
+        From there, `addresses` reach the fleet.
+        """
         return _placed("outside", *command)
 
     # --- what is done, and what became of it ---
 
     def disturb(self, *words: str, timeout_s: float = 1800.0) -> None:
-        """Carry the disturbances out; `words` are more arguments.  Raises KitError."""
+        """Run `tests.cluster.disturbing`; `words` are additional arguments.  Raises KitError."""
         where = ["--namespace", self.release.namespace, "--release", self.release.name]
         command = [sys.executable, "-m", "tests.cluster.disturbing", *where]
         command += ["--write", str(self.events_file), *words]
         _run(command, timeout_s)
 
     def replayed(self, *words: str, timeout_s: float = 1800.0) -> str:
-        """Replay the shipped history from outside and on one machine, and compare: what it says.
+        """Replay the same data to the fleet and to a local fleet, and compare the decisions.
 
-        `words` choose a part of it.  Raises KitError with the first differences.
+        `words` are arguments of `tests.cluster.replay` that choose the data.  Return the output of
+        the comparison; raise KitError with the first differences.
         """
         here, there = str(self.folder / "here.jsonl"), str(self.folder / "there.jsonl")
         client = [*self.client_words(), "--write", there, *words]
@@ -130,9 +140,10 @@ class Trial:
         return _run([*local, "compare", here, there], timeout_s)
 
     def report(self, limit_s: float | None = None) -> str:
-        """Table and audit in words; raises KitError with all that did not hold.
+        """Return the output of `tests.cluster.report`; raises KitError with all failed checks.
 
-        `limit_s` is for each answer, in place of the limits of kinds of events.
+        `limit_s`, if given, is the latency limit of each request in seconds, instead of the limits
+        of the events' kinds.
         """
         words = ["--load", str(self.load_file), "--markdown", str(self.table)]
         words += [] if limit_s is None else ["--limit-s", f"{limit_s:g}"]
@@ -161,7 +172,10 @@ def _module(name: str, *words: str) -> list[str]:
 
 
 def _placed(verb: str, *command: str) -> list[str]:
-    """A command, run `inside` or `outside` of a cluster that was made here; else as it is."""
+    """Return a command line that runs a command `inside` or `outside` of a cluster of the kit.
+
+    For another cluster, return the command itself.
+    """
     cluster = mark.made_here()
     if cluster is None:
         return list(command)
@@ -169,8 +183,8 @@ def _placed(verb: str, *command: str) -> list[str]:
 
 
 def _run(command: list[str], timeout_s: float) -> str:
-    """Run a command, tell people what it says as it says it, and return that; raises KitError."""
-    told: list[str] = []
+    """Run a command, print its output line by line, and return the output; raises KitError."""
+    output: list[str] = []
     with subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -179,7 +193,7 @@ def _run(command: list[str], timeout_s: float) -> str:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                told.append(line)
+                output.append(line)
                 host.say(line.rstrip("\n"))
             code = process.wait()
         finally:
@@ -188,13 +202,13 @@ def _run(command: list[str], timeout_s: float) -> str:
     if code:
         why = f"ended with {code}"
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
-            why = f"was ended by SIGTERM; it may take {timeout_s:g} s"
-        raise host.KitError(f"`{' '.join(command[1:4])}` {why}: {''.join(told)[-4000:]}")
-    return "".join(told)
+            why = f"was ended by SIGTERM, as after its timeout of {timeout_s:g} s"
+        raise host.KitError(f"`{' '.join(command[1:4])}` {why}: {''.join(output)[-4000:]}")
+    return "".join(output)
 
 
 class _Reader:
-    """Takes in what the driver says, so that it never waits for us; keeps it in a file."""
+    """Reads the load's output in a thread, so that the load never blocks; saves it in a file."""
 
     def __init__(self, process: subprocess.Popen[str], file: Path) -> None:
         self._process, self._file = process, file
@@ -205,25 +219,25 @@ class _Reader:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._file.open("w", encoding="utf-8") as kept:
-            for said in self._process.stdout:
-                kept.write(said)
+            for line in self._process.stdout:
+                kept.write(line)
                 kept.flush()
-                self._first.put(said)
+                self._first.put(line)
         self._first.put("")
 
     def ready(self, log: Path) -> None:
-        """Wait until the driver says that it is ready; raises KitError with its complaint."""
+        """Wait until the load reports that it is ready; raises KitError with the end of its log."""
         try:
-            said = self._first.get(timeout=BEGIN_S_MAX)
+            first = self._first.get(timeout=BEGIN_S_MAX)
         except queue.Empty:
             raise host.KitError(
                 f"the load was not ready within {BEGIN_S_MAX:g} s: {_tail(log)}"
             ) from None
-        if not said or not json.loads(said).get("ready"):
-            raise host.KitError(f"the load did not begin: {_tail(log)}")
+        if not first or not json.loads(first).get("ready"):
+            raise host.KitError(f"the load did not start: {_tail(log)}")
 
     def join(self) -> None:
-        """Wait until all is read; the process has ended."""
+        """Wait until the load has ended and its output is read."""
         self._process.wait(END_S_MAX)
         self._thread.join(END_S_MAX)
 
@@ -236,4 +250,4 @@ def _ended(process: subprocess.Popen[str]) -> int:
 
 
 def _tail(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace").strip()[-800:] or "it said nothing"
+    return log.read_text(encoding="utf-8", errors="replace").strip()[-800:] or "its log is empty"

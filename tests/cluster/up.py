@@ -1,4 +1,4 @@
-"""Bring up a cluster, step by step; what an earlier run of the same name left is cleared first."""
+"""Start a cluster step by step, after removing what an earlier run of the same name left."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DNS_S_MAX = 60.0
 ACCOUNT_S_MAX = 60.0
 POLICIES_S_MAX = 20.0
 DIRECTORIES = ("bin", "etcd", "log", "nodes", "pids", "pki")
-# Asks for a page and ends with 0 if it is there; a proxy of the environment is not asked.
+# A program that requests a URL and ends with 0 on success; it ignores the environment's proxies.
 ASK = (
     "import sys, urllib.request as request\n"
     "opener = request.build_opener(request.ProxyHandler({}))\n"
@@ -44,7 +44,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def is_up(cluster: names.Cluster) -> bool:
-    """Whether a cluster was brought up to the end, and nothing of its first node has crashed."""
+    """Whether the cluster started completely and no process of its first node has crashed."""
     needed = [*commands.FIRST, *commands.REST, RELAY]
     if state.complete(cluster) and state.read(cluster).filters_bridges:
         needed.append(ENFORCER)
@@ -59,10 +59,10 @@ def is_up(cluster: names.Cluster) -> bool:
 def bring_up(
     cluster: names.Cluster, programs: dict[str, Path], *, count: int, timing: Timing
 ) -> None:
-    """Bring up a cluster with `count` nodes.  Raises KitError with the last lines of the logs."""
+    """Start a cluster with `count` nodes; raises KitError with the last lines of the logs."""
     started_s = time.monotonic()
     if left := leftovers.found(cluster):
-        host.say(f"clearing what an earlier run left of {cluster.name}: {len(left)} things")
+        host.say(f"removing {len(left)} thing(s) that an earlier run of {cluster.name} left")
         leftovers.clear(cluster)
     try:
         _prepare(cluster, programs, timing)
@@ -145,7 +145,7 @@ def _wait_until_it_answers(cluster: names.Cluster) -> None:
     def ready() -> bool:
         for name in commands.FIRST:
             if not processes.running(cluster, name):
-                raise host.KitError(f"{name} ended by itself")
+                raise host.KitError(f"the process {name} ended during its start")
         return state.answers(cluster)
 
     host.until("the API server is ready", ready, timeout_s=API_S_MAX)
@@ -167,7 +167,7 @@ def _start(
 def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
     with relay.listen(port) as listener:
         port = listener.getsockname()[1]
-        # Whatever the caller's directory is, the package is found.
+        # PYTHONPATH makes Python find the package from any working directory.
         way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.relay"]
         file = listener.fileno()
         _start(cluster, RELAY, [*way, str(file)], inherited=(file,))
@@ -176,7 +176,10 @@ def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
 
 
 def _start_enforcer(cluster: names.Cluster) -> None:
-    """Before any pod runs: each is isolated from its first moment."""
+    """Start the enforcer of NetworkPolicies.
+
+    It must start before any pod, so that each pod is isolated from its first moment.
+    """
     if state.read(cluster).filters_bridges:
         way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.enforcing"]
         _start(cluster, ENFORCER, [*way, cluster.name])
@@ -193,13 +196,14 @@ def _wait_until_policies_hold(cluster: names.Cluster) -> None:
 
 
 def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
-    """End a process with a signal and start it as it was; raises KitError.
+    """End a process with a signal and start it again with the same command; raises KitError.
 
-    The next one starts when the last is gone: before, its port is taken.  What others need at
-    their own start answers again on return, because nothing starts those a second time.
+    The new process starts only when the old one is gone, because until then its port is taken.
+    For etcd and the API server, return only when the API server answers again: the processes that
+    need the API server at their own start are not restarted.
     """
     processes.end(cluster, name, number)
-    if name == RELAY:  # its socket is made outside, and KUBECONFIG names the port
+    if name == RELAY:  # its socket is made outside the namespace, on the port of KUBECONFIG
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
         processes.start_again(cluster, name)
@@ -217,10 +221,10 @@ def _start_dns(cluster: names.Cluster) -> None:
 def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
     def account() -> bool:
         try:
-            state.kubectl(cluster, "get", "serviceaccount/default")  # a bare pod needs it
+            state.kubectl(cluster, "get", "serviceaccount/default")  # every pod needs it
         except host.KitError:
             return False
         return True
 
-    host.until("the default ServiceAccount is there", account, timeout_s=ACCOUNT_S_MAX)
+    host.until("the default ServiceAccount exists", account, timeout_s=ACCOUNT_S_MAX)
     state.kubectl(cluster, "apply", "-f", "-", stdin=mark.manifest())

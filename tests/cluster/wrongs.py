@@ -1,8 +1,9 @@
-"""What goes wrong with a release, how it is told, and how it ends: the table of a trial.
+"""The faults of a release that a test causes: how each begins, how it is reported, how it ends.
 
-A fleet `mid` of one pod of each kind takes the database of a second release, `db`, as a server of
-its own. Each row changes one thing, finds the symptom where people look, and takes the cause away.
-The symptoms are those of docs/how-to/troubleshooting-cluster.md.
+The fleet "mid", with one pod of each kind, uses the database of a second release, "db", as an
+external server. Each row of WRONGS causes one fault, finds its symptom in the output of
+`midstreamer-k8s status`, and removes the cause. The same symptoms are listed in
+docs/how-to/troubleshooting-cluster.md.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ POLICY = "networking.k8s.io/v1"
 
 @dataclass
 class Place:
-    """The two releases in one namespace."""
+    """The releases "mid" (the fleet) and "db" (its database server), in one namespace."""
 
     kubernetes: Kubernetes
 
     @property
     def server(self) -> Release:
-        """Whose database is used."""
+        """The release "db", whose database the fleet uses."""
         return Release(self.kubernetes, "db", {**ONE, "agent": {"replicas": 0}})
 
     def fleet(self, **values: Any) -> Release:
-        """The fleet, with values beside its own."""
+        """Return the release "mid"; `values` are added to the values of the fleet."""
         name = f"db-postgres.{self.kubernetes.namespace}.svc"
         own = {
             "enabled": False,
@@ -49,17 +50,17 @@ class Place:
         return Release(self.kubernetes, "mid", {**ONE, "postgresql": own, **values})
 
     def trust(self) -> None:
-        """Make the Secret with which the fleet trusts the server."""
+        """Make the Secret with the CA certificate by which the fleet verifies the server."""
         held = self.kubernetes.get(f"secret/{authorities.secret_name('db')}")
         self._secret(TRUST, {"ca.crt": held["data"][authorities.CERTIFICATE]})
 
     def password(self, text: str = "") -> None:
-        """Make the Secret with the server's password, or another one."""
+        """Make the Secret with the database password: `text`, or by default the right one."""
         given = text or self.server.password()
         self._secret(SECRET, {"password": base64.b64encode(given.encode()).decode()})
 
     def let_in(self) -> None:
-        """Open the server for sync of the fleet."""
+        """Make the NetworkPolicy that lets the fleet's sync pods connect to the server."""
         (sync, postgres) = (
             {"matchLabels": {INSTANCE: release, COMPONENT: component}}
             for release, component in (("mid", "sync"), ("db", "postgres"))
@@ -72,41 +73,41 @@ class Place:
         self._apply(POLICY, "NetworkPolicy", LET_IN, spec=spec)
 
     def quota(self) -> None:
-        """Let the namespace have no pod more."""
+        """Make a ResourceQuota that allows no new pod in the namespace."""
         self._apply("v1", "ResourceQuota", "full", spec={"hard": {"pods": "0"}})
 
     def volume(self) -> None:
-        """Make the volume that the server's database claims."""
+        """Make the volume that the server's database claims, if the kit made the cluster."""
         if cluster := mark.made_here():
             self.server.volume(cluster)
 
     def again(self, component: str, release: str = "mid") -> None:
-        """Delete the pods of a kind; others take their place."""
+        """Delete the pods of a component of a release; new pods replace them."""
         selector = f"{INSTANCE}={release},{COMPONENT}={component}"
         self.kubernetes("delete", "pods", "-l", selector, "--timeout=60s")
 
     def scale(self, owner: str, count: int) -> None:
-        """Have so many pods of a Deployment or StatefulSet."""
+        """Scale a Deployment or StatefulSet to `count` pods."""
         self.kubernetes("scale", owner, f"--replicas={count}")
 
     def lost(self, *words: str) -> None:
-        """Delete an object."""
+        """Delete the object that the words name, such as ("service", "db-postgres")."""
         self.kubernetes("delete", *words, "--timeout=60s")
 
     def screen(self, release: str) -> str:
-        """What `midstreamer-k8s status` prints."""
+        """Return the output of `midstreamer-k8s status` for a release."""
         done = k8s(Release(self.kubernetes, release), "status")
         return done.stdout + done.stderr
 
     def said(self) -> Iterator[str]:
-        """What pods and their owners say themselves: Events, last words, conditions."""
+        """Yield what Kubernetes shows: Events, termination messages of pods, pools' conditions."""
         for event in self.kubernetes.get("events")["items"]:
             yield f"Event {event['reason']}: {event['message']}"
         for pod in self.kubernetes.get("pods")["items"]:
             for each in pod["status"].get("containerStatuses", ()):
                 for state in (each.get("lastState", {}), each.get("state", {})):
                     if message := state.get("terminated", {}).get("message"):
-                        yield f"last words: {message}"
+                        yield f"termination message: {message}"
         for pool in self.kubernetes.get("agentpools")["items"]:
             for each in pool.get("status", {}).get("conditions", ()):
                 yield f"condition {each['reason']}: {each['message']}"
@@ -115,24 +116,24 @@ class Place:
         self._apply("v1", "Secret", name, data=data)
 
     def _apply(self, version: str, kind: str, name: str, **content: Any) -> None:
-        made = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **content}
-        self.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+        manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **content}
+        self.kubernetes("apply", "-f", "-", stdin=json.dumps(manifest))
 
 
 Step = Callable[[Place], Any]
 
 
 class Wrong(NamedTuple):
-    """One thing that goes wrong."""
+    """One fault: what it is, how a test causes it, its symptom, and how the test removes it."""
 
     what: str
     begin: Step
     symptom: str
-    """A part of one line of the screen, and of what a pod says itself."""
+    """A part of one line of `midstreamer-k8s status`, and of a message that Kubernetes shows."""
     end: Step
     release: str = "mid"
     said: str = ""
-    """What the pod says, where that is in other words."""
+    """A part of the message that Kubernetes shows, when it differs from `symptom`."""
 
 
 def _elsewhere(place: Place) -> Release:
@@ -149,7 +150,7 @@ def _both(*steps: Step) -> Step:
 
 WRONGS = (
     Wrong(
-        "no volume for the database, as without a default StorageClass",
+        "the database gets no volume, as in a cluster without a default StorageClass",
         lambda place: place.server.put(),
         "unbound immediate PersistentVolumeClaims",
         Place.volume,
@@ -173,7 +174,7 @@ WRONGS = (
         lambda place: place.password(),
     ),
     Wrong(
-        "the database's name resolves to nobody",
+        "the host name of the database does not resolve",
         _both(
             lambda place: place.lost("service", "db-postgres"), lambda place: place.again("sync")
         ),
@@ -181,19 +182,19 @@ WRONGS = (
         lambda place: place.server.put(),
     ),
     Wrong(
-        "the network drops what goes to the database",
+        "the network drops packets to the database",
         _both(lambda place: place.lost("networkpolicy", LET_IN), lambda place: place.again("sync")),
         "it did not answer in time",
         Place.let_in,
     ),
     Wrong(
-        "the database goes away while the fleet works",
+        "the database stops while the fleet runs",
         lambda place: place.scale("statefulset/db-postgres", 0),
         "Incomplete: store: PostgreSQL",
         lambda place: place.scale("statefulset/db-postgres", 1),
     ),
     Wrong(
-        "the image is not where it is looked for",
+        "the image does not exist in its registry",
         lambda place: _elsewhere(place).put(),
         "midstreamer:no-such",
         lambda place: place.fleet().put(),
@@ -214,7 +215,7 @@ WRONGS = (
         lambda place: place.scale("deployment/mid-operator", 1),
     ),
     Wrong(
-        "the administrator has not named the installation to the cluster",
+        "the administrator has not listed the installation in the cluster's chart",
         _both(
             lambda place: place.fleet(cluster={"create": False}).put(),
             lambda place: place.again("sync"),
@@ -223,7 +224,7 @@ WRONGS = (
         lambda place: place.fleet().put(),
     ),
     Wrong(
-        "nobody sets the pods' user, on a cluster that does not either",
+        "neither the chart nor the cluster sets the pods' user",
         lambda place: place.fleet(podSecurityContext=None).put(),
         "/etc/postgres/password: Permission denied",
         lambda place: place.fleet().put(),
@@ -232,23 +233,26 @@ WRONGS = (
 
 
 def found(place: Place, wrong: Wrong, *, timeout_s: float = 120.0) -> str:
-    """The line of the screen that names the cause; raises KitError with the screen."""
+    """Wait for the symptom in the output of `midstreamer-k8s status`; return its line.
+
+    Raises KitError with the output when the symptom does not appear in time.
+    """
     screen = host.eventually(
-        f"the screen says {wrong.symptom!r}",
+        f"`midstreamer-k8s status` shows {wrong.symptom!r}",
         lambda: place.screen(wrong.release),
-        lambda told: wrong.symptom in told,
+        lambda output: wrong.symptom in output,
         timeout_s=timeout_s,
     )
     return next(line.strip() for line in screen.splitlines() if wrong.symptom in line)
 
 
 def well(place: Place, name: str = "mid", *, timeout_s: float = 240.0) -> None:
-    """Wait until every pod is ready, and the screen names nothing any more."""
+    """Wait until all pods of a release are ready and `midstreamer-k8s status` shows no problem."""
     release = place.server if name == "db" else place.fleet()
     release.wait_ready(timeout_s=timeout_s)
     host.eventually(
-        "the screen names nothing that is waited for",
+        "`midstreamer-k8s status` has no section `waits`",
         lambda: place.screen(name),
-        lambda told: "\nwaits\n" not in told,
+        lambda screen: "\nwaits\n" not in screen,
         timeout_s=timeout_s,
     )

@@ -1,4 +1,4 @@
-"""Everything that can die does, under load: no request fails, nothing acknowledged is lost."""
+"""Every pod and process is ended once under load; no request fails, no stored data is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cluster.trials import Trial
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 AWAY_S = 600.0
-"""The claim itself; nothing is waited for meanwhile."""
+"""Seconds without an operator: the time that a fleet must work without it."""
 
 
 def test_no_request_fails_whatever_is_deleted_killed_or_restarted(

@@ -1,4 +1,4 @@
-"""No rule of the chart's NetworkPolicies is there for nothing: without it somebody notices."""
+"""Every rule of the chart's NetworkPolicies is needed: removing one changes who reaches whom."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Policy = dict[str, Any]
 
 
 def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: Release) -> None:
-    kubectl, there = release.kubernetes, _policies(release)
+    kubectl, existing = release.kubernetes, _policies(release)
     changes: dict[str, list[str]] = {}
 
     with doors.visitors(release) as visiting:
         visiting.settled(visiting.expected())
-        for policy in there.values():
+        for policy in existing.values():
             for what, less in _lesser(policy):
                 try:
                     kubectl("replace", "-f", "-", stdin=json.dumps(less))
@@ -39,7 +39,7 @@ def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: 
 
     lines = [f"| {what} | {'; '.join(seen)} |" for what, seen in changes.items()]
     host.say("\n".join(["| without | what changes |", "|---|---|", *lines]))
-    assert {what.partition(",")[0] for what in changes} == set(there) - {
+    assert {what.partition(",")[0] for what in changes} == set(existing) - {
         f"{release.name}-default-deny"
     }
     assert [what for what, seen in changes.items() if not seen] == []
@@ -48,12 +48,13 @@ def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: 
 def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     release: Release,
 ) -> None:
-    kubectl, there = release.kubernetes, _policies(release)
+    kubectl, existing = release.kubernetes, _policies(release)
     default, monitors = f"{release.name}-default-deny", f"{release.name}-prometheus"
-    gone = json.dumps(_list(there[default], there[monitors]))
+    gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with doors.visitors(release) as visiting:
-        # As the chart comes nobody reads metrics, so that no other policy is about each pod.
+        # The policy for Prometheus selects every pod too; it is not made with default values, so
+        # it is deleted here.
         unread = visiting.expected() | {("collector", target): False for target in doors.HEALTH}
         try:
             kubectl("delete", "networkpolicy", monitors)
@@ -69,10 +70,10 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
 
 
 def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
-    """What differs from a table; empty when nothing did in time."""
+    """Wait for a difference from the wanted table; return the differences, empty if none came."""
     try:
         return host.eventually(
-            "the rule is missed",
+            "the missing rule changes what is reached",
             lambda: doors.differences(wanted, visiting.tried()),
             bool,
             timeout_s=NOTICED_S_MAX,
@@ -82,7 +83,7 @@ def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
 
 
 def _policies(release: Release) -> dict[str, Policy]:
-    """Those of a release, by name, as they can be applied again."""
+    """Return the NetworkPolicies of a release by name, in a form that can be applied again."""
     chosen = ("networkpolicies", "-l", f"{releases.INSTANCE}={release.name}")
     found = [_bare(policy) for policy in release.kubernetes.get(*chosen)["items"]]
     return {policy["metadata"]["name"]: policy for policy in found}
@@ -99,9 +100,10 @@ def _bare(policy: Policy) -> Policy:
 
 
 def _lesser(policy: Policy) -> Iterator[tuple[str, Policy]]:
-    """The policy without each rule, each of several peers or ports, each exception.
+    """Yield copies of a policy that lack one rule, one peer, one port, or one exception.
 
-    A rule keeps its last peer and its last port: without them it would be wider.
+    Each comes with a description of what it lacks.  The only peer or port of a rule is not removed,
+    because without it the rule would allow more.
     """
     name = policy["metadata"]["name"]
     for direction, peers in PEERS.items():
@@ -109,24 +111,24 @@ def _lesser(policy: Policy) -> Iterator[tuple[str, Policy]]:
             yield f"{name}, {direction} {at}", _without(policy, direction, at)
             for key in (peers, "ports"):
                 for index in range(len(several) if len(several := rule.get(key) or []) > 1 else 0):
-                    told = json.dumps(several[index])
+                    description = json.dumps(several[index])
                     yield (
-                        f"{name}, {direction} {at}: {told}",
+                        f"{name}, {direction} {at}: {description}",
                         _without(policy, direction, at, key, index),
                     )
             for index, peer in enumerate(rule.get(peers) or []):
                 if "except" in peer.get("ipBlock", {}):
-                    told = ", ".join(peer["ipBlock"]["except"])
+                    description = ", ".join(peer["ipBlock"]["except"])
                     yield (
-                        f"{name}, {direction} {at}: except {told}",
+                        f"{name}, {direction} {at}: except {description}",
                         _without(policy, direction, at, peers, index, "ipBlock", "except"),
                     )
 
 
 def _without(policy: Policy, *way: str | int) -> Policy:
-    made = copy.deepcopy(policy)
-    place: Any = made["spec"]
+    copied = copy.deepcopy(policy)
+    place: Any = copied["spec"]
     for step in way[:-1]:
         place = place[step]
     del place[way[-1]]
-    return made
+    return copied

@@ -1,4 +1,4 @@
-"""No right of the charts is there for nothing: without it somebody says what fails."""
+"""Every right of the charts is needed: without it, a task fails and the failure is reported."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ PEOPLE = {
 }
 REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 PACE = {"MIDSTREAMER_OPERATOR__SWEEP_S": "1"}
-"""What an event was lost of is found at once: none of that is tried here."""
+"""A short sweep of the operator, so that it finds at once what no event announced."""
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Kubernetes]:
-    with a_namespace() as made:
-        yield made
+    with a_namespace() as kubectl:
+        yield kubectl
 
 
 @pytest.fixture(scope="module")
 def place(
     kubernetes: Kubernetes, app: Kubernetes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """A fleet that is as small as can be, installed after the administrator's chart."""
+    """Install a fleet with one pod of each kind, after the administrator's cluster-wide roles."""
     one = {"replicas": 1}
     values = {
         "cluster": {"create": False},
@@ -81,8 +81,8 @@ def place(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way in {row.way for row in ROWS.values()}])
 def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes, way: str) -> None:
-    made = missed.rendered(place.release.namespace, place.release.name, app.namespace)
-    mine = [right for right in rights.rights(made) if ROWS[_told(place, right)].way == way]
+    objects = missed.rendered(place.release.namespace, place.release.name, app.namespace)
+    mine = [right for right in rights.rights(objects) if ROWS[_told(place, right)].way == way]
     deed, unnoticed = WAYS[way].deed, []
 
     assert mine
@@ -94,7 +94,7 @@ def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes,
         noticed_s = time.monotonic() - begun_s
         _well(place, deed)
         again_s = time.monotonic() - begun_s - noticed_s
-        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, well again {again_s:.1f} s; {seen}")
+        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, recovered {again_s:.1f} s; {seen}")
         unnoticed += [] if seen else [right]
     assert unnoticed == []
 
@@ -107,26 +107,29 @@ def test_every_right_has_a_row_and_every_row_a_right() -> None:
 
 
 def _well(place: Place, deed: Deed) -> None:
-    """The deed succeeds."""
+    """Check that a task succeeds and stays successful for `steady_s` seconds."""
     with _begun(place, deed) as look:
-        host.eventually("all is well", look, lambda told: not told, timeout_s=WELL_S_MAX)
+        host.eventually("the task succeeds", look, lambda told: not told, timeout_s=WELL_S_MAX)
         until_s = time.monotonic() + deed.steady_s
         while time.monotonic() < until_s:
             assert look() == ""
 
 
 def _missed(place: Place, deed: Deed, evidence: str) -> str:
-    """What the product says; empty when it does not say what it should."""
+    """Run a task that must fail; return the report around `evidence`, empty if it never comes."""
     with _begun(place, deed) as look:
         try:
-            told = host.eventually(
-                "the right is missed", look, lambda told: evidence in told, timeout_s=MISSED_S_MAX
+            report = host.eventually(
+                "the missing right is reported",
+                look,
+                lambda report: evidence in report,
+                timeout_s=MISSED_S_MAX,
             )
         except host.KitError as error:
             host.say(str(error))
             return ""
-    at = told.find(evidence)
-    return told[max(0, at - 120) : at + 160].replace("\n", " ")
+    at = report.find(evidence)
+    return report[max(0, at - 120) : at + 160].replace("\n", " ")
 
 
 @contextmanager
@@ -140,7 +143,7 @@ def _begun(place: Place, deed: Deed) -> Iterator[deeds.Look]:
 
 @contextmanager
 def _taken(place: Place, right: Right) -> Iterator[None]:
-    """A right is taken away, and given back at the end."""
+    """Remove a right from its role, and give it back at the end of the block."""
     name = f"{right.kind.lower()}/{right.role}"
     role = place.kubernetes.get(name)
     less = rights.without(role, right)["rules"]
@@ -158,20 +161,20 @@ def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
 
 
 def _may(place: Place, right: Right) -> bool:
-    """Whether the API server lets whoever has the role do so."""
+    """Whether the API server allows the right to the account or user that has the role."""
     role = _told(place, right).rpartition(": ")[0]
     resource, _, part = right.resource.partition("/")
     asked = {"group": right.group, "resource": resource, "subresource": part, "verb": right.verb}
     asked |= {"namespace": place.release.namespace, "name": right.name}
     account = f"{place.release.name}-{ACCOUNTS.get(role)}"
     user = PEOPLE.get(role) or f"system:serviceaccount:{place.release.namespace}:{account}"
-    made = {
+    review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
         "spec": {"user": user, "resourceAttributes": asked},
     }
-    told = place.kubernetes("create", "--raw", REVIEW, "-f", "-", stdin=json.dumps(made))
-    return bool(json.loads(told)["status"]["allowed"])
+    answer = place.kubernetes("create", "--raw", REVIEW, "-f", "-", stdin=json.dumps(review))
+    return bool(json.loads(answer)["status"]["allowed"])
 
 
 def _told(place: Place, right: Right) -> str:
@@ -197,9 +200,9 @@ def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -
     }
     release.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
     release.kubernetes("create", "rolebinding", "desk", "--role=desk", who)
-    made = Place(release, members, agent, shop, jane)
-    deeds.a_pool(made, deeds.STUCK, replicas=1, nodeSelector={"no-such": "node"})
-    return made
+    place = Place(release, members, agent, shop, jane)
+    deeds.a_pool(place, deeds.STUCK, replicas=1, nodeSelector={"no-such": "node"})
+    return place
 
 
 def _label(release: Release) -> str:
@@ -207,8 +210,8 @@ def _label(release: Release) -> str:
 
 
 def _of_cluster(release: Release, app: Kubernetes) -> list[dict[str, Any]]:
-    made = missed.rendered(release.namespace, release.name, app.namespace)
-    return [each for each in made if str(each["kind"]).startswith("ClusterRole")]
+    objects = missed.rendered(release.namespace, release.name, app.namespace)
+    return [each for each in objects if str(each["kind"]).startswith("ClusterRole")]
 
 
 def _list(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The example's pod matches 50 times a second while every pod of the fleet ends: nothing fails."""
+"""The example sends 50 matches a second while every pod of the fleet ends; no request fails."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 WITHIN_S = 90.0
 FEW = 5
 LIMIT_S = events.Kind.CRASH.limit_s
-"""For each answer.  What it is on a machine of one's own, `test_disturbances` judges."""
+"""The greatest latency of a request, in seconds.
+
+It is wide, because the example shares the machine with the fleet; `test_disturbances` has the
+strict limits.
+"""
 CALM_S = 20.0
 SERIES = 16
 SHARE = 0.8
-"""Of the rate, while nothing is done."""
+"""The least share of the planned rate that the example must reach without disturbances."""
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Kubernetes]:
-    """The namespace of an application."""
-    with a_namespace() as made:
-        yield made
+    """Return kubectl in the namespace of an application."""
+    with a_namespace() as kubectl:
+        yield kubectl
 
 
 def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted_and_killed(
@@ -40,19 +44,21 @@ def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted
     example.let_in(release, app)
     example.label(app, release)
     example.deployed(app, release, SERIES)
-    host.until("it decides", lambda: example.decisions(app) >= FEW, timeout_s=WITHIN_S)
-    before = example.restarts(app)  # it may have come before it was let in
+    host.until(
+        "the example gets decisions", lambda: example.decisions(app) >= FEW, timeout_s=WITHIN_S
+    )
+    before = example.restarts(app)  # it may have restarted before it was admitted
 
     trial.disturb("--acts", *acts, "--calm-s", f"{CALM_S:g}")
 
-    told = app("logs", "deployment/app", "--timestamps").splitlines()
-    requests = example.requests(told)
+    lines = app("logs", "deployment/app", "--timestamps").splitlines()
+    requests = example.requests(lines)
     begun_s = requests[0].due_s
     calm = [each for each in requests if each.what == "match" and each.due_s - begun_s < CALM_S]
     rows = events.rows(report.happened(trial.events_file), requests, LIMIT_S)
-    host.say(f"{len(calm) / CALM_S:.1f} matches a second while nothing is done")
+    host.say(f"{len(calm) / CALM_S:.1f} matches a second without disturbances")
     host.say(events.plain(rows))
     assert events.broken(rows, len(requests)) == []
     assert example.restarts(app) == before
-    assert not [line for line in told if "error[" in line]
+    assert not [line for line in lines if "error[" in line]
     assert len(calm) >= SHARE * example.PER_SECOND * CALM_S

@@ -1,4 +1,4 @@
-"""A person outside, by each way that leads in: nothing fails, whatever pod of the fleet ends."""
+"""Requests from outside, by node port and by port-forward, do not fail while pods end."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 WAYS = ("quic", "wss")
 ROWS = 300
 LIMIT_S = Kind.CRASH.limit_s
-"""For each answer.  What it is on a machine of one's own, `test_disturbances` judges."""
+"""The greatest latency of a request, in seconds; `test_disturbances` has the strict limits."""
 
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Release]:
-    """A fleet that lets desks in."""
-    with a_namespace() as made:
-        release = Release(made, values={"allowlist": [releases.CLIENTS, "client/desk-*"]})
+    """Install a fleet whose allowlist admits the identities `client/desk-*`."""
+    with a_namespace() as kubectl:
+        release = Release(kubectl, values={"allowlist": [releases.CLIENTS, "client/desk-*"]})
         release.install()
         release.wait_ready()
         yield release
@@ -35,7 +35,7 @@ def fleet() -> Iterator[Release]:
 
 @pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest, fleet: Release, tmp_path: Path) -> Iterator[Desk]:
-    """Somebody with a certificate of `midstreamer-k8s`, by the node port or by a forward."""
+    """Return a `Desk` that reaches the fleet by the node port, and one by a port-forward."""
     if request.param == "quic":
         yield Desk(fleet, tmp_path)
         return
@@ -50,12 +50,12 @@ def test_commands_and_the_sdk_work_from_outside(desk: Desk, fleet: Release) -> N
             for at in range(ROWS)]  # fmt: skip
     prices.write_text("\n".join(["time,series,value", *rows]), encoding="utf-8")
 
-    told = desk.midstreamer("replay", str(prices), "--window", "16", "--horizon", "2")
-    shown = desk.midstreamer("status", "--json")
+    replay_output = desk.midstreamer("replay", str(prices), "--window", "16", "--horizon", "2")
+    status = desk.midstreamer("status", "--json")
 
-    host.say(told)
-    assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in shown
-    assert f'"{series}"' in shown
+    host.say(replay_output)
+    assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in status
+    assert f'"{series}"' in status
     assert "equal to the bit" in desk.replayed("--stop", "2020-03-01")
 
 

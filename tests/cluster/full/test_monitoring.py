@@ -1,4 +1,4 @@
-"""What the chart ships for Prometheus, turned by its real operator into what a real one scrapes."""
+"""The chart's monitors and rules work with a real Prometheus operator and a real Prometheus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PODS = {"agent": 2, "coordinator": 2, "operator": 2, "postgres": 1, "sync": 2}
 WAYS = ("podMonitor", "serviceMonitor")
-"""What of the chart finds the pods; the operator calls the job that it makes by the same word."""
+"""The two kinds of monitors in the chart's values.
+
+The Prometheus operator begins the names of scrape jobs with the same words.
+"""
 
 
 def values(way: str) -> dict[str, Any]:
@@ -36,15 +39,15 @@ def values(way: str) -> dict[str, Any]:
 def operated(
     kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kubernetes]:
-    """The namespace of a release, looked after by the Prometheus operator."""
+    """Install a release and run the Prometheus operator for its namespace; return kubectl."""
     monitoring.install_definitions(kubernetes)
-    made = Release(kubernetes, values=values("podMonitor"))
-    made.install()
-    made.wait_ready()
+    release = Release(kubernetes, values=values("podMonitor"))
+    release.install()
+    release.wait_ready()
     monitoring.choose_all(kubernetes)
     with monitoring.operating(kubernetes, tmp_path_factory.mktemp("operator")):
         yield kubernetes
-    made.uninstall()
+    release.uninstall()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -53,15 +56,15 @@ def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select
 ) -> None:
     cluster = mark.made_here()
     if cluster is None:
-        pytest.skip("Prometheus runs in the network of a node, which is not here")
+        pytest.skip("Prometheus runs in the network of a node: needs a cluster of `make cluster`")
     release = Release(operated, values=values(way))
     release.put()
     release.wait_ready()
-    made = monitoring.configuration(
+    configuration = monitoring.configuration(
         operated, lambda found: [_way(each) for each in found["scrape_configs"]] == [way]
     )
     with monitoring.scraping(
-        cluster, made, monitoring.rules(operated), tmp_path / "prometheus"
+        cluster, configuration, monitoring.rules(operated), tmp_path / "prometheus"
     ) as asked:
         found = _all_up(asked)
         recorded = host.eventually("rules are evaluated", asked.rule_health, _evaluated)
@@ -81,9 +84,11 @@ def _way(job: dict[str, Any]) -> str:
 
 
 def _all_up(asked: Asked) -> list[Any]:
-    """The labels of every target, once each was reached."""
+    """Wait until every target is scraped; return the labels of each target."""
     host.eventually("every target is scraped", asked.problems, lambda found: not found)
-    host.eventually("there are all", lambda: len(asked.query("up == 1")), sum(PODS.values()).__eq__)
+    host.eventually(
+        "all pods are up", lambda: len(asked.query("up == 1")), sum(PODS.values()).__eq__
+    )
     return [labels for labels, _ in asked.query("up")]
 
 

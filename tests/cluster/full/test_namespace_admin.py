@@ -1,4 +1,7 @@
-"""Somebody with `admin` of one namespace installs a fleet, after an administrator's one command."""
+"""A user with the role `admin` in one namespace installs a fleet.
+
+Before, the cluster's administrator needs to run one command.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +25,25 @@ WIDE = "midstreamer-cluster"
 
 @pytest.fixture
 def release(kubernetes: Kubernetes) -> Iterator[Release]:
-    """A release that an administrator has prepared, and nothing of it is installed."""
-    made = Release(kubernetes, values={"cluster": {"create": False}})
-    installations = [{"namespace": made.namespace, "release": made.name}]
+    """Return a release that is not installed, for which the administrator has run the command."""
+    prepared = Release(kubernetes, values={"cluster": {"create": False}})
+    installations = [{"namespace": prepared.namespace, "release": prepared.name}]
     words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]
-    # The definition of AgentPool may be there from another test.
+    # The CustomResourceDefinition of AgentPool may exist from another test.
     owned = (*words, "--take-ownership", "--values", "-")
     host.run([mark.helm(), *owned], stdin=json.dumps({"installations": installations}))
     kubernetes("create", "rolebinding", ANN, "--clusterrole=admin", f"--user={ANN}")
     if cluster := mark.made_here():
-        made.volume(cluster)
+        prepared.volume(cluster)
     try:
-        yield made
+        yield prepared
     finally:
-        made.uninstall()
+        prepared.uninstall()
         host.run([mark.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"])
 
 
 def as_ann(release: Release, verb: str, *words: str, stdin: str = "") -> str:
-    """What Helm says to Ann, about her release; raises KitError with its complaint."""
+    """Run Helm as the user Ann on her release, return its output; raises KitError."""
     about = [release.name, *words, "--namespace", release.namespace, "--kube-as-user", ANN]
     return host.run([mark.helm(), verb, *about], stdin=stdin)
 
@@ -52,10 +55,10 @@ def test_admin_of_one_namespace_is_enough(release: Release) -> None:
     took_s, lacking = time.monotonic() - began_s, release.lacking()
 
     began_s = time.monotonic()
-    said = as_ann(release, "test", "--logs", "--timeout=60s")
+    output = as_ann(release, "test", "--logs", "--timeout=60s")
 
     tested_s = time.monotonic() - began_s
     host.say(f"helm install --wait took {took_s:.1f} s, helm test {tested_s:.1f} s")
-    assert AGREES in said
+    assert AGREES in output
     assert lacking == []
     assert took_s < READY_S_MAX

@@ -1,7 +1,7 @@
-"""Two fleets in one cluster, of one name in two namespaces: neither feels what the other does.
+"""Two fleets of the same name in two namespaces of a cluster do not affect each other.
 
-Both are small and under load.  What the one does is an event of the other's load, with a limit of
-its own.
+Both fleets are small and under load.  What happens to one fleet is recorded as an event of the
+other fleet's load, whose latency limit is FELT_S_MAX.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 Fleets = tuple[Release, Release]
 RATE = ("--matches-per-s", "20", "--appends-per-s", "10")
 LIVES_S = (600, 690)
-"""Of certificates, for each fleet.  Pods renew after two thirds: not both fleets at once."""
+"""The life of certificates of each fleet, in seconds.
+
+Pods renew after two thirds of it; the lives differ, so that not both fleets renew at once.
+"""
 FELT_S_MAX = 3.0
-"""The slowest answer of a fleet while the other one does anything."""
+"""The greatest latency of a fleet's requests while the other fleet is disturbed, in seconds."""
 SHORT_S = 10.0
 LOOK_S = 3.0
-"""A look takes several processes, which the load would feel."""
+"""Seconds between two looks; each look starts several processes, which would slow the load."""
 
 
 def small(life_s: int) -> dict[str, Any]:
-    """Values of a fleet with one pod of each kind."""
+    """Return values for one pod of each kind and certificates that live `life_s` seconds."""
     return {
         "coordinator": {"replicas": 1, "service": {"type": "NodePort"}},
         "sync": {"replicas": 1},
@@ -64,41 +67,41 @@ BOTH_ORDERS = pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one", "ot
 
 @pytest.fixture(scope="module")
 def fleets() -> Iterator[Fleets]:
-    """Two of them."""
+    """Install both fleets and wait until they are ready."""
     with ExitStack() as ends:
-        made = []
+        installed = []
         for life_s in LIVES_S:
             release = Release(ends.enter_context(a_namespace()), values=small(life_s))
             release.install()
             ends.callback(release.uninstall)
             release.wait_ready()
-            made.append(release)
-        yield made[0], made[1]
+            installed.append(release)
+        yield installed[0], installed[1]
 
 
 def trial(release: Release, folder: Path, what: str) -> Trial:
-    """A load of a fleet with files of its own."""
+    """Return a trial of a fleet, with a folder of its own for its files."""
     place = folder / f"{release.namespace}-{what}"
     place.mkdir()
     return Trial(release, place)
 
 
 def for_a_while(one: Trial) -> None:
-    """Load a fleet for `SHORT_S`, with nothing done meanwhile."""
+    """Load a fleet for `SHORT_S` seconds without disturbances."""
     with one.load(*RATE, "--for-s", f"{SHORT_S:g}"):
         time.sleep(SHORT_S)
 
 
 @contextmanager
 def felt_by(one: Trial, name: str) -> Iterator[None]:
-    """What is done inside is an event of a load."""
+    """Record the time of the block as an event of a trial's load."""
     from_s = time.monotonic()
     yield
     happened(one, Event(name, Kind.DELETION, from_s, time.monotonic()))
 
 
 def happened(one: Trial, event: Event) -> None:
-    """Write an event for the report of a load."""
+    """Write an event to the events file of a trial, for its report."""
     with one.events_file.open("a", encoding="utf-8") as file:
         file.write(events.line(event))
 
@@ -107,13 +110,13 @@ def happened(one: Trial, event: Event) -> None:
 
 
 def ledger(release: Release) -> list[dict[str, str]]:
-    """All certificates that were given out."""
+    """Return the ledger entries of all certificates that a fleet's operator has issued."""
     chosen = ("configmaps", "-l", f"midstreamer.dev/ledger={release.name}")
     return [each["data"] for each in release.kubernetes.get(*chosen)["items"]]
 
 
 def not_renewed(release: Release) -> list[str]:
-    """Pods that do not use a second certificate yet."""
+    """Return the names of pods that do not yet use a second certificate."""
     given = ledger(release)
     lines = []
     for pod in release.pods():
@@ -126,14 +129,17 @@ def not_renewed(release: Release) -> list[str]:
 
 
 def used_until(release: Release, pod: str) -> int:
-    """When the certificate expires that a pod uses, in seconds since 1970."""
+    """Return when a pod's current certificate expires, in seconds since 1970."""
     path = f"/api/v1/namespaces/{release.namespace}/pods/{pod}:9090/proxy/metrics"
     shown = metrics.read(release.kubernetes("get", "--raw", path))
     return int(shown[metrics.name(metrics.CERTIFICATE_EXPIRY_S)])
 
 
 def rotation(release: Release) -> tuple[float, float]:
-    """Wait until every pod has renewed its certificate; when the first had, and the last."""
+    """Wait until every pod has renewed its certificate.
+
+    Return when the first pod had renewed and when the last had, on the monotonic clock.
+    """
     total = len(not_renewed(release))
 
     def look() -> int:
@@ -180,7 +186,7 @@ def test_neither_fleet_feels_that_the_other_renews_its_certificates(
 
 
 def uids(release: Release, kind: str) -> set[str]:
-    """Of the pods of a kind."""
+    """Return the uids of the pods of a component."""
     return {str(pod["metadata"]["uid"]) for pod in release.pods(kind)}
 
 
@@ -222,13 +228,15 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
         for_a_while(own)
         with felt_by(watched, "the other is uninstalled"):
             one.take_away()
-            host.until("its pods are gone", lambda: not _pods(one), timeout_s=90.0)
+            host.until(
+                "the uninstalled fleet's pods are gone", lambda: not _pods(one), timeout_s=90.0
+            )
         with felt_by(watched, "the other is installed again"):
             one.put()
             one.wait_ready()
 
     watched.report(FELT_S_MAX)
-    own.report()  # what was acknowledged before is in the database of now
+    own.report()  # data acknowledged before must still be stored
     assert _authority(one) == authority
     after = trial(one, tmp_path, "after")
     for_a_while(after)
@@ -300,7 +308,7 @@ def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
 
 
 def _check(request: dict[str, Any], release: Release, authority: x509.Certificate) -> None:
-    """A request is of a pod of this release, and its certificate of this authority."""
+    """Check that a request comes from the release's namespace and its authority signed it."""
     assert request["spec"]["username"].startswith(f"system:serviceaccount:{release.namespace}:")
     certificate = base64.b64decode(request["status"]["certificate"])
     leaf = x509.load_pem_x509_certificates(certificate)[0]
@@ -308,7 +316,7 @@ def _check(request: dict[str, Any], release: Release, authority: x509.Certificat
 
 
 def _told_by_operators(release: Release) -> list[str]:
-    """Complaints of an operator about signing requests."""
+    """Return the messages of Events that operators wrote in the release's namespace."""
     found = release.kubernetes.get("events")["items"]
     return [each["message"] for each in found if each["source"].get("component") == OPERATOR]
 
@@ -320,5 +328,5 @@ def _may(release: Release, account: str, verb: str, signer: str) -> bool:
         "kind": "SubjectAccessReview",
         "spec": {"user": account, "resourceAttributes": {**attributes, "name": signer}},
     }
-    told = release.kubernetes("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
-    return bool(json.loads(told)["status"]["allowed"])
+    answer = release.kubernetes("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
+    return bool(json.loads(answer)["status"]["allowed"])

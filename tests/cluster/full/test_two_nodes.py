@@ -1,4 +1,4 @@
-"""A release on two nodes: spread over both, and whole again while one takes no pods.
+"""A release on two nodes is spread over both, and stays complete while one node takes no pods.
 
 Needs a cluster of two nodes or more: `make cluster NODES=2`.
 """
@@ -22,16 +22,16 @@ SPREAD = ("agent", "coordinator", "sync", "operator")
 
 @pytest.fixture(autouse=True)
 def nodes(kubernetes: Kubernetes) -> list[str]:
-    """The names of the nodes."""
-    there = [str(node["metadata"]["name"]) for node in kubernetes.get("nodes")["items"]]
-    if len(there) < 2:
+    """Return the names of the cluster's nodes; skip the test with fewer than two."""
+    names = [str(node["metadata"]["name"]) for node in kubernetes.get("nodes")["items"]]
+    if len(names) < 2:
         pytest.skip("needs two nodes: `make cluster NODES=2`")
-    return there
+    return names
 
 
 @pytest.fixture
 def cordoned(kubernetes: Kubernetes, nodes: list[str]) -> Iterator[str]:
-    """A node that takes no new pod; it does again after the test."""
+    """Cordon the last node during the test, so that it takes no new pod; return its name."""
     kubernetes("cordon", nodes[-1])
     yield nodes[-1]
     kubernetes("uncordon", nodes[-1])
@@ -42,7 +42,7 @@ def places(release: Release, kind: str) -> list[str]:
 
 
 def asked(kubernetes: Kubernetes, source: str, address: str, protocol: str) -> str:
-    """The name of the pod that answers, or nothing when none does."""
+    """Send a request from a probe pod; return the answering pod's name, or "" without an answer."""
     port = {"tcp": 8080, "udp": 9000}[protocol]
     try:
         words = ("/probe", "ask", protocol, f"{address}:{port}")
@@ -79,9 +79,9 @@ def test_a_policy_holds_between_pods_of_every_pair_of_nodes(
 
 def _on_nodes(placed: dict[str, str]) -> dict[str, Any]:
     items = [pods.pod(name, "serve") for name in placed]
-    for made, node in zip(items, placed.values(), strict=True):
-        made["metadata"]["labels"] = {"role": made["metadata"]["name"].partition("-")[0]}
-        made["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    for pod, node in zip(items, placed.values(), strict=True):
+        pod["metadata"]["labels"] = {"role": pod["metadata"]["name"].partition("-")[0]}
+        pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
@@ -108,8 +108,8 @@ def test_each_port_is_open_to_those_it_is_meant_for_across_nodes(release: Releas
         visiting.settled(visiting.expected())
 
         host.say(doors.markdown(visiting.tried()))
-        there = {target.node for target in visiting.targets.values()}
-    assert {"node-0", "node-1"} <= there
+        tried_nodes = {target.node for target in visiting.targets.values()}
+    assert {"node-0", "node-1"} <= tried_nodes
 
 
 def test_a_node_that_takes_no_pods_keeps_none_waiting(

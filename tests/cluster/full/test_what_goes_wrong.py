@@ -1,6 +1,7 @@
-"""Each thing that goes wrong is named in one line where people look, and heals when it is over.
+"""`midstreamer-k8s status` names the cause of each fault; the fleet recovers when it is removed.
 
-Rows run in their order and each leaves the fleet whole: what one needs, the one before has made.
+The rows of `wrongs.WRONGS` run in order.  Each row leaves a fleet that works, and a row may need
+what earlier rows made.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    """The namespace of both releases, which go at the end."""
+    """Return the namespace of both releases, which are uninstalled at the end."""
     with a_namespace() as kubernetes:
-        made = Place(kubernetes)
-        yield made
-        made.server.uninstall()
-        made.fleet().uninstall(volume=False)
+        shared = Place(kubernetes)
+        yield shared
+        shared.server.uninstall()
+        shared.fleet().uninstall(volume=False)
 
 
 @pytest.mark.parametrize("wrong", wrongs.WRONGS, ids=[each.what for each in wrongs.WRONGS])
@@ -36,10 +37,10 @@ def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
     changed_s = time.monotonic()
     line = wrongs.found(place, wrong)
     named_s = time.monotonic()
-    said = wrong.said or wrong.symptom
-    own = host.eventually(
-        f"a pod says {said!r}",
-        lambda: [each for each in place.said() if said in each],
+    symptom = wrong.said or wrong.symptom
+    messages = host.eventually(
+        f"an Event, termination message or condition has {symptom!r}",
+        lambda: [each for each in place.said() if symptom in each],
         bool,
     )
     wrong.end(place)
@@ -48,15 +49,15 @@ def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
 
     healed_s = time.monotonic() - ended_s
     host.say(
-        f"| {wrong.what} | `{line}` | {own[-1][:200]} | {changed_s - began_s:.0f}"
+        f"| {wrong.what} | `{line}` | {messages[-1][:200]} | {changed_s - began_s:.0f}"
         f" | {named_s - changed_s:.0f} | {healed_s:.0f} |"
     )
 
 
 def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place: Place) -> None:
-    """As on a node without AVX2, where no level of the image's code is chosen either.
+    """An agent compiles its kernels itself, as on a node whose processor has no AVX2.
 
-    The processor of a pod cannot be changed; so the folder of compiled code is taken away.
+    A test cannot change the processor of a pod, so the setting names a folder that does not exist.
     """
     began_s = time.monotonic()
     nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}
@@ -65,5 +66,7 @@ def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place
 
     (agent,) = place.fleet().pods("agent")
     log = place.kubernetes("logs", agent["metadata"]["name"])
-    host.say(f"an agent that compiles by itself was ready after {time.monotonic() - began_s:.0f} s")
+    host.say(
+        f"an agent that compiles its kernels was ready after {time.monotonic() - began_s:.0f} s"
+    )
     assert "MIDSTREAMER_KERNELS_AHEAD=/nowhere: there is no such folder" in log

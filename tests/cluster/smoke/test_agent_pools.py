@@ -1,4 +1,4 @@
-"""Pools of agents: made, scaled and deleted by kubectl alone, and each says what it waits for."""
+"""Pools of agents are made, scaled and deleted with kubectl; each reports what it waits for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(release: Release, pool: str) -> str:
 
 
 def manifest(release: Release, pool: str, **spec: Any) -> dict[str, Any]:
-    """A pool of one agent that asks for little."""
+    """Return the manifest of a pool of one agent with small resource requests."""
     asked = {"requests": {"cpu": "50m", "memory": "160Mi"}}
     return {
         "apiVersion": agentpools.API_VERSION,
@@ -40,10 +40,10 @@ def apply(release: Release, made: dict[str, Any], *words: str) -> str:
 
 @contextmanager
 def a_pool(release: Release, pool: str, **spec: Any) -> Iterator[str]:
-    """A pool that goes with the block, and its pods with it."""
-    made = manifest(release, pool, **spec)
-    apply(release, made)
-    name = made["metadata"]["name"]
+    """Make a pool and return its name; at the end of the block, delete the pool and its pods."""
+    pool_manifest = manifest(release, pool, **spec)
+    apply(release, pool_manifest)
+    name = pool_manifest["metadata"]["name"]
     try:
         yield name
     finally:
@@ -71,7 +71,7 @@ def condition(release: Release, name: str) -> dict[str, str]:
 
 
 def becomes(release: Release, name: str, reason: str) -> str:
-    """The message of Ready once it gives this reason; fails when it does not."""
+    """Wait until the pool's condition Ready has this reason; return its message."""
     found = host.eventually(
         f"pool {name} says {reason}",
         lambda: condition(release, name),
@@ -94,10 +94,10 @@ def with_operator(release: Release) -> None:
 
 def test_the_fleet_s_own_pool_says_in_one_line_that_it_is_ready(release: Release) -> None:
     name = f"{release.name}-agent"
-    told = release.kubernetes("get", "agentpool", name, "--no-headers").split()
+    columns = release.kubernetes("get", "agentpool", name, "--no-headers").split()
 
     assert condition(release, name)["message"] == "2 of 2 agents ready"
-    assert told[:4] == [name, "2", "2", "AllReady"]
+    assert columns[:4] == [name, "2", "2", "AllReady"]
 
 
 def test_a_pool_of_ten_lines_is_ready_and_gone_when_it_is_deleted(release: Release) -> None:
@@ -120,7 +120,7 @@ def test_kubectl_scales_a_pool_as_it_scales_a_deployment(release: Release) -> No
 
         release.kubernetes("scale", f"agentpool/{name}", "--replicas=2")
         host.eventually(
-            "it is not ready",
+            "the pool is not ready while it scales",
             lambda: condition(release, name),
             lambda told: told["status"] == "False",
         )
@@ -176,7 +176,7 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
         finally:
             with_operator(release)
 
-        host.eventually("it has pods", lambda: pods(release, name), bool)
+        host.eventually("the pool has pods", lambda: pods(release, name), bool)
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
 
@@ -215,7 +215,7 @@ def test_a_pool_says_that_a_quota_is_full_and_heals(release: Release) -> None:
     with a_pool(release, "over") as name:
         message = becomes(release, name, "PodsRefused")
         kubectl("delete", "quota", "full")
-        # The controller of Deployments tries again at ever longer intervals.
+        # The controller of Deployments retries with growing intervals.
         kubectl("wait", READY, f"agentpool/{name}", "--timeout=120s")
 
     host.say(message)
@@ -225,10 +225,10 @@ def test_a_pool_says_that_a_quota_is_full_and_heals(release: Release) -> None:
 def test_a_deployment_that_has_the_name_is_left_alone(release: Release) -> None:
     kubectl, name = release.kubernetes, named(release, "taken")
     kubectl("create", "deployment", name, "--image=localhost/none", "--replicas=0")
-    with a_pool(release, "taken") as made:
-        message = becomes(release, made, "NameTaken")
+    with a_pool(release, "taken") as pool:
+        message = becomes(release, pool, "NameTaken")
         kubectl("delete", "deployment", name, WITHIN)
-        kubectl("wait", READY, f"agentpool/{made}", WITHIN)
+        kubectl("wait", READY, f"agentpool/{pool}", WITHIN)
 
     assert f"Deployment {name} exists and has no owner" in message
 
@@ -271,9 +271,9 @@ def test_a_pool_that_cannot_be_meant_is_refused_with_the_way_out(
 
 def test_whole_numbers_and_words_are_quantities(release: Release) -> None:
     limits = {"cpu": 2, "memory": "1Gi"}
-    made = manifest(release, "right", threads=2, resources={"limits": limits})
+    pool = manifest(release, "right", threads=2, resources={"limits": limits})
 
-    assert "created" in apply(release, made, "--dry-run=server")
+    assert "created" in apply(release, pool, "--dry-run=server")
 
 
 def test_the_fleet_of_a_pool_cannot_change(release: Release) -> None:

@@ -1,4 +1,4 @@
-"""A bad example of every value that is bounded: it is refused with its key and the way out."""
+"""For every limited value of the chart, a bad example is refused with its key and the way out."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ BAD: dict[str, tuple[Any, str]] = {
     **{f"{each}.resources": ({"limits": {"memory": "1 GB"}}, AMOUNT) for each in COMPONENTS},
     "test.resources": ({"requests": {"cpu": "half"}}, AMOUNT),
 }
-"""By its path: what it may not be, and the sentence that is printed beside the path."""
+"""A bad value for each path in the values, and the sentence that the refusal must contain."""
 BOUNDS = {"if", "enum", "minimum", "maximum", "required", "minLength"}
 OF_A_TYPE = {"boolean": "yes", "string": 42, "array": "x", "object": "x", "integer": "x"}
-"""What is of another type than the one that is wanted."""
+"""For each type of a JSON schema, a value of another type."""
 
 
 def test_every_value_that_is_bounded_has_a_bad_example() -> None:
@@ -113,10 +113,12 @@ def test_a_value_of_another_type_is_refused_with_its_key_and_the_type(path: str)
 def test_a_setting_beyond_its_limit_is_refused_with_its_key_and_the_limit() -> None:
     wrong = dict(_beyond(SCHEMA["properties"]["config"], "config"))
 
-    told = _of(wrong)
+    output = _of(wrong)
 
     assert len(wrong) > 50
-    assert [path for path, (_, sentence) in wrong.items() if not _said(told, path, sentence)] == []
+    assert [
+        path for path, (_, sentence) in wrong.items() if not _said(output, path, sentence)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_not_even_the_sentence_itself_is_taken() -> None:
 
 
 def _of(wrong: Mapping[str, tuple[Any, str]]) -> str:
-    """What Helm says of bad values all at once."""
+    """Return Helm's refusal of all these bad values together."""
     values: dict[str, Any] = {}
     for path, (value, _) in wrong.items():
         *sections, key = path.split(".")
@@ -163,13 +165,13 @@ def _of_another_type(wanted: str | list[str]) -> tuple[Any, str]:
 
 
 def _said(told: str, path: str, sentence: str) -> bool:
-    """Whether a line names a path, or something in it, with the sentence."""
+    """Whether a line of Helm's refusal has the path, or a path below it, and the sentence."""
     place = re.compile(rf"- at '/{path.replace('.', '/')}(/[^']*)?': ")
     return any(place.search(line) and sentence in line for line in told.splitlines())
 
 
 def _rules(schema: dict[str, Any]) -> Iterator[str]:
-    """The words of a schema and of what is inside."""
+    """Yield the keywords of a schema and of all schemas inside it."""
     yield from schema
     for inner in (schema.get("items"), schema.get("additionalProperties")):
         if inner:
@@ -179,7 +181,7 @@ def _rules(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _beyond(schema: Any, path: str) -> Iterator[tuple[str, tuple[Any, str]]]:
-    """For each setting with a bound a value beyond it, and what is said then."""
+    """Yield, for each setting with a limit, its path, a value beyond the limit, and the refusal."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     for key, one in schema.get("properties", {}).items():

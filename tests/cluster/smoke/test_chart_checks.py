@@ -1,4 +1,4 @@
-"""What kubeconform and kube-score say about the renders of the charts' examples."""
+"""kubeconform and kube-score find no errors in the renders of the charts' example values."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ MONITORED = {
     }
     for way in ("podMonitor", "serviceMonitor")
 }
-"""What no example has on: the record of its render would change with each dashboard."""
+"""Values for monitoring, which no file of example values enables.
+
+Otherwise, the recorded render of that example would change with every dashboard.
+"""
 NOT_SCORED = {
     "container-image-pull-policy": "a digest, or a tag with the hash of the content, never changes",
     "container-ephemeral-storage-request-and-limit": "the root is read-only and /tmp is a volume "
     "with a bound; a limit would evict pods for the logs that the kubelet rotates",
     "deployment-has-host-podantiaffinity": "topologySpreadConstraints do it, and let pods start "
     "where there are fewer nodes than pods",
-    "statefulset-has-host-podantiaffinity": "the same",
+    "statefulset-has-host-podantiaffinity": "as for deployment-has-host-podantiaffinity",
     "networkpolicy-targets-pod": "agents are made by the operator from an AgentPool, and so are "
     "not in the render; full/test_each_network_rule.py shows that each rule is needed",
 }
-"""Checks of kube-score that are not asked for, and why."""
+"""The checks of kube-score that are ignored for every example, and the reasons."""
 OF_EXAMPLE = {
     "kind": {
         "deployment-replicas": "one of each, for a cluster on one machine",
@@ -43,12 +46,15 @@ OF_EXAMPLE = {
         "no port of its name and so is not in it",
     },
 }
-"""The same for one example alone."""
+"""The checks of kube-score that are ignored for one example only, and the reasons."""
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, kubernetes: Kubernetes) -> Path:
-    """The schemas of this cluster, ours and the Prometheus operator's among them, in a folder."""
+    """Write the schemas of all kinds of this cluster to a folder and return the folder.
+
+    The kinds include those of this project and of the Prometheus operator.
+    """
     releases.install_definitions(kubernetes)
     monitoring.install_definitions(kubernetes)
     folder = tmp_path_factory.mktemp("schemas")
@@ -64,7 +70,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, kubernetes: Kubernetes) 
 
 
 def conforms(published: Path, text: str) -> str:
-    """What kubeconform finds wrong; empty when nothing is."""
+    """Return the errors that kubeconform finds in a manifest; empty when it finds none."""
     command = [
         str(mark.check_of_charts("kubeconform")),
         "-strict",
@@ -104,7 +110,8 @@ def test_nothing_is_found_that_is_not_meant_to_be_so(file: Path) -> None:
         str(mark.check_of_charts("kube-score")),
         "score",
         "--output-format=ci",
-        # A limit of CPU makes searches wait though the node has time; requests share it fairly.
+        # A CPU limit would throttle searches even if the node is idle; CPU requests are enough to
+        # share the node fairly.
         "--ignore-container-cpu-limit",
         *(f"--ignore-test={each}" for each in ignored),
         str(renders.examples()[file]),

@@ -1,4 +1,7 @@
-"""What the charts render: examples as recorded, every value used, what does not agree refused."""
+"""Tests of what the charts render.
+
+Examples render as recorded, every value has an effect, and values that contradict are refused.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +54,11 @@ NEEDED: dict[str, dict[str, Any]] = {
     "networkPolicies.otlp.ports": {"networkPolicies": {"otlp": {"namespaceLabels": {"a": "b"}}}},
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
-"""What must be set before, so that a value has a meaning."""
+"""Values that must be set first, so that the value at a path has an effect."""
 ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
-"""What must be set with a value that is refused without."""
+"""Values that must be set together with the value at a path, which is refused without them."""
 CONFIG_MAP_BYTES_MAX = 1 << 20
-"""Of a Secret too: more the API server does not take."""
+"""The greatest size of a ConfigMap or Secret that the API server accepts, in bytes."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,7 +125,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "labels contains app.kubernetes.io/instance, which the chart sets itself",
     ),
 }
-"""Values that do not go together: what each may be alone is tried in `test_bad_values`."""
+"""Values that contradict each other, and a part of the refusal.
+
+`test_bad_values` tests the limits of single values.
+"""
 
 
 @cache
@@ -131,13 +137,13 @@ def _plain(needed: str) -> str:
 
 
 def _with(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(json.dumps(values))
+    changed: dict[str, Any] = json.loads(json.dumps(values))
     *sections, key = path.split(".")
-    place = made
+    place = changed
     for section in sections:
         place = place.setdefault(section, {})
     place[key] = value
-    return made
+    return changed
 
 
 @pytest.mark.parametrize("path", VALUES)
@@ -175,10 +181,10 @@ def test_values_that_do_not_go_together_are_refused_with_what_to_change(what: st
 def test_a_cluster_without_the_administrators_chart_is_refused_with_what_he_does() -> None:
     cluster, pools = "apiregistration.k8s.io/v1/APIService", "midstreamer.dev/v1alpha1/AgentPool"
 
-    told = refusal({}, has=[cluster])
+    message = refusal({}, has=[cluster])
 
-    assert "ask an administrator to install the chart midstreamer-cluster once, with" in told
-    assert "[{namespace: fleet, release: mid}]" in told
+    assert "ask an administrator to install the chart midstreamer-cluster once, with" in message
+    assert "[{namespace: fleet, release: mid}]" in message
     assert refusal({}, has=[cluster, pools]) == ""
     assert refusal({"cluster": {"create": True}}, has=[cluster]) == ""
 
@@ -186,31 +192,33 @@ def test_a_cluster_without_the_administrators_chart_is_refused_with_what_he_does
 def test_a_password_in_the_address_of_the_database_is_refused_and_not_repeated() -> None:
     dsn = "postgresql://m:hunter2@db/m?sslmode=verify-full"
 
-    told = refusal({"postgresql": {"enabled": False, "dsn": dsn}})
+    message = refusal({"postgresql": {"enabled": False, "dsn": dsn}})
 
-    assert "set postgresql.existingSecret to the name of the Secret" in told
-    assert "hunter2" not in told
+    assert "set postgresql.existingSecret to the name of the Secret" in message
+    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize("file", renders.examples(), ids=lambda file: file.stem)
 def test_an_example_renders_as_recorded_each_time_the_same(file: Path) -> None:
     recorded = renders.examples()[file].read_text(encoding="utf-8")
 
-    assert renders.of_example(file) == recorded, "python -m tests.cluster.renders records anew"
+    assert renders.of_example(file) == recorded, (
+        "`python -m tests.cluster.renders` records the renders again"
+    )
     assert renders.of_example(file) == recorded
 
 
 @pytest.mark.parametrize("chart", charts.ALL, ids=lambda chart: chart.name)
 def test_helm_finds_nothing_to_say_about_a_chart(chart: Path) -> None:
-    told = host.run([mark.helm(), "lint", "--strict", str(chart)])
+    output = host.run([mark.helm(), "lint", "--strict", str(chart)])
 
-    assert "[WARNING]" not in told
+    assert "[WARNING]" not in output
 
 
 def test_nothing_belongs_to_the_cluster_unless_it_is_wanted() -> None:
     assert not WIDE & {each["kind"] for each in objects(render())}
-    made = objects(render({"cluster": {"create": True}}))
-    assert {each["kind"] for each in made} >= WIDE
+    rendered = objects(render({"cluster": {"create": True}}))
+    assert {each["kind"] for each in rendered} >= WIDE
 
 
 def test_two_fleets_have_no_name_of_the_cluster_in_common() -> None:
@@ -236,9 +244,9 @@ def test_the_administrators_chart_gives_a_fleet_what_it_would_give_itself() -> N
 
 
 def test_only_pods_that_ask_the_api_server_have_a_token() -> None:
-    made = objects(render())
-    accounts = [each for each in made if each["kind"] == "ServiceAccount"]
-    pods = [_pod(each) for each in made if each["kind"] in PLACED]
+    rendered = objects(render())
+    accounts = [each for each in rendered if each["kind"] == "ServiceAccount"]
+    pods = [_pod(each) for each in rendered if each["kind"] in PLACED]
 
     assert {each["automountServiceAccountToken"] for each in accounts} == {False}
     assert {each["automountServiceAccountToken"] for each in pods} == {True}
@@ -270,10 +278,10 @@ def test_pods_of_a_kind_are_spread_over_the_nodes_that_take_them() -> None:
 
 
 def test_a_budget_for_disruptions_selects_the_pods_of_its_kind() -> None:
-    made = objects(render())
+    rendered = objects(render())
     selected = {
         each["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
-        for each in made
+        for each in rendered
         if each["kind"] == "PodDisruptionBudget"
     }
 
@@ -281,9 +289,11 @@ def test_a_budget_for_disruptions_selects_the_pods_of_its_kind() -> None:
 
 
 def test_each_rule_is_shipped_as_it_was_built() -> None:
-    made = objects(render({"monitoring": {"rules": {"enabled": True}}}))
+    rendered = objects(render({"monitoring": {"rules": {"enabled": True}}}))
     shipped = {
-        each["metadata"]["name"]: each["spec"] for each in made if each["kind"] == "PrometheusRule"
+        each["metadata"]["name"]: each["spec"]
+        for each in rendered
+        if each["kind"] == "PrometheusRule"
     }
 
     files = sorted((charts.FLEET / "rules").glob("*.yaml"))
@@ -294,8 +304,8 @@ def test_each_rule_is_shipped_as_it_was_built() -> None:
 
 
 def test_each_dashboard_is_shipped_as_it_was_built_where_the_sidecar_looks() -> None:
-    made = objects(render({"monitoring": {"dashboards": {"enabled": True}}}))
-    shipped = [each for each in made if "-dashboard-" in each["metadata"]["name"]]
+    rendered = objects(render({"monitoring": {"dashboards": {"enabled": True}}}))
+    shipped = [each for each in rendered if "-dashboard-" in each["metadata"]["name"]]
 
     files = sorted((charts.FLEET / "dashboards").glob("*.json"))
     assert files
@@ -309,7 +319,7 @@ def test_each_dashboard_is_shipped_as_it_was_built_where_the_sidecar_looks() -> 
 
 
 def test_a_release_with_all_dashboards_and_rules_fits_into_its_secret() -> None:
-    # Helm keeps what was rendered and the files of the chart, packed and then as base64.
+    # Helm stores the rendered manifest and the chart's files in a Secret, as gzip and base64.
     values = {"monitoring": {kind: {"enabled": True} for kind in ("rules", "dashboards")}}
     files = [file.read_text("utf-8") for file in charts.FLEET.rglob("*") if file.is_file()]
 
@@ -320,8 +330,8 @@ def test_a_release_with_all_dashboards_and_rules_fits_into_its_secret() -> None:
 
 @pytest.mark.parametrize("kind", ["podMonitor", "serviceMonitor"])
 def test_a_target_is_called_the_same_whichever_way_it_is_found(kind: str) -> None:
-    made = objects(render({"monitoring": {kind: {"enabled": True}}}))
-    (monitor,) = (each for each in made if each["kind"].lower() == kind.lower())
+    rendered = objects(render({"monitoring": {kind: {"enabled": True}}}))
+    (monitor,) = (each for each in rendered if each["kind"].lower() == kind.lower())
 
     (endpoint,) = monitor["spec"].get("podMetricsEndpoints") or monitor["spec"]["endpoints"]
     assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
@@ -340,16 +350,16 @@ def test_a_digest_wins_over_the_tag() -> None:
 
 
 def _settings(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A value for each plain setting of each section, as far as its schema says one."""
+    """Return a value other than the default for each plain setting of each section."""
     shared = SCHEMA["$defs"]
-    made: dict[str, dict[str, Any]] = {}
-    for section, told in schema["properties"].items():
-        named = told.get("$ref", "").rpartition("/")[2]
-        properties = (shared[named] if named else told)["properties"]
-        made[section] = {
+    values: dict[str, dict[str, Any]] = {}
+    for section, section_schema in schema["properties"].items():
+        named = section_schema.get("$ref", "").rpartition("/")[2]
+        properties = (shared[named] if named else section_schema)["properties"]
+        values[section] = {
             name: _other(one) for name, one in properties.items() if _other(one) is not None
         }
-    return {section: settings for section, settings in made.items() if settings}
+    return {section: settings for section, settings in values.items() if settings}
 
 
 def _other(schema: dict[str, Any]) -> Any:
@@ -372,7 +382,7 @@ def _pod(owner: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wide(text: str) -> dict[tuple[str, str], Any]:
-    """Roles and bindings of the cluster, but for who made them."""
+    """Return rules or subjects of the cluster-wide roles and bindings, by kind and name."""
     return {
         (each["kind"], each["metadata"]["name"]): each.get("rules", each.get("subjects"))
         for each in objects(text)

@@ -1,4 +1,4 @@
-"""Clients let in by the ways of the handbook: an application's pod, and a person with kubectl."""
+"""Clients of the two documented kinds get certificates: a pod, and a person with kubectl."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ pytestmark = [pytest.mark.cluster]
 
 WITHIN_S = 90.0
 FEW = 5
-"""Decisions that show that it works."""
+"""The number of decisions that shows that the example works."""
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Kubernetes]:
-    """The namespace of an application."""
-    with a_namespace() as made:
-        yield made
+    """Return kubectl in the namespace of an application."""
+    with a_namespace() as kubectl:
+        yield kubectl
 
 
 @pytest.fixture(scope="module")
 def fleet(release: Release, app: Kubernetes) -> Release:
-    """The fleet, which lets the application's pods and desks in."""
+    """Return the fleet, which admits the application's pods and the identities `client/desk-*`."""
     example.let_in(release, app, "client/desk-*")
     return release
 
@@ -45,9 +45,11 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
     label = naming.client_label(fleet.namespace, fleet.name)
 
     missing = f"to let its pods in: kubectl label namespace {app.namespace} {label}=client"
-    host.until("it says which label is missing", lambda: missing in log(app), timeout_s=WITHIN_S)
+    host.until(
+        "the example's log names the missing label", lambda: missing in log(app), timeout_s=WITHIN_S
+    )
     app("label", "namespace", app.namespace, f"{label}=client")
-    host.until("it decides", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)
+    host.until("the example gets decisions", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)
     (pod,) = app.get("pods")["items"]
     wanted = f"client/{app.namespace}/{pod['metadata']['name']}/{pod['metadata']['uid']}"
     entries = fleet.kubernetes.get("configmaps", "-l", f"midstreamer.dev/ledger={fleet.name}")
@@ -64,7 +66,9 @@ def test_the_example_goes_on_while_pods_of_the_fleet_are_replaced(
     fleet.kubernetes("delete", "pod", victim, "--timeout=60s")
     fleet.wait_ready()
     at = decisions(app)
-    host.until("it goes on", lambda: decisions(app) >= at + FEW, timeout_s=WITHIN_S)
+    host.until(
+        "the example gets more decisions", lambda: decisions(app) >= at + FEW, timeout_s=WITHIN_S
+    )
     assert restarts(app) == before
     assert "error[" not in log(app)
 
@@ -84,7 +88,7 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
 
 
 def eventually_shown(fleet: Release, folder: Path) -> str:
-    """What `midstreamer status` shows outside, once the allowlist has come to the pods."""
+    """Return the output of `midstreamer status` outside, after the pods have the new allowlist."""
     desk = Desk(fleet, folder)
 
     def status() -> str:
@@ -94,7 +98,10 @@ def eventually_shown(fleet: Release, folder: Path) -> str:
             return str(error)
 
     return host.eventually(
-        "the status is told", status, lambda said: '"members"' in said, timeout_s=WITHIN_S
+        "`midstreamer status` shows the members",
+        status,
+        lambda said: '"members"' in said,
+        timeout_s=WITHIN_S,
     )
 
 
@@ -123,7 +130,7 @@ def test_a_screen_says_why_a_pod_waits(fleet: Release) -> None:
     fleet.kubernetes("patch", name, "--type=json", "-p", json.dumps(patch))
     try:
         host.until(
-            "it says why",
+            "`midstreamer-k8s status` says why the pod waits",
             lambda: "Unschedulable: 0/" in k8s(fleet, "status").stdout,
             timeout_s=WITHIN_S,
         )
@@ -161,9 +168,9 @@ def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
     def is_whole() -> bool:
         return left <= made() and any(name.startswith("gone-issued-") for name in made())
 
-    host.until("the operator made its own", is_whole, timeout_s=WITHIN_S)
+    host.until("the operator has made its objects", is_whole, timeout_s=WITHIN_S)
     host.run([mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"])
-    host.until("its pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S)
+    host.until("the release's pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S)
     assert left <= made()
 
     done = k8s(release, "purge", "--yes")
@@ -171,7 +178,7 @@ def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
     assert done.returncode == 0, done.stderr
     host.say(done.stdout)
     host.until(
-        "what is somebody else's stays",
+        "only objects that are not the release's stay",
         lambda: made() == {"mine", "kube-root-ca.crt"},
         timeout_s=WITHIN_S,
     )

@@ -1,4 +1,4 @@
-"""The cluster is one in which a fleet can be tested: nodes, pods, names, Services."""
+"""Nodes, pods, DNS names and Services of the cluster work, so that a fleet can be tested in it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_service_leads_to_its_pod(kubernetes: Kubernetes, protocol: str, port:
     kubernetes.run_pod(name, "serve")
     kubernetes("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
-    # The way through the Service is there some tenths of a second after the pod is Ready.
+    # The Service reaches the pod some tenths of a second after the pod is Ready.
     host.until(
         f"{name} answers by its Service",
         lambda: _answer(kubernetes, name, protocol, port).split()[:1] == [name],

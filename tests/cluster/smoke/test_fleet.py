@@ -1,4 +1,4 @@
-"""The fleet in pods: every one earns its certificate, and none needs the operator to go on."""
+"""Every pod of a fleet gets its certificate, and running pods work without the operator."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ for place in pathlib.Path("/proc").glob("[0-9]*"):
         held += sum(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
 print(held)
 """
-"""Prints kB."""
+"""A program that prints the memory of a pod's other processes, in kB."""
 REFUSED, REASON = "the request is for the kind coordinator", "WrongKind"
 WAITING = "is the operator of"
 
 
 @pytest.fixture(scope="module")
 def ready_s(installed: Release) -> dict[str, float]:
-    """Seconds until each pod was ready, from an empty namespace."""
+    """Return the seconds from creation until ready of each pod, after a new installation."""
     return installed.wait_ready()
 
 
@@ -98,12 +98,14 @@ def test_without_an_operator_a_new_pod_says_what_it_waits_for_and_heals(
     kubectl("wait", "--for=delete", "pod", "-l", _selector(release, "operator"), "--timeout=60s")
     kubectl("delete", "pod", name, "--timeout=60s")
 
-    told = host.eventually(
-        "it waits for the operator", lambda: _readyz(kubectl, name), lambda text: WAITING in text
+    reason = host.eventually(
+        "the pod's /readyz says that it waits for the operator",
+        lambda: _readyz(kubectl, name),
+        lambda text: WAITING in text,
     )
-    events = host.eventually("there is an Event", lambda: _events(kubectl, name), bool)
+    events = host.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
 
-    assert f"{release.namespace}/{release.name}" in told
+    assert f"{release.namespace}/{release.name}" in reason
     assert WAITING in events[0]["message"]
     ready = {pod["metadata"]["name"]: releases.is_ready(pod) for pod in release.pods()}
     assert ready.pop(name) is False
@@ -117,16 +119,18 @@ def test_a_pod_of_the_wrong_account_is_refused_and_says_why_everywhere(release: 
     kubectl, name = release.kubernetes, "impostor"
     kubectl("apply", "-f", "-", stdin=json.dumps(_impostor(release, name)))
 
-    told = host.eventually(
-        "it was refused", lambda: _readyz(kubectl, name), lambda text: REFUSED in text
+    reason = host.eventually(
+        "the pod's /readyz says that its request was refused",
+        lambda: _readyz(kubectl, name),
+        lambda text: REFUSED in text,
     )
-    events = host.eventually("there is an Event", lambda: _events(kubectl, name), bool)
+    events = host.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
     kubectl("exec", name, "--", PYTHON, "-c", "import os; os.kill(1, 15)")
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=30s")
 
     (container,) = kubectl.get(f"pod/{name}")["status"]["containerStatuses"]
     by_operator = kubectl.get("events", "--field-selector", f"reason={REASON}")["items"]
-    assert "waiting for a certificate" in told
+    assert "waiting for a certificate" in reason
     assert REFUSED in events[0]["message"]
     assert REFUSED in container["state"]["terminated"]["message"]
     assert {each["involvedObject"]["name"] for each in by_operator} == {name}
@@ -163,7 +167,7 @@ def _selector(release: Release, component: str) -> str:
 
 
 def _impostor(release: Release, name: str) -> dict[str, Any]:
-    """A coordinator that runs as sync's service account."""
+    """Return a pod like a coordinator, but with the service account of sync."""
     (model, *_) = release.pods("coordinator")
     spec = json.loads(json.dumps(model["spec"]))
     for key in ("nodeName", "hostname", "subdomain"):
@@ -189,9 +193,9 @@ def _uri(pod: dict[str, Any]) -> str:
 
 
 def _memory_mb(release: Release, pod: dict[str, Any]) -> float:
-    """What the processes of a pod hold, pages that they share counted once."""
-    told = release.kubernetes("exec", pod["metadata"]["name"], "--", PYTHON, "-c", MEMORY)
-    return round(int(told) / 1024, 1)
+    """Return the memory of a pod's processes in MB; pages that they share count once."""
+    output = release.kubernetes("exec", pod["metadata"]["name"], "--", PYTHON, "-c", MEMORY)
+    return round(int(output) / 1024, 1)
 
 
 def _asked_mb(pod: dict[str, Any]) -> float:
@@ -208,7 +212,7 @@ def _readyz(kubectl: Kubernetes, pod: str) -> str:
     try:
         return kubectl("exec", pod, "--", PYTHON, "-c", READYZ)
     except host.KitError:
-        return ""  # it is not there yet
+        return ""  # the container does not run yet
 
 
 def _events(kubectl: Kubernetes, pod: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`helm test` in a cluster: real ticks, a real match, and the same answer twice."""
+"""`helm test` succeeds in a cluster, twice: it stores ticks and finds the expected windows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AGREES = "900 ticks are stored, and the 12 nearest windows are the expected ones
 
 
 def the_logs(release: Release) -> str:
-    """What `helm test` prints; raises KitError with its complaint when it fails."""
+    """Run `helm test` and return its output; raises KitError with its error output."""
     words = ["test", release.name, "--namespace", release.namespace]
     return host.run([mark.helm(), *words, "--logs", "--timeout", "120s"])
 

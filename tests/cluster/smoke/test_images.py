@@ -1,4 +1,4 @@
-"""Our images, as any cluster runs them: whoever the user is, on a disk that nobody writes."""
+"""The images of this project run as any user, on a read-only file system."""
 
 from __future__ import annotations
 
@@ -84,34 +84,34 @@ print(json.dumps({
 
 
 class Fleet(NamedTuple):
-    """A pod of each image for each user."""
+    """The namespace with one pod for each image and each user, and the images' references."""
 
     kubernetes: Kubernetes
     images: dict[str, str]
 
     def python(self, target: str, user: str, code: str) -> dict[str, Any]:
-        """Run code in a pod; it prints an object at its end."""
+        """Run Python code in a pod; return the JSON object in the last line of its output."""
         words = ("exec", "-i", f"{target}-{user}", "--", "python", "-")
-        told: dict[str, Any] = json.loads(self.kubernetes(*words, stdin=code).splitlines()[-1])
-        return told
+        printed: dict[str, Any] = json.loads(self.kubernetes(*words, stdin=code).splitlines()[-1])
+        return printed
 
 
 def pod(name: str, image: str, user: str, **more: Any) -> dict[str, Any]:
-    """A pod of one of our images that any cluster admits, with /tmp and nothing else to write."""
-    made = pods.pod(name)
-    spec, (uid, gid) = made["spec"], USERS[user]
+    """Return a pod of an image, in which only /tmp is writable and which any cluster admits."""
+    described = pods.pod(name)
+    spec, (uid, gid) = described["spec"], USERS[user]
     spec["securityContext"] |= {"runAsUser": uid, "runAsGroup": gid}
     spec["volumes"] = [{"name": "tmp", "emptyDir": {}}]
     spec["containers"][0] |= {
         "image": image, "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}], **more,
     }  # fmt: skip
     spec["terminationGracePeriodSeconds"] = 0
-    return made
+    return described
 
 
 @pytest.fixture(scope="module")
 def fleet(kubernetes: Kubernetes) -> Fleet:
-    """Pods that wait, of all images and for all users."""
+    """Start a pod that sleeps for each image and each user, and wait until all are ready."""
     found = make.found()["images"]
     images = {target: found[target]["reference"] for target in NAMES}
     items = [
@@ -149,21 +149,21 @@ def test_an_image_holds_nothing_to_write_to_build_with_or_to_rise_by(
 @pytest.mark.parametrize("target", NAMES)
 def test_the_entry_point_is_the_command(fleet: Fleet, target: str, user: str) -> None:
     name = f"version-{target}-{user}"
-    made = pod(name, fleet.images[target], user, args=["--version"])
+    described = pod(name, fleet.images[target], user, args=["--version"])
 
-    fleet.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+    fleet.kubernetes("apply", "-f", "-", stdin=json.dumps(described))
     fleet.kubernetes.wait(name, "Succeeded")
 
     assert fleet.kubernetes("logs", name).strip() == f"midstreamer {midstreamer.__version__}"
 
 
 def test_the_operator_is_a_command_beside_it(fleet: Fleet) -> None:
-    made = pod(
+    described = pod(
         "operator", fleet.images["services"], "openshift", command=["midstreamer-operator"],
         args=["--version"],
     )  # fmt: skip
 
-    fleet.kubernetes("apply", "-f", "-", stdin=json.dumps(made))
+    fleet.kubernetes("apply", "-f", "-", stdin=json.dumps(described))
     fleet.kubernetes.wait("operator", "Succeeded")
 
     assert fleet.kubernetes("logs", "operator").startswith("midstreamer-operator ")
@@ -205,6 +205,6 @@ async def started():
 print(json.dumps({"dsn": asyncio.run(started())}))
 """
 
-    told = fleet.python("postgres", user, code)
+    printed = fleet.python("postgres", user, code)
 
-    assert told["dsn"].startswith("postgresql://")
+    assert printed["dsn"].startswith("postgresql://")

@@ -1,4 +1,4 @@
-"""A client from outside: its replay is decided as on one machine, and it feels no deletion."""
+"""A client outside gets the decisions of a local run; no request fails when pods are deleted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 def test_decisions_are_equal_to_the_bit_to_those_of_a_local_run(
     release: Release, tmp_path: Path
 ) -> None:
-    told = Trial(release, tmp_path).replayed("--stop", "2020-03-01")
+    output = Trial(release, tmp_path).replayed("--stop", "2020-03-01")
 
-    assert "1500 decisions and verdicts, equal to the bit" in told
+    assert "1500 decisions and verdicts, equal to the bit" in output
 
 
 def test_no_request_fails_and_none_is_slow_while_pods_are_deleted(

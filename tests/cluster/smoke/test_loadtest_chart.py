@@ -1,4 +1,4 @@
-"""The chart that loads a fleet: its names are those that the workers ask for, and no others."""
+"""Tests of the load test chart: it allows exactly the client names that its workers ask for."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DOMAIN = "midstreamer.local"
 
 
 def made(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects of a render."""
+    """Return the objects that the chart renders from values."""
     return objects(render(values, chart=charts.LOADTEST, release="load", namespace="loads"))
 
 
 def of(kind: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of a kind."""
+    """Return the objects of one kind."""
     return [each for each in some if each["kind"] == kind]
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """A value by its path with dots."""
+    """Return nested values in which the dotted path has the value."""
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)
@@ -42,7 +42,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 def test_every_value_changes_what_is_rendered(path: str) -> None:
     given = nested(path, VALUES[path]["examples"][0])
 
-    assert made(given) != made({}), f"{path} is read by nothing"
+    assert made(given) != made({}), f"{path} has no effect on what is rendered"
 
 
 @pytest.mark.parametrize(("users", "workers"), [(5, 2), (6, 2), (1, 3), (300, 4)])

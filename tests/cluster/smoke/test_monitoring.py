@@ -1,4 +1,4 @@
-"""What the chart ships for Prometheus and Grafana, held against the real definitions."""
+"""The API server accepts the chart's monitors, rules and dashboards."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ WAYS = ("podMonitor", "serviceMonitor")
 
 @pytest.fixture(scope="module")
 def defined(kubernetes: Kubernetes) -> Kubernetes:
-    """A namespace in a cluster that knows the kinds of the Prometheus operator."""
+    """Install the kinds of the Prometheus operator; return kubectl in a namespace."""
     monitoring.install_definitions(kubernetes)
     return kubernetes
 
 
 def shipped(way: str) -> list[dict[str, Any]]:
-    """Everything that is there for monitoring."""
+    """Return all objects that the chart renders for monitoring, with one kind of monitor."""
     on = {"enabled": True}
     text = renders.render({"monitoring": {way: on, "rules": on, "dashboards": on}})
     return [
@@ -34,7 +34,7 @@ def shipped(way: str) -> list[dict[str, Any]]:
 
 
 def applied(kubernetes: Kubernetes, made: list[dict[str, Any]]) -> str:
-    """What the API server says when it is to take objects, and takes none."""
+    """Apply objects with `--dry-run=server` and return kubectl's output; raises KitError."""
     items = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
     words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
     return kubernetes(*words, stdin=items)
@@ -42,12 +42,16 @@ def applied(kubernetes: Kubernetes, made: list[dict[str, Any]]) -> str:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_api_server_takes_monitors_rules_and_dashboards(way: str, defined: Kubernetes) -> None:
-    made = shipped(way)
+    objects = shipped(way)
 
-    told = applied(defined, made)
+    output = applied(defined, objects)
 
-    assert {each["kind"].lower() for each in made} == {way.lower(), "prometheusrule", "configmap"}
-    assert told.count("serverside-applied") == len(made)
+    assert {each["kind"].lower() for each in objects} == {
+        way.lower(),
+        "prometheusrule",
+        "configmap",
+    }
+    assert output.count("serverside-applied") == len(objects)
 
 
 @pytest.mark.parametrize("way", WAYS)

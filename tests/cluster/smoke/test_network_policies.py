@@ -1,4 +1,4 @@
-"""Ports of a release are open to whom they are meant, and closed to all others; by trial."""
+"""Ports of a release are open to the intended sources and closed to all others; it is tried."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ while time.monotonic() - begun_s < 3.0:
 print(json.dumps({"reached": sum(tries), "tries": len(tries)}))
 """
 )
-"""Tries one port from its first moment on, for three seconds."""
+"""A program that tries one port repeatedly for three seconds, from the start of its pod."""
 
 
 def test_each_port_is_open_to_those_it_is_meant_for_and_closed_to_others(
@@ -56,8 +56,8 @@ def test_a_pod_is_isolated_from_its_first_moment(kubernetes: Kubernetes) -> None
     for each in (*early, free):
         kubernetes.wait(each["metadata"]["name"], "Succeeded")
 
-    told = [json.loads(kubernetes("logs", each["metadata"]["name"])) for each in early]
-    assert [each["reached"] for each in told] == [0] * len(early)
+    results = [json.loads(kubernetes("logs", each["metadata"]["name"])) for each in early]
+    assert [each["reached"] for each in results] == [0] * len(early)
     assert json.loads(kubernetes("logs", "free"))["reached"] > 0
     kubernetes("delete", "networkpolicy", "nothing")
 
@@ -69,28 +69,30 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     strange = {"egress": [{}, {"ports": [{"protocol": "SCTP", "port": 7}]}]}
     kubernetes("apply", "-f", "-", stdin=json.dumps(_policy("strange", strange)))
 
-    told = host.eventually("it is complained of", lambda: enforcing.complaints(cluster), bool)
+    complaints = host.eventually(
+        "a complaint names the policy", lambda: enforcing.complaints(cluster), bool
+    )
 
     api = kubernetes.get("service/kubernetes", "--namespace=default")["spec"]["clusterIP"]
     kubernetes("apply", "-f", "-", stdin=_list(_python("closed", EARLY, "tcp", api, "443")))
     kubernetes.wait("closed", "Succeeded")
     assert json.loads(kubernetes("logs", "closed"))["reached"] == 0
-    assert f"NetworkPolicy {kubernetes.namespace}/strange: protocol SCTP" in told[0]
+    assert f"NetworkPolicy {kubernetes.namespace}/strange: protocol SCTP" in complaints[0]
     kubernetes("delete", "networkpolicy", "strange")
     host.eventually(
-        "all is well again", lambda: enforcing.complaints(cluster), lambda lines: not lines
+        "no policy has a complaint", lambda: enforcing.complaints(cluster), lambda lines: not lines
     )
 
 
 def _made_here() -> names.Cluster:
     cluster = mark.made_here()
     if cluster is None:
-        pytest.skip("another cluster enforces policies in its own way")
+        pytest.skip("needs a cluster of `make cluster`: others enforce policies differently")
     return cluster
 
 
 def _policy(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """A policy for pods that try a port early."""
+    """Return an egress policy for all pods except those with the label app=free."""
     chosen = {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["free"]}]}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -101,16 +103,16 @@ def _policy(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _python(name: str, *words: str) -> dict[str, Any]:
-    made = pod(name)
+    described = pod(name)
     images = releases.images()
-    (container,) = made["spec"]["containers"]
+    (container,) = described["spec"]["containers"]
     container |= {
         "image": f"{images['registry'] or 'localhost'}/midstreamer:{images['tag']}",
         "imagePullPolicy": images["pullPolicy"],
         "command": [PYTHON],
         "args": ["-c", *words],
     }
-    return made
+    return described
 
 
 def _list(*items: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The rights that the charts give: none too wide, each to an account of its own."""
+"""The rights that the charts give are narrow, and each kind of pod has its own account."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FOR_PEOPLE = {
     "midstreamer:agentpools:view",
     "midstreamer:clientidentities:use",
 }
-"""Roles that the cluster adds to its own; the charts bind them to nobody."""
+"""Roles that Kubernetes aggregates into `admin`, `edit` and `view`; no binding of the charts."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 
 
 @cache
 def made() -> tuple[dict[str, Any], ...]:
-    """What both charts make of one fleet with clients."""
+    """Return the objects that both charts render for one fleet with clients."""
     return tuple(missed.rendered())
 
 

@@ -1,6 +1,6 @@
-"""Pods earn certificates from the operator, and forgers get none: with a real API server.
+"""With a real API server, pods get certificates from the operator, and forged requests are denied.
 
-The operator runs in the test, with the rights of its pod and no more.
+The operator runs in the test process, with exactly the rights of its pod.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ WEAK = rsa.generate_private_key(65537, 1024)
 def signing(
     kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    made = Installation(kubernetes, tmp_path_factory.mktemp("accounts"))
-    made.apply()
-    yield made
-    made.remove()
+    installation = Installation(kubernetes, tmp_path_factory.mktemp("accounts"))
+    installation.apply()
+    yield installation
+    installation.remove()
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def settings_of(pod: Bound) -> OperatorSettings:
 
 @asynccontextmanager
 async def operating(pod: Bound, **changes: Any) -> AsyncIterator[Replica]:
-    """A replica of the operator that leads, with its settings but for the changes."""
+    """Run a replica of the operator that is leader; `changes` replace some of its settings."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(pod.account))
@@ -111,8 +111,8 @@ def requests(kubernetes: Kubernetes) -> list[dict[str, Any]]:
 
 
 async def posted(pod: Bound, pem: bytes, **spec: Any) -> str:
-    """The name of a request that nobody waits for."""
-    made = {
+    """Post a signing request without waiting for its certificate; return its name."""
+    request = {
         "metadata": {"generateName": "by-hand-"},
         "spec": {
             "request": base64.b64encode(pem).decode(),
@@ -122,7 +122,7 @@ async def posted(pod: Bound, pem: bytes, **spec: Any) -> str:
         },
     }
     async with Client(pod.account) as client:
-        answer = await client.ask("POST", naming.REQUESTS, made)
+        answer = await client.ask("POST", naming.REQUESTS, request)
     return str(answer.checked()["metadata"]["name"])
 
 
@@ -143,17 +143,17 @@ async def test_a_pod_waits_for_the_operator_and_then_earns_its_certificate(
     task = asyncio.create_task(source.obtain())
     await until(lambda: "neither approved nor denied" in source.waiting, within_s=WITHIN_S)
     async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
-        made = await task
-    assert made.identity == named(agent)
-    assert made.anchors
+        credentials = await task
+    assert credentials.identity == named(agent)
+    assert credentials.anchors
 
 
 async def test_the_database_earns_one_with_its_host_name(members: dict[str, Bound]) -> None:
     postgres = members["postgres"]
     source = RequestedSource(named(postgres, Kind.POSTGRES), issuer(postgres), hosts=("postgres",))
     async with operating(members["operator"]), asyncio.timeout(WITHIN_S):
-        made = await source.obtain()
-    names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        credentials = await source.obtain()
+    names = credentials.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.DNSName) == ["postgres"]
 
 
@@ -234,19 +234,19 @@ async def test_what_was_approved_while_no_operator_ran_is_signed_if_it_agrees_an
 async def test_a_pod_that_asks_for_ever_more_is_denied_whoever_leads_by_then(
     signing: Installation, members: dict[str, Bound]
 ) -> None:
-    greedy, told = signing.pod("greedy-0", "mid-agent"), []
+    greedy, reason_counts = signing.pod("greedy-0", "mid-agent"), []
     for count in (7, 4):
         names = {await posted(greedy, csr_pem(named(greedy).uri)) for _ in range(count)}
         async with operating(members["operator"], live_max=8), asyncio.timeout(WITHIN_S):
             reasons: list[str] = []
             while len(reasons) < count:
                 reasons = await asyncio.to_thread(answers, signing.kubernetes, names)
-        told.append(Counter(reasons))
-    assert told == [{"IdentityAgrees": 7}, {"IdentityAgrees": 1, "TooManyCertificates": 3}]
+        reason_counts.append(Counter(reasons))
+    assert reason_counts == [{"IdentityAgrees": 7}, {"IdentityAgrees": 1, "TooManyCertificates": 3}]
 
 
 def answers(kubernetes: Kubernetes, names: set[str]) -> list[str]:
-    """Why each of these requests was signed or denied; those that are open are left out."""
+    """Return the reasons why these requests were signed or denied; open requests are left out."""
     statuses = [
         each["status"] for each in requests(kubernetes) if each["metadata"]["name"] in names
     ]
@@ -265,7 +265,7 @@ async def test_a_request_that_is_none_does_not_even_reach_the_operator(
 
 
 async def asked_as_client(pod: Bound, uri: str, named_: Identity) -> None:
-    """A certificate of a client, within the bound; Refused when it is denied."""
+    """Request a client certificate and check its name; raises Refused when it is denied."""
     async with asyncio.timeout(WITHIN_S):
         signed = await issuer(pod).sign(csr_pem(uri), named_)
     names = signed.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -334,5 +334,5 @@ def test_the_ledger_has_each_certificate_that_was_handed_over_once(
     assert handed
     assert [recorded.count(each) for each in handed] == [1] * len(handed)
     assert all(each["immutable"] for each in found)
-    told = json.dumps(found)
-    assert "PRIVATE" not in told
+    text = json.dumps(found)
+    assert "PRIVATE" not in text

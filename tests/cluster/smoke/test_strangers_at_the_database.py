@@ -1,4 +1,4 @@
-"""Who gets into PostgreSQL from another pod: nobody in plain text, by trust, or by a guess."""
+"""PostgreSQL refuses pods that connect without TLS, or without the right password."""
 
 from __future__ import annotations
 
@@ -46,12 +46,18 @@ async def all_of_them():
 
 print(json.dumps(asyncio.run(all_of_them())))
 """
-"""The first argument is the name of the database's Service, the second its address."""
+"""A program that tries to log in to the database in several ways and prints the results.
+
+Its first argument is the name of the database's Service, the second the database's IP address.
+"""
 
 
 @pytest.fixture(scope="module")
 def tried(release: Release) -> Iterator[dict[str, str]]:
-    """What each attempt came to, from a pod that has all that a pod of sync has."""
+    """Return the result of each attempt to log in: "in", or the error.
+
+    The attempts come from a pod with the trust bundle and the password that a pod of sync has.
+    """
     kubectl, name = release.kubernetes, "stranger"
     server = f"{release.name}-postgres.{release.namespace}.svc"
     (postgres,) = release.pods("postgres")
@@ -89,7 +95,7 @@ def test_each_stranger_is_told_why(tried: dict[str, str], what: str, why: str) -
 
 
 def _let_in(release: Release, name: str) -> dict[str, Any]:
-    """The policy of somebody who opens the network: the database judges for itself."""
+    """Return a NetworkPolicy that lets the pod connect, so that only the database can refuse it."""
     postgres = {"matchLabels": {INSTANCE: release.name, COMPONENT: "postgres"}}
     stranger = {"podSelector": {"matchLabels": {"app": name}}}
     return {
@@ -101,8 +107,8 @@ def _let_in(release: Release, name: str) -> dict[str, Any]:
 
 
 def _pod(release: Release, name: str, words: list[str]) -> dict[str, Any]:
-    made = pods.pod(name)
-    spec, (container,) = made["spec"], made["spec"]["containers"]
+    described = pods.pod(name)
+    spec, (container,) = described["spec"], described["spec"]["containers"]
     images = releases.images()
     registry = images["registry"] or "localhost"
     container |= {
@@ -120,4 +126,4 @@ def _pod(release: Release, name: str, words: list[str]) -> dict[str, Any]:
         {"name": "trust", "configMap": {"name": f"{release.name}-trust"}},
         {"name": "password", "secret": secret},
     ]
-    return made
+    return described

@@ -1,7 +1,7 @@
-"""Taking down leaves the machine as it was, whatever the cluster was doing.
+"""`down` leaves nothing of a cluster on the machine, whatever the cluster was doing.
 
-Needs root and the programs of `make cluster`; runs beside the cluster of KUBECONFIG, in one of its
-own.
+The tests need root and the programs of `make cluster`.  They start a cluster of their own, beside
+the cluster of KUBECONFIG.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def command(*words: str) -> list[str]:
 
 
 def traces() -> dict[str, set[str]]:
-    """Everything of this machine that a cluster might leave something in."""
+    """Return what exists in all places of this machine where a cluster may leave something."""
     listings = (
         network.NAMESPACES,
         leftovers.CNI_RESULTS,
@@ -67,9 +67,9 @@ def traces() -> dict[str, set[str]]:
 
 
 def left_since(before: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What was not there before.  What another cluster took away in between does not count."""
-    new = {what: there - before[what] for what, there in traces().items()}
-    return {what: there for what, there in new.items() if there}
+    """Return what is new since `before`; what another cluster removed meanwhile is ignored."""
+    new = {what: present - before[what] for what, present in traces().items()}
+    return {what: present for what, present in new.items() if present}
 
 
 def _listing(place: Path) -> set[str]:
@@ -77,13 +77,13 @@ def _listing(place: Path) -> set[str]:
 
 
 def _command_lines() -> set[str]:
-    """Processes that speak of this test's cluster."""
+    """Return the command lines of processes that contain this test's state directory."""
     found = set()
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
-            continue  # it ended in this moment
+            continue  # the process has just ended
         if f"{names.STATE_ROOT}/{NAME}/" in line:
             found.add(line)
     return found
@@ -134,7 +134,7 @@ def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) 
 @pytest.mark.long
 def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Cluster) -> None:
     starting = subprocess.Popen(command("up"))
-    last = commands.REST[-1]  # the API server answers, and no node is there
+    last = commands.REST[-1]  # when it runs, the API server answers and no node exists
     host.until(f"{last} runs", lambda: processes.running(cluster, last), timeout_s=60)
     starting.kill()
     starting.wait()
@@ -165,8 +165,8 @@ def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) 
     subprocess.run(command("up", "--nodes", "2"), check=True)
     running_pods(cluster)
     wanted = pods_of.service("one", "udp", 9000, type="NodePort")
-    made = state.kubectl(cluster, "apply", "-f", "-", "-o", "json", stdin=json.dumps(wanted))
-    port = json.loads(made)["spec"]["ports"][0]["nodePort"]
+    applied = state.kubectl(cluster, "apply", "-f", "-", "-o", "json", stdin=json.dumps(wanted))
+    port = json.loads(applied)["spec"]["ports"][0]["nodePort"]
     address = state.kubectl(cluster, "get", "pod/one", "-o", "jsonpath={.status.podIP}")
     probe = str(cluster.state / "bin/probe")
 
@@ -194,7 +194,7 @@ def test_a_killed_pod_is_started_again_and_its_neighbours_go_on(cluster: names.C
         listed = json.loads(state.kubectl(cluster, "get", "pods", "-o", "json"))["items"]
         return [each["status"]["containerStatuses"][0]["restartCount"] for each in listed]
 
-    host.until("the pod is started again", lambda: sum(restarts()) > 0, timeout_s=30)
+    host.until("the killed pod has restarted", lambda: sum(restarts()) > 0, timeout_s=30)
     running_pods(cluster)
     assert restarts() == [1, 0, 0]
 
