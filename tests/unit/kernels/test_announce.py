@@ -1,4 +1,4 @@
-"""Slow first calls are explained once, and only when they are slow because of us."""
+"""Long compilations are explained once in the log, and only for functions of this package."""
 
 import logging
 import os

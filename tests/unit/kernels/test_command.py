@@ -1,4 +1,4 @@
-"""The package's own commands, and what it says about itself."""
+"""The commands of `midstreamer_kernels`, its list of engines and its public names."""
 
 import subprocess
 import sys

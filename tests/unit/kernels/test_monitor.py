@@ -1,4 +1,4 @@
-"""A monitor reports what brute force over all sub-sequences finds, once it is certain."""
+"""`Monitor` reports the matches that brute force over all sub-sequences finds, and no others."""
 
 import copy
 import itertools
@@ -21,10 +21,10 @@ from midstreamer_kernels.reference.normal import normalize
 from midstreamer_kernels.reference.spring import brute_force, spring
 from midstreamer_kernels.watch import Watch
 
-slowly = settings(deadline=None)  # the first example may compile
+slowly = settings(deadline=None)  # no deadline: the first example may compile
 few = st.integers(-2, 2).map(float)
 any_float = st.floats(-5, 5, width=32)
-# Sums of their squares are not rounded: which of two paths is the nearer has one answer.
+# Sums of squares of these numbers are exact, so there is one nearest path and no tie by rounding.
 exact = st.one_of(few, st.integers(-5_000, 5_000).map(lambda number: number / 1024))
 series = st.one_of(
     st.lists(few, min_size=1, max_size=7), st.lists(any_float, min_size=1, max_size=7)
@@ -35,7 +35,7 @@ patterns_of_any_length = st.lists(series, min_size=1, max_size=40)
 
 
 def a_stream_of(patterns: list[list[float]], seed: int, count: int = 300) -> list[float]:
-    """Return noisy occurrences, noise, and spells in which the stream stands still."""
+    """Return a stream of noisy occurrences of the patterns, of noise, and of constant points."""
     dice = random.Random(seed)
     stream: list[float] = []
     while len(stream) < count:
@@ -72,7 +72,8 @@ def test_the_algorithm_is_brute_force_over_all_sub_sequences(
 
 
 def test_of_paths_that_only_rounding_makes_equal_the_nearer_counts() -> None:
-    stream, pattern = [1e-12, 0.0], [1e-12, -1.0]  # from 1 on it costs 1e-24 more than from 0
+    # The path from point 1 costs 1e-24 more than the one from point 0.
+    stream, pattern = [1e-12, 0.0], [1e-12, -1.0]
 
     assert brute_force(stream, pattern, 1.0) == [(1, 2, 1.0)]
     assert Monitor([pattern], threshold=1.0).extend([*stream, 9.0]) == [Detection(0, 2, 0, 1.0)]
@@ -92,7 +93,7 @@ def test_from_what_is_within_the_threshold_one_comes_to_a_match(
     )
     for _, alike in itertools.groupby(within, key=lambda one: one[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # Among equally near ones the chain may go either way, so each round may help the next.
+        # Among equally near matches, each round adds those that overlap a match found before.
         while joined := [one for one in waiting if any(_overlap(one, other) for other in found)]:
             found += joined
             waiting = [one for one in waiting if one not in joined]
@@ -271,7 +272,7 @@ def test_a_monitor_stays_whole_when_several_threads_push(normalize: bool) -> Non
 
     with ThreadPoolExecutor(3) as pool:
         for _ in pool.map(lambda many: [monitor.extend(part) for part in many], parts):
-            pass  # what failed in a thread is raised here
+            pass  # an exception of a thread is raised here
 
     assert monitor.position == parts.size
 
@@ -288,7 +289,7 @@ def test_a_copy_of_a_monitor_goes_on_by_itself(
     twin = copied(monitor)
 
     expected = [*monitor.extend(stream[100:]), *monitor.finish()]
-    del monitor  # a twin that still looked at its arrays would crash, or be wrong
+    del monitor  # a copy that shared the arrays would crash or give other results
 
     assert [*twin.extend(stream[100:]), *twin.finish()] == expected != []
 

@@ -1,4 +1,4 @@
-"""`dtw_path`: the path is the recurrence's, and its own cost is the distance to the bit."""
+"""`dtw_path` returns the path of the recurrence; the cost along the path equals the distance."""
 
 import math
 from typing import Any
@@ -13,10 +13,10 @@ from midstreamer_kernels import BandError, NotFiniteError, dtw, dtw_path
 from midstreamer_kernels.native.path import least_path
 from midstreamer_kernels.reference.path import least_path as slow_path
 
-# Small whole numbers make many paths of equal cost.
+# With small whole numbers many paths have equal cost.
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=40)
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 dtypes = st.sampled_from([np.float32, np.float64])
 
 

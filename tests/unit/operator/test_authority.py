@@ -1,4 +1,4 @@
-"""The authority is made once and read ever after; the bundle names it and keeps the others."""
+"""The certificate authority is created once; the published bundle keeps other authorities."""
 
 from __future__ import annotations
 

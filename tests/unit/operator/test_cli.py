@@ -1,4 +1,4 @@
-"""The command of the operator: what is wrong is said in one line."""
+"""The operator's command: a configuration error is one line and never a traceback."""
 
 from __future__ import annotations
 

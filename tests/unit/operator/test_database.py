@@ -1,4 +1,4 @@
-"""The database's password is made once, by whichever replica leads, and nobody's is overwritten."""
+"""The leader creates the database's password once and never overwrites an existing password."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_no_two_installations_have_the_same_password() -> None:
 async def test_of_two_that_come_together_the_first_ones_password_stays() -> None:
     server = ApiServer()
     one, other = (database.provided(Caller(server), POLICY) for _ in range(2))
-    for step in (one, other) * 3:  # both have looked before one writes
+    for step in (one, other) * 3:  # both replicas read before either of them writes
         with contextlib.suppress(StopIteration):
             step.send(None)
     assert [method for method, _ in server.calls] == ["GET", "GET", "POST", "POST"]

@@ -1,4 +1,4 @@
-"""At most one leads, whatever replicas, clocks and the API server do."""
+"""At most one replica leads, for any delays, clocks and answers of the API server."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_lease_of_a_part_of_a_second_is_told_no_shorter_than_its_holder_counts
 
 @dataclass
 class Cluster:
-    """One lease with resource versions, and replicas that look at it when they are told to."""
+    """One Lease object with resource versions, and the replicas that read and write it."""
 
     replicas: list[Election]
     now_s: float = 0.0
@@ -90,7 +90,7 @@ class Cluster:
         self.read[election.me] = (self.now_s, self.lease)
 
     def write(self, election: Election) -> None:
-        """Go on with what was read, maybe long ago; a stale version is refused."""
+        """Let a replica act on the lease that it read earlier; refuse a stale version."""
         asked_s, given = self.read.pop(election.me, (0.0, None))
         record = leases.read(given) if given else None
         move = election.read(record, self.now_s)

@@ -1,4 +1,4 @@
-"""`midstreamer-k8s`: one's own certificate, what is shown, what is removed, and what is refused."""
+"""`midstreamer-k8s`: request a certificate, show the status, purge a release."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
 
 
 def said(reason: str, message: str, about: str, at: int = 0) -> Any:
-    """An Event that a pod wrote about itself."""
+    """Return an Event that the pod wrote about itself."""
     source = {"source": {"component": showing.OWN}}
     warning = reason != pod_reports.RECOVERED
     made = an_event(reason, message, about, at)
@@ -337,7 +337,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
 
 
 async def an_uninstalled_release() -> ApiServer:
-    """What is left of a release, beside another one."""
+    """Return the objects that an uninstalled release leaves, next to those of another release."""
     server = ApiServer()
     api = Caller(server)
     for release in (RELEASE, "other"):
@@ -393,7 +393,7 @@ async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder of programs, but for a shell and what it needs."""
+    """Make PATH one empty folder, so that the test decides which programs exist."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -1,4 +1,4 @@
-"""Pools of agents against an API server: what becomes of them, whoever dies, whatever changes."""
+"""Pools are reconciled against an API server, across changes and operator restarts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def looking_after(server: ApiServer, **changes: Any) -> Pools:
 
 
 def kubernetes(server: ApiServer, *, ready: int = 2) -> None:
-    """What the Deployment's controller does, with so many pods ready."""
+    """Update the Deployment's status as its controller does, with `ready` pods ready."""
     (held,) = server.all(DEPLOYMENTS)
     wanted = held["spec"]["replicas"]
     held["status"] = {

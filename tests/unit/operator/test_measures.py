@@ -1,4 +1,4 @@
-"""How far pods are with the history, from their metrics."""
+"""`midstreamer-k8s status` reads the feed position and the shards of pods from their metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.operating import NAMESPACE, RELEASE
 
 @pytest.fixture
 def exposed() -> str:
-    """What a process shows at /metrics that holds three shards and has reached position 7."""
+    """Return the /metrics text of a process that holds three shards and is at feed position 7."""
     gauges = {metrics.FEED_POSITION: 7.0, metrics.SHARDS_HELD: 3.0, metrics.COMPLETE: 1.0}
     for gauge, value in gauges.items():
         gauge.set(value)
@@ -54,7 +54,10 @@ def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
 
 @dataclass
 class Proxying(Caller):
-    """The API server with pods behind it that show metrics."""
+    """An API server that proxies the metrics of pods.
+
+    Each pod answers with `status` and the metrics in `text`.
+    """
 
     text: str = ""
     status: int = 200

@@ -1,4 +1,4 @@
-"""What is done about a pool of agents, and what is said of it."""
+"""The decisions about a pool of agents, and the conditions in its status."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.pooling import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
-    """The pool with its Deployment applied as it is wanted."""
+    """Return a pool whose Deployment was applied as wanted and not changed since."""
     template = template or a_template()
     digest = deployments.digest(deployments.wanted(pool, template))
     return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)
 
 
 def said(decision: Decision) -> tuple[str, str]:
-    """Reason and message of Ready."""
+    """Return reason and message of the condition Ready."""
     assert decision.status is not None
     ready = decision.status.conditions[0]
     assert ready.type == "Ready"

@@ -1,4 +1,4 @@
-"""One pass over a request, and what is left when it dies in the middle, anywhere."""
+"""One pass over a signing request, and the recovery when the operator dies at any call in it."""
 
 from __future__ import annotations
 
@@ -403,14 +403,15 @@ async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Killed(Exception):
-    """The process died here."""
+    """The process died at this call to the API server."""
 
 
 @dataclass
 class Fragile:
-    """An `Api` of a process that dies at one of its calls, before or after it was carried out.
+    """An `Api` of a process that dies at call number `dies_at`, before or `after` it is executed.
 
-    At other calls the answer is lost: the caller is told that the server is away.
+    At the calls in `lost_at` the server executes the call, but the answer is lost: `Unavailable` is
+    raised.
     """
 
     inner: Caller
@@ -442,7 +443,7 @@ class Fragile:
 
 
 def check_ledger(server: ApiServer) -> None:
-    """Exactly one entry for each certificate that was handed over, none without."""
+    """Check that each certificate handed over has exactly one ledger entry."""
     handed = [
         base64.b64decode(one["status"]["certificate"]).decode()
         for one in server.all(naming.REQUESTS)
@@ -458,7 +459,7 @@ PENDING = [csr_pem(uri()), csr_pem(uri("coordinator")), csr_pem(uri(pod="agent-1
 
 
 async def lived(server: ApiServer, api: Any) -> None:
-    """One life of an operator: it sweeps until it dies."""
+    """Run one life of an operator: sweep once, until the sweep ends or the process dies."""
     try:
         await a_signer(server, api=api).sweep()
     except (Killed, Unavailable):
@@ -512,7 +513,8 @@ async def test_two_signers_at_once_hand_out_one_certificate_that_is_recorded(
     given = posted(server)
     if is_approved:
         given = await act.approve(Caller(server), given, "by whoever led before")
-    # Coroutines that stop before each call to the API server.
+    # These coroutines stop before each call to the API server, so that the test can interleave
+    # them.
     running = {turn: a_signer(server).reconcile(given) for turn in (False, True)}
     for turn in [*turns, *[False, True] * 20]:
         if turn not in running:

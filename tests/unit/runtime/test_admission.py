@@ -1,4 +1,4 @@
-"""Waiting for a place: until one is free, or until the request's own deadline."""
+"""A request waits for a place until one is free or until the request's deadline."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_whoever_loses_its_room_in_the_line_is_refused_by_name() -> None:
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert [str(one) if isinstance(one, str) else type(one) for one in done[:2]] == ["a", "b"]
         assert done[2:] == ["a", "b", done[4]]
-        assert isinstance(done[4], Overloaded)  # the others had one each in the line
+        # The other identities had one request each in the line.
+        assert isinstance(done[4], Overloaded)
 
     virtual_time.run(main())
 

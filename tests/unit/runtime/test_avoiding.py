@@ -1,4 +1,4 @@
-"""Which servers behind one address are left out, and how often others are looked for."""
+"""`Avoiding`: which servers behind a shared address are left out, and how often to dial again."""
 
 from __future__ import annotations
 

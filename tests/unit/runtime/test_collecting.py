@@ -1,4 +1,4 @@
-"""A full collection runs when memory has grown, and cycles do not stay for ever."""
+"""A full garbage collection runs when memory has grown, so that old cycles are freed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _unfreeze() -> Iterator[None]:
 
 
 class Node:
-    """An object that can be in a cycle, and watched."""
+    """An object that can be part of a cycle and has weak references."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -43,11 +43,11 @@ def test_a_full_collection_is_due_after_some_time_in_any_case() -> None:
 async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -> None:
     with collecting.sparing(look_s=0.01):
         old = Node()
-        gc.collect(1)  # whoever survives this is old
+        gc.collect(1)  # an object that survives this is in the oldest generation
         gone = weakref.ref(old)
         del old
         gc.collect(1)
-        assert gone() is not None, "only a full collection finds it"
+        assert gone() is not None, "the collection of a young generation freed an old cycle"
         grown = [[number] for number in range(2_000_000)]
         async with asyncio.timeout(10):
             while gone() is not None:  # noqa: ASYNC110 - a collection has no event

@@ -1,4 +1,4 @@
-"""Settings are layered, remember their layer, and refuse what they do not know."""
+"""Settings come in layers, name the layer of each value, and refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from midstreamer.runtime import config
 
 
 class AgentLike(config.Settings):
-    """A service's section as services write them."""
+    """The settings of a service, with a section of its own and a shared section."""
 
     section: ClassVar[str] = "agent"
 
     threads: int = Field(2, ge=1)
-    """Compute threads."""
+    """Number of compute threads."""
     names: tuple[str, ...] = ()
-    """A list."""
+    """Some names, to test a list."""
     dsn: str = ""
-    """Where PostgreSQL is."""
+    """Connection string of PostgreSQL, to test a secret."""
     telemetry: config.TelemetrySettings = config.TelemetrySettings(listen="127.0.0.1:9100")
-    """Shared."""
+    """The shared section, with a default of this service."""
 
 
 def a_file(tmp_path: Path, text: str) -> Path:

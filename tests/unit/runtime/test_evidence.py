@@ -1,4 +1,4 @@
-"""What a lease tells of its process: plain texts within a bound, from numbers."""
+"""`Reporter`: the facts of a process that its lease carries, as short texts of bounded size."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
     def missing() -> list[str]:
         nonlocal looked
         looked += 1
-        sum(range(200_000))  # some milliseconds
+        sum(range(200_000))  # takes some milliseconds
         return ["a shard"]
 
     reporter = a_reporter()

@@ -1,4 +1,4 @@
-"""How far behind the feed a process is, from what it hears and what it reaches."""
+"""`FeedLag`: how long a process lags behind the positions of the feed that it heard of."""
 
 from __future__ import annotations
 

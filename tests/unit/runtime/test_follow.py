@@ -1,4 +1,4 @@
-"""Following the feed: on from where it was, and waiting exactly as long as needed."""
+"""`Follower` resumes the change feed where it stopped, and waits for positions of the feed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fleet import eventually
 
 
 class Notes:
-    """A reader that writes down what it is told."""
+    """A reader of the feed that records the calls of `Follower`."""
 
     def __init__(self, ground: int = UNKNOWN) -> None:
         self.ground = ground
@@ -36,14 +36,14 @@ class Notes:
 
 
 class Feed:
-    """A peer whose feed is a script: positions, then errors."""
+    """A peer whose feed sends the positions of a script and raises the script's errors."""
 
     def __init__(self, *script: int | errors.MidstreamerError) -> None:
         self.script = list(script)
         self.tails: list[int] = []
         self.closed = False
         self.ends = asyncio.Event()
-        """Set: the feed ends after its script; else it stays open."""
+        """When set, the feed ends after its script; otherwise the feed stays open."""
         self.ends.set()
 
     async def follow(self, tail: Tail) -> AsyncIterator[Changes]:
@@ -84,7 +84,7 @@ async def test_it_follows_on_over_a_move_to_another_link_and_not_over_a_loss(los
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    feed.closed = lost  # what follows is cancelled by both
+    feed.closed = lost  # a move and a loss both cancel the task; only a loss closes the feed
     running.cancel()
     await asyncio.wait({running})
     assert follower.following is not lost

@@ -1,4 +1,4 @@
-"""Probes and scrapers are answered; anything else on the port does no harm."""
+"""The health port answers probes and scrapes, and survives any other bytes."""
 
 from __future__ import annotations
 

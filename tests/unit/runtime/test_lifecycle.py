@@ -1,4 +1,4 @@
-"""The stages of a process, and the tasks that end with it."""
+"""`lifecycle`: the stages of a process, and background tasks that end with its life."""
 
 from __future__ import annotations
 

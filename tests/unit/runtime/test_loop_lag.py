@@ -1,4 +1,4 @@
-"""A loop that is held up is seen as late, and nothing goes on after the watch."""
+"""A blocked event loop is measured as lag, and the measuring ends with its block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Belonging to the fleet: a lease is held while it is renewed, and given back at the end."""
+"""`Membership` renews the lease of a process and gives the lease back at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midstreamer.runtime.member import Membership
 
 
 class Sync:
-    """The session as a membership uses it, and the peer that it gives."""
+    """A session and the peer that it yields, as `Membership` uses them."""
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
@@ -71,7 +71,8 @@ async def test_a_change_is_told_before_the_lease_needs_it() -> None:
     running = asyncio.ensure_future(made.run())
     await sync.came.wait()
     made.renew_soon()
-    async with asyncio.timeout(5):  # far less than a third of the lease
+    # Far less than a third of the lease, the usual time between renewals.
+    async with asyncio.timeout(5):
         while len(sync.renewals) < 2:
             sync.came.clear()
             await sync.came.wait()

@@ -1,4 +1,4 @@
-"""Requests and answers over the memory carrier: deadlines, bounds, failures, sessions."""
+"""Requests and responses over memory links: deadlines, bounds, failures and sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def a_pair(
     server: Identity = COORDINATOR,
     in_flight_max: int = 4,
 ) -> AsyncIterator[tuple[Peer, list[Peer]]]:
-    """A dialled peer, and the list of those the server sees."""
+    """Yield a dialled peer, and the list of peers that the server has accepted."""
     network, seen = MemoryNetwork(), list[Peer]()
 
     async def opened(peer: Peer) -> None:
@@ -69,7 +69,7 @@ async def a_pair(
 
 @asynccontextmanager
 async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Link]:
-    """A dialled link without a Peer: what it sends is chosen by the test."""
+    """Yield a dialled link without a Peer, so that the test chooses the frames to send."""
     network = MemoryNetwork()
     serving = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
     link = await MemoryCarrier(network, who).dial(AT, expect=Kind.COORDINATOR)
@@ -400,7 +400,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
     let.set()
     with pytest.raises(DeadlineExceeded):
-        await session.live(0.3)  # several attempts later
+        await session.live(0.3)  # long enough for several attempts
     assert opened == []
     assert server.peers == ()
     running.cancel()
@@ -412,7 +412,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
 async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second address has it move from carrier to carrier all the time."""
+    """At the second address the session changes from one carrier to the other all the time."""
     monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
     network, opened = MemoryNetwork(), list[Peer]()
 

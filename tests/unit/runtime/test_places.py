@@ -1,4 +1,4 @@
-"""Places: never more than there are, never more than half for one, the fewest first."""
+"""`Places`: bounded, at most half for one identity, and the next to whoever has the fewest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from midstreamer.runtime.places import Entry, Places, Shares, share_of
 
 IDENTITIES = ("client/a", "client/b", "client/c", "client/d")
 Step = tuple[str, int]
-"""Who asks, or which of those inside or in the line leaves."""
+"""The identity that asks, or "leave" with the number of the entry that leaves."""
 STEPS = st.lists(st.tuples(st.sampled_from((*IDENTITIES, "leave")), st.integers(0, 99)))
 LIMITS = st.integers(1, 9)
 
 
 class Watched:
-    """Places, and a plain account of who is where, oldest first."""
+    """Places, and a simple model of the entries inside and in the line, oldest first."""
 
     def __init__(self, limit: int, line: int) -> None:
         self.places = Places(limit, line=line)
@@ -42,7 +42,11 @@ class Watched:
             self.inside[admitted] = self.line.pop(admitted)
 
     def _check_next(self, identity: str, key: int) -> None:
-        """Whoever is let in is the first of its own, and none that may come in has fewer."""
+        """Check which entry was let in.
+
+        It is the first entry of its identity, and no other waiting identity that may enter holds
+        fewer places.
+        """
         assert key == next(other for other, who in self.line.items() if who == identity)
         held = self.held(identity)
         eligible = {who for who in self.line.values() if self.held(who) < self.places.share}
@@ -100,7 +104,8 @@ def test_nobody_starves_while_others_keep_coming(
     walk(watched, steps)
     watched.ask("client/d")
     mine = [key for key, who in watched.line.items() if who == "client/d"][:1]
-    for other in others:  # whoever has been inside the longest leaves, and another comes
+    # The entry that has been inside the longest leaves, and another entry comes.
+    for other in others:
         watched.ask(other)
         if watched.inside:
             watched.leave(next(iter(watched.inside)))
@@ -118,7 +123,7 @@ def test_the_next_place_goes_to_whoever_has_the_fewest() -> None:
     places = Places(4)
     for key, identity in enumerate(("a", "a", "b", "b", "a", "c")):
         places.enter(key, identity)
-    assert places.leave(0) == [5]  # c has none and came last
+    assert places.leave(0) == [5]  # identity c has no place, although it came last
 
 
 def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_most() -> None:
@@ -126,7 +131,8 @@ def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_mos
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    assert places.enter(7, "c") == (Entry.REFUSED, None)  # with two it would have the most
+    # With two entries in the line, c would have the most.
+    assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 
 

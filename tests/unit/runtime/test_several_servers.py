@@ -1,4 +1,4 @@
-"""A session whose address leads to several servers: a name of several places, or a shared one."""
+"""A session whose address leads to several servers: by DNS or behind one shared address."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_draining_server_behind_a_shared_address_is_left_out_at_once() -
         assert max(took_s) < 0.5
         assert [name for _, _, name in carrier.dialled] == ["c1", "c1", "c1", "c1", "c2"]
         assert _linked(session) == "c2"
-        assert len(servers[0].asked_s) <= 2  # the second came before the drain was heard
+        assert len(servers[0].asked_s) <= 2  # the second request came before the drain was known
 
 
 @_on_virtual_time
@@ -86,7 +86,7 @@ async def test_one_that_drains_and_takes_no_new_link_is_left_out_too() -> None:
 async def test_the_only_server_behind_an_address_is_taken_though_it_drains() -> None:
     async with _several(SHARED, "c1") as (session, carrier, servers):
         await survey(session)
-        servers[0].listener.peers[0].drain(leaving=True)  # those that come are taken
+        servers[0].listener.peers[0].drain(leaving=True)  # but new links are accepted
         await asyncio.sleep(2.0)
         assert _linked(session) == "c1"
         assert len(carrier.dialled) == 2 + avoiding.TRIES_AWAY
@@ -227,7 +227,7 @@ async def test_a_resolver_that_says_nothing_does_not_hold_what_is_known() -> Non
         assert await survey(session) <= lookups.KNOWN_S + 0.01
         carrier.network.cut("10.0.0.1:7400")
         assert await survey(session) < 0.5
-        assert carrier.looked_up == 1, "one look-up at a time"
+        assert carrier.looked_up == 1, "more than one look-up ran at a time"
 
 
 @_on_virtual_time

@@ -1,4 +1,4 @@
-"""The catalogue in pages: no page outgrows a frame, and together they are everything."""
+"""The catalogue comes in pages: no page exceeds a frame, and the pages together are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAR = 2**62
 
 
 class Server:
-    """Answers pages of a catalogue that grows by a series after each."""
+    """A server that answers its catalogue in pages, each at a later position of the feed."""
 
     def __init__(self, *names: str, size: int = 2) -> None:
         self.names = sorted(names)

@@ -1,4 +1,4 @@
-"""A core is woken up when it wants to be, and not otherwise."""
+"""A core's tick is called at the times that the core asks for, and at no other time."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.looptime
 
 
 class _Core:
-    """Wants to be woken up at some times."""
+    """A core that asks for a wake-up at each of the given times."""
 
     def __init__(self, *times_s: float) -> None:
         self.times_s = sorted(times_s)
