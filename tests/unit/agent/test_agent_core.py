@@ -1,4 +1,4 @@
-"""What an agent holds follows from what it is told, and from nothing else."""
+"""`Core`: the shards that an agent holds follow from the events that the agent receives."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def test_the_lease_says_when_all_its_own_shards_are_whole() -> None:
     assert (made.whole_for, made.whole_at) == (agents_digest([ME]), 7)
     made.handle(Grew({"u/c": 3}))
     made.handle(Reached(9))
-    assert (made.whole_for, made.whole_at) == (agents_digest([ME]), 7)  # it was, up to there
+    # The agent was complete up to position 7.
+    assert (made.whole_for, made.whole_at) == (agents_digest([ME]), 7)
     made.handle(Filled(Shard("u/c", 0)))
     assert made.whole_at == 9
     assert Renew() in made.handle(Torn(ALL[0]))
@@ -97,7 +98,7 @@ EVERYBODY = (ME, *OTHERS)
 
 
 def grown(at: int) -> Core:
-    """An agent that held everything when others joined, at this position."""
+    """Return an agent that held every shard when other agents joined at this position."""
     made = a_core()
     made.handle(Joined(tuple(a_member(name) for name in EVERYBODY), TOLD))
     made.handle(Reached(at))
@@ -204,7 +205,7 @@ def test_forgetting_begins_anew() -> None:
 
 
 class Fleet:
-    """Agents that hear of everything in order, each at its own pace."""
+    """Agents that read the same feed in order, each at its own pace."""
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
@@ -213,7 +214,7 @@ class Fleet:
         self.leases: dict[str, Member] = {}
         self.cores: dict[str, Core] = {}
         self.dead: list[tuple[Core, int]] = []
-        """Who died, and the position that tells of it."""
+        """The agents that died, and the feed position of each death."""
         self.read: dict[str, int] = {}
         self.loading: dict[str, set[Shard]] = {}
 
@@ -244,7 +245,7 @@ class Fleet:
         self.feed.append({series: self.counts[series]})
 
     def follow(self, name: str) -> None:
-        """Read some of the feed; sometimes the frame ends before its page does."""
+        """Let an agent read one to four changes of the feed, so that it may stop within a page."""
         core, begin = self.cores[name], self.read[name]
         end = min(len(self.feed), begin + self.dice.randint(1, 4))
         for change in self.feed[begin:end]:
@@ -276,7 +277,7 @@ class Fleet:
         return sum(shard in core.holdings for name, core in self.cores.items() if name != without)
 
     def expendable(self, name: str) -> bool:
-        """Whether it can die without a shard having fewer than two holders by that alone."""
+        """Return whether each shard of this agent keeps two holders when the agent dies."""
         return all(self.holders(shard, name) >= REPLICAS for shard in self.cores[name].holdings)
 
 

@@ -1,4 +1,4 @@
-"""An agent that drains: the others load what it holds, and only then it goes."""
+"""A draining agent leaves only after the other agents have loaded its shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINTS = 256
 
 
 class _Fleet:
-    """Agents that tell each other by leases, with no sync and no time."""
+    """Agents that exchange leases directly, without sync and without time."""
 
     def __init__(self, agents: int) -> None:
         self.cores: dict[str, Core] = {}
@@ -48,7 +48,7 @@ class _Fleet:
         self.tell()
 
     def tell(self) -> None:
-        """Everybody hears everybody's lease."""
+        """Send the leases of all agents to every agent."""
         members = tuple(self.leases())
         self.position += 1
         for name in list(self.cores):
@@ -72,7 +72,7 @@ class _Fleet:
                     self.drained.add(name)
 
     def step(self, dice: random.Random) -> None:
-        """One thing happens: a shard is filled, or leases are told."""
+        """Let one event happen: an agent finishes loading a shard, or the leases are sent."""
         if self.loading and dice.random() < 0.9:
             name, shard = self.loading.pop(dice.randrange(len(self.loading)))
             self.give(name, ownership.Filled(shard))
@@ -160,7 +160,7 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
 
 
 def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
-    # A lease is told anew when what it says changes, and not for a position alone.
+    # A lease is sent again when its content changes, but not for a new position alone.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")

@@ -1,4 +1,4 @@
-"""Loads and feed in any overlap make a shard whole, and what is torn is mended."""
+"""Loads and the feed overlap in any way, and still make a shard complete and without gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def part(start: int, stop: int) -> Column:
 
 
 class Sync:
-    """A session that answers loads with at most ``most`` points of the first ``count``."""
+    """A session that answers loads with at most ``most`` points of the first ``count`` points."""
 
     def __init__(self, count: int, *, most: int = 1000) -> None:
         self.count = count
@@ -53,7 +53,7 @@ class Sync:
 
 
 class Desk:
-    """A library with what it told."""
+    """A library of shards, and the shards that it reported as filled or torn."""
 
     def __init__(self, sync: Sync, count: int) -> None:
         self.counts = {"walk/a": count}
@@ -72,7 +72,7 @@ class Desk:
         self.library.take(start, part(start, stop))
 
     async def load(self) -> None:
-        """Run until the shard is whole."""
+        """Run the library until the shard is complete."""
         running = asyncio.ensure_future(self.library.run())
         try:
             await eventually(lambda: bool(self.filled))

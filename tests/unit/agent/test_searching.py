@@ -1,4 +1,4 @@
-"""Searching: exact, as of the window's time, and the same however the shards are divided."""
+"""Searches are exact, use nothing later than the window, and do not depend on the shards' size."""
 
 import statistics
 import threading
@@ -54,7 +54,7 @@ def find(
 
 
 def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
-    """The same by the definition: every window compared, settled and counted for itself."""
+    """Return the evidence by its definition: each window compared and settled on its own."""
     query = outcome.transformed(asked.array(), specification.transform)
     rows, made, length = [], [], specification.window
     for one in columns:
@@ -140,7 +140,8 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     values = UNIVERSE[0].values_array().copy()
     values[40:100] = 7.0
     flat = [column("walk/00", UNIVERSE[0].times_array(), values)]
-    asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)  # nearest to the flat
+    # The flat windows are the nearest.
+    asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)
     (found,) = find(specification, [asked], held_shards(flat))
     assert len(found.matches) == 5
     assert np.isfinite(found.matches.outcome_array()).all()
@@ -233,7 +234,7 @@ def test_a_search_that_nobody_awaits_ends() -> None:
     windows = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
 
     class Left(list[Window]):
-        """Windows whose asker leaves before the second."""
+        """Windows of a request that is cancelled before the second window."""
 
         def __iter__(self) -> Iterator[Window]:
             yield self[0]
@@ -245,7 +246,7 @@ def test_a_search_that_nobody_awaits_ends() -> None:
 
 
 def left_ms(searching: Search, asked: Window, after_s: float) -> float:
-    """Milliseconds from setting the flag of a search under way to the end of its thread."""
+    """Stop a search after `after_s`; return the milliseconds until its thread ended."""
     stop, ended = kernels.Stop(), [0.0]
 
     def work() -> None:
@@ -256,7 +257,7 @@ def left_ms(searching: Search, asked: Window, after_s: float) -> float:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join(after_s)
-    assert thread.is_alive(), "the search was over before it was stopped"
+    assert thread.is_alive(), "the search ended before it was stopped: make it longer"
     begun = time.perf_counter()
     stop.set()
     thread.join()
@@ -275,7 +276,7 @@ def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
     asked = a_window(columns[0], 3 * WINDOW_MAX - 1, WINDOW_MAX)
     find(a_specification(measure=measure, epsilon=0.1), [a_window(columns[0], 200, 16)], [], engine)
 
-    # Later and later: in the ledgers, in the statistics, in the bounds, in the comparison.
+    # The flag is set later and later: in the ledgers, the statistics, the bounds, the comparison.
     tries = []
     for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
         fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)

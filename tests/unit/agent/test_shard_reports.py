@@ -1,4 +1,4 @@
-"""What a coordinator is told of shards: everything once, in frames of a bounded size."""
+"""An agent reports all its shards to a coordinator, once each, in frames of bounded size."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> Non
         made.changed(shard := dice.choice(every), whole=shard not in held)
         held ^= {shard}
     made.end(held)
-    for _ in range(2):  # whatever changes after that
+    for _ in range(2):  # later changes are not reported either
         assert coordinator.handle(reported(told(made, held)), 0.0) == []
         assert not any(map(coordinator.held, every))
         made.changed(shard := dice.choice(every), whole=shard not in held)
@@ -73,7 +73,7 @@ def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> Non
 def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
     held = {Shard("u/s", number) for number in range(5)}
     made, coordinator = Telling(held), Dispatch()
-    told(made, held)  # lost
+    told(made, held)  # the coordinator never gets this page
     (effect,) = coordinator.handle(reported(told(made, held)), 0.0)
     assert isinstance(effect, HangUp)
     assert "says it holds 5 shards" in effect.reason

@@ -1,4 +1,4 @@
-"""``certs sign``: somebody else's key is certified, and what is wrong is said in one line."""
+"""`certs sign` certifies the key of a signing request; each error is one line."""
 
 from __future__ import annotations
 

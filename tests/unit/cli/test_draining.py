@@ -1,4 +1,4 @@
-"""What is seen of a member that was asked to drain, until it has left."""
+"""The progress of a member that was asked to drain, until it has left the fleet."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
     ):
         Watch("agent/a1", [SERVING]).check()
     Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
-    Watch("agent/a9", [SERVING]).check()  # sync names the nearest
+    Watch("agent/a9", [SERVING]).check()  # sync answers with the nearest name
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
 
 
 class Listing:
-    """A client that lists the same member each time."""
+    """A client that lists the same member in each call."""
 
     deadline_s = 30.0
 

@@ -1,4 +1,4 @@
-"""The allowlist as commands write it."""
+"""The command line's allowlist entries, and its credentials from a cluster."""
 
 from collections.abc import Callable
 from pathlib import Path

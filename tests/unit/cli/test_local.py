@@ -1,4 +1,4 @@
-"""The pieces of a local fleet: state folder, ports, identities, children."""
+"""The parts of a local fleet: state folder, ports, identities and child processes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 
 
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Let children run a script instead of a service."""
+    """Make children run this script instead of a service."""
     monkeypatch.setattr(child, "COMMAND", (sys.executable, "-c", script))
     monkeypatch.setattr(child, "BACKOFF", Backoff(0.001))
 

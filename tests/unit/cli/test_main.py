@@ -1,4 +1,4 @@
-"""The command line: help that teaches, one line for every error, exit codes that mean something."""
+"""The command line: help with examples, one line for each error, and the exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VERBS = [
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No config.toml and no data of the repository."""
+    """Change to an empty folder, which has no config.toml and no data of the repository."""
     monkeypatch.chdir(tmp_path)
 
 

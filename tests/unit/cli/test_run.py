@@ -1,4 +1,4 @@
-"""What a run is asked to do: data cut into history and live part, named by its selection."""
+"""The plan of `run`: history and live part of the data, in a universe named by the selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A password in a DSN of any form is shown by nothing: no output, no error, no log, no argument."""
+"""No output, error, log or argument shows the password in a DSN, in any form of DSN."""
 
 from __future__ import annotations
 
@@ -56,12 +56,15 @@ FORMS: dict[str, Callable[[str], str]] = {
     "keywords of the key": lambda s: f"host=localhost sslpassword = {keyword_quoted(s)}",
 }
 NOT_FOUND_IN_TEXT = {"option, raw", "option, escaped name", "misspelt option", "other scheme"}
-"""Where free text does not tell where a secret is or ends; as a setting none of them is shown."""
+"""Forms in which free text does not show where the secret begins or ends.
+
+As a setting, such a DSN is hidden like any other.
+"""
 PLACES = ("file", "environment", "flag")
 
 
 def settings(text: str, place: str) -> SyncSettings:
-    """The settings of sync with this DSN, given in one place."""
+    """Return the settings of sync with this DSN, given in `place`: file, environment or flag."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         path.write_text(f"[sync]\ndsn = {json.dumps(text)}\n" if place == "file" else "")
@@ -159,7 +162,7 @@ def test_a_malformed_dsn_is_told_in_a_sentence_with_its_source(text: str, told: 
 
 
 def test_a_second_at_sign_cannot_hide_a_remote_host() -> None:
-    """The driver takes what follows the first @ as hosts, not what follows the last."""
+    """The driver reads the host after the first @, so a check of the last @ would be deceived."""
     with pytest.raises(ConfigError, match="more than one @"):
         dsn.checked("postgresql://me:x@db.example,y@localhost/x?sslmode=disable", {})
 

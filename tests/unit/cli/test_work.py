@@ -1,4 +1,4 @@
-"""The verbs that ask a fleet, against one in this process."""
+"""The commands that send requests to a fleet, run against a fleet in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def a_file(tmp_path: Path, points: int = 100) -> Path:
 
 @asynccontextmanager
 async def a_fleet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncClient]:
-    """A fleet, and the verbs' own client replaced by one over the memory carrier."""
+    """Yield a client of a running fleet, which the commands use instead of their own client."""
     async with fleet.running(agents=("a1",)) as made:
         client = AsyncClient(a_carrier(made.network), ["c1:1"], deadline_s=10.0, policy=QUICK)
 

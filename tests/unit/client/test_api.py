@@ -1,4 +1,4 @@
-"""The asynchronous client against coordinators that follow a script."""
+"""The asynchronous client against coordinators with scripted answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocking client: the same calls without a loop."""
+"""The blocking client makes the same calls as the asynchronous one, without an event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 
 
 class Talk:
-    """A blocking client and its scripted coordinator, on the client's own loop."""
+    """A blocking client and its scripted coordinator, which runs on the client's event loop."""
 
     def __init__(self, script: Script) -> None:
         network = MemoryNetwork()

@@ -1,4 +1,4 @@
-"""The client's decisions: when to ask again, whom, how much at once."""
+"""The client's decisions: when to retry, which coordinator to ask, and how much to send."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TWO = ("c1:1", "c2:1")
 
 
 class _Call(calls.Call):
-    """A call whose addresses are all ready, unless others are named."""
+    """A call whose addresses all have a link, unless the test names others."""
 
     def begin(self, now_s: float, ready: Sequence[str] | None = None) -> calls.Try | calls.GiveUp:
         return super().begin(now_s, self.addresses if ready is None else ready)
@@ -48,7 +48,7 @@ def a_call(*addresses: str, deadline_s: float = 100.0) -> _Call:
 
 
 def failing(call: _Call, *errors: MidstreamerError) -> calls.Wait | calls.GiveUp:
-    """All these failures at once, one after another."""
+    """Report these failures to the call, one after another; return its last decision."""
     then: calls.Wait | calls.GiveUp = calls.Wait(0.0)
     for error in errors:
         call.begin(0.0)

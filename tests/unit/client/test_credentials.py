@@ -1,4 +1,4 @@
-"""A client with a ready source of credentials: waited for in bounds, renewed while it is open."""
+"""A client with a source of credentials waits for a certificate and renews it while open."""
 
 from __future__ import annotations
 

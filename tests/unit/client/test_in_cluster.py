@@ -1,4 +1,4 @@
-"""A client in a pod: certified by its own request, told clearly why it is not."""
+"""A client in a pod requests its own certificate, or reports why it gets none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.operating import (
 
 
 def a_token(**pod: str) -> str:
-    """A token as the API server writes it, as far as its reader looks."""
+    """Return a service account token with the claims that the client reads."""
     claims = json.dumps({"kubernetes.io": {"namespace": CLIENTS, "pod": pod}}).encode()
     return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.c2ln"
 
@@ -48,7 +48,7 @@ def a_source(who: Account) -> RequestedSource:
 
 
 async def why(source: RequestedSource, deadline_s: float = 1.0) -> str:
-    """What an opening client says when it has no certificate at its deadline."""
+    """Return the error of a client that has no certificate at its deadline."""
     client = AsyncClient.connect("127.0.0.1:1", credentials=source, deadline_s=deadline_s)
     with pytest.raises(DeadlineExceeded) as said:
         await client.__aenter__()

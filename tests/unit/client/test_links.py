@@ -1,4 +1,4 @@
-"""A client keeps links to a few coordinators that a fleet tells of, and goes on through them."""
+"""A client keeps links to a few coordinators, which it learns of from the fleet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.fleet import eventually
 
 
 class _Fleet:
-    """Coordinators that tell of each other, and count the surveys they answer."""
+    """Coordinators that list each other, and count the surveys that they answer."""
 
     def __init__(self) -> None:
         self.network = MemoryNetwork()
@@ -83,7 +83,7 @@ async def test_who_is_told_to_serve_at_an_address_now_is_asked_there() -> None:
         await fleet.start("c3", address="pod:1")
         await eventually(lambda: bool(fleet.listeners["c3"].peers))
         fleet.tell(c1="c1:1", c3="pod:1")
-        await fleet.listeners["c1"].close()  # the next link to it learns anew
+        await fleet.listeners["c1"].close()  # the next link to c1 gets the new list
         await fleet.start("c1")
         await eventually(lambda: "pod:1" in client._links.ready())
         assert client._links._kept["pod:1"].expected == "coordinator/c3"

@@ -1,4 +1,4 @@
-"""The catalogue: a survey and the feed come to the same, in whatever order they arrive."""
+"""The catalogue is the same whether a survey or the change feed arrives first."""
 
 import pytest
 

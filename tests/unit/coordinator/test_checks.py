@@ -1,4 +1,4 @@
-"""What a coordinator refuses, and that the refusal says what, where and what to do."""
+"""The coordinator's refusals name the bad value, where it is, and the way out."""
 
 from collections.abc import Callable
 

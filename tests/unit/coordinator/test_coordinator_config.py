@@ -1,4 +1,4 @@
-"""Settings of a coordinator that only make sense together."""
+"""Settings of a coordinator that contradict each other are refused."""
 
 import pytest
 

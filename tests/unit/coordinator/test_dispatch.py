@@ -1,4 +1,4 @@
-"""Dispatch: whatever happens in whatever order, each shard is covered once and answered once."""
+"""`Dispatch`: for any order of events a request gets one answer that covers each shard once."""
 
 import pytest
 from hypothesis import given
@@ -112,7 +112,7 @@ def test_a_lost_link_goes_to_the_other_replica_at_once() -> None:
     (send,) = ask(made, SHARDS[0])
     (again,) = sends(made.handle(LinkLost(send.agent), 0.1))
     assert again.agent != send.agent
-    # Its own task fails too, later, and changes nothing.
+    # The attempt's own failure arrives later and changes nothing.
     assert made.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
 
 
@@ -210,14 +210,14 @@ AGENTS = ("a", "b", "c")
 
 
 class World:
-    """Two requests, three agents that join, answer, fail and vanish as the draw has it."""
+    """Two requests, and three agents that join, answer, fail and vanish as Hypothesis draws."""
 
     def __init__(self) -> None:
         self.dispatch = Dispatch(LIMITS)
         self.now_s = 0.0
         self.open: dict[int, Send] = {}
         self.abandoned: set[int] = set()
-        """Their answers may be under way already, and still come."""
+        """Attempts that were cancelled; their answers may still arrive."""
         self.ends: dict[int, list[Effect]] = {1: [], 2: []}
 
     def take(self, event: Event) -> None:

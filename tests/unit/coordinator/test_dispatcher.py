@@ -1,4 +1,4 @@
-"""Searches carried out over the memory carrier: whoever leaves ends them at the agents."""
+"""Searches over the memory carrier: a cancelled request ends its searches at the agents."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ SHARDS = (Shard("walk/a", 0),)
 
 
 class _Agent:
-    """Searches until it is let, and counts how its searches ended."""
+    """An agent whose searches wait until `let` is set; it counts how they ended."""
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
@@ -145,7 +145,7 @@ async def test_shards_are_counted_by_how_many_agents_hold_them() -> None:
 
 
 class _Link:
-    """Stands where a link of an agent would."""
+    """A stand-in for the link of an agent."""
 
     def __init__(self, incarnation: str = "i1") -> None:
         self.identity = Identity(COORDINATOR.trust_domain, Kind.AGENT, "a1")
@@ -160,13 +160,13 @@ MANY = tuple(Shard("walk/a", number) for number in range(6))
 
 
 def _told(*shards: Shard, more: bool = False) -> frames.Holdings:
-    """One page of what is held, all of ``MANY`` in the end."""
+    """Return one page of an agent's holdings, which are all of ``MANY`` in the end."""
     return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
 
 
 @asynccontextmanager
 async def _a_dispatcher() -> AsyncIterator[tuple[Dispatcher, Callable[..., None]]]:
-    """A dispatcher that runs, and a way to report to it."""
+    """Yield a running dispatcher and a function that reports an agent's holdings to it."""
     dispatcher = Dispatcher(dispatch.Limits(), requests_max=4)
     running = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
@@ -201,7 +201,8 @@ async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) ->
         if end == "lost":
             dispatcher.lost(cast(Peer, old))
         else:
-            reported(old, Shard("walk/b", 0))  # more than its own digest says
+            # A shard that the digest of the older link's holdings does not cover.
+            reported(old, Shard("walk/b", 0))
         reported(new, *MANY[3:])
         assert dispatcher._peers["agent/a1"] is cast(Peer, new)
         assert dispatcher.holds(MANY)
@@ -215,7 +216,7 @@ async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:
         async with _a_fleet(2) as (dispatcher, agents):
             with tracing.span("match"):
                 search = _search(dispatcher)
-            # The second is asked by a timer, outside of the span.
+            # A timer asks the second agent, outside of the caller's span.
             await eventually(lambda: all(agent.begun for agent in agents))
             agents[0].let.set()
             await search

@@ -1,4 +1,4 @@
-"""Promises: whenever the process dies, what was promised is stored in the end, and once."""
+"""A promised write is stored exactly once, whenever the coordinator process dies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def an_item(time: int) -> Item:
 
 
 class Process:
-    """A coordinator's promises, step by step: spool, outbox, store; `Killed` between any two."""
+    """The path of promised writes: spool, outbox, store.
+
+    The process can die (`Killed`) between any two steps.
+    """
 
     def __init__(self, folder: Path, stored: list[int], lives: list[int]) -> None:
         self.spool = Spool(folder, bytes_max=1 << 20, segment_bytes=64)
@@ -47,7 +50,7 @@ class Process:
         self.keys = itertools.count(1)
 
     def step(self) -> None:
-        """A point at which the process may die."""
+        """Mark a point at which the process may die."""
         self.lives[0] -= 1
         if self.lives[0] == 0:
             raise Killed
@@ -64,7 +67,7 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        key = next(self.keys)  # the same tick may come again: its sender was not answered
+        key = next(self.keys)  # a tick may come twice, because its sender got no answer
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
 
@@ -80,14 +83,14 @@ class Process:
         while self.posts:
             write = self.posts.pop()
             for time in (int(time) for one in write.columns for time in one.times_array()):
-                if time not in self.stored:  # the natural key
+                if time not in self.stored:  # a stored tick is found by its natural key
                     self.stored.append(time)
             self.step()
             self.take(self.outbox.handle(outbox.Answered(write.sequence, Written()), 0.0))
 
 
 class Killed(Exception):
-    """SIGKILL."""
+    """The process was killed with SIGKILL."""
 
 
 @given(count=st.integers(1, 6), lives=st.lists(st.integers(1, 12), max_size=4))
@@ -184,13 +187,14 @@ async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_p
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    assert intake._jobs.get_nowait() == place  # to be settled: it is neither stored nor promised
+    # Handed over to be settled: it is neither stored nor promised.
+    assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()
 
 
 class Store:
-    """Sync, as a writer sees it: takes ticks of one series in time order only."""
+    """A stand-in for sync that takes the ticks of one series in order of time only."""
 
     def __init__(self) -> None:
         self.times: list[int] = []

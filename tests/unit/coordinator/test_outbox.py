@@ -1,4 +1,4 @@
-"""The outbox: in order, packed, sent until settled; nothing lost, nothing doubled."""
+"""The outbox sends items in order and in batches until each is stored; none is lost or doubled."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
     settled: list[int] = []
     while 1000 not in settled:
         write, writes = post(effects), writes + 1
-        if writes == 3:  # while the bad ones are being found
+        if writes == 3:  # while the outbox still isolates the bad items
             made.handle(Offered(1000, good), 0.0)
         bad = any(column.series.startswith("bad") for column in write.columns)
         answer = Failed(write.sequence, errors.BadInput("bad"))
@@ -332,7 +332,7 @@ def test_each_item_is_told_what_became_of_its_own() -> None:
 
 
 class Store:
-    """Sync as the outbox sees it: natural keys, and answers that may be lost after a commit."""
+    """A stand-in for sync with natural keys, so that a repeated tick is stored once."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -388,7 +388,7 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
             )
         )
     else:
-        return  # the draw never let anything through
+        return  # Hypothesis drew only failures, so that nothing was stored
     good = set(range(1, count + 1)) - bad
     assert sorted(store.times) == sorted(good)
     assert {key for key, (end,) in ends.items() if isinstance(end, Settle)} == good

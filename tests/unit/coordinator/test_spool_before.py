@@ -1,4 +1,4 @@
-"""A spool that another version left is played again, or set aside by name."""
+"""A spool of the previous version is replayed; unreadable records are set aside by name."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.support.fleet import eventually
 from tests.support.store import a_column, a_decision
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "spool"
-"""A segment of three records, as the version before wrote it."""
+"""A segment of three records, written by the previous version."""
 
 
 async def _played(folder: Path) -> list[Write]:
-    """Every Write that sync is sent by a coordinator that starts with this spool."""
+    """Start a coordinator with this spool; return the writes that it sends to sync."""
     writes: list[Write] = []
 
     async def ask(write: Write, budget_s: float) -> frames.Answer:

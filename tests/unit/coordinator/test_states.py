@@ -1,4 +1,4 @@
-"""Learning states: asked for when needed, kept current by the feed, bounded in bytes."""
+"""Learning states: loaded on demand, kept current by the feed, and bounded in bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STREAM = SPECIFICATION.stream
 
 
 def learned(version: int, specification: Specification = SPECIFICATION) -> Learned:
-    """What the feed tells after so many decisions."""
+    """Return what the feed sends of a stream after `version` decisions."""
     state = reasoning.initial(specification)
     for index in range(version):
         state = reasoning.learn(state, a_decision(index=40 + index))
@@ -52,7 +52,7 @@ def version_of(made: States, specification: Specification = SPECIFICATION) -> in
 
 
 def recalled(*told: Learned, answer: Learned) -> States:
-    """What is known after the feed told something while sync was being asked."""
+    """Return the known states after the feed sent `told` while sync was asked for `answer`."""
     made = States(1 << 20)
     expected = made.expect(STREAM)
     made.apply(told)
@@ -68,7 +68,7 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
 
 
 async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
-    # Sync tells a feed that begins of no states: what was learned meanwhile would be missed.
+    # A feed that begins sends no states, so a state loaded before may be out of date.
     network = MemoryNetwork()
 
     async def answer(peer: Peer, frame: Frame) -> Answer:
@@ -79,7 +79,7 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
     service = CoordinatorService(CoordinatorSettings(), carrier)
     known, early = service._states, service._states.expect(STREAM)
-    known.recalled(early, ONE)  # then TWO is learned, and only then does the feed begin
+    known.recalled(early, ONE)  # TWO is learned after this, and the feed begins later still
     service.apply(Changes(position=3, changes=(Joined(()),)))
     await service.begun(peer)
     assert version_of(known) is None
@@ -125,7 +125,7 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
         made.recalled(made.expect(specification.stream), answer)
         if place == 1:
-            assert version_of(made, specifications[0]) == 0  # used after the other
+            assert version_of(made, specifications[0]) == 0  # used after the other stream
     assert [version_of(made, one) for one in specifications] == [0, None, 0]
     assert made.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
 
@@ -139,7 +139,7 @@ def test_streams_that_learned_nothing_take_room_too() -> None:
 
 
 class Sync:
-    """Answers when it is let."""
+    """A stand-in for sync that answers once the test sets `answer`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -157,7 +157,7 @@ async def test_who_needs_the_same_state_at_once_asks_once() -> None:
     first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
     await asyncio.sleep(0)
-    first.cancel()  # its client is gone: the other still waits
+    first.cancel()  # the first client is gone; the second still waits
     await asyncio.sleep(0)
     kept.apply([THREE])
     sync.answer.set_result(Recalled(stream=STREAM, version=2, state=TWO.state))

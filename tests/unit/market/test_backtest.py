@@ -1,4 +1,4 @@
-"""The backtest: the same rules as live, and nothing later than a decision in it."""
+"""The backtest decides by the same rules as live, and uses nothing later than a decision."""
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3,
 
 
 def a_universe() -> dict[str, Points]:
-    """Two series on one clock, one of them with a gap and a stretch that is flat."""
+    """Return two series with the same times, one of them with a gap and a flat stretch."""
     whole, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
     values = gapped.values.copy()
     values[40:70] = values[40]
@@ -34,7 +34,7 @@ def a_universe() -> dict[str, Points]:
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """The lawful analogs of a decision, and the counts, written out as the words say."""
+    """Return the analogs that a decision may use and the counts, computed from the definitions."""
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)
     for name in sorted(universe):

@@ -1,4 +1,4 @@
-"""Rivals: each says what its one idea says, from what was known."""
+"""The baselines that forecasts are compared with: each follows its rule and sees no future."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The shipped data sets, from small files of the same shape and, when there, from the cache."""
+"""The data sets of the product, read from small files of the same layout, or from the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feeds: what is read, and how each kind of bad input is named."""
+"""Reading ticks from files and streams; each kind of bad input has its own error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement: figures with intervals, and rivals that win are named."""
+"""The judgement: figures with confidence intervals, and the baselines that do better."""
 
 import io
 import json
@@ -72,7 +72,8 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 
 
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
-    # Sure and right, then a tie of three with one hit; 3 of 4 holds 0.7, 3 of 5 does not.
+    # Both decisions at 0.9 are right, and of the three at 0.8 one is. A threshold takes a tie as a
+    # whole: 3 right of 5 miss the target 0.7, although 3 of 4 would hold it.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
     made = judge.judge_decisions(decisions, verdicts, after=0)["fixed_threshold"]
     assert (made["emitted"], made["confidence"]) == (2, 0.9)
@@ -125,7 +126,7 @@ def test_the_bootstrap_holds_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)  # runs of four alike
+        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)  # runs of four equal outcomes
         blocks = bootstrap.Blocks(np.arange(400), horizon=10, draws=200)
         figure = bootstrap.figure(blocks.ratio(hit, np.ones(400)))
         assert figure is not None

@@ -1,4 +1,4 @@
-"""Parquet files give the same ticks as CSV, and the same errors by row."""
+"""Parquet files give the same ticks as CSV files, and the same errors with the row."""
 
 from __future__ import annotations
 

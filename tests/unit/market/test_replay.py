@@ -1,4 +1,4 @@
-"""Replay, against a whole fleet in one process on a memory carrier."""
+"""Replay against a whole fleet in one process, over the memory carrier."""
 
 from __future__ import annotations
 

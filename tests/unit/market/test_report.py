@@ -1,4 +1,4 @@
-"""The report: what a tally adds up to, and the JSON that says so."""
+"""The report: the sums and shares of a tally, and their JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECIFICATION = Specification("sp500", window=8)
 
 
 def a_tally() -> Tally:
-    """Two signals, one right, and a silence; the last decision is still open."""
+    """Return a tally of a right signal, a wrong signal, an abstention and an open decision."""
     tally = Tally()
     right = a_decision(time=1 * DAY, direction=Direction.LONG)
     wrong = a_decision(time=2 * DAY, direction=Direction.SHORT)

@@ -1,4 +1,4 @@
-"""What a peer lacks is not sent to it, and to lack something lifts no bound."""
+"""A peer gets no frame or change that it lacks the capability for; all bounds hold regardless."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Frames to bytes and back, in any pieces, and any bytes are safe to read."""
+"""Frames are encoded and decoded, in pieces of any size, and any bytes can be read safely."""
 
 import itertools
 import tracemalloc
@@ -131,7 +131,7 @@ def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
 
 
 def test_more_changes_than_a_frame_may_have_are_not_read_one_by_one() -> None:
-    # Each that is not known costs a microsecond: half a million of them stopped the loop.
+    # Each unknown change costs a microsecond; half a million of them would block the event loop.
     kind = msgspec.Raw(msgspec.msgpack.encode({"type": "x"}))
     said = {"frame": "Changes", "request": 1, "position": 1}
     most = {**said, "changes": [kind] * frames.CHANGES_MAX}

@@ -1,4 +1,4 @@
-"""The machine of one connection: its handshake, its refusals, and every (state, event) pair."""
+"""The state machine of one connection: the handshake, refusals, and each event in each state."""
 
 import itertools
 
@@ -51,7 +51,7 @@ def test_every_event_in_every_state_is_foreseen(state: State, event: connection.
         return
     if state is State.NEW and isinstance(event, connection.FROM_PEER):
         with pytest.raises(LocalProtocolError):
-            machine.handle(event)  # nothing can have come before the machine was started
+            machine.handle(event)  # no frame can arrive before the machine was started
         return
     effects = machine.handle(event)
     assert machine.state is (after or State.CLOSED)
@@ -108,7 +108,7 @@ def test_bulk_frames_wait_until_the_dialling_side_has_opened_the_stream() -> Non
 
 
 def refusal_of(frame: frames.Frame | bytes, *, machine: Connection | None = None) -> Finish:
-    """What the accepting side makes of a first frame that is not in order."""
+    """Return how the accepting side ends the connection after an invalid first frame."""
     if machine is None:
         machine = Connection(Side.ACCEPTED, me=COORDINATOR, peer=AGENT)
         machine.start(0.0)

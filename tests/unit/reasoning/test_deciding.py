@@ -1,4 +1,4 @@
-"""Decisions: the forecast always comes, the signal only when no check speaks against it."""
+"""Decisions always have a forecast; they have a signal only if no check objects."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ RISING = np.linspace(0.5, 2.0, 10)
 
 @pytest.fixture(scope="module")
 def licensed() -> State:
-    """A stream that has earned its licence: right nine times in ten against a target of 0.8."""
+    """Return the state of a stream that is right nine times in ten for a target of 0.8."""
     state = make.learned_stream(900, skill=0.97)
     assert state.licence.held
     return state

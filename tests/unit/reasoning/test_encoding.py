@@ -1,4 +1,4 @@
-"""States as bytes: bit for bit, small, and a restart anywhere changes nothing."""
+"""Learning states as bytes: equal bit for bit after a restart, and small."""
 
 import pytest
 

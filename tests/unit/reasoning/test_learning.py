@@ -1,4 +1,4 @@
-"""Learning: once each, in event time, and no trace of the order of arrival."""
+"""Each event is learned once, in event time, whatever the order of arrival."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ SERIES = ("u/a", "u/b", "u/c", "u/d")
 
 
 def a_panel(hours: int, shuffles: st.DataObject | None = None) -> State:
-    """Four series an hour, learned in an order that may be shuffled within each hour."""
+    """Learn four series per hour; `shuffles` may change the order within each hour."""
     dice = np.random.default_rng(1)
     state = reasoning.initial(make.a_specification())
     due: dict[int, list[Verdict]] = {}
@@ -68,7 +68,7 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     told = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # Hours 2002 and 2003 lie in the phases of the verdict's own.
+        # Hour 2003 lies in the phase of the verdict, hour 2002 in another phase.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 

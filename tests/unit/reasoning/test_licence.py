@@ -1,4 +1,4 @@
-"""The licence: seldom given where it is not earned, soon where it is, and taken back."""
+"""The licence: rarely given without skill, soon given with skill, and revoked."""
 
 import math
 
@@ -23,7 +23,10 @@ def told(gate: Gate, right: bool, **fields: object) -> None:
 
 
 def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
-    """(last, greatest) average wealth of one cell in many streams, right of (streams, n)."""
+    """Return the last and the greatest average wealth of one cell, for many streams.
+
+    `right` has the shape (streams, decisions); both results have the shape (streams,).
+    """
     now = np.full((len(right), len(STAKES)), 0.5)
     greatest = np.zeros(len(right))
     for place in range(right.shape[1]):
@@ -35,7 +38,7 @@ def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
 
 
 def first_licences(right: np.ndarray, target: float, need: float) -> float:
-    """Share of streams whose wealth ever reaches ``need``."""
+    """Return the share of streams whose wealth ever reaches ``need``."""
     return float((wealth(right, target)[1] >= need).mean())
 
 
@@ -52,7 +55,7 @@ def test_a_gate_does_what_the_formula_says() -> None:
 def test_false_licences_are_rarer_than_delta_however_long_one_looks(target: float) -> None:
     right = np.random.default_rng(1).random((2000, 1500)) < target
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # The same streams, judged by a gate that asks for a fifth of the evidence, must fail.
+    # The same streams must fail when the gate asks for a tenth of the evidence.
     assert first_licences(right, target, licence.needed(0) / 10.0) > DELTA
 
 
@@ -71,9 +74,9 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
 def test_series_that_move_together_earn_no_more_than_one_would() -> None:
     target, series = 0.8, 10
     right = np.random.default_rng(3).random((400, 500)) < target
-    # Ten copies of one stream: the average of their cells is the wealth of one of them ...
+    # For ten copies of one stream, the average of their cells is the wealth of one stream.
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # ... while a product over the copies, as if they were independent, deceives itself.
+    # A product over the copies treats them as independent and gives too many licences.
     copied = np.repeat(right, series, axis=1)
     assert first_licences(copied, target, licence.needed(0)) > DELTA
 
@@ -101,7 +104,8 @@ def test_merit_is_licensed_within_half_the_usual_wait(
 def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold: float) -> None:
     gate = Gate(licence.initial(), target=0.6, horizon=1)
     while not gate.closed().held:
-        if rank == 0.9:  # the top half is no better than it must be; only the top fifth is
+        # The top half has just the required precision; only the top fifth is better.
+        if rank == 0.9:
             told(gate, right=False, rank=0.6)
         told(gate, right=True, rank=rank)
     assert gate.closed().threshold == pytest.approx(threshold)

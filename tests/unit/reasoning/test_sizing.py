@@ -1,4 +1,4 @@
-"""The room a state may need is counted before it is needed."""
+"""`room` bounds in advance the bytes that a learning state may grow by."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         decided = reasoning.decide(evidence, state)
         before = whole(state)
         state = reasoning.learn(state, decided)
-        # Its own record, its verdict, its folding, its series: nothing of what was there before.
+        # The decision adds its record, its verdict, its folding and its series, and nothing else.
         assert whole(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = whole(state)

@@ -1,4 +1,4 @@
-"""The allowlist: two forms of entry, and errors that name their line."""
+"""The allowlist: exact entries and prefixes, grants, and errors that name the line."""
 
 import pytest
 from hypothesis import given

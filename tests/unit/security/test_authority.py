@@ -1,4 +1,4 @@
-"""The local authority signs somebody else's request: for the key and the identity that it names."""
+"""The local authority signs a request only for the key and the identity that the request names."""
 
 from __future__ import annotations
 

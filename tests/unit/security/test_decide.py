@@ -1,4 +1,4 @@
-"""Who may connect: the order of the checks, and a refusal for each."""
+"""`decide`: which identities may connect, the order of the checks, and a reason per refusal."""
 
 import pytest
 

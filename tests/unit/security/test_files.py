@@ -1,4 +1,4 @@
-"""Certificates and keys on disk: issued, renewed in time, replaced whole, closed to others."""
+"""Certificates and keys in files: issued, renewed in time, replaced whole, private."""
 
 import stat
 import time
@@ -21,7 +21,7 @@ AGENT = who(Kind.AGENT, "a1")
 
 
 class Clock:
-    """A clock that only the test moves."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = time.time()

@@ -1,4 +1,4 @@
-"""When a certificate is asked for: at two thirds of its life, and ever less often when in vain."""
+"""`Renewal`: when a certificate is requested, and the pauses between failed requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def held(life_s: float, dice: float = MIDDLE) -> Renewal:
 
 
 def pauses(made: Renewal, now_s: float, count: int, dice: float = 1.0) -> list[float]:
-    """The pauses after so many failures, each at the moment when it was time to ask again."""
+    """Return the pauses after each of `count` failures, in seconds.
+
+    Each failure happens at the time when the certificate may be requested again.
+    """
     found = []
     for _ in range(count):
         made.failed("away", now_s, dice)

@@ -1,4 +1,4 @@
-"""Credentials by signing request: an issuer is believed in nothing, and waited for patiently."""
+"""Certificates from an issuer: each answer is checked, and failures are retried with pauses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.security import DOMAIN, an_authority, stranger_key, who
 
 AGENT = who(Kind.AGENT, "a1")
 EPOCH_S = 1_800_000_000.0
-"""The clock on the wall when a virtual loop begins."""
+"""Wall-clock time, in seconds since 1970, at which the virtual event loop starts."""
 Request = x509.CertificateSigningRequest
 
 
@@ -69,7 +69,8 @@ def _other_name(issuer: ScriptedIssuer) -> Answer:
 
 def _other_usage(issuer: ScriptedIssuer) -> Answer:
     def answer(request: Request, identity: Identity) -> Signed:
-        signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))  # serves, does not dial
+        # A certificate of sync, which serves and never dials.
+        signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))
         return replace(signed, chain=(_renamed(issuer, signed.chain[0], identity),))
 
     return answer
@@ -256,7 +257,7 @@ def test_a_slow_issuer_is_given_its_time() -> None:
 
 
 class PatientIssuer(ScriptedIssuer):
-    """One that may take an hour, and says what it waits for."""
+    """An issuer that may take an hour to answer, and says what it waits for."""
 
     ask_s = 3600.0
     waiting = "request x is not answered yet"
@@ -313,7 +314,8 @@ def test_certificates_are_renewed_at_two_thirds_of_their_life_each_with_a_key_of
             await asyncio.sleep(4 * 2400.0 + 1.0)
             running.cancel()
         apart = [b - a for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)]
-        assert apart == pytest.approx([2400.0] * 4, abs=1.0)  # certificates count whole seconds
+        # Times in certificates are whole seconds.
+        assert apart == pytest.approx([2400.0] * 4, abs=1.0)
         assert len({_key_of(each) for each in issuer.requests}) == 5
 
     run(main)

@@ -1,4 +1,4 @@
-"""What a commit says of the reasoning is what its verdicts and states say."""
+"""The metrics of a commit agree with the verdicts and learning states in the commit."""
 
 from __future__ import annotations
 

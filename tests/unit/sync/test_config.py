@@ -1,4 +1,4 @@
-"""Settings about the database that contradict each other are refused, and no password is shown."""
+"""Contradicting settings about the database are refused, and no password is shown."""
 
 from __future__ import annotations
 

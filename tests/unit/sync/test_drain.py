@@ -1,4 +1,4 @@
-"""Sync drains: nothing that waits is refused, and everybody is sent to another sync or away."""
+"""Draining sync: pending writes are committed, and every peer moves to another sync."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.store import Fleet, a_column, a_sync, a_write
 
 
 class Held(MemoryStore):
-    """Begins no transaction until it is let."""
+    """A store whose transactions wait until `let` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ async def test_a_drain_ends_in_time_though_nothing_can_be_committed() -> None:
         await ended(fleet)
         with pytest.raises(Unavailable):
             await asked
-    assert _stages(store) == []  # its lease is given back all the same
+    assert _stages(store) == []  # the lease is given back although nothing was committed
 
 
 async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> None:

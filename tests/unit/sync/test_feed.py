@@ -1,4 +1,4 @@
-"""The change feed in memory: order, gaps, and frames of a bounded size."""
+"""The change feed in memory: order, gaps, and frames of bounded size."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_empty_page_still_tells_its_position() -> None:
 
 
 class Follower:
-    """Stands where the follower's connection would."""
+    """A stand-in for the connection of a follower; it records the frames sent to it."""
 
     capabilities = frozenset(OURS)
 
@@ -78,7 +78,7 @@ class Follower:
         self.told: list[Changes] = []
 
     async def drained(self) -> None:
-        """There is always room."""
+        """Return at once, because a test follower never applies back-pressure."""
 
     def tell(self, frame: Changes) -> None:
         self.told.append(frame)
@@ -133,7 +133,7 @@ async def test_a_follower_whose_link_ended_is_held_by_nothing() -> None:
 
 
 class _Counting(MemoryStore):
-    """Counts how often the feed is read."""
+    """A store that counts how often the feed is read from it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Counting(MemoryStore):
 
 @asynccontextmanager
 async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed, list[Follower]]]:
-    """A feed that runs, and followers of it that have begun."""
+    """Yield a running feed and followers that have received their first page."""
     feed, followers = Feed(store, memory=8), [Follower() for _ in range(count)]
     tasks = [asyncio.create_task(feed.run())] + [
         asyncio.create_task(feed.follow(cast(Peer, one), 7, 0)) for one in followers

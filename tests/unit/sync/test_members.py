@@ -1,4 +1,4 @@
-"""What a peer is told of the fleet depends on what it understands."""
+"""Which members of the fleet a peer learns of depends on the peer's protocol version."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_unknown_name_gets_the_nearest_or_a_way_to_find_out() -> None:
 
 
 async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
-    """Names of the members, by each way that they are told."""
+    """Return the members' names from a renewal, a survey, a new feed and a resumed feed."""
     peer = await fleet.dial(Kind.AGENT, "a1", old=old)
     renewed = await peer.ask(Renew(member=Member("", "", "")))
     surveyed = await peer.ask(frames.Survey())
@@ -98,4 +98,4 @@ async def test_every_way_of_telling_leaves_out_the_same_members(old: bool) -> No
         told = await _everywhere(fleet, old=old)
     unseen = [] if old else ["agent/a2", "sync/sync-1"]
     assert told[:3] == [sorted(["agent/a1", *unseen])] * 3
-    assert told[3] == sorted(unseen)  # what was stored before this peer joined
+    assert told[3] == sorted(unseen)  # the peer gets the changes that were stored before it joined

@@ -1,4 +1,4 @@
-"""What several callers asked for in one Write is taken or refused by itself."""
+"""Each part of a Write, which holds what one caller asked for, is taken or refused alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import store as build
 
 
 def a_write(*columns: Column, sequence: int = 1) -> Write:
-    """One caller for each column."""
+    """Return a Write in which each column comes from another caller."""
     callers = tuple(Caller(f"client/u{place}", 1) for place in range(len(columns)))
     return Write(sequence=sequence, columns=columns, callers=callers)
 

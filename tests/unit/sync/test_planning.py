@@ -1,4 +1,4 @@
-"""The rules of "once": what is stored, what repeats, what is refused."""
+"""`planning`: which parts of a write are stored, which are repeats, which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series and streams are bounded, in all and of each client, and a refusal names the client."""
+"""Quotas bound series and streams in total and per client; a refusal names the client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUOTAS = Quotas(series_max=5, series_per_identity_max=3, streams_max=3, streams_
 
 
 def a_write(*names: str, by: str = "client/u1") -> Write:
-    """Eight points of each of these series, asked for by one client."""
+    """Return a write by one client of eight points in each of these series."""
     columns = tuple(build.a_column(0, 8, name=f"test/{name}") for name in names)
     return Write(sequence=1, columns=columns, callers=(Caller(by, len(columns)),))
 
@@ -34,19 +34,19 @@ def a_specification(horizon: int) -> Specification:
 
 
 def a_decided(*horizons: int, by: str = "client/u1") -> Write:
-    """One decision in a stream of its own for each horizon."""
+    """Return a write by one client of one decision per horizon, each in its own stream."""
     decisions = tuple(build.a_decision(5, specification=a_specification(one)) for one in horizons)
     return Write(sequence=1, decisions=decisions, callers=(Caller(by, 0, len(decisions)),))
 
 
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
-    """What became of each Write: nothing, or why it is refused."""
+    """Plan all writes in one batch; return the error of each write, empty for success."""
     plan = planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
     return ["" if isinstance(one, PartTaken) else f"{one.code}: {one}" for one in plan.outcomes]
 
 
 async def told(*writes: Write) -> list[str]:
-    """The same, of Writes that are committed one after another."""
+    """Commit the writes one after another; return the error of each, empty for success."""
     committer = build.a_committer(MemoryStore(), QUOTAS)
     found = []
     for write in writes:
@@ -97,7 +97,10 @@ def test_a_series_counts_for_who_asked_first() -> None:
 
 
 async def test_who_asks_second_is_counted_when_the_first_is_refused() -> None:
-    """Else the second's series would be held against no count at all."""
+    """A series counts for the client that creates it, also when an earlier request was refused.
+
+    Otherwise the second client's series would count for nobody.
+    """
     wrong = Write(
         sequence=3,
         columns=(

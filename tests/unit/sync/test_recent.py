@@ -1,4 +1,4 @@
-"""The end of the feed in memory: whatever is heard in whatever order, positions stay contiguous."""
+"""`Recent`, the end of the feed in memory, stays contiguous for any order of notifications."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_commits_beyond_a_gap_are_bounded() -> None:
 
 
 COMMITS = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=30)
-"""Of each commit, in order: whether it is ours, and how many changes it has."""
+"""For each commit, in order: whether this sync made it, and its number of changes."""
 
 
 @given(COMMITS, st.randoms(use_true_random=False))
@@ -79,7 +79,7 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
     for ours, before, after in events:
         made.publish(before, changes(before, after)) if ours else made.heard(after)
         told += _follow(made, len(told), head)
-        while missing := made.missing():  # as `Feed.run` reads, 3 at once
+        while missing := made.missing():  # `Feed.run` reads like this, here 3 changes at once
             at = made.position
             made.publish(at, changes(at, min(head, at + min(missing, 3))))
             told += _follow(made, len(told), head)
@@ -88,6 +88,6 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
 
 
 def _follow(made: Recent, after: int, head: int) -> list[Change]:
-    """What a follower is told next: from memory, or from the store when it is behind."""
+    """Return the follower's next changes: from memory, or from the store if it is behind."""
     page = made.page(after)
     return changes(after, min(made.position, head)) if page is None else list(page.changes)

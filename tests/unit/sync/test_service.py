@@ -1,4 +1,4 @@
-"""The sync process over the memory carrier: what its peers see."""
+"""The sync process as its peers see it, over the memory carrier."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support.store import (
 )
 
 JOINED = 1
-"""Position of the feed once sync has joined the fleet."""
+"""Position of the feed after sync itself has joined the fleet."""
 
 
 async def _written(peer: Peer, write: Write) -> frames.Written:
@@ -227,7 +227,8 @@ async def test_it_works_again_when_the_store_is_back() -> None:
         assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        await eventually(lambda: not fleet.service.complete_reasons())  # a round of housekeeping
+        # Housekeeping notices the store.
+        await eventually(lambda: not fleet.service.complete_reasons())
 
 
 async def test_writes_beyond_the_queue_are_refused_early() -> None:
@@ -241,7 +242,7 @@ async def test_writes_beyond_the_queue_are_refused_early() -> None:
 
 
 class _Slow(MemoryStore):
-    """Takes its time for a transaction."""
+    """A store whose transactions take long."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -263,7 +264,7 @@ async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
 
 
 class _Stuck(MemoryStore):
-    """Answers no Lookup."""
+    """A store that never answers a lookup of experiences."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +284,7 @@ async def test_reads_of_one_peer_leave_connections_to_others() -> None:
         lookup = frames.Lookup(experience_ids=(b"x",))
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         asked = [asyncio.ensure_future(greedy.ask(lookup)) for _ in range(20)]
-        await good.ask(frames.Survey())  # comes after all of them, and is answered
+        await good.ask(frames.Survey())  # sent after all of the lookups, and still answered
         assert (store.reading, fleet.service._reads.waiting) == (2, 18)
         for one in asked:
             one.cancel()
@@ -291,7 +292,7 @@ async def test_reads_of_one_peer_leave_connections_to_others() -> None:
 
 
 class _Objecting(MemoryStore):
-    """Raises what it is given, once each."""
+    """A store whose transactions raise the given errors, each once."""
 
     def __init__(self, *errors: StoreError) -> None:
         super().__init__()
@@ -358,7 +359,8 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
         peer = await fleet.dial()
         writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(4)]
         answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
-    # The first was alone in its batch; of the other three, tried singly, none is refused.
+    # The first write was alone in its batch. The three others were tried singly, and none of them
+    # was refused.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
     assert {type(one) for one in answers if isinstance(one, Exception)} <= {StoreError}
@@ -423,7 +425,7 @@ async def test_a_lookup_of_large_experiences_is_answered_in_parts(fleet: Fleet) 
 
 
 class _Deaf(MemoryStore):
-    """Has no connection left to listen on."""
+    """A store that has no connection left to listen for notifications."""
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
         raise StoreError("it has no connection left", retry_after_s=1.0)
@@ -434,7 +436,7 @@ async def test_a_sync_that_cannot_listen_polls_and_is_ready_all_the_same() -> No
     async with a_sync(store) as fleet:
         follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=JOINED)
         assert (await anext(follower)).changes == ()
-        store.publish([Joined(())])  # by another sync
+        store.publish([Joined(())])  # committed by another sync
         assert (await anext(follower)).changes == (Joined(()),)
         assert fleet.service.complete_reasons() == []
         await follower.aclose()

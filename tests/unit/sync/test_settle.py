@@ -1,4 +1,4 @@
-"""Verdicts and learning: in event time, once, and never stopped by a wrong question."""
+"""Verdicts and learning: in order of event time, each once, and no bad decision stops them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One decision never stops a series: what cannot be settled or learned is left out, by name."""
+"""A decision that cannot be settled or learned is left out and named; the series goes on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ async def _open_decisions(*decisions: Decision) -> MemoryStore:
 
 
 def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned() -> None:
-    stranger, known = a_decision(4), a_decision(5)  # the stream never learned the first
+    # The stream never learned the decision `stranger`.
+    stranger, known = a_decision(4), a_decision(5)
     judged = settle.judged(reasoning, _due(stranger, known), [known])
     folded = settle.fold(reasoning, {}, judged.lessons)
     assert len(judged.verdicts) == 2
@@ -55,7 +56,8 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 
 
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
-    late = msgspec.structs.replace(a_decision(4), time=10**9)  # later than the tick it is due at
+    # Decided after the time of the tick at which it is due.
+    late = msgspec.structs.replace(a_decision(4), time=10**9)
     judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
     assert [one.experience_id for one in judged.verdicts] == [a_decision(5).experience_id]
     assert [one.experience_id for one in judged.unsettled] == [late.experience_id]
