@@ -1,4 +1,4 @@
-"""A search in pieces finds what the whole search finds, to the bit, and can be stopped between."""
+"""A search in pieces finds the same bits as the whole search, and can stop between pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARDS = 5
 
 
 def searched(made: Specification, k: int, cells_max: int) -> tuple[int, list[bytes]]:
-    """Pieces made, and the bytes of what was found, in shards that repeat each other."""
+    """Search overlapping shards in pieces; return the number of pieces and the found bytes."""
     runs = []
     for place in range(SHARDS):
         history = History(start=100 * place, dtype="float64")

@@ -1,4 +1,4 @@
-"""How the figures of a fleet are made from what was measured."""
+"""The figures of the fleet's benchmark are computed from the measured rounds."""
 
 from __future__ import annotations
 

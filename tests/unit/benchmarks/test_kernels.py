@@ -1,6 +1,6 @@
-"""The benchmark of the kernels: what is compared, when it is said to hold, and what is written.
+"""The benchmark of the kernels: comparisons, gates, and the report.
 
-Nothing is measured here but one tiny call, in a real process of its own.
+The only measurement here is one tiny call, in a real process of its own.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def test_a_chart_is_a_picture_with_a_bar_for_each_figure() -> None:
     told = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "3 ms, 30x" in told
     assert "augurs" not in told
-    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3  # the card and two bars
+    # The background and two bars.
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A pod that is not well says why: in an Event, and in its termination message while it waits."""
+"""A pod that is not ready reports the reason in an Event and in its termination message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHY = "waiting for a certificate: signing request mid-agent-0-x was denied: anot
 
 
 class Process:
-    """It stands as it is told to."""
+    """A process whose state the test sets."""
 
     def __init__(self, stands: Standing | None = None) -> None:
         self.stands = stands

@@ -1,4 +1,4 @@
-"""A pod earns its certificate: the issuer of a cluster, with the real signer behind it."""
+"""A pod gets its certificate from the cluster: the pod's issuer against the real signer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def an_issuer(server: ApiServer, pod: str = POD) -> ClusterIssuer:
 
 
 async def open_request(server: ApiServer) -> str:
-    """The name of the one request, once it is there and watched."""
+    """Return the name of the only signing request, once it exists and is watched."""
     await until(lambda: ("WATCH", naming.REQUESTS) in server.calls)
     (one,) = server.all(naming.REQUESTS)
     return str(one["metadata"]["name"])

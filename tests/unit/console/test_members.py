@@ -1,4 +1,4 @@
-"""The members of a fleet on a screen of 100 columns: what stands out, and what is not told."""
+"""The table of a fleet's members on 100 columns, with highlights and missing facts."""
 
 from __future__ import annotations
 

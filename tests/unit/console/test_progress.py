@@ -1,4 +1,4 @@
-"""Progress of a long check: bars on a terminal, few lines elsewhere, nothing left behind."""
+"""The progress of a long check: bars on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress and screens: what is shown while a replay runs."""
+"""The screens that show the progress of a replay, on a terminal and in a pipe."""
 
 from __future__ import annotations
 

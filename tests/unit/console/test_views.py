@@ -1,4 +1,4 @@
-"""What people read, in small cases: each expectation is the whole text."""
+"""The texts shown to people: each expectation is the complete text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Prometheus answered: asked as Grafana asks, judged, kept, and drawn."""
+"""The queries of all dashboards, sent to a fake Prometheus; the answers are judged and drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ BEGIN_S, END_S = 1000.0, 1030.0
 
 @dataclass
 class Everything:
-    """A Prometheus that has one series for whatever is asked, and remembers what was asked."""
+    """A fake Prometheus that has one series for each query, and records the queries.
+
+    A query that contains `empty` gets no data.
+    """
 
     empty: str = "nothing is empty"
     asked: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Everything:
 
 
 async def run(asked: Everything) -> Kept:
-    """All boards, asked of it."""
+    """Send the queries of all dashboards to the fake Prometheus; return what was kept."""
     return await live.everything(cast("Prometheus", asked), BEGIN_S, END_S)
 
 
@@ -138,7 +141,9 @@ async def test_boards_are_drawn_with_data_and_without() -> None:
 
 @pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
 def test_each_board_has_a_picture_that_is_small(board: Any) -> None:
-    assert pictures.path(board).stat().st_size <= pictures.BYTES_MOST, "make dashboards-pictures"
+    assert pictures.path(board).stat().st_size <= pictures.BYTES_MOST, (
+        "the picture is too large: run make dashboards-pictures"
+    )
 
 
 def test_each_picture_has_a_board() -> None:

@@ -1,4 +1,4 @@
-"""The boards: built as they are shipped, without a complaint, each metric looked at somewhere."""
+"""The dashboards: up to date in the chart, free of complaints, and with every metric."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dashboards.board import Board
 from midstreamer.telemetry import metrics
 
 UNSEEN = {
-    metrics.name(metrics.MEMBERS): "what `up` says by component, from the other side",
+    metrics.name(metrics.MEMBERS): "`up` shows the same by component, as the scraper sees it",
 }
-"""Metrics that no panel asks for, and why that is right."""
+"""Metrics that no panel shows, each with the reason."""
 
 
 def test_what_the_chart_ships_is_what_is_built() -> None:
     behind = [str(path.relative_to(built.ROOT)) for path in folders.behind(built.files())]
-    assert behind == [], "run make dashboards"
+    assert behind == [], "these files in the chart are out of date: run make dashboards"
 
 
 def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

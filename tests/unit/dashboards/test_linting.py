@@ -1,4 +1,4 @@
-"""The rules: a good board passes, and a board with one fault is refused for that fault."""
+"""The rules for dashboards: a good dashboard passes, and each fault is reported by its rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OF = Scope("coordinator", by_pod=True)
 
 
 def good() -> dict[str, Any]:
-    """A small board that keeps every rule."""
+    """Return a small dashboard that keeps every rule."""
     latency = OF.quantile(0.99, metrics.REQUEST_LATENCY_S, "pod", frame="Match")
     shown = [
         graph("How long", panels.SECONDS, SAYS, Line(latency, "{{pod}}", exemplars=True)),
@@ -36,18 +36,18 @@ def good() -> dict[str, Any]:
 
 
 def panel(board: dict[str, Any], number: int = 0) -> dict[str, Any]:
-    """One of its panels."""
+    """Return the panel of the dashboard with this number; rows do not count."""
     found: dict[str, Any] = [each for each in board["panels"] if each["type"] != "row"][number]
     return found
 
 
 def asks(board: dict[str, Any], query: str, legend: str = "all") -> None:
-    """Have the second panel ask this."""
+    """Set the query and the legend of the second panel."""
     panel(board, 1)["targets"][0].update(expr=query, legendFormat=legend)
 
 
 def complaints(board: dict[str, Any]) -> list[str]:
-    """What the rules say."""
+    """Return the complaints of the rules about the dashboard."""
     return [str(each) for each in linting.complaints([board])]
 
 

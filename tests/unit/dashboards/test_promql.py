@@ -1,4 +1,4 @@
-"""PromQL from the catalogue: what is asked for exists, or the query cannot be made."""
+"""The PromQL builder makes only queries for metrics, labels and words that exist."""
 
 from __future__ import annotations
 

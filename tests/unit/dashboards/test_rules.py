@@ -1,4 +1,4 @@
-"""Alerts and recordings: built, held to their rules, and each with a runbook of four parts."""
+"""Alerts and recording rules: up to date, valid, and each alert with a complete runbook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HALF_AN_HOUR = Pace(2)
 
 
 def complaints(alert: Alert) -> list[str]:
-    """The rules that refuse an alert."""
+    """Return the names of the rules that the alert breaks."""
     return [each.rule for each in rule_linting.complaints([alert], [])]
 
 

@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values are written with their units for people."""
 
 from __future__ import annotations
 

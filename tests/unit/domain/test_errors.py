@@ -1,4 +1,4 @@
-"""The error tree: one code each, and back again from the wire."""
+"""The error classes: each has its own code, and a code from a frame gives its class."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A specification can grow: what was named once keeps its name, and nothing is mistaken."""
+"""Specifications can get new fields: the names of recorded specifications stay the same."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from midstreamer.protocol import codec, frames
 from midstreamer.store import rows
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded/specifications.json").read_text())
-"""Specifications with the names that they got from the first version that could grow."""
+"""Specifications with the names that the first extensible version gave them."""
 
 
 class Grown(Specification, frozen=True):
-    """A specification of a later version, with one field more."""
+    """A specification of a later version, with one more field."""
 
     trim: float = 1.0
 

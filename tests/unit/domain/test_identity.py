@@ -1,4 +1,4 @@
-"""Identities: read from a URI, refused with the part that is wrong."""
+"""Identities are parsed from a URI; an error names the part that is wrong."""
 
 import pytest
 from hypothesis import given

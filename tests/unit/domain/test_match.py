@@ -1,4 +1,4 @@
-"""The merge: sharding is invisible in its result."""
+"""Merging the matches of several shards gives the same as one sorted list."""
 
 from hypothesis import given
 from hypothesis import strategies as st

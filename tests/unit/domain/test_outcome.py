@@ -1,4 +1,4 @@
-"""Outcomes: scaled by the window alone, equal to the bit however many are asked at once."""
+"""Outcomes are scaled by their window alone, with the same bits for one window or many."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Columns and windows: the first wrong tick is named, with its place and value."""
+"""Columns and windows: the error names the first wrong tick, with its place and value."""
 
 import math
 

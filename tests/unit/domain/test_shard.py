@@ -1,4 +1,4 @@
-"""Shards and their owners: every window position has one shard, every shard its owners."""
+"""Shards and their owners: each window position has one shard, each shard its owners."""
 
 import itertools
 import uuid
@@ -47,7 +47,7 @@ def test_shards_spread_over_agents() -> None:
 
 
 def pods(count: int) -> list[str]:
-    """Agents named as a cluster names them: alike for far more than 64 bytes."""
+    """Return agents named as in a cluster: the names agree in far more than the first 64 bytes."""
     first = "agent/prod-namespace/midstreamer-agents-7d9f8b6c5d-x2x4z-of-the-production-cluster"
     return [f"{first}/{uuid.UUID(int=place)}" for place in range(count)]
 

@@ -1,4 +1,4 @@
-"""A specification is checked whole, and its digest is its name."""
+"""Specifications are checked as a whole; the digest of all fields is the name."""
 
 import msgspec
 import pytest

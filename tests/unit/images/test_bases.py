@@ -1,4 +1,4 @@
-"""The bases: from the machine's own sources, and with nothing in them that a process needs not."""
+"""Base images come from the machine's own package sources and contain only what is needed."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""What builders are told, and what is said of a machine that has none."""
+"""The commands of the image builders, and the message when a program is missing."""
 
 import pytest
 

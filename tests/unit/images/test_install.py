@@ -1,4 +1,4 @@
-"""What is dropped from packages, and how the rest is compiled."""
+"""Which files of packages are dropped from images, and how the rest is compiled."""
 
 import py_compile
 import sys
@@ -38,7 +38,8 @@ def test_bytecode_is_of_the_place_where_it_will_be_and_is_never_checked(
     install.make_bytecode(folder)
 
     made = next((folder / "a/__pycache__").iterdir()).read_bytes()
-    assert int.from_bytes(made[4:8], "little") == 0b01  # a hash, which nobody checks
+    # A bytecode file with a hash that is never checked.
+    assert int.from_bytes(made[4:8], "little") == 0b01
     assert str(site / "a/x.py").encode() in made
     assert py_compile.PycInvalidationMode.UNCHECKED_HASH is install.UNCHECKED
 

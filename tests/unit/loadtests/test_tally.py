@@ -1,4 +1,4 @@
-"""Counts and percentiles of a load test, and what it must hold."""
+"""The counts and percentiles of a load test, and its thresholds."""
 
 import json
 
@@ -46,7 +46,11 @@ def test_a_tally_survives_being_written(seconds: list[float]) -> None:
 
 
 def test_a_stop_of_the_server_is_felt_by_every_request_that_was_due_in_it() -> None:
-    """Whoever waits for answers before asking again sees one slow request in a thousand."""
+    """Latency counts from the due time, so that a pause of the server shows in many requests.
+
+    A client that waits for each response before it sends the next request would see one slow
+    request in a thousand.
+    """
     made, free_s = Tally(), 0.0
     for number in range(1000):
         due_s = number * 0.01

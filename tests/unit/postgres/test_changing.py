@@ -1,4 +1,4 @@
-"""A password that changes while the server runs, whatever becomes of the answer."""
+"""The password changes while the server runs, even when the server's response is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST, SECOND = "the-first-password", "the-second-password"
 
 
 class Server:
-    """One that lets in by the password in force."""
+    """A server that accepts only the current password."""
 
     def __init__(self) -> None:
         self.word = FIRST
@@ -35,7 +35,7 @@ class Server:
             raise TimeoutError("no answer")
 
     def terminate(self) -> None:
-        """Nothing is open."""
+        """Do nothing: this server has no connection to close."""
 
 
 @pytest.fixture

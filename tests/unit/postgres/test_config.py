@@ -1,4 +1,4 @@
-"""Names of the database are DNS names, given as text or as a list."""
+"""The database's DNS names in the settings, as text with commas or as a JSON list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client begins with: eight bytes lead to TLS, and nothing else leads anywhere."""
+"""The first bytes of a client: only the eight bytes of an SSLRequest lead to TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over a network only TLS with verification will do."""
+"""`dsn.checked`: a connection over a network needs TLS with a verified certificate."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ PIECES = (
 
 
 def used(text: str) -> str:
-    """The DSN that would be used; empty when it is refused, by name."""
+    """Return the DSN that would be used; empty when the DSN is refused by a ConfigError."""
     try:
         return dsn.checked(text, {})
     except ConfigError:

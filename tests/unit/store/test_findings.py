@@ -1,4 +1,4 @@
-"""What is found in rows of series, specifications, migrations and the feed, by plain calls."""
+"""The findings of a check of the database: rows that contradict other rows or themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: forward only, each once, and never an edited one."""
+"""Migrations run forward only and once each; an edited migration is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE, TWO = Migration(1, "one", "SELECT 1"), Migration(2, "two", "SELECT 2")
 
 
 class _Recorder:
-    """A connection that only notes what it is told."""
+    """A connection that records its statements and runs none of them."""
 
     def __init__(self, applied: list[Applied]) -> None:
         self.applied = applied

@@ -1,4 +1,4 @@
-"""A password comes from a file as it stands there, and no error quotes it."""
+"""A password is read from a file without its newline; errors never quote it."""
 
 from __future__ import annotations
 

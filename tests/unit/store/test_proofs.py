@@ -1,4 +1,4 @@
-"""Deriving decisions and verdicts again: what follows from ticks, and what changed bytes show."""
+"""Decisions and verdicts are derived again from the ticks; each changed byte is detected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START, LENGTH = 200, 220
 
 
 class Told(NamedTuple):
-    """A decision made of two series, and its verdict."""
+    """A decision made from two series, and its verdict."""
 
     points: dict[str, Points]
     decision: Decision
@@ -47,7 +47,7 @@ def a_told() -> Told:
 
 
 def ticks_of(decision: Decision, *, changes: dict[int, float] | None = None) -> dict[Any, Any]:
-    """The ticks of a decision; ``changes`` are values of its own series by position."""
+    """Return the ticks of a decision; ``changes`` replaces values of its own series by position."""
     made: dict[Any, Ticks | None] = {}
     for name, start, stop in [*proofs.runs_of(decision), proofs.due_of(decision)]:
         points = a_told().points.get(name)
@@ -67,7 +67,7 @@ def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
 
 
 def found_in(row: dict[str, Any]) -> list[Finding]:
-    """All that is found in a row of a decision that was made with nothing learned."""
+    """Return the findings in a row of a decision that was made without anything learned."""
     made, found = proofs.decision_of(row)
     if made is None:
         return found

@@ -1,4 +1,4 @@
-"""Every error of PostgreSQL says whether to try again, and the way out."""
+"""Each error of PostgreSQL is translated, with the way out and whether a retry can help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters that ask for their value when somebody scrapes."""
+"""Metric families: callbacks for values at each scrape, cached children, bounded labels."""
 
 from __future__ import annotations
 

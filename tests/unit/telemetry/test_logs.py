@@ -1,4 +1,4 @@
-"""Log lines: readable by machines, and never a secret in one."""
+"""Log lines are JSON or text, have levels and bound keys, and show no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue and the registry say the same."""
+"""The catalogue of metrics agrees with the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What metrics say of queues is asked for when somebody looks, and of the living only."""
+"""The metrics of queues are read at each scrape, for existing queues only."""
 
 from __future__ import annotations
 

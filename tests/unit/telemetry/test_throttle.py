@@ -1,4 +1,4 @@
-"""Lines that somebody else can cause: some are written, the rest is counted."""
+"""Log lines that a peer can cause are rate-limited; suppressed lines are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans are real when they are on and nothing when they are off."""
+"""Spans are recorded when tracing is on, and cost nothing when it is off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of metrics are closed: no word of a peer makes a time series."""
+"""The label values of metrics are closed sets, so that no peer can create a time series."""
 
 from __future__ import annotations
 

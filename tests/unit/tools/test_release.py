@@ -1,4 +1,4 @@
-"""A release is made step by step; what cannot be released is refused before a file is written."""
+"""The steps of a release; what cannot be released is refused before a file is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Commands = list[tuple[str, ...]]
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """What was run, in order; nothing is really run."""
+    """Record the commands that a release runs, in order; none of them is executed."""
     ran: Commands = []
 
     def run(*command: object) -> str:

@@ -1,4 +1,4 @@
-"""The version is written in one place, and repeated by all others."""
+"""The version is written in one place, and all other places repeat it."""
 
 from __future__ import annotations
 

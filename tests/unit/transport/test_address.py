@@ -1,4 +1,4 @@
-"""Addresses as templates and people write them: IPv6, and IPv4 in brackets."""
+"""Addresses as people and templates write them, with brackets around IPv6 and IPv4."""
 
 from __future__ import annotations
 

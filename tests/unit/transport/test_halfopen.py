@@ -1,4 +1,4 @@
-"""Half-open connections: room for newcomers is made by whoever holds most of it."""
+"""Half-open connections are bounded: the origin that holds the most loses its oldest."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
         held.hold(key, size)
     assert held.overfull() is None
     held.hold(3, 40)
-    assert held.overfull() == 2  # 1 is older, and holds nothing
+    assert held.overfull() == 2  # number 1 is older than number 2 and holds no bytes
     held.discard(2)
     assert held.overfull() is None
     assert held.held_bytes == 85

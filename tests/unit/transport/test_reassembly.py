@@ -1,4 +1,4 @@
-"""Bytes that came early: out they come whole, whatever came twice, and they cost what they hold."""
+"""Bytes of a stream that arrive early come out in order, once each, in bounded memory."""
 
 from __future__ import annotations
 

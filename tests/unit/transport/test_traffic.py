@@ -1,4 +1,4 @@
-"""What QUIC of this process did is counted: on real sockets, and on wires in memory."""
+"""The metrics of QUIC and UDP, on real sockets and on connections in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def a_socket(receive_bytes: int) -> socket.socket:
 
 
 async def flooded(count: int, *, receive_bytes: int) -> tuple[dict[str, float], int]:
-    """What is counted for so many datagrams that came before any was read; and how many were."""
+    """Send `count` datagrams before any is read; return the counts and the number read."""
     before, read = udp(), 0
     done = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""When a QUIC wire sends, on a clock that no busy machine can disturb."""
+"""When a QUIC connection sends packets, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANYWHERE = ("192.0.2.1", 7400)
 
 
 class End:
-    """One side of a connection in memory; its owner, and the socket it has."""
+    """One end of a connection in memory: the owner of its wire, and its socket."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
         self.wire = QuicWire(quic, self)
@@ -62,7 +62,10 @@ class End:
 
 
 async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
-    """A client's end and a coordinator's that answers each Survey, both past their handshakes."""
+    """Return a client's end, and that of a coordinator which answers each Survey.
+
+    Both ends have finished their handshakes.
+    """
     signer = security.an_authority(CLIENT.trust_domain)
     dialling, serving = (
         enforcement.configuration(
@@ -95,7 +98,7 @@ async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
         return True
 
     link.attend(answer)
-    await asyncio.sleep(1)  # until nothing of the handshakes is left to say
+    await asyncio.sleep(1)  # long enough to finish all packets of the handshakes
     near.sent = far.sent = 0
     return near, far
 
@@ -143,7 +146,7 @@ def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.Monk
         near, _ = await joined()
         monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
         await asked(near)
-        assert len(begun) == 2  # the request's and the answer's
+        assert len(begun) == 2  # one packet for the request and one for the response
 
     virtual_time.run(main())
 
@@ -201,7 +204,7 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
         far.alive = False
         link, began_s = await near.linked, loop.time()
         await link.closed.wait()
-        # The first ping that is not answered begins the idle period anew (RFC 9000, section 10.1).
+        # The idle period starts again with the first unanswered ping (RFC 9000, section 10.1).
         assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
 
@@ -271,7 +274,8 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
-        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]  # it has not heard of it yet
+        # The other end has not received the close yet.
+        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) == way
