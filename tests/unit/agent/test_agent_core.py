@@ -201,7 +201,7 @@ def test_forgetting_begins_anew() -> None:
     assert loads(made.handle(Surveyed(COUNTS, POINTS))) == set(ALL)
 
 
-# --- a fleet of cores -----------------------------------------------------------------------------
+# --- several agents that follow one feed ----------------------------------------------------------
 
 
 class Fleet:

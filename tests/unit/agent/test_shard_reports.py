@@ -33,7 +33,7 @@ def test_any_number_of_shards_is_told_in_small_frames() -> None:
         pages.append(told(made, held))
     assert {shard for page in pages for shard in page.shards} == held
     assert max(len(codec.encode(page)) for page in pages) <= 1.1 * shard_reports.PAGE_BYTES
-    assert len(codec.encode(told(made, held))) < 200  # a heartbeat
+    assert len(codec.encode(told(made, held))) < 200  # a heartbeat is small
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))

@@ -138,7 +138,7 @@ def test_a_chart_is_a_picture_with_a_bar_for_each_figure() -> None:
     told = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "3 ms, 30x" in told
     assert "augurs" not in told
-    # The background and two bars.
+    # One rectangle for the background and two for the bars.
     assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3
 
 

@@ -277,7 +277,7 @@ def test_a_fleet_that_works_again_answers_in_the_end(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(0, 15))):
         world.step(data)
     if any(isinstance(end, Fail) for end in world.ends[1]):
-        return  # a kernel failed on every holder
+        return  # a kernel failed on every holder, so the request has failed
     world.take(Reported("c", 10, SHARDS))
     for _ in range(40):
         for attempt in sorted(world.open):

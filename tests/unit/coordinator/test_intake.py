@@ -187,7 +187,7 @@ async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_p
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # Handed over to be settled: it is neither stored nor promised.
+    # The record was handed over to be settled: it is neither stored nor promised.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()

@@ -328,7 +328,7 @@ def test_each_item_is_told_what_became_of_its_own() -> None:
     assert {receipt.position for receipt in (first, second, third)} == {9}
 
 
-# --- any order of faults ------------------------------------------------------------------------
+# --- failures in any order ----------------------------------------------------------------------
 
 
 class Store:
@@ -396,7 +396,7 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
     assert made.depth == 0
 
 
-# --- the shell ----------------------------------------------------------------------------------
+# --- the asynchronous writer --------------------------------------------------------------------
 
 
 async def test_a_writer_settles_what_it_was_offered() -> None:

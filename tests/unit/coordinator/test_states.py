@@ -125,7 +125,7 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
         made.recalled(made.expect(specification.stream), answer)
         if place == 1:
-            assert version_of(made, specifications[0]) == 0  # used after the other stream
+            assert version_of(made, specifications[0]) == 0  # the first stream was used last
     assert [version_of(made, one) for one in specifications] == [0, None, 0]
     assert made.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
 

@@ -38,7 +38,7 @@ def test_bytecode_is_of_the_place_where_it_will_be_and_is_never_checked(
     install.make_bytecode(folder)
 
     made = next((folder / "a/__pycache__").iterdir()).read_bytes()
-    # A bytecode file with a hash that is never checked.
+    # The flags say that the file has a hash that is never checked.
     assert int.from_bytes(made[4:8], "little") == 0b01
     assert str(site / "a/x.py").encode() in made
     assert py_compile.PycInvalidationMode.UNCHECKED_HASH is install.UNCHECKED

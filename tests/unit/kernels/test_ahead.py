@@ -159,7 +159,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-needs_level = pytest.mark.skipif(not HERE, reason="this processor has none of the levels")
+needs_level = pytest.mark.skipif(
+    not HERE, reason="this processor supports no level of compiled kernels"
+)
 
 
 @pytest.mark.integration

@@ -63,7 +63,7 @@ def test_no_round_makes_it_worse(dtype: Any, band: int | None) -> None:
 
     found = [inertia(barycenter(rows, band=band, iterations=k), rows, band) for k in range(8)]
 
-    # Distances are square roots; their rounding is the only growth allowed.
+    # Distances are square roots, so the sum may grow by their rounding and by no more.
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(found))
     assert found[-1] < 0.9 * found[0]
 

@@ -48,7 +48,7 @@ def test_nearest_is_brute_force(
     seed: int, count: int, m: int, n: int, slack: int, k: int,
     measure: str, normalize: bool, digits: int, dtype: str, engine: str,
 ) -> None:  # fmt: skip
-    # Rounding makes rows with equal distances.
+    # Rounding gives some rows equal distances.
     series = walks(count, m, seed).round(digits).astype(dtype)
     query = walks(1, n, seed + 1)[0].round(digits)
     options: dict[str, Any] = {"measure": measure, "epsilon": 0.5, "band": abs(n - m) + slack}

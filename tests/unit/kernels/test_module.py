@@ -48,7 +48,7 @@ def are_pinned(*packages: str) -> bool:
 
 
 @pytest.mark.skipif(
-    not are_pinned("llvmlite", "ziglang"), reason="other compilers give other bytes"
+    not are_pinned("llvmlite", "ziglang"), reason="the installed compilers are not the pinned ones"
 )
 def test_the_shipped_module_is_the_one_built_from_the_sources(tmp_path: Path) -> None:
     build.build(tmp_path / "dtw.wasm")

@@ -23,7 +23,7 @@ from midstreamer_kernels import (
 from midstreamer_kernels.native import lcss, matrix, path
 from midstreamer_kernels.reference.pairwise import pairwise as slow_pairwise
 
-# The attribute of the package with this name is the function.
+# The package's attribute `pairwise` is the function, so the module comes from `sys.modules`.
 MODULE = sys.modules["midstreamer_kernels.pairwise"]
 engines = st.sampled_from(["numba", "wasm"])
 dtypes = st.sampled_from([np.float32, np.float64])

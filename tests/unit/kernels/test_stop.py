@@ -33,7 +33,7 @@ def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
             [run], query, 8, measure=measure, epsilon=epsilon, band=band, engine=engine, stop=stop
         )
 
-    # The first may compile, the second computes the statistics.
+    # The first search may compile; the second computes the statistics of the run.
     for warm in (kernels.Run(a_history(100)), run):
         kernels.nearest(
             [warm],

@@ -87,7 +87,7 @@ def test_unknown_fields_are_ignored() -> None:
     ("said", "number"),
     [
         ({"frame": "Wish", "request": 7, "budget_s": 1.0, "for": [1, {"a": b"b"}]}, 7),
-        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # an answer is not answered
+        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # a response gets no failure frame
         ({"frame": "Wish", "code": "a"}, 0),
         ({"frame": "Unknown", "name": "x"}, 0),
         ({"frame": "w" * 100_000}, 0),

@@ -276,7 +276,7 @@ def test_an_unknown_request_is_answered_by_name_and_all_else_is_skipped() -> Non
     assert not far.busy
 
 
-# --- any order ----------------------------------------------------------------------------------
+# --- any order of events ------------------------------------------------------------------------
 
 
 class _Both(RuleBasedStateMachine):

@@ -83,7 +83,8 @@ def test_series_that_move_together_earn_no_more_than_one_would() -> None:
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # Median waits of a gate with one probe of a fifth and stakes up to 0.7: 1020, 4012, 3892.
+    # Half the median waits of a gate with one probe (the top fifth) and stakes up to 0.7, which are
+    # 1020, 4012 and 3892 decisions.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(

@@ -131,7 +131,7 @@ def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_mos
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    # With two entries in the line, c would have the most.
+    # With two entries in the line, identity c would have the most.
     assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 

@@ -53,7 +53,7 @@ def _linked(session: Session) -> str:
     return session.peer.identity.name.removeprefix("coordinator/")
 
 
-# --- one address, several servers ----------------------------------------------------------------
+# --- several servers behind one address ----------------------------------------------------------
 
 
 @_on_virtual_time
@@ -86,7 +86,7 @@ async def test_one_that_drains_and_takes_no_new_link_is_left_out_too() -> None:
 async def test_the_only_server_behind_an_address_is_taken_though_it_drains() -> None:
     async with _several(SHARED, "c1") as (session, carrier, servers):
         await survey(session)
-        servers[0].listener.peers[0].drain(leaving=True)  # but new links are accepted
+        servers[0].listener.peers[0].drain(leaving=True)  # drains, but accepts new links
         await asyncio.sleep(2.0)
         assert _linked(session) == "c1"
         assert len(carrier.dialled) == 2 + avoiding.TRIES_AWAY
@@ -171,7 +171,7 @@ async def test_a_server_that_refuses_us_is_not_asked_again_at_once() -> None:
         assert 1 <= dialled <= 4
 
 
-# --- one name, several places --------------------------------------------------------------------
+# --- one name that resolves to several servers ---------------------------------------------------
 
 
 @_on_virtual_time

@@ -79,7 +79,8 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
     for ours, before, after in events:
         made.publish(before, changes(before, after)) if ours else made.heard(after)
         told += _follow(made, len(told), head)
-        while missing := made.missing():  # `Feed.run` reads like this, here 3 changes at once
+        # `Feed.run` reads missing positions like this, here 3 at a time.
+        while missing := made.missing():
             at = made.position
             made.publish(at, changes(at, min(head, at + min(missing, 3))))
             told += _follow(made, len(told), head)

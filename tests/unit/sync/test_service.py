@@ -227,7 +227,7 @@ async def test_it_works_again_when_the_store_is_back() -> None:
         assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        # Housekeeping notices the store.
+        # Housekeeping notices that the store is back.
         await eventually(lambda: not fleet.service.complete_reasons())
 
 

@@ -48,7 +48,7 @@ async def _filled(store: MemoryStore) -> int:
             await build.commit(committer, build.a_write(decisions=[_decided(name, 5)]))
         except BadInput:
             return taken
-    raise AssertionError("nothing was refused")
+    raise AssertionError("no decision was refused: add more series to the test")
 
 
 async def test_a_decision_that_would_let_a_state_outgrow_a_frame_is_refused() -> None:

@@ -56,7 +56,7 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 
 
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
-    # Decided after the time of the tick at which it is due.
+    # The decision has a later time than the tick at which it is due.
     late = msgspec.structs.replace(a_decision(4), time=10**9)
     judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
     assert [one.experience_id for one in judged.verdicts] == [a_decision(5).experience_id]

@@ -122,7 +122,7 @@ def test_ended_spans_reach_the_collector_and_are_counted() -> None:
 
 def test_a_collector_that_is_away_costs_a_request_nothing_and_is_named_once() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        taken.bind(("127.0.0.1", 0))  # the port is bound, but nobody listens
         before = counted()
         with capture_logs() as lines:
             sending_to(f"http://127.0.0.1:{taken.getsockname()[1]}")

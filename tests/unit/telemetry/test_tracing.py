@@ -89,7 +89,7 @@ def test_off_means_nothing_to_tell() -> None:
     assert (tracing.current(), tracing.context()) == ("", None)
 
 
-# --- what is kept -------------------------------------------------------------------------------
+# --- which traces are kept ----------------------------------------------------------------------
 
 
 def kept_of(ratio: float, *, parents: list[str]) -> list[bool]:
@@ -135,7 +135,7 @@ def test_an_error_leaves_its_code_and_none_of_its_words() -> None:
     assert "hunter2" not in ended.to_json()
 
 
-# --- what is done for several -------------------------------------------------------------------
+# --- one batch for several requests -------------------------------------------------------------
 
 
 def test_a_batch_is_in_the_trace_of_the_first_and_linked_to_the_others() -> None:

@@ -65,14 +65,14 @@ async def test_each_datagram_is_counted_with_its_bytes() -> None:
     }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the drops of a socket")
 async def test_a_full_receive_buffer_is_seen_as_drops_and_still_when_its_socket_is_closed() -> None:
     gained, read = await flooded(50, receive_bytes=4096)
     assert gained["dropped"] == 50 - read > 0
     assert gained["received"] == read
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the drops of a socket")
 async def test_drops_are_seen_while_the_socket_is_open() -> None:
     sock = a_socket(4096)
     full = DatagramSocket(sock, received=lambda *_: None, drained=lambda: None)
