@@ -27,7 +27,7 @@ def _long_functions(path: Path) -> Iterator[str]:
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
-    assert [told for path in _files() for told in _long_functions(path)] == []
+    assert [line for path in _files() for line in _long_functions(path)] == []
 
 
 def test_no_file_is_longer_than_450_lines() -> None:

@@ -17,7 +17,7 @@ GROUPS = {"group", "tasks", "_tasks"}
 """Names of variables that hold a TaskGroup: the group refers to its tasks, so nobody else must."""
 
 PLACES = {
-    "cli/local.py::LocalFleet._start": "`_stop` ends the watch; `_start` the other",
+    "cli/local.py::LocalFleet._start": "`_stop` ends the watch, `_start` the other task",
     "cli/local.py::LocalFleet._watch": "a TaskGroup inside the method",
     "client/blocking.py::Client.call": "the caller, which waits for the result",
     "client/links.py::Links.reached": "the method, which ends the tasks it starts",

@@ -56,11 +56,11 @@ class _Fleet:
             self.give(name, ownership.Reached(self.position))
 
     def leases(self) -> Iterator[Member]:
-        for name, one in self.cores.items():
+        for name, core in self.cores.items():
             stage = "draining" if name in self.draining else "serving"
             yield Member(
                 name, "i", "", evidence={"stage": stage},
-                whole_for=one.whole_for, whole_at=one.whole_at,
+                whole_for=core.whole_for, whole_at=core.whole_at,
             )  # fmt: skip
 
     def give(self, name: str, event: ownership.Event) -> None:
@@ -89,7 +89,7 @@ class _Fleet:
             self.tell()
 
     def copies(self) -> dict[Shard, int]:
-        held = [shard for one in self.cores.values() for shard in one.holdings]
+        held = [shard for core in self.cores.values() for shard in core.holdings]
         return {shard: held.count(shard) for shard in held}
 
 
@@ -132,10 +132,10 @@ def test_agents_that_all_drain_wait_for_nobody() -> None:
 
 def test_a_lease_that_says_it_drains_is_understood_by_agents_that_tell_their_stage() -> None:
     fleet = _Fleet(2)
-    one = fleet.cores["agent/a0"]
-    assert one.understood
-    one.handle(ownership.Joined((*one.members, Member("agent/old", "i", "")), ownership.TOLD))
-    assert not one.understood
+    core = fleet.cores["agent/a0"]
+    assert core.understood
+    core.handle(ownership.Joined((*core.members, Member("agent/old", "i", "")), ownership.TOLD))
+    assert not core.understood
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -164,8 +164,8 @@ def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")
-    one = fleet.cores["agent/a0"]
-    one.handle(ownership.Reached(fleet.position + 100))
+    core = fleet.cores["agent/a0"]
+    core.handle(ownership.Reached(fleet.position + 100))
     fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(
@@ -178,9 +178,9 @@ def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
 
 def test_who_was_whole_before_the_newest_shard_must_say_it_again() -> None:
     fleet = _Fleet(3)
-    one, before = fleet.cores["agent/a0"], fleet.position
+    core, before = fleet.cores["agent/a0"], fleet.position
     fleet.give("agent/a0", ownership.Grew({"u/s0": 5000}))
-    one.handle(ownership.Reached(before + 100))
+    core.handle(ownership.Reached(before + 100))
     fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(

@@ -37,14 +37,14 @@ UNIVERSE = a_universe(3, 300)
 
 
 def held_shards(columns: list[Column], points: int = POINTS) -> list[Held]:
-    made = []
-    for one in columns:
-        for shard in shards_of(one.series, len(one), points):
+    shards = []
+    for each in columns:
+        for shard in shards_of(each.series, len(each), points):
             held = Held(shard, points)
             begin = held.first
-            held.append(begin, one.times_array()[begin:], one.values_array()[begin:])
-            made.append(held)
-    return made
+            held.append(begin, each.times_array()[begin:], each.values_array()[begin:])
+            shards.append(held)
+    return shards
 
 
 def find(
@@ -56,24 +56,24 @@ def find(
 def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
     """Return the evidence by its definition: each window compared and settled on its own."""
     query = outcome.transformed(asked.array(), specification.transform)
-    rows, made, length = [], [], specification.window
-    for one in columns:
-        points = outcome.history(one.values_array(), specification.transform)
-        count = int(np.count_nonzero(one.times_array() <= asked.time))
+    rows, outcomes, length = [], [], specification.window
+    for each in columns:
+        points = outcome.history(each.values_array(), specification.transform)
+        count = int(np.count_nonzero(each.times_array() <= asked.time))
         until = outcome.known_until(count, specification.horizon)
         for first in range(0, until - length + 1, specification.grid):
             (scaled,) = outcome.outcomes(points, np.array([first]), specification)
             if np.isnan(scaled):
                 continue
-            made.append(scaled)
+            outcomes.append(scaled)
             (found,) = (
                 kernels.History(points[first : first + length], dtype="float64")
                 .search(query, 1, band=specification.band)
                 .distance
             )
-            end = int(one.times_array()[first + length - 1])
-            rows.append(Match(one.series, first, end, float(found), float(scaled)))
-    ups, known = outcome.tally(np.array(made))
+            end = int(each.times_array()[first + length - 1])
+            rows.append(Match(each.series, first, end, float(found), float(scaled)))
+    ups, known = outcome.tally(np.array(outcomes))
     return Evidence(
         specification,
         asked,
@@ -104,24 +104,24 @@ def test_divided_and_merged_is_searched_whole(data: st.DataObject) -> None:
     )  # fmt: skip
     ends = data.draw(st.lists(st.integers(20, 299), min_size=1, max_size=3))
     windows = [a_window(data.draw(st.sampled_from(UNIVERSE)), end, 16) for end in ends]
-    whole = find(specification, windows, held_shards(UNIVERSE, 4096))
+    undivided = find(specification, windows, held_shards(UNIVERSE, 4096))
     parts: list[list[Held]] = [[], [], []]
     for held in held_shards(UNIVERSE, data.draw(st.sampled_from([16, 50, 64]))):
         parts[data.draw(st.integers(0, 2))].append(held)
     answers = [find(specification, windows, part) for part in parts if part]
     merged = merging.merge(specification, windows, data.draw(st.permutations(answers)))
-    assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(whole)
+    assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(undivided)
 
 
 def test_what_came_later_changes_nothing() -> None:
     specification, asked = a_specification(), a_window(UNIVERSE[0], 200, 16)
     other = [
         column(
-            one.series,
-            one.times_array(),
-            np.concatenate([one.values_array()[:201], 1000.0 + a_walk(99, seed=9)]),
+            each.series,
+            each.times_array(),
+            np.concatenate([each.values_array()[:201], 1000.0 + a_walk(99, seed=9)]),
         )
-        for one in UNIVERSE
+        for each in UNIVERSE
     ]
     assert find(specification, [asked], held_shards(UNIVERSE)) == find(
         specification, [asked], held_shards(other)
@@ -147,10 +147,10 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     assert np.isfinite(found.matches.outcome_array()).all()
 
 
-def with_values(made: Column, places: list[int], value: float) -> Column:
-    values = made.values_array().copy()
+def with_values(original: Column, places: list[int], value: float) -> Column:
+    values = original.values_array().copy()
     values[places] = value
-    return column(made.series, made.times_array(), values)
+    return column(original.series, original.times_array(), values)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ def test_values_that_cannot_be_compared_cost_their_own_windows_and_no_others(
 ) -> None:
     places = st.lists(st.integers(0, 230), max_size=4)
     columns = [
-        with_values(one, data.draw(places), data.draw(st.sampled_from(values))) for one in UNIVERSE
+        with_values(each, data.draw(places), data.draw(st.sampled_from(values)))
+        for each in UNIVERSE
     ]
     specification = a_specification(transform=transform, neighbours=60)
     asked = a_window(UNIVERSE[1], 250, 16)
@@ -210,10 +211,10 @@ def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
     shards = held_shards(UNIVERSE, shard_points)
     parts = [find(a_specification(), [altered], [held]) for held in shards]
     (merged,) = merging.merge(a_specification(), [altered], parts)
-    (whole,) = find(a_specification(), [altered], shards)
+    (undivided,) = find(a_specification(), [altered], shards)
     first = min(wrong, default=-1)
     stored = float(asked.array()[first]) if wrong else None
-    for found in (merged, whole):
+    for found in (merged, undivided):
         assert (found.agrees, found.differs_at, found.stored) == (not wrong, first, stored)
 
 
@@ -300,9 +301,9 @@ def test_each_step_of_a_search_counts_as_time_that_a_thread_was_busy() -> None:
     specification, before = a_specification(), busy_s()
     asked = a_window(UNIVERSE[0], 200, specification.window)
     steps = Search(specification, held_shards(UNIVERSE), "auto").steps([asked], kernels.Stop())
-    began_s, made = time.perf_counter(), 0
+    began_s, count = time.perf_counter(), 0
     while step(steps) is None:
-        made += 1
+        count += 1
         assert busy_s() > before
     assert 0 < busy_s() - before <= time.perf_counter() - began_s
 

@@ -59,10 +59,10 @@ def test_a_ledger_that_grows_says_what_one_made_at_once_says(steps: list[int], g
         until = outcome.known_until(count, specification.horizon)
         firsts = outcome.grid_firsts(held.first, until, specification)
         firsts = firsts[firsts < held.last]
-        made = outcome.outcomes(WALK[: held.end], firsts, specification)
+        outcomes = outcome.outcomes(WALK[: held.end], firsts, specification)
         settled = ledger.settled(until)
-        assert np.array_equal(settled.outcomes, made)
-        assert (settled.ups, settled.known) == outcome.tally(made)
+        assert np.array_equal(settled.outcomes, outcomes)
+        assert (settled.ups, settled.known) == outcome.tally(outcomes)
 
 
 @pytest.mark.parametrize("scale", Scale)

@@ -45,7 +45,7 @@ def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["a1.csr", "agent/a2"], "asks for 'spiffe://midstreamer.local/agent/a1', not for"),
         (["a1.csr", "wizard/a1"], "'wizard/a1' is not <kind>/<id>"),
@@ -58,12 +58,12 @@ def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> Non
     ],
 )
 def test_what_cannot_be_signed_is_said_in_one_line(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(*words) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_without_an_authority_the_remedy_is_named(

@@ -102,7 +102,7 @@ async def test_a_member_that_does_not_leave_in_time_is_an_error_that_says_how_fa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(draining, "LOOK_S", 0.001)
-    watch, said = Watch("agent/a1", [SERVING]), list[str]()
+    watch, lines = Watch("agent/a1", [SERVING]), list[str]()
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s; last report: .* 4 shards left"):
-        await draining.until_left(Listing(), watch, timeout_s=0.1, say=said.append)  # type: ignore[arg-type]
-    assert len(said) == 1
+        await draining.until_left(Listing(), watch, timeout_s=0.1, say=lines.append)  # type: ignore[arg-type]
+    assert len(lines) == 1

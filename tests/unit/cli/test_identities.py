@@ -51,9 +51,9 @@ def test_in_a_pod_nothing_is_read_but_the_service_account_and_the_allowlist(
 ) -> None:
     certified(tmp_path)
     monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
-    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
-    assert isinstance(made, RequestedSource)
-    assert made.complaints == {}
+    source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert isinstance(source, RequestedSource)
+    assert source.complaints == {}
     assert not (tmp_path / "agent").exists()
 
 
@@ -63,5 +63,5 @@ def test_a_bundle_that_is_mounted_says_whom_to_trust(
     certified(tmp_path)
     monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
     (tmp_path / "trust.pem").write_text("garbage")
-    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
-    assert [*made.complaints] == ["bundle"]
+    source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert [*source.complaints] == ["bundle"]

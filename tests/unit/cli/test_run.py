@@ -40,10 +40,10 @@ def test_the_usual_beginning_said_aloud_is_the_usual_universe(tmp_path: Path) ->
 
 def test_other_series_are_another_universe_whatever_their_order(tmp_path: Path) -> None:
     name = a_file(tmp_path, names=("u/a", "u/b", "u/c"))
-    (one,) = jobs(Selection(data=(name,), series=("c", "u/a")))
+    (job,) = jobs(Selection(data=(name,), series=("c", "u/a")))
     (two,) = jobs(Selection(data=(name,), series=("a", "c")))
-    assert one.specification.universe == two.specification.universe == "u:a-c"
-    assert one.table.series == ("u:a-c/a", "u:a-c/c")
+    assert job.specification.universe == two.specification.universe == "u:a-c"
+    assert job.table.series == ("u:a-c/a", "u:a-c/c")
 
 
 def test_a_long_selection_is_named_by_its_digest(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("selection", "told"),
+    ("selection", "message"),
     [
         (
             {"start": 99 * DAY},
@@ -69,9 +69,9 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_replayed_is_said(
-    tmp_path: Path, selection: dict[str, object], told: str
+    tmp_path: Path, selection: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         jobs(Selection(data=(a_file(tmp_path),), **selection))  # type: ignore[arg-type]
 
 

@@ -49,8 +49,8 @@ def test_every_call_answers_as_the_asynchronous_one() -> None:
     with Talk(script) as client:
         assert client.append([Tick("sp500/AAPL", 1, 1.0)]).stored == 1
         assert client.match("sp500/AAPL", 1, VALUES, SPECIFICATION) == decision
-        one = window(VALUES, series="sp500/AAPL", time=1)
-        assert client.match_many([one], SPECIFICATION) == [decision]
+        asked = window(VALUES, series="sp500/AAPL", time=1)
+        assert client.match_many([asked], SPECIFICATION) == [decision]
         assert client.lookup([decision.experience_id]).decisions == (decision,)
         assert client.survey().ticks == 1
         assert client.position == 4

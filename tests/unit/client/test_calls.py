@@ -109,9 +109,9 @@ def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
     end = call.begin(1.5)
     assert isinstance(end, calls.GiveUp)
     assert isinstance(end.error, DeadlineExceeded)
-    told = end.error.message
-    assert "within 1.5 s after 1 attempts at c1:1, c2:1" in told
-    assert "error[behind]: at 3, asked for 5" in told
+    message = end.error.message
+    assert "within 1.5 s after 1 attempts at c1:1, c2:1" in message
+    assert "error[behind]: at 3, asked for 5" in message
 
 
 def test_it_gives_up_rather_than_wait_past_the_deadline() -> None:
@@ -231,6 +231,6 @@ def test_a_receipt_adds_up_and_takes_the_weakest_level() -> None:
         frames.Appended(stored=2, position=7),
         frames.Appended(stored=1, repeated=3, position=5, level=frames.Level.RECEIVED),
     ]
-    made = calls.receipt(answers, frames.Level.DURABLE)
-    assert (made.stored, made.repeated, made.position) == (3, 3, 7)
-    assert made.level is frames.Level.RECEIVED
+    receipt = calls.receipt(answers, frames.Level.DURABLE)
+    assert (receipt.stored, receipt.repeated, receipt.position) == (3, 3, 7)
+    assert receipt.level is frames.Level.RECEIVED

@@ -35,8 +35,8 @@ class _Fleet:
         self.listeners[name] = await listen(me, address or f"{name}:1", handle=handle)
 
     def tell(self, **places: str) -> None:
-        told = [frames.Place(f"coordinator/{name}", at) for name, at in places.items()]
-        self.told = tuple(told)
+        listed = [frames.Place(f"coordinator/{name}", at) for name, at in places.items()]
+        self.told = tuple(listed)
 
 
 @asynccontextmanager

@@ -97,10 +97,10 @@ def test_an_outage_is_told_once_in_a_pipe() -> None:
     for _ in range(5):
         shown.take(Waiting("store", "PostgreSQL is away", 0.5))
     shown.take(a_step(1))
-    told = [
+    lines = [
         line for line in out.getvalue().splitlines() if "waiting" in line or "continuing" in line
     ]
-    assert told == ["waiting: error[store]: PostgreSQL is away; retry in 0.5 s", "continuing"]
+    assert lines == ["waiting: error[store]: PostgreSQL is away; retry in 0.5 s", "continuing"]
 
 
 def test_a_terminal_gets_one_picture_and_keeps_the_summary() -> None:

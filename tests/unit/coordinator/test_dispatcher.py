@@ -55,8 +55,8 @@ async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]
         dispatcher.reported(peer, frame)
 
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
-    made = [_Agent() for _ in range(agents)]
-    for number, agent in enumerate(made):
+    served = [_Agent() for _ in range(agents)]
+    for number, agent in enumerate(served):
         who = Identity(COORDINATOR.trust_domain, Kind.AGENT, f"a{number}")
         carrier = MemoryCarrier(network, who)
         peer = await peers.dial(carrier, AT, expect=Kind.COORDINATOR, handle=agent.handle)
@@ -64,7 +64,7 @@ async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]
         peer.tell(frames.Holdings(1, SHARDS, count=len(SHARDS), digest=digest))
     await eventually(lambda: len(dispatcher._core.agents()) == agents)
     try:
-        yield dispatcher, made
+        yield dispatcher, served
     finally:
         running.cancel()
         await server.close()
@@ -159,7 +159,7 @@ class _Link:
 MANY = tuple(Shard("walk/a", number) for number in range(6))
 
 
-def _told(*shards: Shard, more: bool = False) -> frames.Holdings:
+def _holdings(*shards: Shard, more: bool = False) -> frames.Holdings:
     """Return one page of an agent's holdings, which are all of ``MANY`` in the end."""
     return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
 
@@ -172,7 +172,7 @@ async def _a_dispatcher() -> AsyncIterator[tuple[Dispatcher, Callable[..., None]
     await asyncio.sleep(0)
 
     def reported(link: _Link, *shards: Shard, more: bool = False) -> None:
-        dispatcher.reported(cast(Peer, link), _told(*shards, more=more))
+        dispatcher.reported(cast(Peer, link), _holdings(*shards, more=more))
 
     yield dispatcher, reported
     await asyncio.sleep(0)

@@ -281,9 +281,9 @@ async def test_a_new_write_waits_no_longer_than_its_caller(tmp_path: Path) -> No
         for time in range(1, 4):
             await intake.store(an_item(time), Level.SPOOLED, soon())
     async with an_intake(tmp_path, store, items_max=1) as intake:
-        with pytest.raises(errors.Unavailable, match="writes spooled before") as told:
+        with pytest.raises(errors.Unavailable, match="writes spooled before") as raised:
             await intake.store(an_item(4), Level.DURABLE, 0.0)
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_a_promise_that_cannot_be_kept_is_set_aside(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ async def test_every_query_and_variable_is_asked_with_values_for_its_variables()
 async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
     kept = await run(Everything(empty="midstreamer_dtw_latency_ms"))
     titles = {board.uid: board.title for board in built.boards()}
-    told = answers.table(kept.answers, titles).splitlines()
-    silent = [line for line in told if line.startswith("no data: ")]
+    lines = answers.table(kept.answers, titles).splitlines()
+    silent = [line for line in lines if line.startswith("no data: ")]
     assert [line.partition(": ")[2].partition(":")[0] for line in silent] == [
         "Agents and kernels / A search of an agent's shards",
         "Agents and kernels / A search, by agent, 99 %",
@@ -126,8 +126,8 @@ def test_a_line_is_named_as_its_legend_says() -> None:
 def test_a_value_has_the_colour_of_the_limit_below_it(
     steps: list[dict[str, Any]], value: float, colour: str
 ) -> None:
-    told = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
-    panel = reading.Panel("", told)
+    described = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
+    panel = reading.Panel("", described)
     assert drawing.colour_of(value, panel) == drawing.STEPS[colour]
 
 

@@ -31,8 +31,8 @@ def good() -> dict[str, Any]:
             limits=above(2),
         ),
     ]
-    made = Board("good", "Good", "It is good.", [Row("Is it good?", shown)], [pods("coordinator")])
-    return made.read()
+    board = Board("good", "Good", "It is good.", [Row("Is it good?", shown)], [pods("coordinator")])
+    return board.read()
 
 
 def panel(board: dict[str, Any], number: int = 0) -> dict[str, Any]:
@@ -242,17 +242,17 @@ def test_a_board_with_a_fault_is_refused_for_it(fault: str) -> None:
     spoil, why = FAULTS[fault]
     board = good()
     spoil(board)
-    told = complaints(board)
-    assert any(why in each for each in told), told
+    found = complaints(board)
+    assert any(why in each for each in found), found
 
 
 def test_every_rule_has_refused_something() -> None:
-    told = []
+    found = []
     for spoil, _ in FAULTS.values():
         board = good()
         spoil(board)
-        told += complaints(board)
-    text = "\n".join(told)
+        found += complaints(board)
+    text = "\n".join(found)
     for rule in linting.RULES:
         assert f"[{rule.__name__}]" in text
     for asked in queries.RULES:

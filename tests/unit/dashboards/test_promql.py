@@ -29,8 +29,8 @@ def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
 def test_several_words_are_one_expression_and_one_is_none() -> None:
     several = promql.series(metrics.LINKS, kind=promql.among("agent", "sync"))
     assert several == 'midstreamer_links{kind=~"agent|sync"}'
-    one = promql.series(metrics.LINKS, kind=promql.none_of("client"))
-    assert one == 'midstreamer_links{kind!="client"}'
+    query = promql.series(metrics.LINKS, kind=promql.none_of("client"))
+    assert query == 'midstreamer_links{kind!="client"}'
 
 
 def test_a_value_cannot_end_its_quotes() -> None:
@@ -38,7 +38,7 @@ def test_a_value_cannot_end_its_quotes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "why"),
+    ("build", "why"),
     [
         (lambda: promql.rate(metrics.LINKS, "5m"), "midstreamer_links is a gauge"),
         (lambda: promql.series(metrics.LINKS, colour="red"), "no label 'colour': it has kind, job"),
@@ -49,9 +49,9 @@ def test_a_value_cannot_end_its_quotes() -> None:
         (lambda: promql.within(0.3, metrics.REQUEST_LATENCY_S, "5m"), "no bucket 0.3: take one"),
     ],
 )
-def test_what_does_not_exist_cannot_be_asked_for(made: Callable[[], str], why: str) -> None:
+def test_what_does_not_exist_cannot_be_asked_for(build: Callable[[], str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        made()
+        build()
 
 
 def test_what_is_asked_of_processes_is_what_the_library_publishes() -> None:

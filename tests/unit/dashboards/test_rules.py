@@ -126,15 +126,15 @@ def test_a_counter_is_also_tried_with_a_restart_and_each_alert_without_series() 
     series = cases.of(metrics.TASK_FAILURES, "sync", "s1", task="sync.watch")
     alert = replace(GOOD, cases=(Case({series: Grows(2)}, "10m"), Case({series: Holds(2)}, "10m")))
 
-    made = cases.promtool(alert)["tests"]
+    tests = cases.promtool(alert)["tests"]
 
-    values = [[each["values"] for each in one["input_series"]] for one in made]
+    values = [[each["values"] for each in test["input_series"]] for test in tests]
     assert values == [["0+2x11"], ["0+2x5 2+2x6"], ["2x11"], []]
 
 
 def test_each_alert_has_one_fault_that_makes_it() -> None:
-    made = [alert for fault in FAULTS for alert in fault.alerts]
-    assert sorted(made) == sorted(ALERTS)
+    names = [alert for fault in FAULTS for alert in fault.alerts]
+    assert sorted(names) == sorted(ALERTS)
 
 
 def test_a_run_fails_when_an_alert_stays_silent_or_is_heard_in_health() -> None:

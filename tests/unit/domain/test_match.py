@@ -32,9 +32,9 @@ def test_merging_parts_is_sorting_the_whole(
 
 @given(rows=rows)
 def test_rows_survive_the_columns(rows: list[match.Match]) -> None:
-    made = match.from_rows(rows)
-    assert len(made) == len(rows)
-    assert sorted(made) == sorted(rows)
+    matches = match.from_rows(rows)
+    assert len(matches) == len(rows)
+    assert sorted(matches) == sorted(rows)
 
 
 def test_ties_go_to_the_earlier_name_then_the_earlier_start() -> None:

@@ -32,17 +32,17 @@ esac
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install a fake buildah that logs its commands, with an empty cache; return the log's path."""
-    told, programs = tmp_path / "log", tmp_path / "bin"
+    log_file, programs = tmp_path / "log", tmp_path / "bin"
     programs.mkdir()
-    (programs / "buildah").write_text(BUILDER.format(log=told))
+    (programs / "buildah").write_text(BUILDER.format(log=log_file))
     (programs / "buildah").chmod(0o755)
-    told.with_suffix(".fails").write_text("nothing")
-    told.with_suffix(".ids").write_text("sha256:first")
+    log_file.with_suffix(".fails").write_text("nothing")
+    log_file.with_suffix(".ids").write_text("sha256:first")
     (programs / "mmdebstrap").touch(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setattr(make, "cache", lambda: tmp_path / "cache")
     monkeypatch.setattr(make, "_fetch", lambda _, context: context.mkdir(exist_ok=True))
-    return told
+    return log_file
 
 
 ASKED = Asked(builder="buildah", build_base="b", run_base="r")
@@ -59,9 +59,9 @@ def test_the_same_sources_are_built_once(log: Path) -> None:
 
     assert folder == again
     assert len(builds(log)) == 4
-    told = json.loads((folder / "images.json").read_text())
-    assert sorted(told["images"]) == ["agent", "loadtest", "postgres", "services"]
-    assert told["images"]["agent"]["id"] == "0123"
+    recorded = json.loads((folder / "images.json").read_text())
+    assert sorted(recorded["images"]) == ["agent", "loadtest", "postgres", "services"]
+    assert recorded["images"]["agent"]["id"] == "0123"
     assert make.found()["images"]["agent"]["archive"] == str(folder / "midstreamer-agent.tar")
 
 

@@ -145,9 +145,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     It holds the searches only, which takes a quarter of the time of all kernels.
     """
-    made = tmp_path_factory.mktemp("ahead")
-    command.main(["ahead", str(made), "--searches"])
-    return made
+    decisions = tmp_path_factory.mktemp("ahead")
+    command.main(["ahead", str(decisions), "--searches"])
+    return decisions
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_a_level_that_the_processor_lacks_is_never_loaded(asked: str, folder: Pa
     assert (found["model"], found["compiled"]) == ("x86-64-v3", [])
     assert found["read"]
     assert all("-avx2." in path for path in found["read"])
-    assert ["not obeyed" in told for told in found["told"]] == ([True] if asked else [])
+    assert ["not obeyed" in message for message in found["told"]] == ([True] if asked else [])
 
 
 @pytest.mark.integration

@@ -70,7 +70,7 @@ def test_the_first_process_hears_of_it_and_the_second_does_not(tmp_path: Path) -
         "from midstreamer_kernels import announce, dtw; announce.PATIENCE_S = 0.0;"
         "dtw([1.0], [2.0]); dtw([1.0], [2.0], band=0)"
     )
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", script],
             env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
@@ -78,4 +78,4 @@ def test_the_first_process_hears_of_it_and_the_second_does_not(tmp_path: Path) -
         ).stderr.count("warm")
         for _ in range(2)
     ]  # fmt: skip
-    assert told == [1, 0]
+    assert outputs == [1, 0]

@@ -238,13 +238,13 @@ def test_the_envelope_of_a_row_is_that_of_the_definition(
     seed: int, m: int, n: int, slack: int
 ) -> None:
     (row,), (query,) = walks(1, m, seed).astype("f4"), walks(1, n, seed + 1).astype("f4")
-    band, whole = abs(n - m) + slack, n - n % (LANES_32 // 2)
+    band, covered = abs(n - m) + slack, n - n % (LANES_32 // 2)
     room = cascade.envelope_room(n, m, band)
     room[:] = np.nan  # NaN shows a read of memory that was never written
 
     bound = cascade.bound_of_query(query, row, band, room)
 
-    windows = [row[max(0, i - band) : i + band + 1] for i in range(whole)]
+    windows = [row[max(0, i - band) : i + band + 1] for i in range(covered)]
     excesses = [max(q - w.max(), w.min() - q, 0.0) for q, w in zip(query, windows, strict=False)]
     assert bound == pytest.approx(sum(float(x) ** 2 for x in excesses), rel=1e-5)
 

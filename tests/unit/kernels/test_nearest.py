@@ -79,9 +79,9 @@ def test_overlapping_parts_give_the_bits_of_the_whole(cuts: Any, step: int, engi
 
     _, index, distance = nearest(parts, query, 25, step=step, band=3, engine=engine)
 
-    whole = History(values, engine=engine).search(query, 25, step=step, band=3)
-    assert index.tolist() == whole.index.tolist()
-    assert distance.tolist() == whole.distance.tolist()
+    unbroken = History(values, engine=engine).search(query, 25, step=step, band=3)
+    assert index.tolist() == unbroken.index.tolist()
+    assert distance.tolist() == unbroken.distance.tolist()
 
 
 def test_a_history_shorter_than_the_query_has_no_windows(engine: str) -> None:

@@ -91,13 +91,13 @@ def test_neither_threads_nor_tiles_show(
 ) -> None:
     rows, columns = some_rows(p, n), some_rows(19, n, seed=1)
     for others in (None, columns):
-        whole = distances(rows, others, epsilon=epsilon, engine=engine, threads=1)
+        expected = distances(rows, others, epsilon=epsilon, engine=engine, threads=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(MODULE, "CELLS_MAX", cells)
 
             parts = distances(rows, others, epsilon=epsilon, engine=engine, threads=2)
 
-        assert parts.tolist() == whole.tolist()
+        assert parts.tolist() == expected.tolist()
 
 
 @slowly

@@ -76,12 +76,12 @@ def test_walking_in_blocks_gives_the_same_path(
 ) -> None:
     band = min(abs(len(a) - len(b)) + slack, max(len(a), len(b)) - 1)
     left, right = np.array(a, dtype), np.array(b, dtype)
-    whole = least_path(left, right, band)
+    expected = least_path(left, right, band)
 
     squared, path = least_path(left, right, band, bytes_max)
 
-    assert squared == whole[0]
-    assert path.tolist() == whole[1].tolist()
+    assert squared == expected[0]
+    assert path.tolist() == expected[1].tolist()
 
 
 def test_a_long_path_takes_little_memory() -> None:

@@ -19,8 +19,8 @@ DOMAIN = "test.local"
 
 def a_plan(**changes: object) -> Plan:
     shape = Shape((steady(1, 5),), users=2)
-    made = Plan(("127.0.0.1:1",), Path("certs"), DOMAIN, shape)
-    return msgspec.structs.replace(made, **changes)
+    usual = Plan(("127.0.0.1:1",), Path("certs"), DOMAIN, shape)
+    return msgspec.structs.replace(usual, **changes)
 
 
 def test_a_plan_survives_being_written(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"mix": {"fly": 1.0}}, "fly"),
         ({"mix": {"match": 0.0}}, "weights"),
@@ -39,8 +39,8 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
         ({"thresholds": ("fast",)}, "fast"),
     ],
 )
-def test_a_plan_that_cannot_be_done_is_refused(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_a_plan_that_cannot_be_done_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         plan.check(a_plan(**changes))
 
 
@@ -78,8 +78,8 @@ def test_users_are_let_in_by_one_line_and_append_to_one_universe(tmp_path: Path)
 def test_ticks_of_a_user_go_in_order_to_a_series_of_its_own() -> None:
     specification = words.specification()
     asked = words.windows(words.history(), specification.window)
-    one, other = (words.Words(name, "r1", asked, specification) for name in ("1", "2"))
-    first, second, foreign = (one.frame(kind) for kind in ("append", "append", "refusal"))
+    left, other = (words.Words(name, "r1", asked, specification) for name in ("1", "2"))
+    first, second, foreign = (left.frame(kind) for kind in ("append", "append", "refusal"))
     strange = other.frame("append")
     for each in (first, second, foreign, strange):
         assert isinstance(each, frames.Append)

@@ -24,11 +24,11 @@ SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3,
 
 def a_universe() -> dict[str, Points]:
     """Return two series with the same times, one of them with a gap and a flat stretch."""
-    whole, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
+    complete, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
     values = gapped.values.copy()
     values[40:70] = values[40]
     kept = np.r_[0:90, 97:160]
-    return {"u/b": Points(gapped.times[kept], values[kept]), "u/a": whole}
+    return {"u/b": Points(gapped.times[kept], values[kept]), "u/a": complete}
 
 
 def slow_analogs(
@@ -49,8 +49,10 @@ def slow_analogs(
                 continue
             change = values[end + specification.horizon] - values[end]
             ups, known = ups + (change > 0), known + (change != 0)
-            apart = (window - window.mean()) / window.std() - (query - query.mean()) / query.std()
-            rows.append((float(np.sqrt((apart**2).sum())), name, first))
+            differences = (window - window.mean()) / window.std() - (
+                query - query.mean()
+            ) / query.std()
+            rows.append((float(np.sqrt((differences**2).sum())), name, first))
     return sorted(rows)[: specification.neighbours], ups, known
 
 
@@ -137,9 +139,9 @@ def test_the_walk_speaks_where_there_is_a_season() -> None:
     walk = Walk({"u/a": make.a_season(900)}, specification)
     record = backtest.record(walk)
     hits = {verdict.experience_id: verdict.hit for verdict in record.verdicts}
-    said = [hits[d.experience_id] for d in record.decisions[:-4] if d.emitted]
-    assert len(said) > 200
-    assert np.mean(said) > 0.7
+    hit_signals = [hits[d.experience_id] for d in record.decisions[:-4] if d.emitted]
+    assert len(hit_signals) > 200
+    assert np.mean(hit_signals) > 0.7
     assert walk.state.licence.held
     assert len(reasoning.encode(walk.state)) < 12_000
 
@@ -148,10 +150,10 @@ def held_shards(universe: dict[str, Points], shard_points: int) -> list[Held]:
     held = []
     for name, points in universe.items():
         for shard in shards_of(name, len(points.times), shard_points):
-            made = Held(shard, shard_points)
-            kept = slice(made.first, made.stop)
-            made.append(made.first, points.times[kept], points.values[kept])
-            held.append(made)
+            filled = Held(shard, shard_points)
+            kept = slice(filled.first, filled.stop)
+            filled.append(filled.first, points.times[kept], points.values[kept])
+            held.append(filled)
     return held
 
 
@@ -171,7 +173,7 @@ def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> Non
 
 def test_a_price_of_zero_bars_the_windows_that_touch_it_live_and_here() -> None:
     universe = {
-        name: Points(made.times, np.exp(made.values)) for name, made in a_universe().items()
+        name: Points(points.times, np.exp(points.values)) for name, points in a_universe().items()
     }
     universe["u/a"].values[80] = 0.0
     specification = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)

@@ -37,8 +37,8 @@ def a_tally() -> Tally:
 
 
 def a_part(**changes: object) -> report.Part:
-    made = report.part("sp500", SPECIFICATION, a_tally(), duration_s=1.5, complete=True)
-    return msgspec.structs.replace(made, **changes)
+    part = report.part("sp500", SPECIFICATION, a_tally(), duration_s=1.5, complete=True)
+    return msgspec.structs.replace(part, **changes)
 
 
 def a_report(*parts: report.Part) -> report.Report:
@@ -84,15 +84,15 @@ def test_an_infinite_interval_proves_nothing() -> None:
     tally = Tally()
     decision = msgspec.structs.replace(a_decision(), high=float("inf"))
     tally.take(Stepped(DAY, 1, 1, 1, (decision,), (a_verdict(decision),), 0.1, 0.1))
-    made = report.part("x", SPECIFICATION, tally, duration_s=0.0, complete=True)
-    assert made.coverage is None
-    assert made.hit is not None
+    part = report.part("x", SPECIFICATION, tally, duration_s=0.0, complete=True)
+    assert part.coverage is None
+    assert part.hit is not None
 
 
 def test_the_json_reads_back_and_keeps_to_its_schema() -> None:
-    made = a_report()
-    data = report.encode(made)
-    assert msgspec.json.decode(data, type=report.Report) == made
+    written = a_report()
+    data = report.encode(written)
+    assert msgspec.json.decode(data, type=report.Report) == written
     schema = json.loads(report.schema())
     described = schema["$defs"]["Report"]
     assert set(json.loads(data)) == set(described["properties"])
@@ -100,9 +100,9 @@ def test_the_json_reads_back_and_keeps_to_its_schema() -> None:
 
 
 def test_an_unknown_field_in_a_report_is_refused() -> None:
-    made = json.loads(report.encode(a_report())) | {"profit": 1.0}
+    fields = json.loads(report.encode(a_report())) | {"profit": 1.0}
     with pytest.raises(msgspec.ValidationError, match="profit"):
-        msgspec.json.decode(json.dumps(made), type=report.Report)
+        msgspec.json.decode(json.dumps(fields), type=report.Report)
 
 
 def test_overlapping_decisions_widen_the_interval() -> None:
@@ -116,10 +116,10 @@ def test_overlapping_decisions_widen_the_interval() -> None:
 
 
 def test_a_share_that_never_failed_is_not_certain() -> None:
-    made = report.share_of(list(range(100)), [True] * 100, horizon=5)
-    assert made is not None
-    assert made.value == made.high == 1.0
-    assert made.low < 0.7
+    share = report.share_of(list(range(100)), [True] * 100, horizon=5)
+    assert share is not None
+    assert share.value == share.high == 1.0
+    assert share.low < 0.7
 
 
 @given(st.floats(0, 1), st.floats(1, 1e6))
@@ -144,16 +144,16 @@ def test_a_judgement_is_published_with_its_rivals() -> None:
         "name": "ridge", "hit": figure, "precision_same_count": None, "brier_skill": figure,
         "wins": ["hit"], "wins_clearly": [], "hit_on_emitted": None,
     }  # fmt: skip
-    made = report.judged_of(
+    judged = report.judged_of(
         {
             "after": 5 * DAY, "decisions": 10, "emitted": 2, "precision": figure, "hit": figure,
             "coverage": None, "brier_skill": figure, "fixed_threshold": {"emitted": 4},
             "rivals": [rival], "universe": "sp500",
         }
     )  # fmt: skip
-    assert (made.after, made.fixed_threshold_emitted) == ("1970-01-06", 4)
-    assert made.rivals[0].name == "ridge"
-    assert made.rivals[0].wins == ("hit",)
+    assert (judged.after, judged.fixed_threshold_emitted) == ("1970-01-06", 4)
+    assert judged.rivals[0].name == "ridge"
+    assert judged.rivals[0].wins == ("hit",)
 
 
 def test_a_void_verdict_ends_a_decision_and_is_counted_nowhere() -> None:

@@ -26,13 +26,13 @@ def password_in(given: dict[str, Any]) -> str:
 async def test_a_password_is_made_where_there_is_none_and_then_stays() -> None:
     server = ApiServer()
     assert await database.provided(Caller(server), POLICY) == ""
-    (made,) = server.all(SECRETS)
-    assert made["metadata"]["name"] == f"{RELEASE}-postgres"
-    assert len(password_in(made)) == 43
+    (secret,) = server.all(SECRETS)
+    assert secret["metadata"]["name"] == f"{RELEASE}-postgres"
+    assert len(password_in(secret)) == 43
     began = len(server.calls)
     assert await database.provided(Caller(server), POLICY) == ""
     assert server.calls[began:] == [("GET", f"{SECRETS}/{RELEASE}-postgres")]
-    assert server.all(SECRETS) == [made]
+    assert server.all(SECRETS) == [secret]
 
 
 async def test_no_two_installations_have_the_same_password() -> None:
@@ -44,8 +44,8 @@ async def test_no_two_installations_have_the_same_password() -> None:
 
 async def test_of_two_that_come_together_the_first_ones_password_stays() -> None:
     server = ApiServer()
-    one, other = (database.provided(Caller(server), POLICY) for _ in range(2))
-    for step in (one, other) * 3:  # both replicas read before either of them writes
+    first, other = (database.provided(Caller(server), POLICY) for _ in range(2))
+    for step in (first, other) * 3:  # both replicas read before either of them writes
         with contextlib.suppress(StopIteration):
             step.send(None)
     assert [method for method, _ in server.calls] == ["GET", "GET", "POST", "POST"]
@@ -55,11 +55,11 @@ async def test_of_two_that_come_together_the_first_ones_password_stays() -> None
 @pytest.mark.parametrize("data", [{}, None, {"password": "c2hvcnQ="}, {"password": "§"}])
 async def test_a_secret_without_a_usable_password_is_named_and_left(data: Any) -> None:
     server = ApiServer()
-    there = {"metadata": {"name": f"{RELEASE}-postgres"}, "data": data}
-    server.put(SECRETS, there)
-    told = await database.provided(Caller(server), POLICY)
-    assert "Secret mid-postgres has no password of 16" in told
-    assert "delete the Secret: the operator then makes a new password" in told
+    secret = {"metadata": {"name": f"{RELEASE}-postgres"}, "data": data}
+    server.put(SECRETS, secret)
+    reason = await database.provided(Caller(server), POLICY)
+    assert "Secret mid-postgres has no password of 16" in reason
+    assert "delete the Secret: the operator then makes a new password" in reason
     assert server.all(SECRETS)[0]["data"] == data
 
 

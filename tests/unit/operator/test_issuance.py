@@ -139,18 +139,18 @@ def test_a_forged_request_that_somebody_else_approved_is_not_signed(
 
 
 @pytest.mark.parametrize(
-    ("pod", "told"),
+    ("pod", "message"),
     [
         (None, "does not exist any more"),
         (a_pod(uid=OTHER_UID), "was replaced by another"),
         (a_pod(is_going=True), "is being deleted"),
     ],
 )
-def test_a_pod_that_is_gone_gets_no_certificate(pod: Pod | None, told: str) -> None:
+def test_a_pod_that_is_gone_gets_no_certificate(pod: Pod | None, message: str) -> None:
     decision = issuance.decide(a_request(), pod, POLICY)
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.POD_GONE
-    assert told in decision.message
+    assert message in decision.message
 
 
 def test_a_pod_that_runs_as_another_account_gets_no_certificate() -> None:

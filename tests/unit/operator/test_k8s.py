@@ -88,10 +88,10 @@ async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
     server = an_installation()
     async with signing_now(server):
         pass
-    told: list[str] = []
+    reports: list[str] = []
     with pytest.raises(DeadlineExceeded, match=r"is the operator of fleet/mid running\?"):
-        await asked(jane(server, "desk-1"), timeout_s=0.3, say=told.append)
-    (line,) = told
+        await asked(jane(server, "desk-1"), timeout_s=0.3, say=reports.append)
+    (line,) = reports
     assert "neither approved nor denied yet" in line
     assert server.all(naming.REQUESTS) == []
 
@@ -102,18 +102,18 @@ async def test_an_installation_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["certs", "request", "app/shop-0/uid"], "has several parts, as only names of pods have"),
         (["certs", "request", "desk 1"], "'desk 1' in identity client/'desk 1'"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.execute(words) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -144,12 +144,12 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
     }
 
 
-def said(reason: str, message: str, about: str, at: int = 0) -> Any:
+def own_event(reason: str, message: str, about: str, at: int = 0) -> Any:
     """Return an Event that the pod wrote about itself."""
     source = {"source": {"component": showing.OWN}}
     warning = reason != pod_reports.RECOVERED
-    made = an_event(reason, message, about, at)
-    return {**made, **source, "type": "Warning" if warning else "Normal"}
+    event = an_event(reason, message, about, at)
+    return {**event, **source, "type": "Warning" if warning else "Normal"}
 
 
 def an_owner(name: str, component: str, replicas: int) -> Any:
@@ -211,13 +211,13 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     (
         "a certificate",
         {"containerStatuses": [{"state": {"running": {}}}]},
-        [said("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
+        [own_event("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
         "WaitingForCertificate: is the operator running?",
     ),
     (
         "what is over since it runs",
         {"containerStatuses": [{"state": {"running": {}}}]},
-        [an_event("FailedMount", "x", "p", 5), said("NotReady", "store: away", "p", 2)],
+        [an_event("FailedMount", "x", "p", 5), own_event("NotReady", "store: away", "p", 2)],
         "NotReady: store: away",
     ),
     (
@@ -236,20 +236,20 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "status", "events", "told"), WHYS, ids=[w[0] for w in WHYS])
+@pytest.mark.parametrize(("name", "status", "events", "message"), WHYS, ids=[w[0] for w in WHYS])
 def test_a_pod_that_is_not_ready_says_why_in_one_line(
-    name: str, status: dict[str, Any], events: list[Any], told: str
+    name: str, status: dict[str, Any], events: list[Any], message: str
 ) -> None:
-    assert showing.why(a_pod("p", "sync", **status), events) == told
+    assert showing.why(a_pod("p", "sync", **status), events) == message
 
 
 def test_a_ready_pod_says_what_it_lacks_until_it_takes_that_back() -> None:
     pod = a_pod("p", "sync", ready=True)
-    lacking = said("Incomplete", "store: away", "p", 1)
+    lacking = own_event("Incomplete", "store: away", "p", 1)
 
     assert showing.lacks(pod, [lacking]) == "Incomplete: store: away"
-    assert showing.lacks(pod, [lacking, said("Recovered", "no longer", "p", 2)]) == ""
-    assert showing.lacks(pod, [said("NotReady", "x", "p", 1)]) == ""
+    assert showing.lacks(pod, [lacking, own_event("Recovered", "no longer", "p", 2)]) == ""
+    assert showing.lacks(pod, [own_event("NotReady", "x", "p", 1)]) == ""
     assert showing.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
 
 
@@ -327,8 +327,8 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     server.put(agentpools.path(NAMESPACE), a_pool("another-agent", 2, fleet="another"))
     found = await looking.found(Caller(server), NAMESPACE, RELEASE)
     assert [pod["metadata"]["name"] for pod in found.pods] == ["mid-sync-1"]
-    assert [one["metadata"]["name"] for one in found.owners] == ["mid-sync"]
-    assert [one["metadata"]["name"] for one in found.pools] == ["mid-agent"]
+    assert [owner["metadata"]["name"] for owner in found.owners] == ["mid-sync"]
+    assert [owner["metadata"]["name"] for owner in found.pools] == ["mid-agent"]
     assert len(found.notes) == 2
     assert all("must allow it" in note for note in found.notes)
 
@@ -342,8 +342,8 @@ async def an_uninstalled_release() -> ApiServer:
     api = Caller(server)
     for release in (RELEASE, "other"):
         policy = POLICY.__class__(DOMAIN, NAMESPACE, release, {}, {})
-        made = await authority.opened(api, policy, NOW_S)
-        await authority.published(api, policy, made)
+        opened = await authority.opened(api, policy, NOW_S)
+        await authority.published(api, policy, opened)
         await database.provided(api, policy)
         name = f"data-{release}-postgres-0"
         labels = {deployments.INSTANCE: release}

@@ -149,11 +149,11 @@ async def test_a_new_template_rolls_the_pool() -> None:
 async def test_a_pool_says_what_the_api_server_has_against_it_and_heals() -> None:
     server = a_namespace()
     pools = looking_after(server)
-    server.rejects = lambda path, made: "limits: must be greater" if path == DEPLOYMENTS else ""
+    server.rejects = lambda path, body: "limits: must be greater" if path == DEPLOYMENTS else ""
     await pools.look()
     refused = ready_of(server)
 
-    server.rejects = lambda path, made: ""
+    server.rejects = lambda path, body: ""
     await pools.look()
     kubernetes(server)
     await pools.look()
@@ -170,9 +170,9 @@ async def test_the_events_of_a_pod_that_is_not_ready_become_the_message() -> Non
     labels = deployments.labels(a_pool())
     server.put(PODS, {"metadata": {"name": "p1", "uid": "u1", "labels": labels}})
     for uid, reason in (("u1", "WrongKind"), ("another", "FailedMount")):
-        told = {"type": "Warning", "reason": reason, "message": "so"}
+        event = {"type": "Warning", "reason": reason, "message": "so"}
         about = {"metadata": {"name": reason}, "involvedObject": {"uid": uid}}
-        server.put(EVENTS, {**about, **told})
+        server.put(EVENTS, {**about, **event})
 
     await pools.look()
 

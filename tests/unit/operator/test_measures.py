@@ -104,13 +104,13 @@ async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(expose
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "told"),
+    ("status", "text", "message"),
     [(403, "pods/proxy is forbidden", "shards and lag: reading metrics"),
      (503, "no route to host", "shards and lag of mid-sync-1: GET"),
      (200, "<html>{", "shards and lag of mid-sync-1: ")],
 )  # fmt: skip
-async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, told: str) -> None:
+async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, message: str) -> None:
     found = await looking.found(Proxying(a_server(), text=text, status=status), NAMESPACE, RELEASE)
 
     assert found.measured == []
-    assert [note for note in found.notes if note.startswith(told)]
+    assert [note for note in found.notes if note.startswith(message)]

@@ -60,8 +60,8 @@ def certificate(server: ApiServer, given: Object) -> bytes:
 
 
 def condition(server: ApiServer, given: Object) -> dict[str, Any]:
-    (made,) = current(server, given)["status"]["conditions"]
-    return dict(made)
+    (only,) = current(server, given)["status"]["conditions"]
+    return dict(only)
 
 
 def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
 
 
 def entries(server: ApiServer) -> list[ledger.Entry]:
-    return [ledger.read(one) for one in server.all(LEDGER)]
+    return [ledger.read(entry) for entry in server.all(LEDGER)]
 
 
 async def test_a_pod_gets_a_certificate_that_its_peers_believe() -> None:
@@ -112,12 +112,12 @@ async def test_a_denial_says_why_in_the_request_and_in_an_event_about_the_pod() 
     server = an_installation()
     given = posted(server, csr_pem(uri(pod="agent-1")))
     assert await a_signer(server).reconcile(given) == Done()
-    told = condition(server, given)
-    assert (told["type"], told["reason"]) == ("Denied", Reason.ANOTHER_POD)
+    denial = condition(server, given)
+    assert (denial["type"], denial["reason"]) == ("Denied", Reason.ANOTHER_POD)
     (event,) = server.all(EVENTS)
     assert event["involvedObject"]["name"] == "agent-0"
     assert event["involvedObject"]["uid"] == UID
-    assert told["message"] in event["message"]
+    assert denial["message"] in event["message"]
 
 
 async def test_a_denial_of_a_pod_from_elsewhere_is_told_about_the_operators_own_pod() -> None:
@@ -145,8 +145,8 @@ async def test_a_forged_request_that_somebody_approved_by_hand_fails() -> None:
     given = posted(server, csr_pem(uri("coordinator")))
     given = await act.approve(Caller(server, ADMIN), given, "I know better")
     await a_signer(server).reconcile(given)
-    told = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
-    assert told["Failed"]["reason"] == Reason.WRONG_KIND
+    by_type = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
+    assert by_type["Failed"]["reason"] == Reason.WRONG_KIND
     assert certificate(server, given) == b""
 
 
@@ -181,8 +181,8 @@ async def test_a_person_gets_the_name_that_he_may_use_and_no_other(may: bool) ->
     pem = csr_pem(f"spiffe://{DOMAIN}/client/desk-1")
     given = posted_by_client(server, pem, by="jane")
     await a_signer(server).reconcile(given)
-    told = {each["type"] for each in current(server, given)["status"]["conditions"]}
-    assert told == ({"Approved"} if may else {"Denied"})
+    by_type = {each["type"] for each in current(server, given)["status"]["conditions"]}
+    assert by_type == ({"Approved"} if may else {"Denied"})
     assert [entry.id for entry in entries(server)] == may * [f"spiffe://{DOMAIN}/client/desk-1"]
 
 
@@ -236,7 +236,7 @@ async def test_a_pod_that_asks_for_ever_more_is_denied_and_nobody_else_is() -> N
         usages=list(naming.usages(Kind.POSTGRES)),
     )
     assert await signer.reconcile(database) == Done()
-    kinds = [{each["type"] for each in conditions(server, one)} for one in given]
+    kinds = [{each["type"] for each in conditions(server, request)} for request in given]
     assert sum("Failed" in each or "Denied" in each for each in kinds) == 1
     assert len(entries(server)) == 4
     (event,) = server.all(EVENTS)
@@ -388,7 +388,7 @@ async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> 
     await a_signer(server, now=lambda: later_s - 1.0).sweep()
     assert len(server.all(LEDGER)) == 3
     await a_signer(server, now=lambda: later_s + 1.0).sweep()
-    assert {one["metadata"]["name"] for one in server.all(LEDGER)} == {"mine", "strange"}
+    assert {entry["metadata"]["name"] for entry in server.all(LEDGER)} == {"mine", "strange"}
 
 
 async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,9 +445,9 @@ class Fragile:
 def check_ledger(server: ApiServer) -> None:
     """Check that each certificate handed over has exactly one ledger entry."""
     handed = [
-        base64.b64decode(one["status"]["certificate"]).decode()
-        for one in server.all(naming.REQUESTS)
-        if one["status"].get("certificate")
+        base64.b64decode(request["status"]["certificate"]).decode()
+        for request in server.all(naming.REQUESTS)
+        if request["status"].get("certificate")
     ]
     recorded = [entry.certificate for entry in entries(server)]
     for each in handed:

@@ -40,16 +40,16 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    made = Server()
+    fake = Server()
 
     async def connect(way: driver.Way, _name: str) -> Any:
         assert way.password is not None
-        return await made.connect(way.password())
+        return await fake.connect(way.password())
 
     monkeypatch.setattr(driver.Way, "connect", connect)
     monkeypatch.setattr(service, "Trust", lambda *_: None)
     monkeypatch.setattr(service, "_own", lambda word: word)
-    return made
+    return fake
 
 
 async def test_a_change_whose_answer_was_lost_is_taken_over_at_the_next_look(
@@ -57,15 +57,15 @@ async def test_a_change_whose_answer_was_lost_is_taken_over_at_the_next_look(
 ) -> None:
     file = tmp_path / "password"
     file.write_text(SECOND)
-    made = PostgresService(PostgresSettings(password_file=file), cast("Any", None))
-    made._server = cast("Any", SimpleNamespace(dsn="postgresql://"))
-    made._password = FIRST
+    postgres = PostgresService(PostgresSettings(password_file=file), cast("Any", None))
+    postgres._server = cast("Any", SimpleNamespace(dsn="postgresql://"))
+    postgres._password = FIRST
     server.loses_answers = True
     with pytest.raises(StoreError, match="no answer"):
-        await made._take_password()
+        await postgres._take_password()
     assert server.word == SECOND
 
     server.loses_answers = False
-    await made._take_password()
+    await postgres._take_password()
 
-    assert made._password == SECOND
+    assert postgres._password == SECOND

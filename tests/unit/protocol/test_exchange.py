@@ -189,9 +189,9 @@ def test_a_tail_that_is_not_read_fails_and_is_cancelled() -> None:
     near = Exchange(AGENT, SYNC, capabilities.OURS, follow_max=2)
     number = near.ask(frames.Tail(after=0), 0.0, budget_s=0.0).request
     changes = frames.Changes(request=number, changes=())
-    told = [near.take(changes, 0.0) for _ in range(3)]
-    assert told[:2] == [[requests.Tell(number, changes)]] * 2
-    failed, cancel = told[2]
+    effects = [near.take(changes, 0.0) for _ in range(3)]
+    assert effects[:2] == [[requests.Tell(number, changes)]] * 2
+    failed, cancel = effects[2]
     assert isinstance(failed, requests.Fail)
     assert isinstance(failed.error, errors.Overloaded)
     assert sent([cancel]) == [frames.Cancel(number)]
@@ -229,8 +229,8 @@ def test_no_request_is_sent_after_drain_came() -> None:
 
 def test_drain_is_said_once_and_again_when_the_process_stops() -> None:
     near = a_client()
-    said = [near.drain(leaving=leaving) for leaving in (False, False, True, True, False)]
-    assert [sent(effects) for effects in said] == [
+    drains = [near.drain(leaving=leaving) for leaving in (False, False, True, True, False)]
+    assert [sent(effects) for effects in drains] == [
         [frames.Drain()],
         [],
         [frames.Drain(leaving=True)],

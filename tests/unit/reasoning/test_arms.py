@@ -37,7 +37,7 @@ def test_a_decision_with_other_arms_settles(arms: int) -> None:
     before = make.learned_stream(400)
     after = settled(before, arms)
     assert after.version == before.version + 2
-    assert max(one.time for one in after.pending.values()) < 600 * make.HOUR
+    assert max(waiting.time for waiting in after.pending.values()) < 600 * make.HOUR
     assert learning.losses(after).shape[1] == min(max(arms, forecast.ARMS_FIRST), ARMS_MAX)
     assert reasoning.encode(reasoning.decode(reasoning.encode(after))) == reasoning.encode(after)
 
@@ -45,7 +45,7 @@ def test_a_decision_with_other_arms_settles(arms: int) -> None:
 def test_every_arm_that_was_asked_is_charged_its_own_loss() -> None:
     phase = 600 % 3
     folded = learning._folded(make.learned_stream(400), FAR)
-    before, after = (learning.losses(one)[phase] for one in (folded, settled(folded, 3)))
+    before, after = (learning.losses(at)[phase] for at in (folded, settled(folded, 3)))
     # The outcome was a rise, so each arm lost (P(rise) - 1)^2.
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=600), folded)
     lost = [(arm - 1.0) ** 2 for arm in decided.arms[:3]]
@@ -93,12 +93,12 @@ def test_the_room_for_decisions_with_other_arms_is_counted_before_it_is_needed(a
 
 
 def test_bytes_follow_from_the_events_and_not_from_where_a_process_restarted() -> None:
-    dice, whole = np.random.default_rng(5), reasoning.initial(make.a_specification())
-    restarted = whole
+    dice, running = np.random.default_rng(5), reasoning.initial(make.a_specification())
+    restarted = running
     for index in range(100, 160):
         evidence = make.evidence_of(dice.standard_normal(10), index=index)
-        decision = with_arms(reasoning.decide(evidence, whole), 3 + index % 4)
+        decision = with_arms(reasoning.decide(evidence, running), 3 + index % 4)
         for event in (decision, make.verdict_of(decision, float(dice.normal()))):
-            whole = reasoning.learn(whole, event)
+            running = reasoning.learn(running, event)
             restarted = reasoning.learn(reasoning.decode(reasoning.encode(restarted)), event)
-    assert reasoning.encode(whole) == reasoning.encode(restarted)
+    assert reasoning.encode(running) == reasoning.encode(restarted)

@@ -21,9 +21,9 @@ def test_the_interval_is_the_quantiles_numpy_knows(outcomes: np.ndarray, coverag
 
 @given(outcomes=outcomes, base=st.floats(0.01, 0.99), slope=st.floats(0.0, 2.0))
 def test_every_arm_is_a_probability(outcomes: np.ndarray, base: float, slope: float) -> None:
-    made = forecast.arms(outcomes, base, slope)
-    assert len(made) == len(forecast.ARMS)
-    assert all(0.0 <= arm <= 1.0 for arm in made)
+    arms = forecast.arms(outcomes, base, slope)
+    assert len(arms) == len(forecast.ARMS)
+    assert all(0.0 <= arm <= 1.0 for arm in arms)
 
 
 @given(outcomes=outcomes, factor=st.floats(0.01, 100.0))

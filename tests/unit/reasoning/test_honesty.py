@@ -171,10 +171,10 @@ def test_on_outcomes_that_follow_nothing_the_skill_covers_nought() -> None:
 
 @pytest.mark.parametrize(("factor", "shift"), [(1000.0, 0.0), (1.0, 500.0), (0.01, -3.0)])
 def test_unit_and_level_of_a_series_change_no_decision(factor: float, shift: float) -> None:
-    def said(points: Points) -> list[tuple[object, ...]]:
+    def summaries(points: Points) -> list[tuple[object, ...]]:
         record = backtest.record(Walk({"u/a": points}, SPECIFICATION))
         return [(d.direction, d.reason, round(d.probability, 6)) for d in record.decisions]
 
     points = make.a_season(400)
     other = Points(points.times, points.values * factor + shift)
-    assert said(other) == said(points)
+    assert summaries(other) == summaries(points)

@@ -27,17 +27,17 @@ class Node:
 
 
 def test_a_full_collection_is_due_when_memory_has_grown_by_half() -> None:
-    made = Collections(1000, now_s=0.0)
-    assert not made.due(int(GROWTH * 1000), now_s=1.0)
-    assert made.due(int(GROWTH * 1000) + 1, now_s=1.0)
-    made.collected(1400, now_s=1.0)
-    assert not made.due(2000, now_s=2.0)
+    collections = Collections(1000, now_s=0.0)
+    assert not collections.due(int(GROWTH * 1000), now_s=1.0)
+    assert collections.due(int(GROWTH * 1000) + 1, now_s=1.0)
+    collections.collected(1400, now_s=1.0)
+    assert not collections.due(2000, now_s=2.0)
 
 
 def test_a_full_collection_is_due_after_some_time_in_any_case() -> None:
-    made = Collections(1000, now_s=5.0)
-    assert not made.due(1000, now_s=4.9 + LONGEST_S)
-    assert made.due(1000, now_s=5.0 + LONGEST_S)
+    collections = Collections(1000, now_s=5.0)
+    assert not collections.due(1000, now_s=4.9 + LONGEST_S)
+    assert collections.due(1000, now_s=5.0 + LONGEST_S)
 
 
 async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -> None:

@@ -115,9 +115,9 @@ async def test_whoever_waits_ends_when_the_position_is_reached() -> None:
 
 async def test_a_position_that_does_not_come_is_behind() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(errors.Behind, match="no position yet") as told:
+    with pytest.raises(errors.Behind, match="no position yet") as raised:
         await Follower(Notes()).reached(0, loop.time())
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
@@ -125,10 +125,10 @@ async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
     await followed(follower, Feed(3))
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    with pytest.raises(errors.Behind, match="position 3 has been reached") as told:
+    with pytest.raises(errors.Behind, match="position 3 has been reached") as raised:
         await follower.reached(3 + AHEAD_MAX + 1, loop.time() + 60)
     assert loop.time() - began_s < 30
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:

@@ -47,7 +47,7 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         (b"", b"text/plain; version=0.0.4"),
         (b"Accept: text/plain\r\n", b"text/plain; version=0.0.4"),
@@ -55,12 +55,14 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
         (b"X-Not-Accept: application/openmetrics-text\r\n", b"text/plain; version=0.0.4"),
     ],
 )
-async def test_metrics_come_in_the_format_that_is_asked_for(headers: bytes, told: bytes) -> None:
+async def test_metrics_come_in_the_format_that_is_asked_for(
+    headers: bytes, expected: bytes
+) -> None:
     answer = health.respond(
         b"GET /metrics HTTP/1.1\r\n" + headers + b"\r\n", health.Checks(health.well)
     )
-    assert told in answer.content_type.encode()
-    assert answer.body.endswith(b"# EOF\n") == (told == b"openmetrics-text")
+    assert expected in answer.content_type.encode()
+    assert answer.body.endswith(b"# EOF\n") == (expected == b"openmetrics-text")
 
 
 async def test_a_missing_part_is_told_and_leaves_the_process_ready() -> None:

@@ -252,8 +252,8 @@ async def test_an_exemplar_leads_from_a_slow_request_to_its_trace() -> None:
         text, _ = metrics.render_for(metrics.OPEN_METRICS)
     finally:
         tracing.configure("off", service="test")
-    told = [line for line in text.decode().splitlines() if trace in line]
-    names = {line.partition("{")[0] for line in told}
+    lines = [line for line in text.decode().splitlines() if trace in line]
+    names = {line.partition("{")[0] for line in lines}
     assert {
         "midstreamer_call_latency_seconds_bucket",
         "midstreamer_request_latency_seconds_bucket",

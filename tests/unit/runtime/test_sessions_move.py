@@ -99,13 +99,13 @@ async def test_no_request_fails_while_links_are_replaced_again_and_again(
 async def test_a_server_that_leaves_sends_its_peers_to_the_other() -> None:
     async with _a_session(HERE, THERE) as (session, servers):
         await _survey(session)
-        one, other = sorted(servers, key=lambda server: -server.answered)
-        one.peers[0].drain(leaving=True)
-        await eventually(lambda: one.peers[0].draining)
+        first, other = sorted(servers, key=lambda server: -server.answered)
+        first.peers[0].drain(leaving=True)
+        await eventually(lambda: first.peers[0].draining)
         await _survey(session)
         await _survey(session)
         assert other.answered == 2
-        await asyncio.wait_for(one.peers[0].wait_closed(), 5)
+        await asyncio.wait_for(first.peers[0].wait_closed(), 5)
 
 
 @pytest.mark.parametrize("leaving", [False, True])

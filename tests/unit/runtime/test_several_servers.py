@@ -188,11 +188,11 @@ async def test_a_name_gives_each_of_its_servers_a_chance() -> None:
 async def test_a_draining_server_behind_a_name_is_not_dialled_again() -> None:
     async with _several(NAME, "c1", "c2") as (session, carrier, servers):
         await survey(session)
-        one = next(server for server in servers if server.name == _linked(session))
-        one.drain()
+        linked = next(server for server in servers if server.name == _linked(session))
+        linked.drain()
         took_s = [await survey(session) for _ in range(50)]
         assert max(took_s) < 0.5
-        assert [name for _, _, name in carrier.dialled].count(one.name) == 1
+        assert [name for _, _, name in carrier.dialled].count(linked.name) == 1
 
 
 @_on_virtual_time
@@ -214,10 +214,10 @@ async def test_a_look_up_that_fails_leaves_the_places_known_before() -> None:
     async with _several(NAME, "c1", "c2") as (session, carrier, servers):
         await survey(session)
         carrier.lookup_error = Unavailable("'pods.test' has no address: try again")
-        one = next(server for server in servers if server.name == _linked(session))
-        one.drain()
+        linked = next(server for server in servers if server.name == _linked(session))
+        linked.drain()
         assert max([await survey(session) for _ in range(5)]) < 0.5
-        assert _linked(session) != one.name
+        assert _linked(session) != linked.name
 
 
 @_on_virtual_time

@@ -117,9 +117,9 @@ def signed_with_sha1() -> x509.Certificate:
     """
     key = rsa.generate_private_key(65537, 2048)
     signer = Authority(OURS.trust_domain, OURS.certificate, cast("ec.EllipticCurvePrivateKey", key))
-    made = credentials(signer, AGENT).certificate.public_bytes(serialization.Encoding.DER)
+    encoded = credentials(signer, AGENT).certificate.public_bytes(serialization.Encoding.DER)
     with_sha256, with_sha1 = (bytes.fromhex(f"2a864886f70d0101{last}") for last in ("0b", "05"))
-    return x509.load_der_x509_certificate(made.replace(with_sha256, with_sha1))
+    return x509.load_der_x509_certificate(encoded.replace(with_sha256, with_sha1))
 
 
 def by_key(key: object, digest: hashes.HashAlgorithm | None = None) -> object:
@@ -257,7 +257,7 @@ def test_without_a_trusted_authority_nobody_is_anybody() -> None:
 
 
 def test_every_reason_can_happen() -> None:
-    told = {reason for reason, _ in CASES.values()}
+    reasons = {reason for reason, _ in CASES.values()}
     elsewhere = {
         Reason.UNREADABLE,
         Reason.WRONG_TRUST_DOMAIN,
@@ -265,5 +265,5 @@ def test_every_reason_can_happen() -> None:
         Reason.NOT_ALLOWED,
         Reason.TOO_MANY_LINKS,
     }
-    assert told | elsewhere == set(Reason)
+    assert reasons | elsewhere == set(Reason)
     assert len(decide.CHECKS) == 3

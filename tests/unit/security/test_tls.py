@@ -25,9 +25,9 @@ def credentials(name: str, *hosts: str) -> Credentials:
 
 def dialled(shown: Credentials) -> str | None:
     """Return the TLS version that a client of HOST negotiates with a server, or None."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = tls.serving(shown).wrap_bio(there, back, server_side=True)
-    client = tls.dialling(shown.anchors).wrap_bio(back, there, server_hostname=HOST)
+    to_server, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = tls.serving(shown).wrap_bio(to_server, back, server_side=True)
+    client = tls.dialling(shown.anchors).wrap_bio(back, to_server, server_hostname=HOST)
     for end in (client, server, client, server):
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()

@@ -33,14 +33,14 @@ def test_a_network_without_verification_is_refused(mode: str) -> None:
 
 
 def test_a_network_that_says_nothing_is_verified() -> None:
-    made = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
-    assert made == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
+    checked = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
+    assert checked == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 def test_verification_is_kept_as_it_was_asked(mode: str) -> None:
-    made = dsn.checked(f"postgresql://db.example/db?sslmode={mode}", {})
-    assert made.endswith(f"sslmode={mode}")
+    checked = dsn.checked(f"postgresql://db.example/db?sslmode={mode}", {})
+    assert checked.endswith(f"sslmode={mode}")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("named", "environment", "told"),
+    ("named", "environment", "message"),
     [
         ("postgresql://me@db.example/db?sslmode=disable", {}, "sslmode must be verify-full"),
         ("postgresql://me@localhost/db?sslmode=prefer", {}, "sslmode must be verify-full"),
@@ -132,9 +132,9 @@ def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> 
     ],
 )
 def test_what_the_fleets_authorities_cannot_judge_is_refused(
-    named: str, environment: dict[str, str], told: str
+    named: str, environment: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         dsn.checked(named, environment, by_fleet=True)
 
 

@@ -54,7 +54,10 @@ def test_a_newer_schema_without_a_mark_is_refused(compatible: int | None) -> Non
 
 def test_a_newer_schema_that_is_marked_compatible_is_accepted() -> None:
     newer = Migration(3, "three", "-- compatible: 0002\nSELECT 3")
-    applied = [Applied(one.number, one.checksum, one.compatible) for one in (ONE, TWO, newer)]
+    applied = [
+        Applied(migration.number, migration.checksum, migration.compatible)
+        for migration in (ONE, TWO, newer)
+    ]
     assert migrate.pending(applied, [ONE, TWO]) == []
 
 
@@ -69,7 +72,7 @@ def test_a_mark_above_its_own_number_says_no_more_than_the_number() -> None:
 
 
 def test_the_shipped_numbers_have_no_hole() -> None:
-    numbers = [one.number for one in migrate.shipped()]
+    numbers = [migration.number for migration in migrate.shipped()]
     assert numbers == list(range(1, len(numbers) + 1))
 
 

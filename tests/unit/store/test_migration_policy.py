@@ -54,11 +54,11 @@ def faults(migration: Migration) -> list[str]:
 
 def taken_away(text: str) -> list[str]:
     """Return the names of the patterns in TAKES_AWAY that match the migration."""
-    statements = [_without_default(one) for one in _COMMENT.sub("", text).split(";")]
+    statements = [_without_default(statement) for statement in _COMMENT.sub("", text).split(";")]
     return [
         what
         for what, pattern in TAKES_AWAY.items()
-        if any(re.search(pattern, one, re.IGNORECASE) for one in statements)
+        if any(re.search(pattern, statement, re.IGNORECASE) for statement in statements)
     ]
 
 
@@ -73,8 +73,8 @@ def _without_default(statement: str) -> str:
 
 
 def test_every_migration_keeps_to_the_policy() -> None:
-    ruled = [one for one in migrate.shipped() if one.number >= RULED_FROM]
-    assert [fault for one in ruled for fault in faults(one)] == []
+    ruled = [migration for migration in migrate.shipped() if migration.number >= RULED_FROM]
+    assert [fault for migration in ruled for fault in faults(migration)] == []
 
 
 @pytest.mark.parametrize(

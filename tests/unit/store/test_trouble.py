@@ -51,10 +51,10 @@ def test_a_server_that_is_not_there_says_how_to_reach_one() -> None:
     ],
 )
 def test_a_server_that_is_not_reached_says_what_is_in_the_way(error: OSError, says: str) -> None:
-    told = trouble.absent(error)
+    translated = trouble.absent(error)
 
-    assert says in told.message
-    assert told.retry_after_s > 0
+    assert says in translated.message
+    assert translated.retry_after_s > 0
 
 
 @pytest.mark.parametrize("sqlstate", ["22000", "22003", "22021", "22P02"])

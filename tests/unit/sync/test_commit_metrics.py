@@ -20,8 +20,8 @@ from tests.support.metered import shown
 
 
 def a_verdict(series: str = "counted/a", **changes: Any) -> Verdict:
-    made = Verdict(b"k", series, 1, 2, 0.1, 1.0, True, True, 0.16, (0.25,), 5.0)
-    return msgspec.structs.replace(made, **changes)
+    verdict = Verdict(b"k", series, 1, 2, 0.1, 1.0, True, True, 0.16, (0.25,), 5.0)
+    return msgspec.structs.replace(verdict, **changes)
 
 
 def of(universe: str) -> dict[str, float]:

@@ -49,12 +49,12 @@ def test_what_memory_does_not_reach_is_left_to_the_store() -> None:
 
 
 def test_memory_is_bounded_in_bytes_as_well() -> None:
-    made = Recent(10**6)
+    memory = Recent(10**6)
     for at in range(100):
-        made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(sizes.change_bytes(change) for change in made._newest) <= recent.MEMORY_BYTES
-    assert made.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
-    assert made.page(0) is None
+        memory.publish(at, [Learned("s", at + 1, bytes(2**20))])
+    assert sum(sizes.change_bytes(change) for change in memory._newest) <= recent.MEMORY_BYTES
+    assert memory.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
+    assert memory.page(0) is None
 
 
 def test_a_large_page_is_cut_and_only_its_end_has_its_position() -> None:
@@ -153,9 +153,9 @@ async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed,
     """Yield a running feed and followers that have received their first page."""
     feed, followers = Feed(store, memory=8), [Follower() for _ in range(count)]
     tasks = [asyncio.create_task(feed.run())] + [
-        asyncio.create_task(feed.follow(cast(Peer, one), 7, 0)) for one in followers
+        asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0)) for follower in followers
     ]
-    await eventually(lambda: all(one.told for one in followers))
+    await eventually(lambda: all(follower.told for follower in followers))
     try:
         yield feed, followers
     finally:
@@ -170,7 +170,9 @@ async def test_what_another_sync_commits_is_read_once_for_all_followers() -> Non
         for _ in range(3):
             store.publish([Joined(())])
             feed.heard(store.head)
-            await eventually(lambda: all(one.told[-1].position == store.head for one in followers))
+            await eventually(
+                lambda: all(follower.told[-1].position == store.head for follower in followers)
+            )
     assert store.reads == ["changes 0 1", "changes 1 1", "changes 2 1"]
 
 

@@ -32,7 +32,7 @@ def _story(steps: int = 8) -> list[Write]:
     return writes
 
 
-async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[str, Any]:
+async def _contents_after(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[str, Any]:
     committer = build.a_committer(store)
     for batch in batches:
         await committer.commit([build.given(write) for write in batch])
@@ -41,7 +41,7 @@ async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[
 
 
 STORY = _story()
-PLAIN = asyncio.run(_told(MemoryStore(), [[write] for write in STORY]))
+PLAIN = asyncio.run(_contents_after(MemoryStore(), [[write] for write in STORY]))
 
 
 @given(st.randoms(use_true_random=False))
@@ -54,13 +54,13 @@ def test_repeats_and_other_batches_change_nothing(random: Any) -> None:
         again = [STORY[random.randrange(upto)] for _ in range(random.randint(0, 3))]
         batches.append([*STORY[at:upto], *again])
         at = upto
-    assert asyncio.run(_told(MemoryStore(), batches)) == PLAIN
+    assert asyncio.run(_contents_after(MemoryStore(), batches)) == PLAIN
 
 
 def _mixed(random: Any) -> list[Write]:
     """Return the writes of the story in random order, but each series' ticks in order."""
     queues = [
-        [write for write in STORY[1:] if any(one.series == name for one in write.columns)]
+        [write for write in STORY[1:] if any(column.series == name for column in write.columns)]
         for name in SERIES
     ]
     queues += [[write] for write in STORY if write.decisions]

@@ -182,8 +182,8 @@ def test_a_write_that_is_too_large_is_refused() -> None:
 
 @pytest.mark.parametrize(("value", "error"), [(float("nan"), BadInput), (float("inf"), BadInput)])
 def test_a_value_that_is_no_number_is_refused(value: float, error: type[Exception]) -> None:
-    made = a_column(0, 1)
-    wrong = msgspec.structs.replace(made, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
+    column = a_column(0, 1)
+    wrong = msgspec.structs.replace(column, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
     with pytest.raises(error, match="not a finite number"):
         planning.check_write(a_write(wrong))
 

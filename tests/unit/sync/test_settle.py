@@ -20,14 +20,14 @@ def _point(index: int) -> Point:
 
 def test_lessons_come_in_event_time_with_verdicts_first() -> None:
     due = [(a_decision(at), _point(at + 2)) for at in (6, 4)]
-    made = [a_decision(8), a_decision(6, name="test/B"), a_decision(6)]
-    lessons = settle.judged(reasoning, due, made).lessons
-    told = [
+    decisions = [a_decision(8), a_decision(6, name="test/B"), a_decision(6)]
+    lessons = settle.judged(reasoning, due, decisions).lessons
+    order = [
         (lesson.event.time if isinstance(lesson.event, Decision) else lesson.event.due_time,
          type(lesson.event).__name__, lesson.event.series)
         for lesson in lessons
     ]  # fmt: skip
-    assert told == [
+    assert order == [
         (6 * STEP, "Verdict", "test/A"),
         (6 * STEP, "Decision", "test/A"),
         (6 * STEP, "Decision", "test/B"),

@@ -85,10 +85,10 @@ async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
     assert len(kept.body) > 0.9 * settle.STATE_BYTES_MAX
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.COORDINATOR, "c2")
-        told = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
+        pages = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
         recalled = await peer.ask(Recall(stream=kept.stream))
-    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in told)
-    learned = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
+    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in pages)
+    learned = [change for frame in pages for change in frame.changes if isinstance(change, Learned)]
     assert learned[-1] == Learned(*kept)
     assert isinstance(recalled, Recalled)
     assert (recalled.version, recalled.state) == (kept.version, kept.body)
@@ -112,9 +112,9 @@ async def test_nobody_is_told_all_states_there_are(after: int) -> None:
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.AGENT, "a1")
         feed = peer.follow(Tail(after=after, states=False))
-        told = [changes async for changes in _until(store.head, feed)]
+        pages = [changes async for changes in _until(store.head, feed)]
         unknown = await (await fleet.dial()).ask(Recall(stream="never learned"))
-    assert sum(len(codec.encode(frame)) for frame in told) < 100_000
+    assert sum(len(codec.encode(frame)) for frame in pages) < 100_000
     assert isinstance(unknown, Recalled)
     assert (unknown.version, unknown.state) == (0, b"")
 
@@ -124,10 +124,10 @@ async def test_a_write_that_brings_any_number_of_verdicts_is_told_the_latest() -
     committer = Committer(store, reasoning, verdicts_max=5, streams_memory=16)
     await build.commit(committer, build.a_write(build.a_column(0, 30)))
     decided = [build.a_decision(index) for index in range(10, 30)]
-    told = await build.commit(committer, build.a_write(decisions=decided))
+    written = await build.commit(committer, build.a_write(decisions=decided))
     assert len(store.verdicts) > 5
-    latest = sorted(store.verdicts.values(), key=lambda one: one.due_time)[-5:]
-    assert list(told.verdicts) == latest
+    latest = sorted(store.verdicts.values(), key=lambda verdict: verdict.due_time)[-5:]
+    assert list(written.verdicts) == latest
 
 
 def test_the_most_verdicts_there_can_be_fit_a_frame() -> None:

@@ -62,8 +62,8 @@ def test_a_span_continues_what_a_request_brought() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with tracing.span("asks"):
-        told = tracing.current()
-    with tracing.span("answers", parent=told):
+        parent = tracing.current()
+    with tracing.span("answers", parent=parent):
         pass
     asks, answers = kept.get_finished_spans()
     assert answers.parent is not None

@@ -21,10 +21,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def holding(*hosts: str) -> HalfOpen[int]:
-    made: HalfOpen[int] = HalfOpen()
+    table: HalfOpen[int] = HalfOpen()
     for number, host in enumerate(hosts):
-        made.add(number, at(host, number))
-    return made
+        table.add(number, at(host, number))
+    return table
 
 
 def test_addresses_are_believed_until_it_is_crowded() -> None:
@@ -58,7 +58,7 @@ def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         ("10.0.0.1", "10.0.0.2", False),
         ("2001:db8::1", "2001:db8::2:0:0:1", True),
@@ -68,8 +68,10 @@ def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
         ("fe80::1%eth0", "fe80::2%eth0", True),
     ],
 )
-def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(one: str, other: str, same: bool) -> None:
-    assert (halfopen.origin(at(one)) == halfopen.origin(at(other))) is same
+def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(
+    first: str, other: str, same: bool
+) -> None:
+    assert (halfopen.origin(at(first)) == halfopen.origin(at(other))) is same
 
 
 def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(

@@ -27,11 +27,11 @@ def udp() -> dict[str, float]:
 
 
 def a_socket(receive_bytes: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    made.bind(("127.0.0.1", 0))
-    return made
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    opened.bind(("127.0.0.1", 0))
+    return opened
 
 
 async def flooded(count: int, *, receive_bytes: int) -> tuple[dict[str, float], int]:

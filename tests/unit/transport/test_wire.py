@@ -138,9 +138,9 @@ def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.Monk
     begun: list[int] = []
     start = QuicPacketBuilder.start_packet
 
-    def counting(made: QuicPacketBuilder, *packet: Any) -> None:
-        begun.append(made.packet_number)
-        start(made, *packet)
+    def counting(builder: QuicPacketBuilder, *packet: Any) -> None:
+        begun.append(builder.packet_number)
+        start(builder, *packet)
 
     async def main() -> None:
         near, _ = await joined()
