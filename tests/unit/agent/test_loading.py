@@ -42,11 +42,11 @@ class Sync:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        column = fitting(
+        runs = fitting(
             [ports.Run(*astuple(run)) for run in load.runs], {WALK.series: self.count}, self.most
         )
         answer = Loaded(
-            parts=tuple(Part(part(run.start, run.stop), run.start, self.count) for run in column)
+            parts=tuple(Part(part(run.start, run.stop), run.start, self.count) for run in runs)
         )
         self.before()
         return answer

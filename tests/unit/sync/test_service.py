@@ -238,7 +238,7 @@ async def test_writes_beyond_the_queue_are_refused_early() -> None:
         answers = await asyncio.gather(
             *(peer.ask(write) for write in writes), return_exceptions=True
         )
-    refused = [str(write) for write in answers if isinstance(write, Exception)]
+    refused = [str(answer) for answer in answers if isinstance(answer, Exception)]
     assert refused
     assert all("queue_writes_max is 2" in message for message in refused)
 
@@ -260,7 +260,7 @@ async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
         asked = [asyncio.ensure_future(greedy.ask(write)) for write in writes]
         await eventually(lambda: fleet.service._writes.depth > 50)
         await good.ask(a_write(a_column(0, 1, name="test/mine")))
-        answered = sum(write.done() for write in asked)
+        answered = sum(task.done() for task in asked)
         await asyncio.gather(*asked)
     assert answered < 40
 
@@ -367,7 +367,7 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
     # was refused.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
-    assert {type(write) for write in answers if isinstance(write, Exception)} <= {StoreError}
+    assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {StoreError}
 
 
 async def test_a_follower_far_behind_reads_from_the_store() -> None:

@@ -90,9 +90,7 @@ async def test_a_state_that_a_newer_version_wrote_does_not_refuse_ticks() -> Non
     with structlog.testing.capture_logs() as raised:
         written = await commit(a_committer(store), a_write(a_column(6, 7), sequence=2))
     assert [verdict.experience_id for verdict in written.verdicts] == [a_decision(4).experience_id]
-    assert [(verdict["event"], verdict["stream"]) for verdict in raised] == [
-        ("verdict.unlearned", STREAM)
-    ]
+    assert [(line["event"], line["stream"]) for line in raised] == [("verdict.unlearned", STREAM)]
     assert store.state_of[STREAM] == (specification, newer)
 
 
