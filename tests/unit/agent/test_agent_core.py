@@ -146,7 +146,7 @@ def test_a_list_older_than_what_the_feed_has_told_changes_nothing() -> None:
     assert core.members == tuple(a_member(name) for name in EVERYBODY)
 
 
-def test_who_dies_leaves_its_shards_to_the_others() -> None:
+def test_the_shards_of_a_dead_agent_go_to_the_others() -> None:
     core = a_core(*OTHERS)
     left = (ME, *OTHERS[1:])
     wanted = loads(core.handle(Joined(tuple(a_member(name) for name in left), TOLD)))
@@ -160,7 +160,7 @@ def test_its_own_lapsed_lease_does_not_make_it_forget() -> None:
 
 
 @given(steps=st.lists(st.integers(0, 35), max_size=8))
-def test_growing_and_surveying_come_to_the_same(steps: list[int]) -> None:
+def test_growth_and_a_new_survey_load_the_same_shards(steps: list[int]) -> None:
     core, count = a_core(*OTHERS), COUNTS["u/b"]
     wanted = set(core.holdings)
     for step in steps:

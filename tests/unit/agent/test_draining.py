@@ -105,7 +105,7 @@ def test_an_agent_that_drains_waits_until_the_others_hold_its_shards() -> None:
     assert fleet.cores["agent/a0"].holdings == held
 
 
-def test_an_agent_that_drains_owns_nothing_that_comes() -> None:
+def test_a_draining_agent_owns_no_new_shards() -> None:
     fleet = _Fleet(3)
     fleet.drain("agent/a0")
     fleet.settle()
@@ -159,7 +159,7 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
     assert fleet.drained == fleet.draining, f"seed {seed}"
 
 
-def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
+def test_an_agent_complete_before_the_last_position_need_not_renew_again() -> None:
     # A lease is sent again when its content changes, but not for a new position alone.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
@@ -176,7 +176,7 @@ def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
     assert fleet.drained == {"agent/a0"}
 
 
-def test_who_was_whole_before_the_newest_shard_must_say_it_again() -> None:
+def test_an_agent_complete_before_the_newest_shard_must_renew_again() -> None:
     fleet = _Fleet(3)
     core, before = fleet.cores["agent/a0"], fleet.position
     fleet.give("agent/a0", ownership.Grew({"u/s0": 5000}))

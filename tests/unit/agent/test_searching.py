@@ -218,7 +218,7 @@ def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
         assert (found.agrees, found.differs_at, found.stored) == (not wrong, first, stored)
 
 
-def test_a_window_longer_than_its_series_then_was_agrees_with_nothing() -> None:
+def test_a_window_longer_than_its_series_does_not_agree() -> None:
     asked = window(a_walk(16), series="walk/01", time=9 * MINUTE)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
     assert (found.agrees, found.differs_at, found.stored) == (False, 0, None)

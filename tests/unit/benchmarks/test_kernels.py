@@ -35,7 +35,7 @@ def verdict(rows: list[Row], title: str, instruction_set: str) -> gates.Verdict:
 @pytest.mark.parametrize(
     ("instruction_set", "gate", "held"), [("avx512", 50, False), ("avx2", 25, True)]
 )
-def test_half_of_a_gate_holds_on_avx2(instruction_set: str, gate: float, held: bool) -> None:
+def test_a_gate_is_halved_on_avx2(instruction_set: str, gate: float, held: bool) -> None:
     rows = [a_row("pair", "midstreamer f32", 1e-4), a_row("pair", "dtaidistance", 3e-3)]
 
     found = verdict(rows, "DTW 1000×1000 f32, dtaidistance", instruction_set)
@@ -44,7 +44,7 @@ def test_half_of_a_gate_holds_on_avx2(instruction_set: str, gate: float, held: b
     assert (found.gate, found.held) == (gate, held)
 
 
-def test_elsewhere_nothing_is_asked() -> None:
+def test_other_instruction_sets_have_no_gate() -> None:
     rows = [a_row("pair", "midstreamer f32", 1e-4), a_row("pair", "dtaidistance", 3e-3)]
 
     assert verdict(rows, "DTW 1000×1000 f32, dtaidistance", "neon").held is None

@@ -37,7 +37,7 @@ def test_the_certificate_is_printed_and_is_for_the_key_of_the_request(
     assert leaf.public_key() == KEY.public_key()
 
 
-def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> None:
+def test_the_certificate_goes_to_the_given_file_and_not_to_the_allowlist(place: Path) -> None:
     assert sign("a1.csr", "agent/a1", "--out", "a1.pem", "--days", "1") == 0
     (leaf,) = x509.load_pem_x509_certificates((place / "a1.pem").read_bytes())
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 1

@@ -62,7 +62,7 @@ def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_no_key_is_written_for_who_has_it_in_memory(tmp_path: Path) -> None:
+def test_no_key_file_is_written_for_a_process_with_its_key_in_memory(tmp_path: Path) -> None:
     members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
     identities.prepare(tmp_path, members, in_memory={Kind.AGENT})
     assert [path.name for path in tmp_path.glob("*/*.pem")] == ["u1.pem"]
@@ -77,7 +77,7 @@ def test_no_key_is_written_for_who_has_it_in_memory(tmp_path: Path) -> None:
         (None, set()),
     ],
 )
-def test_who_has_its_key_in_memory_is_read_from_the_settings_of_the_processes(
+def test_settings_of_the_processes_decide_which_keys_stay_in_memory(
     section: str | None, kinds: set[Kind], tmp_path: Path
 ) -> None:
     config = tmp_path / "fleet.toml"

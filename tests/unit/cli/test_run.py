@@ -26,14 +26,14 @@ def test_half_of_a_file_is_history_unless_told_otherwise(tmp_path: Path) -> None
     assert job.table.series == ("u/a", "u/b")
 
 
-def test_another_beginning_is_another_universe(tmp_path: Path) -> None:
+def test_another_start_gives_another_universe(tmp_path: Path) -> None:
     (job,) = jobs(Selection(data=(a_file(tmp_path),), start=3 * DAY, stop=5 * DAY))
     assert (len(job.history), len(job.live)) == (6, 4)
     assert job.specification.universe == "u:1970-01-04"
     assert job.table.series == ("u:1970-01-04/a", "u:1970-01-04/b")
 
 
-def test_the_usual_beginning_said_aloud_is_the_usual_universe(tmp_path: Path) -> None:
+def test_an_explicit_default_start_gives_the_default_universe(tmp_path: Path) -> None:
     (job,) = jobs(Selection(data=(a_file(tmp_path),), start=5 * DAY))
     assert job.specification.universe == "u"
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_replayed_is_said(
         jobs(Selection(data=(a_file(tmp_path),), **selection))  # type: ignore[arg-type]
 
 
-def test_a_file_without_ticks_is_said(tmp_path: Path) -> None:
+def test_a_file_without_ticks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the file has no ticks"):
         jobs(Selection(data=(str(a_csv(tmp_path / "none.csv")),)))
 

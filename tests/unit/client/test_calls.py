@@ -69,7 +69,7 @@ def test_one_without_a_link_is_not_waited_for_while_another_has_one() -> None:
     assert call.begin(0.0, []) == calls.Try("", 10.0)
 
 
-def test_when_the_only_link_ends_whoever_is_reached_first_is_asked() -> None:
+def test_when_the_only_link_ends_the_first_reachable_coordinator_is_asked() -> None:
     call = a_call()
     call.begin(0.0, ["c1:1"])
     assert isinstance(call.failed(LinkClosed("gone"), 0.0, 0.5, []), calls.Wait)
@@ -82,24 +82,24 @@ def test_a_link_that_ended_sends_the_request_to_another_at_once() -> None:
     assert call.failed(LinkClosed("gone"), 0.0, 0.5, ["c2:1"]) == calls.Wait(0.0)
 
 
-def test_after_a_whole_round_it_waits() -> None:
+def test_after_a_round_of_all_coordinators_the_client_waits() -> None:
     then = failing(a_call(), Overloaded("full"), Overloaded("full"))
     assert isinstance(then, calls.Wait)
     assert then.delay_s > 0.0
 
 
-def test_what_the_server_asks_for_is_waited() -> None:
+def test_the_client_waits_as_long_as_the_server_asks() -> None:
     assert failing(a_call("c1:1"), Overloaded("full", retry_after_s=7.0)) == calls.Wait(7.0)
 
 
-def test_who_is_refused_by_all_gives_up_without_waiting() -> None:
+def test_a_call_that_all_refuse_gives_up_without_waiting() -> None:
     call, refusal = a_call(), Refused("not on the allowlist")
     assert failing(call, refusal) == calls.Wait(0.0)
     assert failing(call, refusal) == calls.GiveUp(refusal)
 
 
 @pytest.mark.parametrize("error", [BadInput("no"), Conflict("no")])
-def test_what_asking_again_cannot_mend_ends_at_once(error: MidstreamerError) -> None:
+def test_an_error_that_a_retry_cannot_fix_ends_the_call_at_once(error: MidstreamerError) -> None:
     assert a_call().failed(error, 0.0, 0.5) == calls.GiveUp(error)
 
 

@@ -72,7 +72,7 @@ async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() 
         assert client._links.ready() == ["c1:1"]
 
 
-async def test_who_is_told_to_serve_at_an_address_now_is_asked_there() -> None:
+async def test_a_coordinator_that_takes_over_an_address_is_asked_there() -> None:
     fleet = _Fleet()
     await fleet.start("c1")
     await fleet.start("c2", address="pod:1")

@@ -150,7 +150,7 @@ async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
         (Kind.CLIENT, f"bind the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
     ],
 )
-async def test_whoever_may_not_ask_learns_first_what_an_administrator_does(
+async def test_a_pod_without_the_right_learns_first_what_an_administrator_must_do(
     kind: Kind, message: str
 ) -> None:
     server = an_installation()

@@ -75,12 +75,12 @@ def test_changes_are_shown_in_units_of_people(
     assert views.change_of(change, transform) == shown
 
 
-def test_no_analog_is_said() -> None:
+def test_a_decision_without_analogs_shows_so() -> None:
     lonely = msgspec.structs.replace(a_decision(), matches=Matches())
     assert views.nearest_of(lonely) == "no analog"
 
 
-def test_a_void_verdict_judges_nobody() -> None:
+def test_a_void_verdict_shows_that_it_cannot_be_judged() -> None:
     signal = a_decision()
     void = msgspec.structs.replace(a_verdict(signal), void=True)
     line = views.verdict_line(signal, void).plain

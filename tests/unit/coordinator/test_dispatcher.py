@@ -209,7 +209,7 @@ async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) ->
     assert new.closed is False
 
 
-async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:
+async def test_a_search_at_an_agent_belongs_to_the_trace_of_its_request() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="coordinator", exporter=kept)
     try:

@@ -175,7 +175,9 @@ async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> 
     spool.close()
 
 
-async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path, bytes_max=1 << 20)
     spool.start()
     intake = Intake(Writer(away), spool)
@@ -343,7 +345,7 @@ async def test_one_identity_has_at_most_half_of_the_spool(tmp_path: Path) -> Non
         await eventually(lambda: intake._spooled.held("client/good") == 0)
 
 
-async def test_writes_set_aside_count_for_whoever_sent_them(tmp_path: Path) -> None:
+async def test_writes_set_aside_count_for_their_senders(tmp_path: Path) -> None:
     store = Store()
     store.up.set()
     async with an_intake(tmp_path, store) as intake:

@@ -75,7 +75,7 @@ def test_a_batch_ends_at_so_many_columns() -> None:
     assert len(second.columns) == 800 <= frames.COLUMNS_MAX
 
 
-def test_a_write_tells_who_asked_for_what() -> None:
+def test_a_write_names_the_caller_of_each_part() -> None:
     outbox = Outbox()
     first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     decided = Item(decisions=(a_decision(),), identity="client/b")
@@ -279,7 +279,7 @@ def test_identities_take_turns_in_a_write() -> None:
     st.integers(1, 4),
     st.data(),
 )
-def test_ticks_of_a_series_keep_their_order_whoever_sent_them(
+def test_ticks_of_a_series_keep_their_order_with_any_senders(
     offers: list[tuple[str, str]], batch: int, data: st.DataObject
 ) -> None:
     outbox = Outbox(Limits(batch_bytes_max=batch * SIZE))

@@ -150,7 +150,7 @@ class Sync:
         return await asyncio.shield(self.answer)
 
 
-async def test_who_needs_the_same_state_at_once_asks_once() -> None:
+async def test_concurrent_needs_of_a_state_share_one_request() -> None:
     kept, sync = States(1 << 20), Sync()
     recaller = Recaller(kept, sync.ask, at_once=8)
     far_s = asyncio.get_running_loop().time() + 60
@@ -176,7 +176,7 @@ async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
         await recaller.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
 
 
-async def test_a_question_under_way_ends_with_who_asks() -> None:
+async def test_closing_the_recaller_ends_requests_under_way() -> None:
     sync = Sync()
     recaller = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded):

@@ -77,13 +77,13 @@ async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
     assert "midstreamer_dtw_latency_ms_bucket" in silent[0]
 
 
-async def test_a_zero_that_is_only_a_default_is_told_as_quiet() -> None:
+async def test_a_query_that_shows_only_its_default_zero_is_quiet() -> None:
     kept = await run(Everything(empty="midstreamer_task_failures_total{"))
     quiet = [each.panel for each in kept.answers if each.quiet]
     assert quiet == ["Background work that failed"]
 
 
-def test_what_is_no_number_is_no_data() -> None:
+def test_nan_and_infinity_are_no_data() -> None:
     line = Line({}, (1.0, 2.0), (math.nan, math.inf))
     assert not Answer("b", "p", "q", "", (line,)).has_data
     assert not Answer("b", "p", "q", "", ()).has_data

@@ -18,7 +18,7 @@ def test_a_query_names_a_metric_as_prometheus_does() -> None:
     )
 
 
-def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
+def test_a_quantile_keeps_the_bucket_limits_in_its_sum() -> None:
     asked = promql.quantile(0.99, metrics.REQUEST_LATENCY_S, "5m", "frame", frame="Match")
     assert asked == (
         "histogram_quantile(0.99, sum by (le, frame)"
@@ -26,7 +26,7 @@ def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
     )
 
 
-def test_several_words_are_one_expression_and_one_is_none() -> None:
+def test_several_values_make_a_regular_expression_and_one_does_not() -> None:
     several = promql.series(metrics.LINKS, kind=promql.among("agent", "sync"))
     assert several == 'midstreamer_links{kind=~"agent|sync"}'
     query = promql.series(metrics.LINKS, kind=promql.none_of("client"))
@@ -54,7 +54,7 @@ def test_what_does_not_exist_cannot_be_asked_for(build: Callable[[], str], why: 
         build()
 
 
-def test_what_is_asked_of_processes_is_what_the_library_publishes() -> None:
+def test_queried_process_metrics_are_published_by_the_library() -> None:
     published = ProcessCollector(registry=CollectorRegistry()).collect()
     names = {sample.name for family in published for sample in family.samples}
     assert {each.name for each in series.PROCESS} <= names

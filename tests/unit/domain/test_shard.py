@@ -31,7 +31,7 @@ def test_the_order_of_agents_does_not_matter(names: list[str], number: int) -> N
 
 
 @given(names=agents, number=st.integers(0, 100))
-def test_who_leaves_moves_only_its_own_shards(names: list[str], number: int) -> None:
+def test_an_agent_that_leaves_moves_only_its_own_shards(names: list[str], number: int) -> None:
     owned = shard.Shard("u/s", number)
     before = shard.owners(owned, names)
     leaver = names[0]

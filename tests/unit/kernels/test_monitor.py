@@ -80,7 +80,7 @@ def test_of_paths_that_only_rounding_makes_equal_the_nearer_counts() -> None:
 
 
 @given(stream=streams, pattern=series, threshold=thresholds)
-def test_from_what_is_within_the_threshold_one_comes_to_a_match(
+def test_each_subsequence_within_the_threshold_overlaps_a_match(
     stream: list[float], pattern: list[float], threshold: float
 ) -> None:
     stream = stream[:15]

@@ -88,7 +88,7 @@ def test_ticks_of_a_user_go_in_order_to_a_series_of_its_own() -> None:
     assert foreign.columns[0].series.startswith("foreign/")  # type: ignore[attr-defined]
 
 
-def test_a_rate_is_borne_up_to_the_first_that_is_not() -> None:
+def test_the_sustained_rate_is_the_last_before_the_first_failure() -> None:
     stages = tuple(stage for rate in (5, 10, 20, 40) for stage in (steady(1, rate), steady(1, 0)))
     tallies = [Tally() for _ in stages]
     for number, seconds in enumerate((0.010, 0.015, 0.021, 0.012)):

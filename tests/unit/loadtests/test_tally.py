@@ -84,7 +84,7 @@ def test_thresholds_say_what_was_not_held() -> None:
     ]  # fmt: skip
 
 
-def test_a_threshold_about_nothing_is_not_held() -> None:
+def test_a_threshold_without_measurements_is_broken() -> None:
     assert thresholds.broken(Tally(), [thresholds.parse("match.p99<=1s")])
     assert thresholds.broken(Tally(), [thresholds.parse("failures<=0%")])
     assert thresholds.broken(Tally(), [thresholds.parse("late<=1s")])

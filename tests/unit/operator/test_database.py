@@ -23,7 +23,7 @@ def password_in(given: dict[str, Any]) -> str:
     return base64.b64decode(given["data"]["password"]).decode()
 
 
-async def test_a_password_is_made_where_there_is_none_and_then_stays() -> None:
+async def test_a_missing_password_is_created_once() -> None:
     server = ApiServer()
     assert await database.provided(Caller(server), POLICY) == ""
     (secret,) = server.all(SECRETS)
@@ -42,7 +42,7 @@ async def test_no_two_installations_have_the_same_password() -> None:
     assert len({password_in(server.all(SECRETS)[0]) for server in several}) == 2
 
 
-async def test_of_two_that_come_together_the_first_ones_password_stays() -> None:
+async def test_of_two_concurrent_replicas_the_first_password_stays() -> None:
     server = ApiServer()
     first, other = (database.provided(Caller(server), POLICY) for _ in range(2))
     for step in (first, other) * 3:  # both replicas read before either of them writes
@@ -63,7 +63,7 @@ async def test_a_secret_without_a_usable_password_is_named_and_left(data: Any) -
     assert server.all(SECRETS)[0]["data"] == data
 
 
-async def test_a_password_of_somebody_elses_is_as_good() -> None:
+async def test_a_password_written_by_hand_is_accepted() -> None:
     server = ApiServer()
     server.put(SECRETS, passwords.secret(RELEASE, "written by hand, long enough"))
     assert await database.provided(Caller(server), POLICY) == ""
@@ -84,7 +84,7 @@ async def test_an_operator_that_may_not_write_secrets_says_so() -> None:
         (True, {"mid-sync": Kind.SYNC}, True),
     ],
 )
-def test_it_is_the_operators_where_a_pod_may_be_the_database_or_as_is_set(
+def test_the_operator_makes_the_password_for_its_own_database(
     own: bool | None, accounts: dict[str, Kind], makes: bool
 ) -> None:
     assert OperatorSettings(own_database=own, accounts=accounts).makes_password is makes

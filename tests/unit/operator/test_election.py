@@ -70,7 +70,7 @@ def test_a_lease_counts_its_holders_and_says_how_long_it_is() -> None:
     assert leases.read(taken) == Record("b", "", LEASE_S)
 
 
-def test_a_lease_of_a_part_of_a_second_is_told_no_shorter_than_its_holder_counts_on() -> None:
+def test_a_lease_with_fractions_of_a_second_is_rounded_up() -> None:
     for lease_s in (2.0, 2.4, 2.5, 6.1):
         record = leases.read(leases.made("x", "a", lease_s, 0.0))
         assert lease_s <= record.lease_s < lease_s + 1.0

@@ -258,7 +258,7 @@ def test_a_pod_of_a_test_that_passed_is_not_waited_for() -> None:
     assert "mid-test" not in "\n".join(showing.shown(found, NOW_S))
 
 
-def test_nothing_seen_by_somebody_who_may_see_nothing_is_not_nothing_there() -> None:
+def test_without_the_right_to_see_pods_the_status_does_not_say_uninstalled() -> None:
     lines = showing.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
     assert (
         "no pod is visible; you may lack the right to see pods: refusals are listed below" in lines

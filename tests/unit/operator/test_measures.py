@@ -35,7 +35,7 @@ def test_what_a_process_shows_is_read(exposed: str) -> None:
     assert measures.read("x", "sync", "") == Measured("x", None, None, is_complete=False)
 
 
-def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
+def test_the_lag_is_the_distance_to_the_most_advanced_pod() -> None:
     lines = list(
         measures.shown(
             [

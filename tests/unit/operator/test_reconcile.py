@@ -278,7 +278,7 @@ async def test_an_event_that_cannot_be_written_keeps_no_denial_from_being_writte
     assert server.all(EVENTS) == []
 
 
-async def test_whoever_leads_no_more_writes_nothing() -> None:
+async def test_a_replica_that_lost_the_lease_writes_nothing() -> None:
     server = an_installation()
     given = posted(server)
     with pytest.raises(Overtaken):

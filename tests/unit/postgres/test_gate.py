@@ -95,6 +95,6 @@ def test_what_came_with_the_end_of_the_handshake_is_passed_on() -> None:
     assert (behind.written, behind.closed) == (b"ab", False)
 
 
-def test_of_too_much_that_came_early_nothing_is_passed_on() -> None:
+def test_too_many_early_bytes_close_the_connection() -> None:
     behind = joined(bytes(EARLY_BYTES_MAX + 1), b"as if nothing had come before")
     assert (behind.written, behind.closed) == (b"", True)

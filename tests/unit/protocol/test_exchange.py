@@ -59,7 +59,7 @@ def test_a_request_ends_with_its_answer_and_a_late_one_is_dropped() -> None:
     assert not near.busy
 
 
-def test_who_leaves_cancels_and_the_work_is_stopped_without_an_answer() -> None:
+def test_leaving_a_request_cancels_its_work_without_an_answer() -> None:
     near, far = a_client(), a_server()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     assert far.take(request, 0.0) == [requests.Begin(request)]
@@ -95,7 +95,7 @@ def test_a_budget_that_is_not_a_number_is_over_at_once() -> None:
     assert near.next_wakeup_s() == 1.0
 
 
-def test_a_peer_that_does_not_know_cancel_is_told_none() -> None:
+def test_a_peer_that_does_not_know_cancel_gets_none() -> None:
     near = Exchange(CLIENT, COORDINATOR)
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     assert near.leave(request.request) == []

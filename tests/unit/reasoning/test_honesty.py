@@ -161,7 +161,7 @@ def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
     return decisions, verdicts
 
 
-def test_on_outcomes_that_follow_nothing_the_skill_covers_nought() -> None:
+def test_on_random_outcomes_the_skill_interval_covers_zero() -> None:
     shuffled = judge.judge_decisions(*stream(0.5))["brier_skill"]
     assert shuffled["low"] <= 0.0 <= shuffled["high"]
     assert shuffled["value"] > -0.02

@@ -176,7 +176,7 @@ def test_what_could_not_be_foretold_teaches_nothing() -> None:
         )
 
 
-def test_a_verdict_moves_no_time_and_folds_nothing() -> None:
+def test_a_verdict_changes_neither_the_time_nor_the_waiting_decisions() -> None:
     state = make.learned_stream(300)
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=2000), state)
     state = reasoning.learn(state, decided)

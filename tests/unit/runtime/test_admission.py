@@ -68,7 +68,7 @@ def test_a_greedy_identity_does_not_delay_another() -> None:
     virtual_time.run(main())
 
 
-def test_whoever_loses_its_room_in_the_line_is_refused_by_name() -> None:
+def test_a_request_displaced_from_the_line_is_refused_by_name() -> None:
     async def main() -> None:
         admission = an_admission(2, line=2)
         names = ("a", "b", "a", "b", "c")

@@ -104,7 +104,7 @@ async def test_a_budget_that_is_over_ends_the_work_on_the_other_side() -> None:
         await eventually(lambda: server.cancelled == 1)
 
 
-async def test_whoever_stops_to_follow_is_told_nothing_more() -> None:
+async def test_a_follower_that_stops_gets_no_more_changes() -> None:
     async with _a_pair(AGENT, SYNC) as (peer, server):
         following = peer.follow(frames.Tail(after=0))
         await anext(following)

@@ -55,7 +55,7 @@ async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -
         assert grown
 
 
-async def test_what_is_loaded_is_left_out_and_python_decides_again_afterwards() -> None:
+async def test_loaded_objects_are_frozen_and_the_thresholds_come_back_afterwards() -> None:
     before = gc.get_threshold()
     with collecting.sparing():
         assert gc.get_threshold() == (*before[:2], collecting.NEVER)

@@ -132,7 +132,7 @@ def test_an_unknown_flag_is_refused() -> None:
         config.load(AgentLike, overrides={"thread": 3}, environ={})
 
 
-def test_a_password_is_neither_shown_nor_told_in_an_error(tmp_path: Path) -> None:
+def test_a_password_is_neither_shown_nor_quoted_in_an_error(tmp_path: Path) -> None:
     settings = load(tmp_path, dsn="postgresql://me:hunter2@db/x")
     assert "hunter2" not in str(config.show(settings))
     assert settings.dsn.endswith("hunter2@db/x")

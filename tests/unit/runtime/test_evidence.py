@@ -78,7 +78,7 @@ def test_sync_takes_whatever_is_told(missing: list[str], authorities: int) -> No
     leases.check(member, (), members_max=1, capabilities=OURS)
 
 
-async def test_a_sync_of_the_version_before_is_told_what_it_knows_and_no_more() -> None:
+async def test_a_sync_of_the_previous_version_gets_only_the_facts_it_knows() -> None:
     facts = evidence.told(Facts("serving", engine="numba", trust=TrustReport("7f", 1.0, "b0", ())))
     sync = Sync()
     sync.capabilities = frozenset()
@@ -170,7 +170,7 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
         ("", "", ""),
     ],
 )
-def test_carriers_stand_apart_from_the_address_so_that_older_peers_read_it(
+def test_a_lease_lists_carriers_beside_an_address_that_older_peers_read(
     served: str, place: str, carriers: str
 ) -> None:
     assert address.told(served) == (place, carriers)

@@ -61,7 +61,7 @@ async def followed(follower: Follower, feed: Feed) -> None:
     await follower.follow(feed)  # type: ignore[arg-type]  # all of a peer that is used
 
 
-async def test_it_lays_the_ground_once_and_ends_after_a_reconnection() -> None:
+async def test_a_follower_begins_once_and_resumes_after_a_reconnection() -> None:
     notes = Notes()
     follower = Follower(notes)
     await followed(follower, first := Feed(3, 4))
@@ -72,14 +72,16 @@ async def test_it_lays_the_ground_once_and_ends_after_a_reconnection() -> None:
     assert not follower.following
 
 
-async def test_a_ground_with_a_position_is_followed_from_there() -> None:
+async def test_a_follower_starts_at_the_position_of_its_reader() -> None:
     follower = Follower(Notes(ground=8))
     await followed(follower, feed := Feed())
     assert (feed.tails, follower.position) == ([8], 8)
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_it_follows_on_over_a_move_to_another_link_and_not_over_a_loss(lost: bool) -> None:
+async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_loss(
+    lost: bool,
+) -> None:
     follower, feed = Follower(Notes()), Feed(3)
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
@@ -103,7 +105,7 @@ async def test_what_was_trimmed_is_forgotten_and_begun_anew() -> None:
     assert feed.tails == [UNKNOWN, UNKNOWN]
 
 
-async def test_whoever_waits_ends_when_the_position_is_reached() -> None:
+async def test_a_wait_ends_when_the_position_is_reached() -> None:
     follower = Follower(Notes())
     loop = asyncio.get_running_loop()
     waiting = asyncio.ensure_future(follower.reached(4, loop.time() + 60))
@@ -145,7 +147,7 @@ async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:
     await asyncio.gather(good, *greedy[:2])
 
 
-async def test_who_need_not_wait_takes_no_place() -> None:
+async def test_a_wait_for_a_reached_position_takes_no_place() -> None:
     follower = Follower(Notes(), waits_max=1)
     await followed(follower, Feed(3))
     waiting = asyncio.ensure_future(follower.reached(4, asyncio.get_running_loop().time() + 10.0))

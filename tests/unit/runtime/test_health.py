@@ -119,7 +119,7 @@ async def test_a_port_in_use_is_told_with_the_setting_that_names_it() -> None:
                 pass
 
 
-async def test_none_listens_nowhere() -> None:
+async def test_without_an_address_no_port_is_opened() -> None:
     async with health.served(None, health.Checks(health.well)) as address:
         assert address == ""
 

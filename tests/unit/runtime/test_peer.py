@@ -80,7 +80,7 @@ async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Lin
         await serving.close()
 
 
-async def test_a_request_is_answered_by_who_was_asked_to_who_asked() -> None:
+async def test_the_peer_that_got_a_request_answers_the_peer_that_sent_it() -> None:
     async with a_pair(answer_surveys) as (peer, _):
         answer = await peer.ask(frames.Survey())
     assert isinstance(answer, frames.Surveyed)
@@ -191,7 +191,7 @@ async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None
     ("budget_s", "worked_s"),
     [(float("nan"), 0.0), (float("inf"), 0.0), (-1.0, 0.0), (1e9, 300.0), (2.0, 2.0)],
 )
-async def test_who_works_on_a_request_sees_a_budget_it_can_reckon_with(
+async def test_the_handler_of_a_request_gets_a_budget_within_bounds(
     budget_s: float, worked_s: float
 ) -> None:
     seen: list[float] = []
@@ -306,7 +306,7 @@ async def test_statements_are_handled_in_the_order_they_came() -> None:
     assert positions == list(range(20))
 
 
-async def test_those_who_wait_learn_that_the_connection_ended() -> None:
+async def test_pending_requests_fail_when_the_connection_ends() -> None:
     async with a_pair(never) as (peer, seen):
         asked = asyncio.create_task(peer.ask(frames.Survey()))
         await eventually(lambda: bool(seen) and bool(seen[0]._working))

@@ -119,14 +119,14 @@ def test_a_greedy_identity_leaves_half_of_the_places() -> None:
     assert places.enter(9, "client/good") == (Entry.ADMITTED, None)
 
 
-def test_the_next_place_goes_to_whoever_has_the_fewest() -> None:
+def test_the_next_place_goes_to_the_identity_with_the_fewest() -> None:
     places = Places(4)
     for key, identity in enumerate(("a", "a", "b", "b", "a", "c")):
         places.enter(key, identity)
     assert places.leave(0) == [5]  # identity c has no place, although it came last
 
 
-def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_most() -> None:
+def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_with_most() -> None:
     places = Places(2, line=4)
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
@@ -159,7 +159,7 @@ def test_many_origins_do_not_make_an_identity_larger() -> None:
     assert places.enter(6, "coordinator/c3", "client/u1") == (Entry.WAITING, 1)
 
 
-def test_a_single_place_is_for_anybody() -> None:
+def test_a_single_place_is_open_to_every_identity() -> None:
     places = Places(1, line=0)
     assert places.enter(1, "a")[0] is Entry.ADMITTED
     assert places.enter(2, "a")[0] is Entry.REFUSED
@@ -183,7 +183,7 @@ def test_no_identity_holds_more_than_half_of_an_amount(
 
 
 @pytest.mark.parametrize("amount", [6, 11])
-def test_what_is_larger_than_a_share_goes_alone(amount: int) -> None:
+def test_an_amount_larger_than_a_share_is_taken_alone(amount: int) -> None:
     shares = Shares(10)
     assert shares.fits("a", amount)
     shares.take("a", amount)
@@ -192,7 +192,7 @@ def test_what_is_larger_than_a_share_goes_alone(amount: int) -> None:
     assert (shares.taken, shares.held("a")) == (0, 0)
 
 
-def test_amounts_of_nothing_are_taken_and_given_back_as_often_as_one_likes() -> None:
+def test_amounts_of_zero_may_be_taken_and_given_back_any_number_of_times() -> None:
     shares = Shares(10)
     for amount in (0, 0, 3):
         shares.take("client/a", amount)

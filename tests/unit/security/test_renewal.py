@@ -121,6 +121,6 @@ def test_what_is_told_names_the_reason_and_how_long_the_old_one_is_good() -> Non
     )
 
 
-def test_one_that_expired_unasked_is_told_of_too() -> None:
+def test_a_certificate_that_expired_is_reported_too() -> None:
     renewal = held(60.0)
     assert "a request is under way; the present one expired on" in renewal.complaint(NOW_S + 61.0)

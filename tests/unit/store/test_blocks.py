@@ -51,7 +51,7 @@ def test_a_run_is_found_within_a_block_and_across_several() -> None:
         assert found.values.tolist() == list(range(start, stop))
 
 
-def test_a_run_with_a_point_missing_is_none() -> None:
+def test_a_run_with_a_missing_point_is_not_found() -> None:
     for run in (
         ("u/a", HOLE - 2, HOLE + 2),
         ("u/a", HOLE - 2, POINTS),

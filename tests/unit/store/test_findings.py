@@ -81,7 +81,7 @@ def test_a_specification_that_is_another_has_another_digest_and_stream() -> None
     assert findings.of_specification(a_specification_row()) == (SPECIFICATION, [])
 
 
-def test_points_told_and_points_stored_that_differ_are_found_at_the_first_place() -> None:
+def test_points_in_the_feed_that_differ_from_stored_ones_are_found_at_the_first_place() -> None:
     change = Points(3, a_column(3, 6))
     assert of_points(change, ticks(3, 6)) == []
     (found,) = of_points(change, ticks(3, 6, shift=0.5))
@@ -89,12 +89,12 @@ def test_points_told_and_points_stored_that_differ_are_found_at_the_first_place(
     assert found.derived.endswith("(feed 7)")
 
 
-def test_points_told_that_are_not_stored_are_found() -> None:
+def test_points_in_the_feed_that_are_not_stored_are_found() -> None:
     (found,) = of_points(Points(3, a_column(3, 6)), None)
     assert found.derived == "no such points"
 
 
-def test_a_state_told_that_its_stream_has_not_reached_is_found() -> None:
+def test_a_state_in_the_feed_beyond_its_stream_is_a_finding() -> None:
     known = {"u@1": 5}
     assert list(findings.of_change(7, Learned("u@1", 5, b""), None, known)) == []
     for change in (Learned("u@1", 6, b""), Learned("u@1", 0, b""), Learned("u@2", 1, b"")):
@@ -107,7 +107,7 @@ def test_a_change_of_a_kind_that_is_not_known_is_found_by_its_name() -> None:
     assert "Split" in str(found)
 
 
-def test_members_told_are_not_compared_with_anything() -> None:
+def test_members_in_the_feed_are_not_compared() -> None:
     assert list(findings.of_change(7, Joined(()), None, {})) == []
 
 

@@ -58,7 +58,7 @@ def test_a_server_that_is_not_reached_says_what_is_in_the_way(error: OSError, sa
 
 
 @pytest.mark.parametrize("sqlstate", ["22000", "22003", "22021", "22P02"])
-def test_a_value_that_cannot_be_stored_is_the_fault_of_who_sent_it(sqlstate: str) -> None:
+def test_a_value_that_cannot_be_stored_is_bad_input_of_its_sender(sqlstate: str) -> None:
     error = trouble.explain(sqlstate, "value out of int64 range")
     assert isinstance(error, BadInput)
     assert "value out of int64 range" in error.message

@@ -76,7 +76,7 @@ def test_the_confidence_is_read_back_from_the_brier_score(probability: float, ro
     assert commit_metrics.confidence(verdict) == pytest.approx(max(probability, 1.0 - probability))
 
 
-def test_streams_are_counted_by_whether_they_may_speak() -> None:
+def test_streams_are_counted_by_whether_they_hold_a_licence() -> None:
     universe = "licensed"
     state = reasoning.initial(a_specification(universe=universe))
     held = msgspec.structs.replace(state.licence, held=True)

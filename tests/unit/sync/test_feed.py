@@ -84,7 +84,7 @@ class Follower:
         self.told.append(frame)
 
 
-async def test_who_has_heard_everything_is_told_so_at_once() -> None:
+async def test_a_follower_without_missing_changes_learns_so_at_once() -> None:
     feed, follower = _feed(), Follower()
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
     await eventually(lambda: bool(follower.told))
@@ -96,7 +96,7 @@ async def test_who_has_heard_everything_is_told_so_at_once() -> None:
     following.cancel()
 
 
-async def test_who_wants_no_states_hears_of_them_at_the_same_positions() -> None:
+async def test_a_follower_without_states_gets_the_same_positions() -> None:
     feed, follower = _feed(), Follower()
     feed.publish(0, [Learned("s", 1, b"state"), Joined(())])
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0, states=False))
@@ -106,7 +106,7 @@ async def test_who_wants_no_states_hears_of_them_at_the_same_positions() -> None
     following.cancel()
 
 
-async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None:
+async def test_a_follower_with_missing_changes_gets_them_and_no_empty_page() -> None:
     feed, follower = _feed(), Follower()
     feed.publish(0, [_change(1)])
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))

@@ -47,7 +47,7 @@ def test_a_lease_that_tells_too_much_is_refused(member: Member, message: str) ->
         leases.check(member, (), members_max=9, capabilities=OURS)
 
 
-def test_a_peer_of_the_version_before_may_tell_what_it_always_told_and_no_more() -> None:
+def test_a_peer_of_the_previous_version_may_send_only_the_facts_of_that_version() -> None:
     leases.check(a_member(evidence={"serial": "1", "engine": "numba"}), (), members_max=9)
     member = a_member(evidence={"stage": "draining"})
     with pytest.raises(BadInput, match="key 'stage' is unknown: .* known keys are bundle, eng"):

@@ -211,7 +211,7 @@ def test_only_what_may_repeat_is_read() -> None:
     assert overlapping.ticks["test/A"].tolist() == [3 * STEP, 4 * STEP]
 
 
-def test_of_a_wide_span_only_the_times_that_occur_are_read() -> None:
+def test_only_the_times_in_a_column_are_read_however_wide_its_span() -> None:
     summary = frames.SeriesSummary("test/A", 10**7, 0, 10**7 * STEP, 1.0)
     sparse = series.column("test/A", [0, 10**7 * STEP], [1.0, 1.0])
     read = planning.needed([given(a_write(sparse))], {"test/A": summary})

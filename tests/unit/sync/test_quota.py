@@ -93,7 +93,7 @@ def test_a_refused_write_uses_up_nothing() -> None:
     assert others == ["", ""]
 
 
-def test_a_series_counts_for_who_asked_first() -> None:
+def test_a_series_counts_for_the_client_that_asked_first() -> None:
     first, second = a_write("a", "b"), a_write("b", "c", by="client/u2")
     plan = planning.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
     assert plan.series_makers == {
@@ -101,7 +101,7 @@ def test_a_series_counts_for_who_asked_first() -> None:
     }  # fmt: skip
 
 
-async def test_who_asks_second_is_counted_when_the_first_is_refused() -> None:
+async def test_a_series_counts_for_the_second_client_when_the_first_is_refused() -> None:
     """A series counts for the client that creates it, also when an earlier request was refused.
 
     Otherwise the second client's series would count for nobody.

@@ -46,7 +46,7 @@ def test_every_lesson_raises_the_version_by_one() -> None:
     assert reasoning.decode(stored.body).version == 3
 
 
-def test_what_was_learned_already_is_no_event() -> None:
+def test_an_event_that_was_learned_already_is_ignored() -> None:
     lessons = [Lesson(SPECIFICATION, a_decision(4))] * 2
     assert len(settle.fold(reasoning, {}, lessons).events) == 1
 
@@ -75,7 +75,7 @@ def test_a_value_that_cannot_be_compared_ends_a_decision_and_teaches_nothing(
     assert state.losses == reasoning.initial(spec).losses
 
 
-def test_streams_learn_apart() -> None:
+def test_each_stream_learns_separately() -> None:
     other = msgspec.structs.replace(SPECIFICATION, horizon=3)
     lessons = [
         Lesson(SPECIFICATION, a_decision(4)),

@@ -102,7 +102,7 @@ async def _until(position: int, feed: AsyncIterator[Changes]) -> AsyncIterator[C
 
 
 @pytest.mark.parametrize("after", [-1, 0])
-async def test_nobody_is_told_all_states_there_are(after: int) -> None:
+async def test_no_follower_gets_all_states_at_once(after: int) -> None:
     store = MemoryStore()
     await _filled(store)
     ((specification, kept),) = store.state_of.values()

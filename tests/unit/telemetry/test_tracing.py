@@ -106,7 +106,7 @@ def a_parent(*, sampled: bool, trace: int = 7) -> str:
     return f"00-{trace:032x}-{9:016x}-0{int(sampled)}"
 
 
-def test_whoever_asked_decides_whether_a_trace_is_kept() -> None:
+def test_the_caller_decides_whether_a_trace_is_kept() -> None:
     parents = [a_parent(sampled=True), a_parent(sampled=False)]
     assert kept_of(0.0, parents=parents) == [True, False]
     assert kept_of(1.0, parents=parents) == [True, False]

@@ -105,7 +105,7 @@ def test_lines_that_a_client_can_cause_at_will_are_limited() -> None:
     assert {"survey.remembered", "agent.known_wrongly", "verdict.void"} <= words.EVENTS_BY_PEERS
 
 
-def test_the_first_names_keep_their_place_and_later_ones_get_none() -> None:
+def test_the_first_names_stay_labels_and_later_names_become_other() -> None:
     names = words.FirstNames("the first 2", 2)
     assert [each in names for each in ("b", "a", "c", "b")] == [True, True, False, True]
     assert list(names) == ["a", "b"]

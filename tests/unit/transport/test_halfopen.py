@@ -49,7 +49,7 @@ def test_when_full_the_oldest_of_the_greediest_leaves_for_a_newcomer() -> None:
     assert held.must_leave(at("10.0.0.3")) is None
 
 
-def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
+def test_a_discarded_connection_is_forgotten_even_when_discarded_twice() -> None:
     held = holding("10.0.0.1", "10.0.0.1")
     for key in (0, 0, 1, 7):
         held.discard(key)
@@ -89,7 +89,7 @@ def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
     assert held.held_bytes == 85
 
 
-def test_bytes_of_who_is_no_longer_half_open_do_not_count() -> None:
+def test_bytes_of_connections_no_longer_half_open_do_not_count() -> None:
     held = holding("10.0.0.1")
     held.hold(0, 50)
     held.discard(0)

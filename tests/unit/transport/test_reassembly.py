@@ -52,7 +52,7 @@ def test_the_end_is_told_with_the_last_byte(pieces: list[tuple[int, int]], size:
     assert (ends, receiver.is_finished) == (1, True)
 
 
-def test_what_continues_a_segment_makes_no_other() -> None:
+def test_bytes_that_continue_a_segment_join_it() -> None:
     segments = Segments()
     for at in range(1000, 50_000, 100):
         segments.add(at, bytes(100))

@@ -121,7 +121,7 @@ async def asked(near: End) -> None:
     ("pause_s", "packets"),
     [(0.0, 80), (0.003, 80), (0.008, 80), (0.011, 80), (0.019, 80), (0.03, 120)],
 )
-def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
+def test_acknowledgements_are_sent_with_data_that_is_sent_before_they_are_due(
     pause_s: float, packets: int
 ) -> None:
     async def main() -> None:
@@ -134,7 +134,7 @@ def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
     virtual_time.run(main())
 
 
-def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_second_packet_is_begun_when_one_holds_all_data(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     start = QuicPacketBuilder.start_packet
 
@@ -152,7 +152,7 @@ def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("pause_s", "pings"), [(LIMITS.idle_s / 4, 0), (0.6 * LIMITS.idle_s, 60)])
-def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
+def test_pings_are_sent_only_on_an_idle_connection(pause_s: float, pings: int) -> None:
     async def main() -> None:
         near, far = await joined()
         await asked(near)
@@ -167,7 +167,7 @@ def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
     virtual_time.run(main())
 
 
-def test_the_shorter_patience_of_the_two_is_kept() -> None:
+def test_the_shorter_idle_timeout_of_the_two_ends_applies() -> None:
     async def main() -> None:
         near, far = await joined(far_idle_s=0.3 * LIMITS.idle_s)
         near.wire.keep_alive()
@@ -179,7 +179,7 @@ def test_the_shorter_patience_of_the_two_is_kept() -> None:
     virtual_time.run(main())
 
 
-def test_what_a_stranger_sends_is_no_word_of_the_peer() -> None:
+def test_forged_packets_do_not_count_as_packets_of_the_peer() -> None:
     async def main() -> None:
         near, far = await joined()
         near.wire.keep_alive()
