@@ -140,7 +140,7 @@ def test_its_own_shards_are_never_dropped() -> None:
     assert core.holdings == before
 
 
-def test_a_list_older_than_what_the_feed_has_told_changes_nothing() -> None:
+def test_a_list_older_than_the_feed_changes_nothing() -> None:
     core = grown(at=5)
     assert core.handle(Joined((a_member(ME),), 4)) == []
     assert core.members == tuple(a_member(name) for name in EVERYBODY)

@@ -140,7 +140,7 @@ async def test_a_load_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     assert len(sync.loads) == 2
 
 
-async def test_a_sync_that_has_fewer_points_than_the_feed_told_is_asked_again(
+async def test_a_sync_with_fewer_points_than_the_feed_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loading, "PAUSE_S", 0.0)

@@ -193,7 +193,7 @@ def test_the_engine_does_not_show_in_the_answer(engine: str) -> None:
         (-1, (-1, True)),  # before anything is known
     ],
 )
-def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[int, bool]) -> None:
+def test_the_position_of_a_window_is_that_at_its_time(time: int, place: tuple[int, bool]) -> None:
     asked = window(a_walk(16), series="walk/01", time=time)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
     assert (found.index, found.newest) == place
@@ -201,7 +201,7 @@ def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[in
 
 @pytest.mark.parametrize("shard_points", [16, 50, 4096])
 @pytest.mark.parametrize("wrong", [[0], [7, 3], [15], []])
-def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
+def test_the_first_value_that_is_not_stored_is_named_whatever_the_shards(
     shard_points: int, wrong: list[int]
 ) -> None:
     asked = a_window(UNIVERSE[1], 53, 16)
@@ -224,13 +224,13 @@ def test_a_window_longer_than_its_series_does_not_agree() -> None:
     assert (found.agrees, found.differs_at, found.stored) == (False, 0, None)
 
 
-def test_shards_of_other_series_say_nothing_of_the_place() -> None:
+def test_shards_of_other_series_do_not_locate_a_window() -> None:
     asked = a_window(UNIVERSE[1], 250, 16)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE[:1]))
     assert (found.index, found.newest) == (-1, True)
 
 
-def test_a_search_that_nobody_awaits_ends() -> None:
+def test_a_cancelled_search_ends() -> None:
     stop = kernels.Stop()
     windows = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
 

@@ -26,7 +26,7 @@ def reported(page: Holdings) -> Reported:
     return Reported("agent/a", 1, page.shards, 0, page.dropped, count, page.digest)
 
 
-def test_any_number_of_shards_is_told_in_small_frames() -> None:
+def test_any_number_of_shards_is_reported_in_small_frames() -> None:
     held = {Shard(f"u/{place:0126d}", place) for place in range(40_000)}
     telling, pages = Telling(held), list[Holdings]()
     while not pages or pages[-1].more:
@@ -37,7 +37,7 @@ def test_any_number_of_shards_is_told_in_small_frames() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
-def test_a_coordinator_that_hears_every_page_knows_what_is_held(seed: int, steps: int) -> None:
+def test_a_coordinator_that_gets_every_page_knows_what_is_held(seed: int, steps: int) -> None:
     dice = random.Random(seed)
     held = {Shard("u/s", dice.randint(0, 9)) for _ in range(5)}
     telling, coordinator = Telling(held), Dispatch()

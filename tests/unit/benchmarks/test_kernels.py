@@ -161,5 +161,5 @@ def test_growth_is_measured_for_each_size_on_one_thread_and_on_two() -> None:
     ("seconds", "expected"),
     [(2.5e-7, "250 ns"), (3.5e-5, "35 µs"), (0.25, "250 ms"), (12.0, "12 s")],
 )
-def test_durations_are_told_in_a_unit_that_fits(seconds: float, expected: str) -> None:
+def test_durations_are_written_in_a_unit_that_fits(seconds: float, expected: str) -> None:
     assert report.duration(seconds) == expected

@@ -26,7 +26,7 @@ DONE = a_member("agent/a1", stage="draining", shards_left="0", requests="0")
 OTHER = a_member("agent/a2", stage="serving")
 
 
-def test_progress_is_told_when_it_is_news_until_the_member_has_left() -> None:
+def test_progress_is_reported_when_it_changes_until_the_member_has_left() -> None:
     watch = Watch("agent/a1", [SERVING, OTHER])
     lines = [watch.begun()]
     lines += [
@@ -82,7 +82,7 @@ def test_the_only_coordinator_has_left_when_nobody_answers(
     assert bool(watch.unanswered(error)) is watch.left is left
 
 
-def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
+def test_the_only_sync_counts_as_left_once_it_drains() -> None:
     watch = Watch("sync/s1", [a_member("sync/s1", stage="serving")])
     line = watch.seen([a_member("sync/s1", stage="draining")])
     assert watch.left

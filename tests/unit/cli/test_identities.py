@@ -57,7 +57,7 @@ def test_in_a_pod_nothing_is_read_but_the_service_account_and_the_allowlist(
     assert not (tmp_path / "agent").exists()
 
 
-def test_a_bundle_that_is_mounted_says_whom_to_trust(
+def test_a_mounted_bundle_is_read_and_its_faults_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certified(tmp_path)

@@ -128,7 +128,7 @@ def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(child, "BACKOFF", Backoff(0.001))
 
 
-async def test_a_child_that_was_told_nonsense_is_not_started_again(
+async def test_a_child_with_invalid_arguments_is_not_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     becomes(monkeypatch, "import sys; print('error[config]: agent.id is empty'); sys.exit(2)")

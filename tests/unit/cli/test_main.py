@@ -48,7 +48,7 @@ def test_the_help_of_a_verb_has_an_example(verb: str, capsys: pytest.CaptureFixt
     assert f"midstreamer {verb}" in capsys.readouterr().out.split("Usage", 1)[1][30:]
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.execute(["--version"]) == 0
     assert capsys.readouterr().out.startswith("midstreamer 0.")
 
@@ -79,7 +79,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
         (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store has"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.execute(arguments) == errors.WRONG

@@ -155,7 +155,7 @@ def test_a_dsn_with_a_password_is_refused_as_an_argument_and_not_repeated(
         ("localhost", "it does not begin with postgresql://"),
     ],
 )
-def test_a_malformed_dsn_is_told_in_a_sentence_with_its_source(text: str, message: str) -> None:
+def test_a_malformed_dsn_is_reported_in_a_sentence_with_its_source(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings(text, "environment")
     assert f"from environment {VARIABLE}: {message}" in caught.value.message

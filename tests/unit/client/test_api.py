@@ -57,7 +57,7 @@ async def test_a_silent_coordinator_is_left_for_one_that_answers() -> None:
     assert len(script.asked) == 2
 
 
-async def test_a_universe_that_is_not_granted_is_told_at_once_and_not_asked_again() -> None:
+async def test_a_universe_that_is_not_granted_is_refused_at_once_and_not_retried() -> None:
     scripts = [Script(NotGranted("client/u1 may not append to sp500/AAPL")) for _ in range(2)]
     async with scripted(*scripts) as client:
         with pytest.raises(NotGranted, match="may not append"):
@@ -176,7 +176,7 @@ def test_a_client_needs_an_address() -> None:
         AsyncClient(a_carrier(MemoryNetwork()), [])
 
 
-async def test_a_client_that_is_turned_away_hears_it_at_once() -> None:
+async def test_a_client_that_is_refused_fails_at_once() -> None:
     class Closed(MemoryCarrier):
         async def dial(self, address: str, *, expect: Kind) -> Link:
             raise Refused("client/u1 is not on the allowlist")

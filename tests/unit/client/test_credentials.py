@@ -40,7 +40,7 @@ async def test_the_client_waits_for_a_certificate_renews_it_while_open_and_ends_
     await client.close()
 
 
-async def test_a_certificate_that_does_not_come_is_said_with_the_reason_at_the_deadline() -> None:
+async def test_a_missing_certificate_is_reported_with_the_reason_at_the_deadline() -> None:
     source = RequestedSource(CLIENT, ScriptedIssuer(always=AWAY))
     client = AsyncClient.connect(NOBODY, credentials=source, deadline_s=0.2)
     with pytest.raises(DeadlineExceeded) as raised:

@@ -61,7 +61,7 @@ async def test_a_client_goes_on_through_a_coordinator_that_it_learned_of() -> No
     assert fleet.answered == {"c1": 1, "c2": 1}
 
 
-async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() -> None:
+async def test_a_coordinator_with_another_name_than_listed_gets_no_request() -> None:
     fleet = _Fleet()
     await fleet.start("c1")
     await fleet.start("c3", address="c2:1")
@@ -99,7 +99,7 @@ async def test_an_address_of_any_length_is_not_dialled() -> None:
         assert sorted(client._links._kept) == ["c1:1", "c2:1"]
 
 
-async def test_only_a_few_are_dialled_however_many_are_told() -> None:
+async def test_only_a_few_coordinators_are_dialled_however_many_are_listed() -> None:
     fleet = _Fleet()
     for number in range(9):
         await fleet.start(f"c{number}")

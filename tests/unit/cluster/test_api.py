@@ -71,7 +71,7 @@ async def test_the_token_is_read_again_for_each_request(tmp_path: Path) -> None:
             assert (await client.ask("GET", f"{MAPS}/none")).status == 404
 
 
-async def test_a_server_that_the_clusters_authority_does_not_vouch_for_is_told_nothing(
+async def test_a_server_without_a_certificate_of_the_clusters_authority_gets_no_request(
     tmp_path: Path,
 ) -> None:
     other = tmp_path / "other"
@@ -160,7 +160,7 @@ async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(
             await anext(client.watch(MAPS, {}, lasts_s=60))
 
 
-def test_outside_of_a_pod_it_is_said_what_is_missing(tmp_path: Path) -> None:
+def test_outside_of_a_pod_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="KUBERNETES_SERVICE_HOST=''"):
         account.in_pod({}, tmp_path)
     environment = {account.HOST: "10.0.0.1", account.PORT: "443"}

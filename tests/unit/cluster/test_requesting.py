@@ -196,7 +196,7 @@ async def test_a_bundle_without_authorities_is_named() -> None:
         await task
 
 
-async def test_a_certificate_that_is_none_is_not_believed() -> None:
+async def test_bytes_that_are_no_certificate_are_refused() -> None:
     server = an_installation()
     await authority.published(Caller(server), POLICY, AUTHORITY)
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))

@@ -91,7 +91,7 @@ def test_a_pipe_gets_few_lines_however_many_steps() -> None:
     assert len(lines) < 30
 
 
-def test_an_outage_is_told_once_in_a_pipe() -> None:
+def test_an_outage_is_reported_once_in_a_pipe() -> None:
     shown, out = plain()
     shown.begin(Watch("sp500"))
     for _ in range(5):

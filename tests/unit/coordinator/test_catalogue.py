@@ -56,7 +56,7 @@ def test_what_was_followed_can_be_told_again() -> None:
     assert (survey.series, survey.members, survey.position) == (SURVEY.series, (member,), 12)
 
 
-def test_a_catalogue_is_told_in_pages_that_fit_a_frame() -> None:
+def test_a_catalogue_is_sent_in_pages_that_fit_a_frame() -> None:
     catalogue = Catalogue()
     names = [f"walk/{place:0123d}" for place in range(20_000)]
     catalogue.surveyed(

@@ -133,7 +133,7 @@ def test_what_no_holder_can_compute_is_told() -> None:
     assert core.handle(Failed(again.attempt, trap), 0.2) == [Fail(1, trap)]
 
 
-def test_bad_input_is_told_at_once() -> None:
+def test_bad_input_ends_the_request_at_once() -> None:
     core = a_dispatch(a=SHARDS, b=SHARDS)
     (send,) = ask(core, SHARDS[0])
     error = errors.BadInput("no logarithm")
@@ -151,7 +151,7 @@ def test_a_silent_agent_is_not_waited_for_and_its_late_answer_still_counts() -> 
     assert core.handle(Answered(again.attempt, "second"), 1.2) == []
 
 
-def test_a_silent_agent_is_asked_last_until_it_speaks() -> None:
+def test_a_silent_agent_is_asked_last_until_it_answers() -> None:
     core = a_dispatch(a=SHARDS, b=SHARDS)
     (send,) = ask(core, SHARDS[0])
     (again,) = sends(core.handle(Tick(), 1.0))

@@ -79,7 +79,7 @@ def _search(dispatcher: Dispatcher) -> asyncio.Task[object]:
     )
 
 
-async def test_a_search_that_nobody_awaits_ends_at_its_agent() -> None:
+async def test_a_cancelled_search_ends_at_its_agent() -> None:
     async with _a_fleet(1) as (dispatcher, [agent]):
         search = _search(dispatcher)
         await eventually(lambda: agent.begun == 1)

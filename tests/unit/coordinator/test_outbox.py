@@ -317,7 +317,7 @@ def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
     assert writes <= 5
 
 
-def test_each_item_is_told_what_became_of_its_own() -> None:
+def test_each_item_gets_its_own_result() -> None:
     items = [an_item(1, 2), an_item(3, 4, series="u/t"), Item(decisions=(a_decision(),))]
     stored = a_decision()
     answer = Written(position=9, stored=2, repeated=3, column_repeats=(2, 0), decisions=(stored,))

@@ -166,7 +166,7 @@ async def test_concurrent_needs_of_a_state_share_one_request() -> None:
     assert sync.asked == [STREAM]
 
 
-async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
+async def test_a_missing_state_is_an_error_within_the_deadline() -> None:
     sync = Sync()
     recaller = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded, match="did not answer with its state"):

@@ -65,7 +65,7 @@ async def test_every_query_and_variable_is_asked_with_values_for_its_variables()
     assert [text for text in asked.asked if "$" in text] == []
 
 
-async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
+async def test_a_query_without_data_is_reported_with_its_text() -> None:
     kept = await run(Everything(empty="midstreamer_dtw_latency_ms"))
     titles = {board.uid: board.title for board in built.boards()}
     lines = answers.table(kept.answers, titles).splitlines()

@@ -23,7 +23,9 @@ def test_what_the_chart_ships_is_what_is_built() -> None:
     assert behind == [], "these files in the chart are out of date: run make dashboards"
 
 
-def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_left_over_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(built, "FOLDER", tmp_path)
     old = tmp_path / "midstreamer-old.json"
     old.write_text("{}")
@@ -33,7 +35,7 @@ def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
-def test_nobody_complains_about_a_board(board: Board) -> None:
+def test_no_rule_complains_about_a_board(board: Board) -> None:
     assert list(map(str, linting.complaints([board.read()]))) == []
 
 

@@ -259,7 +259,7 @@ def test_every_rule_has_refused_something() -> None:
         assert f"({asked.__name__})" in text
 
 
-def test_an_exception_lets_one_complaint_pass_and_is_told_when_it_is_not_needed() -> None:
+def test_an_exception_allows_one_complaint_and_is_reported_when_not_needed() -> None:
     board = good()
     board["editable"] = True
     exempt = Exempt("boards_are_code", "midstreamer-good", "", "the test wants it so")

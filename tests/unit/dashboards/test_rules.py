@@ -89,7 +89,7 @@ def test_a_factor_divides_durations_and_changes_nothing_else() -> None:
     assert Pace(30).seconds("15m") == 30
 
 
-def test_a_duration_that_is_none_is_refused() -> None:
+def test_a_text_that_is_no_duration_is_refused() -> None:
     with pytest.raises(ValueError, match="'5 minutes' is no duration: write a number"):
         rules.seconds("5 minutes")
 
@@ -137,7 +137,7 @@ def test_each_alert_has_one_fault_that_makes_it() -> None:
     assert sorted(names) == sorted(ALERTS)
 
 
-def test_a_run_fails_when_an_alert_stays_silent_or_is_heard_in_health() -> None:
+def test_a_run_fails_when_an_alert_stays_silent_or_fires_without_a_fault() -> None:
     fired, silent = Fired("QueueFull", "a flood", 3.0), Fired("FeedLag", "a frost", None)
 
     assert Told(120.0, set(), [fired]).code == 0

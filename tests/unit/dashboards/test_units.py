@@ -29,9 +29,9 @@ from dashboards import panels, units
         (math.inf, panels.COUNT, "–"),
     ],
 )
-def test_a_value_is_said_with_its_unit(value: float, unit: str, message: str) -> None:
+def test_a_value_is_written_with_its_unit(value: float, unit: str, message: str) -> None:
     assert units.said(value, unit) == message
 
 
-def test_every_unit_of_panels_can_be_said() -> None:
+def test_every_unit_of_panels_can_be_written() -> None:
     assert set(units.SAYERS) == panels.UNITS

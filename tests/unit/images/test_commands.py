@@ -27,7 +27,7 @@ def test_an_unknown_builder_is_refused_by_name() -> None:
         commands.chosen("kaniko", {"buildah"})
 
 
-def test_all_that_is_missing_is_said_at_once_with_one_line_that_installs_it() -> None:
+def test_all_missing_programs_are_named_at_once_with_one_line_that_installs_them() -> None:
     message = commands.missing("", "", set(), own_bases=True, root=False)
 
     assert len(message) == 3

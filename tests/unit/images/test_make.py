@@ -93,7 +93,7 @@ def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     assert make.found()["tag"] == second.name
 
 
-def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(
+def test_changed_sources_are_built_again_and_old_images_are_not_used(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make.make(ASKED)

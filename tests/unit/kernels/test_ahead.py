@@ -61,7 +61,7 @@ def test_numba_at_work_before_keeps_what_it_compiles_for() -> None:
     assert "import midstreamer_kernels first" in chosen.trouble
 
 
-def test_other_machines_are_told_that_there_is_nothing_ahead(
+def test_other_machines_learn_that_no_code_is_compiled_ahead(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
@@ -71,7 +71,7 @@ def test_other_machines_are_told_that_there_is_nothing_ahead(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_process_that_cannot_compile_is_told_in_a_line(
+def test_a_process_that_cannot_compile_is_reported_in_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(ahead, "record", None)
@@ -218,7 +218,7 @@ def test_a_processor_without_any_level_reads_nothing_of_the_folder(
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 @needs_level
-def test_what_is_missing_or_damaged_is_compiled_in_memory_and_said_once(
+def test_missing_or_damaged_code_is_compiled_in_memory_and_reported_once(
     folder: Path, fresh: dict[str, Any], tmp_path: Path
 ) -> None:
     for path in folder.iterdir():
@@ -240,7 +240,7 @@ def test_what_is_missing_or_damaged_is_compiled_in_memory_and_said_once(
 
 
 @pytest.mark.integration
-def test_a_folder_that_is_not_there_is_said_once(tmp_path: Path, fresh: dict[str, Any]) -> None:
+def test_a_missing_folder_is_reported_once(tmp_path: Path, fresh: dict[str, Any]) -> None:
     found = searched(MIDSTREAMER_KERNELS_AHEAD=str(tmp_path / "none"))
 
     assert found["answers"] == fresh["answers"]

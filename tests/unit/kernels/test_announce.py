@@ -38,7 +38,7 @@ def compiled(announcer: Announcer, function: Any, clock: list[float], seconds: f
     announcer.on_end(compiling(function))
 
 
-def test_compiling_for_long_is_said_once(
+def test_a_long_compilation_is_explained_once(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     announcer = Announcer()

@@ -175,7 +175,7 @@ def test_matches_kept_apart_are_the_greedy_choice_of_all(exclusion: int) -> None
     assert matches.index.tolist() == expected
 
 
-def test_a_limit_learnt_by_one_thread_rules_nothing_out_for_another() -> None:
+def test_a_limit_found_by_one_thread_excludes_nothing_for_another() -> None:
     values, query = np.tile(a_walk(60), 50), a_walk(60)  # all distances are equal
     history = History(values, dtype="float64")
 

@@ -60,7 +60,7 @@ def test_a_failure_in_one_generator_breaks_the_threshold_of_all() -> None:
     assert judgement["broken"] == ["failures<=0%: match had 4.76 %"]
 
 
-def test_a_generator_that_told_nothing_is_a_threshold_that_is_not_held() -> None:
+def test_a_generator_without_a_result_breaks_a_threshold() -> None:
     judgement = gathered.judged([a_result()], ["failures<=0%"], 2)
 
     assert judgement["broken"] == ["1 of 2 generators have told their figures"]

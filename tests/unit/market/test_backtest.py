@@ -134,7 +134,7 @@ def test_a_universe_without_series_is_refused() -> None:
         Walk({}, Specification("u"))
 
 
-def test_the_walk_speaks_where_there_is_a_season() -> None:
+def test_the_walk_gives_signals_where_there_is_a_season() -> None:
     specification = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)
     walk = Walk({"u/a": make.a_season(900)}, specification)
     record = backtest.record(walk)

@@ -48,7 +48,7 @@ def test_a_season_repeats_what_followed_the_same_moment() -> None:
     assert hits(rival) > 0.9
 
 
-def test_a_season_says_nothing_before_its_first_round() -> None:
+def test_the_seasonal_baseline_says_nothing_before_its_first_season() -> None:
     rival = baselines.season(cases_of(start=100, stop=200), 168)
     assert np.isnan(rival.lean).any()
     assert np.isfinite(rival.lean[-1])
@@ -74,7 +74,7 @@ def test_no_rival_sees_the_future() -> None:
     assert not np.array_equal(rival.lean[250:], other.lean[250:])
 
 
-def test_ridge_says_nothing_until_it_has_lessons() -> None:
+def test_the_ridge_baseline_says_nothing_until_it_has_outcomes() -> None:
     rival = baselines.ridge(cases_of(start=100, stop=110))
     assert np.isnan(rival.lean).all()
     assert rival.probability is not None

@@ -115,7 +115,7 @@ def test_a_silent_stream_is_judged_without_precision(record: backtest.Record) ->
 
 
 @pytest.mark.parametrize("count", [0, 5])
-def test_nothing_to_judge_is_said(record: backtest.Record, count: int) -> None:
+def test_a_record_with_nothing_to_judge_is_refused(record: backtest.Record, count: int) -> None:
     with pytest.raises(BadInput, match=r"belong to 0 streams|left to judge"):
         judge.judge_decisions(record.decisions[:count], record.verdicts, after=2**62)
 

@@ -120,7 +120,7 @@ async def test_a_live_feed_of_unknown_length_is_replayed_as_it_comes() -> None:
     assert [event.total for event in events if isinstance(event, Stepped)] == [0] * 20
 
 
-async def test_an_outage_is_told_and_outlived() -> None:
+async def test_a_replay_reports_an_outage_and_goes_on_after_it() -> None:
     answers = Appended(stored=1, position=1)
     script = Script(Unavailable("sync is away"), Unavailable("still"), answers)
     table = a_table([fleet.a_column(3)])

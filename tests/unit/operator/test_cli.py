@@ -46,7 +46,7 @@ def test_the_settings_make_the_policy() -> None:
     assert settings.signer == "midstreamer.dev/default.midstreamer.member"
 
 
-def test_an_account_of_a_kind_that_is_none_is_refused() -> None:
+def test_an_account_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="'agnt'"):
         config.load(OperatorSettings, environ={ACCOUNTS: '{"mid-agent": "agnt"}'})
 

@@ -413,7 +413,7 @@ def test_without_kubectl_it_says_what_to_install(
     assert "kubectl is not on the PATH: install it" in capsys.readouterr().err
 
 
-async def test_a_kubectl_that_ends_at_once_is_told(programs: Path) -> None:
+async def test_a_kubectl_that_ends_at_once_is_reported(programs: Path) -> None:
     a_kubectl(programs, "exit 1")
     with pytest.raises(ConfigError, match="does `kubectl version` work"):
         async with kubectl.api():

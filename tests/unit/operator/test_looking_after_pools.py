@@ -71,7 +71,7 @@ async def test_a_pool_becomes_a_deployment_and_is_ready_with_its_pods() -> None:
     assert server.objects[POOLS][NAME]["status"]["readyReplicas"] == 2
 
 
-async def test_a_look_at_a_pool_that_is_as_it_should_be_writes_nothing() -> None:
+async def test_reconciling_a_pool_in_its_wanted_state_writes_nothing() -> None:
     server = a_namespace()
     pools = looking_after(server)
     await pools.look()

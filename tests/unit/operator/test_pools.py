@@ -123,7 +123,7 @@ def test_labels_select_the_pods_and_the_selector_says_the_same() -> None:
     assert dict(each.split("=") for each in deployments.selector(pool).split(",")) == selected
 
 
-def test_a_template_without_an_agent_is_said_to_have_none() -> None:
+def test_a_template_without_an_agent_is_reported() -> None:
     template = a_template()
     template["template"]["spec"]["containers"] = [{"name": "beside"}]
 
@@ -337,7 +337,7 @@ def test_pods_that_are_ready_or_going_are_not_blamed() -> None:
     )
 
 
-def test_a_refusal_of_the_api_server_is_said_in_its_words_and_not_tried_again_at_once() -> None:
+def test_a_refusal_of_the_api_server_is_quoted_and_not_retried_at_once() -> None:
     seen = Seen(a_pool(), a_template(), refusal="PATCH: 422: limits: must be greater")
 
     decision = plan.decide(seen, NOW_S)

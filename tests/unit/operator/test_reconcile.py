@@ -120,7 +120,7 @@ async def test_a_denial_says_why_in_the_request_and_in_an_event_about_the_pod() 
     assert denial["message"] in event["message"]
 
 
-async def test_a_denial_of_a_pod_from_elsewhere_is_told_about_the_operators_own_pod() -> None:
+async def test_a_denial_of_a_pod_of_another_namespace_is_an_event_about_the_operators_pod() -> None:
     server = an_installation()
     server.pod("elsewhere", "agent-0", "mid-agent")
     given = posted(server, by="elsewhere/agent-0")

@@ -93,7 +93,7 @@ def test_unknown_fields_are_ignored() -> None:
         ({"frame": "w" * 100_000}, 0),
     ],
 )
-def test_a_frame_of_an_unknown_name_is_told_by_its_name(
+def test_a_frame_of_an_unknown_name_is_reported_by_its_name(
     fields: dict[str, object], number: int
 ) -> None:
     frame = codec.decode(msgspec.msgpack.encode(fields))

@@ -70,7 +70,7 @@ def test_leaving_a_request_cancels_its_work_without_an_answer() -> None:
     assert (near.asked, far.taken) == (0, 0)
 
 
-def test_a_budget_that_is_over_is_told_to_both_sides() -> None:
+def test_both_sides_learn_that_a_budget_is_over() -> None:
     near, far = a_client(), a_server()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     far.take(request, 0.0)
@@ -227,7 +227,7 @@ def test_no_request_is_sent_after_drain_came() -> None:
     assert near.asked == 0
 
 
-def test_drain_is_said_once_and_again_when_the_process_stops() -> None:
+def test_drain_is_sent_once_and_again_when_the_process_stops() -> None:
     near = a_client()
     drains = [near.drain(leaving=leaving) for leaving in (False, False, True, True, False)]
     assert [sent(effects) for effects in drains] == [
@@ -412,7 +412,7 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
             assert not far.busy
 
 
-def test_a_trace_that_is_none_is_not_kept_with_its_request() -> None:
+def test_a_trace_that_is_too_long_is_not_kept_with_its_request() -> None:
     # A waiting request is kept for minutes; 256 requests with a trace of 4 MB would take 1 GB.
     far = a_server()
     long = frames.Survey(request=1, trace="x" * (exchange.TRACE_CHARACTERS_MAX + 1))

@@ -34,7 +34,7 @@ def with_tracker(state: State, **fields: object) -> State:
     return msgspec.structs.replace(state, tracker=msgspec.structs.replace(state.tracker, **fields))
 
 
-def test_a_sure_rise_is_said_to_be_long_and_a_sure_fall_short(licensed: State) -> None:
+def test_a_sure_rise_gives_long_and_a_sure_fall_gives_short(licensed: State) -> None:
     up = reasoning.decide(make.evidence_of(RISING, index=5000), licensed)
     down = reasoning.decide(make.evidence_of(-RISING, index=5000), licensed)
     assert (up.direction, down.direction) == (Direction.LONG, Direction.SHORT)
@@ -101,7 +101,7 @@ def test_a_window_of_no_series_gets_a_decision_that_never_settles(licensed: Stat
     assert decided.due_index == -1
 
 
-def test_deciding_changes_nothing_and_repeats_itself(licensed: State) -> None:
+def test_deciding_changes_no_state_and_gives_the_same_decision_again(licensed: State) -> None:
     before = reasoning.encode(licensed)
     evidence = make.evidence_of(RISING, index=5000)
     first, again = (reasoning.decide(evidence, licensed) for _ in range(2))

@@ -71,7 +71,9 @@ def test_many_authorities_are_cut_and_counted() -> None:
 
 
 @given(st.lists(st.text(max_size=2000), max_size=5), st.integers(0, 2000))
-def test_sync_takes_whatever_is_told(missing: list[str], authorities: int) -> None:
+def test_sync_accepts_any_evidence_that_a_process_reports(
+    missing: list[str], authorities: int
+) -> None:
     trust = TrustReport("f" * 40, 1.0, "b" * 16, ("a" * 16,) * authorities)
     facts = evidence.told(Facts("draining", missing, 10**9, 1e9, 1.0, 10**9, "numba", trust))
     member = Member("agent/a1", "i", "", evidence=facts)

@@ -64,7 +64,7 @@ async def test_a_renewed_lease_is_held_and_the_fleet_is_told() -> None:
     assert [fleet.members[0].name for fleet in fleets] == ["agent/a1"]
 
 
-async def test_a_change_is_told_before_the_lease_needs_it() -> None:
+async def test_a_change_is_sent_before_the_lease_must_be_renewed() -> None:
     sync = Sync()
     membership = a_membership(sync, [])
     membership.renew_soon()

@@ -132,7 +132,7 @@ async def test_an_error_of_the_handler_is_raised_at_the_asker() -> None:
     assert caught.value.retry_after_s == 0.25
 
 
-async def test_an_unforeseen_error_is_told_without_its_text() -> None:
+async def test_an_unforeseen_error_is_sent_without_its_text() -> None:
     async def broken(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
         raise ZeroDivisionError("secret detail")
 
@@ -513,7 +513,7 @@ async def test_a_connection_whose_beginning_fails_is_begun_anew(failing: Excepti
     await server.close()
 
 
-async def test_an_answer_too_large_to_send_is_told_as_a_failure() -> None:
+async def test_an_answer_too_large_to_send_becomes_a_failure() -> None:
     async def too_much(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
         many = frames.Member("agent/a", "i" * 5_000_000, "")
         return frames.Surveyed(members=(many,))

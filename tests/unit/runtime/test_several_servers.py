@@ -221,7 +221,7 @@ async def test_a_look_up_that_fails_leaves_the_places_known_before() -> None:
 
 
 @_on_virtual_time
-async def test_a_resolver_that_says_nothing_does_not_hold_what_is_known() -> None:
+async def test_a_silent_resolver_does_not_delay_known_places() -> None:
     async with _several([NAME, "10.0.0.1:7400"], "c1", "c2") as (session, carrier, _servers):
         carrier.resolving = asyncio.Event()
         assert await survey(session) <= lookups.KNOWN_S + 0.01
@@ -231,7 +231,7 @@ async def test_a_resolver_that_says_nothing_does_not_hold_what_is_known() -> Non
 
 
 @_on_virtual_time
-async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_told() -> None:
+async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_reported() -> None:
     async with _several(NAME, "c1") as (session, carrier, _servers):
         carrier.lookup_error = Unavailable("'pods.test' has no address: not known")
         with pytest.raises(Unavailable, match="has no address"):
@@ -244,7 +244,7 @@ async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_told()
 
 
 @_on_virtual_time
-async def test_a_resolver_that_never_answers_is_told_with_the_name() -> None:
+async def test_a_resolver_that_never_answers_is_reported_with_the_name() -> None:
     async with _several(NAME, "c1") as (session, carrier, _servers):
         carrier.resolving = asyncio.Event()
         with pytest.raises(Unavailable, match="resolver gave no address of 'pods"):

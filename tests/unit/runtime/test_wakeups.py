@@ -32,7 +32,7 @@ async def test_a_core_is_woken_up_at_each_of_its_times() -> None:
     running.cancel()
 
 
-async def test_an_earlier_time_is_kept_once_the_change_is_told() -> None:
+async def test_an_earlier_wakeup_is_kept_once_the_change_is_announced() -> None:
     core = _Core(9.0)
     wakeups = Wakeups(core.next_wakeup_s, core.tick)
     running = asyncio.create_task(wakeups.run())

@@ -110,7 +110,7 @@ def test_a_certificate_that_somebody_else_replaced_is_reread(directory: Path) ->
     assert manager.current.certificate != before
 
 
-def test_a_broken_file_keeps_the_last_good_one_and_is_complained_about(directory: Path) -> None:
+def test_a_broken_file_keeps_the_last_good_one_and_is_reported(directory: Path) -> None:
     files.init_authority(directory, DOMAIN)
     manager = CertificateManager(directory, AGENT)
     before = manager.load_or_generate()
@@ -166,7 +166,7 @@ def test_a_file_whose_mode_was_mended_is_read_without_being_written_again(
     assert manager.complaints == {}
 
 
-def test_a_certificate_whose_parts_cannot_be_read_is_complained_about(directory: Path) -> None:
+def test_a_certificate_with_unreadable_parts_is_reported(directory: Path) -> None:
     signer = files.init_authority(directory, DOMAIN)
     manager = CertificateManager(directory, AGENT)
     before, path = manager.load_or_generate(), files.identity_path(directory, AGENT)

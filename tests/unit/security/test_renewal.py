@@ -104,7 +104,7 @@ def test_a_clock_that_was_set_back_has_it_asked_at_once() -> None:
     assert held(90 * DAY_S).wait_s(NOW_S - 1.0) == 0.0
 
 
-def test_what_is_told_names_the_reason_and_how_long_the_old_one_is_good() -> None:
+def test_a_complaint_names_the_reason_and_the_end_of_the_old_certificate() -> None:
     renewal = Renewal()
     assert renewal.complaint(NOW_S) == ""
     renewal.failed("it is shut", NOW_S, MIDDLE)

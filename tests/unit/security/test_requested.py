@@ -222,7 +222,7 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
     ],
     ids=["away", "away-by-name", "bad-input", "refusing", "times-out", "broken", "slow"],
 )
-def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_told_once(
+def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_reported_once(
     step: Exception | float, why: str
 ) -> None:
     async def main() -> None:

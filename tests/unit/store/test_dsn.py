@@ -32,7 +32,7 @@ def test_a_network_without_verification_is_refused(mode: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_network_that_says_nothing_is_verified() -> None:
+def test_a_network_dsn_without_sslmode_is_verified() -> None:
     checked = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
     assert checked == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
 
@@ -93,7 +93,7 @@ def used(text: str) -> str:
 
 
 @given(st.lists(st.sampled_from(PIECES.split()), max_size=14).map("".join))
-def test_any_text_is_a_dsn_or_named_as_none(text: str) -> None:
+def test_any_text_is_a_dsn_or_refused_by_name(text: str) -> None:
     shown, found = dsn.shown(text), used(text)
     if found:
         remote = [host for host in dsn.hosts(found, {}) if not dsn.is_local(host)]

@@ -30,7 +30,7 @@ def _change(version: int) -> Change:
     return Learned("s", version, b"")
 
 
-def test_commits_told_out_of_order_come_in_order() -> None:
+def test_commits_announced_out_of_order_come_in_order() -> None:
     feed = _feed()
     feed.publish(1, [_change(2)])
     assert feed.position == 0

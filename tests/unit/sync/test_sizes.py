@@ -77,7 +77,7 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     assert await folding.check(store) == []
 
 
-async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
+async def test_the_largest_states_can_be_sent_and_recalled() -> None:
     store = MemoryStore()
     await _filled(store)
     await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
@@ -119,7 +119,7 @@ async def test_no_follower_gets_all_states_at_once(after: int) -> None:
     assert (unknown.version, unknown.state) == (0, b"")
 
 
-async def test_a_write_that_brings_any_number_of_verdicts_is_told_the_latest() -> None:
+async def test_a_write_that_brings_many_verdicts_gets_the_latest() -> None:
     store = MemoryStore()
     committer = Committer(store, reasoning, verdicts_max=5, streams_memory=16)
     await build.commit(committer, build.a_write(build.a_column(0, 30)))

@@ -179,7 +179,7 @@ def test_spans_that_the_collector_does_not_take_are_dropped_and_the_answer_is_na
     assert f"{collector.address}/v1/traces: HTTP {status} " in line["detail"]
 
 
-def test_a_header_that_cannot_be_sent_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0Ax")
     before = counted()
     with a_collector() as collector, capture_logs() as lines:

@@ -43,7 +43,9 @@ def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
-def test_libraries_are_heard_from_warning_upward(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_of_libraries_are_written_from_warning_upward(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure(json=True)
     logging.getLogger("a.library").info("chatter")
     logging.getLogger("a.library").warning("trouble")

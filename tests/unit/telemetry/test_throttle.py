@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from midstreamer.telemetry.throttle import Throttle
 
 
-def test_a_burst_is_written_and_the_rest_is_told_by_the_next_line() -> None:
+def test_a_burst_is_written_and_the_next_line_counts_the_suppressed() -> None:
     throttle = Throttle(burst=3, per_s=1.0)
     assert [throttle.admit("a", 10.0) for _ in range(8)] == [0, 0, 0, None, None, None, None, None]
     assert throttle.admit("a", 11.0) == 5

@@ -76,7 +76,7 @@ def test_a_span_continues_what_a_request_brought() -> None:
     "parent",
     ["", "00", "00-0-0-00", "x" * 10_000_000, "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "\n\0é"],
 )
-def test_a_parent_that_is_none_is_ignored(parent: str) -> None:
+def test_a_malformed_trace_parent_is_ignored(parent: str) -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with tracing.span("answers", parent=parent):
@@ -85,7 +85,7 @@ def test_a_parent_that_is_none_is_ignored(parent: str) -> None:
     assert answers.parent is None
 
 
-def test_off_means_nothing_to_tell() -> None:
+def test_without_tracing_no_trace_is_sent_on() -> None:
     assert (tracing.current(), tracing.context()) == ("", None)
 
 
@@ -125,7 +125,7 @@ def test_a_trace_that_is_not_kept_gives_no_exemplar_and_nothing_to_carry_on() ->
         assert int(tracing.current().rpartition("-")[2], 16) & 1 == 0
 
 
-def test_an_error_leaves_its_code_and_none_of_its_words() -> None:
+def test_an_error_leaves_its_code_and_no_message_in_the_span() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with pytest.raises(Unavailable), tracing.span("outer"):

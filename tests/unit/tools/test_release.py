@@ -99,6 +99,6 @@ def test_a_step_that_fails_leaves_the_files_as_they_were(
     assert not any("tag" in words and "--annotate" in words for words in commands)
 
 
-def test_a_command_that_fails_is_told_with_what_it_printed() -> None:
+def test_a_command_that_fails_is_reported_with_its_output() -> None:
     with pytest.raises(release.Refused, match=r"git no-such-verb.*failed: .*no-such-verb"):
         release.run("git", "no-such-verb")

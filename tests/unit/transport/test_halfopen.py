@@ -32,7 +32,7 @@ def test_addresses_are_believed_until_it_is_crowded() -> None:
     assert holding("10.0.0.1", "10.0.0.1").crowded
 
 
-def test_nobody_leaves_while_there_is_room() -> None:
+def test_no_connection_leaves_while_there_is_room() -> None:
     assert holding("10.0.0.1", "10.0.0.1", "10.0.0.2").must_leave(at("10.0.0.1")) is None
 
 

@@ -40,7 +40,9 @@ def test_no_byte_is_held_twice(pieces: list[tuple[int, int]]) -> None:
 
 
 @given(PIECES, st.integers(1, 255))
-def test_the_end_is_told_with_the_last_byte(pieces: list[tuple[int, int]], size: int) -> None:
+def test_the_end_of_the_stream_comes_with_the_last_byte(
+    pieces: list[tuple[int, int]], size: int
+) -> None:
     receiver, ends = Receiver(0), 0
     last = QuicStreamFrame(STREAM[size - 1 : size], fin=True, offset=size - 1)
     early = [
