@@ -267,7 +267,9 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
 async def _replaced(connection: Any, decision: Decision) -> None:
     """Replace the decision with the same id, with all columns as sync writes them."""
     await connection.execute("SET LOCAL session_replication_role = replica")
-    await connection.execute("DELETE FROM decisions WHERE experience_id = $1", decision.experience_id)
+    await connection.execute(
+        "DELETE FROM decisions WHERE experience_id = $1", decision.experience_id
+    )
     sql = queries.load()
     columns = sql.bind("add_decisions", rows.decisions([decision]))
     await connection.execute(sql["add_decisions"], *columns)

@@ -1,6 +1,7 @@
-"""Every background task has an owner: a new place that makes tasks is named here, with who ends it.
+"""Every background task has an owner: a function that creates tasks must be listed here.
 
-`Lifecycle.spawn` and `Lifecycle.background` are the way for a service.  What is below is the rest.
+A service uses `Lifecycle.spawn` and `Lifecycle.background`. This list has all other functions that
+create tasks, each with the owner that ends them.
 """
 
 from __future__ import annotations
@@ -13,50 +14,50 @@ TOP = Path(__file__).parents[2]
 SERVICES, OPERATOR = TOP / "services/midstreamer", TOP / "operator"
 MAKERS = {"create_task", "ensure_future", "run_coroutine_threadsafe", "TaskGroup"}
 GROUPS = {"group", "tasks", "_tasks"}
-"""What a TaskGroup is called: it holds its tasks, so their names may be dropped."""
+"""Names of variables that hold a TaskGroup: the group refers to its tasks, so nobody else must."""
 
 PLACES = {
-    "cli/local.py::LocalFleet._start": "the fleet: `_stop` ends the watch, this the other",
-    "cli/local.py::LocalFleet._watch": "a group that lasts as long as the method",
-    "client/blocking.py::Client.call": "the caller, who waits for it",
-    "client/links.py::Links.reached": "the method, which ends what it began",
+    "cli/local.py::LocalFleet._start": "`_stop` ends the watch, `_start` the other task",
+    "cli/local.py::LocalFleet._watch": "a TaskGroup inside the method",
+    "client/blocking.py::Client.call": "the caller, which waits for the result",
+    "client/links.py::Links.reached": "the method, which ends the tasks it starts",
     "client/links.py::Links._keep": "the links: `close` ends and awaits every keeper",
-    "client/links.py::Door.unless_refused": "the method, which ends what it began",
-    "coordinator/dispatcher.py::Dispatcher.__init__": "the group of `run`, before it is entered",
-    "coordinator/dispatcher.py::Dispatcher.run": "a group that lasts as long as the method",
-    "coordinator/dispatcher.py::Dispatcher._begin": "the group of `run`",
-    "coordinator/dispatcher.py::Dispatcher._hang_up": "the group of `run`",
-    "coordinator/state_requests.py::Recaller._asked": "the recaller: `close` ends what still asks",
-    "coordinator/writer.py::Writer.run": "a group that lasts as long as the method",
-    "midstreamer_operator/k8s/asking.py::obtained": "the function, which ends what it began",
-    "midstreamer_operator/leading.py::Replica._lead": "the method, which ends what it began",
-    "runtime/conversation.py::Peer._begin": "the peer: each ends with its request or the link",
-    "runtime/conversation.py::Peer.start": "the peer: `close` ends it",
-    "runtime/conversation.py::_next": "the function, which ends what it began",
-    "runtime/lifecycle.py::Lifecycle.__init__": "the owner of all others of a process",
-    "runtime/lifecycle.py::Lifecycle.spawn": "the owner of all others of a process",
-    "runtime/listener.py::_attended": "the function, which ends what it began",
-    "runtime/lookups.py::Lookups.places": "the look-ups: `close` ends what is under way",
-    "runtime/peer.py::Session.__init__": "the group of `run`, before it is entered",
-    "runtime/peer.py::Session.run": "a group that lasts as long as the method",
-    "runtime/peer.py::Session.reached": "the method, which ends what it began",
-    "runtime/peer.py::Session._installed": "the group of `run`",
-    "runtime/peer.py::Session._moved": "the method, which ends what it began",
-    "runtime/renewing.py::kept": "the block, which ends it",
-    "cluster/pod_reports.py::told": "the block, which ends it",
-    "runtime/shutdown.py::until_stopped": "the function, which awaits it",
-    "runtime/shutdown.py::finish": "the function, which awaits it however often it is cancelled",
-    "store/listening.py::Ear.listen": "the method, which ends what it began",
-    "sync/link_drain.py::Leaving.all": "a group that lasts as long as the method",
-    "transport/certified.py::Watch.over": "the watch, while something is open",
+    "client/links.py::Door.unless_refused": "the method, which ends the tasks it starts",
+    "coordinator/dispatcher.py::Dispatcher.__init__": "the TaskGroup that `run` enters",
+    "coordinator/dispatcher.py::Dispatcher.run": "a TaskGroup inside the method",
+    "coordinator/dispatcher.py::Dispatcher._begin": "the TaskGroup of `run`",
+    "coordinator/dispatcher.py::Dispatcher._hang_up": "the TaskGroup of `run`",
+    "coordinator/state_requests.py::Recaller._asked": "the recaller: `close` ends open requests",
+    "coordinator/writer.py::Writer.run": "a TaskGroup inside the method",
+    "midstreamer_operator/k8s/asking.py::obtained": "the function, which ends the tasks it starts",
+    "midstreamer_operator/leading.py::Replica._lead": "the method, which ends the tasks it starts",
+    "runtime/conversation.py::Peer._begin": "the peer: a task ends with request or link",
+    "runtime/conversation.py::Peer.start": "the peer: `close` ends the task",
+    "runtime/conversation.py::_next": "the function, which ends the tasks it starts",
+    "runtime/lifecycle.py::Lifecycle.__init__": "the owner of all other tasks of a process",
+    "runtime/lifecycle.py::Lifecycle.spawn": "the owner of all other tasks of a process",
+    "runtime/listener.py::_attended": "the function, which ends the tasks it starts",
+    "runtime/lookups.py::Lookups.places": "`close` ends the look-ups under way",
+    "runtime/peer.py::Session.__init__": "the TaskGroup that `run` enters",
+    "runtime/peer.py::Session.run": "a TaskGroup inside the method",
+    "runtime/peer.py::Session.reached": "the method, which ends the tasks it starts",
+    "runtime/peer.py::Session._installed": "the TaskGroup of `run`",
+    "runtime/peer.py::Session._moved": "the method, which ends the tasks it starts",
+    "runtime/renewing.py::kept": "the `async with` block ends the task",
+    "cluster/pod_reports.py::told": "the `async with` block ends the task",
+    "runtime/shutdown.py::until_stopped": "the function, which awaits the task",
+    "runtime/shutdown.py::finish": "the function awaits the task even when cancelled",
+    "store/listening.py::Ear.listen": "the method, which ends the tasks it starts",
+    "sync/link_drain.py::Leaving.all": "a TaskGroup inside the method",
+    "transport/certified.py::Watch.over": "`release` ends the task after the last link",
     "transport/open_links.py::OpenLinks._spawn": "the open links: `close` awaits or ends them",
-    "transport/racing.py::_raced": "`first`, which ends what it began",
+    "transport/racing.py::_raced": "`first`, which ends the tasks it starts",
 }
-"""Each function that makes tasks, and who owns them."""
+"""Each function that creates tasks, and the owner that ends the tasks."""
 
 
 def _functions(node: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Every node, with the function or class that it stands in."""
+    """Yield every node with the qualified name of the function or class around it."""
     for child in ast.iter_child_nodes(node):
         named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         within = f"{inside}.{child.name}".lstrip(".") if named else inside  # type: ignore[attr-defined]
@@ -102,7 +103,10 @@ def test_no_task_is_made_and_dropped() -> None:
 
 
 def _is_bare(call: ast.expr) -> bool:
-    """Whether this makes a task outside a group; the loop itself holds tasks weakly."""
+    """Return whether the call creates a task outside a TaskGroup.
+
+    The event loop holds tasks weakly: a task that nobody refers to may vanish before it ends.
+    """
     match call:
         case ast.Call(func=ast.Attribute(value=owner, attr=name)) if name in MAKERS:
             held = getattr(owner, "attr", getattr(owner, "id", ""))

@@ -1,4 +1,4 @@
-"""What an agent holds follows from what it is told, and from nothing else."""
+"""`Core`: the shards that an agent holds follow from the events that the agent receives."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def a_member(name: str, address: str = "", *, whole: tuple[str, ...] = (), at: i
 
 
 def a_core(*others: str) -> Core:
-    made = Core(ME)
-    made.handle(Joined(tuple(a_member(name) for name in (ME, *others)), 0))
-    made.handle(Surveyed(COUNTS, POINTS))
-    for shard in made.missing:
-        made.handle(Filled(shard))
-    return made
+    core = Core(ME)
+    core.handle(Joined(tuple(a_member(name) for name in (ME, *others)), 0))
+    core.handle(Surveyed(COUNTS, POINTS))
+    for shard in core.missing:
+        core.handle(Filled(shard))
+    return core
 
 
 def loads(effects: list[Effect]) -> set[Shard]:
@@ -65,146 +65,148 @@ def test_agents_hold_what_the_hash_gives_them() -> None:
 
 
 def test_a_shard_is_reported_once_it_is_whole() -> None:
-    made = Core(ME)
-    made.handle(Joined((a_member(ME),), 0))
-    wanted = loads(made.handle(Surveyed(COUNTS, POINTS)))
-    assert wanted == set(ALL) == set(made.missing)
-    assert not made.holdings
-    assert made.handle(Filled(ALL[0])) == [Report(ALL[0], True)]
-    assert made.holdings == (ALL[0],)
-    assert (made.count, made.digest) == (1, shards.digest([ALL[0]]))
+    core = Core(ME)
+    core.handle(Joined((a_member(ME),), 0))
+    wanted = loads(core.handle(Surveyed(COUNTS, POINTS)))
+    assert wanted == set(ALL) == set(core.missing)
+    assert not core.holdings
+    assert core.handle(Filled(ALL[0])) == [Report(ALL[0], True)]
+    assert core.holdings == (ALL[0],)
+    assert (core.count, core.digest) == (1, shards.digest([ALL[0]]))
 
 
 def test_the_lease_says_when_all_its_own_shards_are_whole() -> None:
-    made = Core(ME)
-    made.handle(Joined((a_member(ME),), 0))
-    made.handle(Surveyed(COUNTS, POINTS, 7))
+    core = Core(ME)
+    core.handle(Joined((a_member(ME),), 0))
+    core.handle(Surveyed(COUNTS, POINTS, 7))
     for shard in ALL[:-1]:
-        made.handle(Filled(shard))
-        assert made.whole_for == ""
-    assert Renew() in made.handle(Filled(ALL[-1]))
-    assert (made.whole_for, made.whole_at) == (agents_digest([ME]), 7)
-    made.handle(Grew({"u/c": 3}))
-    made.handle(Reached(9))
-    assert (made.whole_for, made.whole_at) == (agents_digest([ME]), 7)  # it was, up to there
-    made.handle(Filled(Shard("u/c", 0)))
-    assert made.whole_at == 9
-    assert Renew() in made.handle(Torn(ALL[0]))
-    assert made.whole_for == ""
+        core.handle(Filled(shard))
+        assert core.whole_for == ""
+    assert Renew() in core.handle(Filled(ALL[-1]))
+    assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
+    core.handle(Grew({"u/c": 3}))
+    core.handle(Reached(9))
+    # The agent was complete up to position 7.
+    assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
+    core.handle(Filled(Shard("u/c", 0)))
+    assert core.whole_at == 9
+    assert Renew() in core.handle(Torn(ALL[0]))
+    assert core.whole_for == ""
 
 
 EVERYBODY = (ME, *OTHERS)
 
 
 def grown(at: int) -> Core:
-    """An agent that held everything when others joined, at this position."""
-    made = a_core()
-    made.handle(Joined(tuple(a_member(name) for name in EVERYBODY), TOLD))
-    made.handle(Reached(at))
-    return made
+    """Return an agent that held every shard when other agents joined at this position."""
+    core = a_core()
+    core.handle(Joined(tuple(a_member(name) for name in EVERYBODY), TOLD))
+    core.handle(Reached(at))
+    return core
 
 
 def test_a_shard_is_kept_until_both_its_owners_hold_all_that_is_theirs() -> None:
-    made = grown(at=5)
+    core = grown(at=5)
     foreign = next(shard for shard in ALL if ME not in owners(shard, EVERYBODY))
     first, second = owners(foreign, EVERYBODY)
     rest = [name for name in EVERYBODY if name not in (first, second)]
     members = [a_member(name) for name in rest]
-    one = (*members, a_member(first, whole=EVERYBODY, at=5), a_member(second))
-    assert foreign not in drops(made.handle(Joined(one, 6)))
-    both = (*one[:-1], a_member(second, whole=EVERYBODY, at=5))
-    assert foreign in drops(made.handle(Joined(both, 7)))
-    assert foreign not in made.holdings
-    assert made.digest == shards.digest(made.holdings)
+    ready = (*members, a_member(first, whole=EVERYBODY, at=5), a_member(second))
+    assert foreign not in drops(core.handle(Joined(ready, 6)))
+    both = (*ready[:-1], a_member(second, whole=EVERYBODY, at=5))
+    assert foreign in drops(core.handle(Joined(both, 7)))
+    assert foreign not in core.holdings
+    assert core.digest == shards.digest(core.holdings)
 
 
 @pytest.mark.parametrize(
-    ("whole", "at", "dropped"), [(EVERYBODY, 5, True), (EVERYBODY, 4, False), (OTHERS, 5, False)]
+    ("complete_for", "at", "dropped"),
+    [(EVERYBODY, 5, True), (EVERYBODY, 4, False), (OTHERS, 5, False)],
 )
 def test_what_is_held_of_an_older_list_or_was_held_too_early_does_not_count(
-    whole: tuple[str, ...], at: int, dropped: bool
+    complete_for: tuple[str, ...], at: int, dropped: bool
 ) -> None:
-    made = grown(at=5)
-    told = (a_member(ME), *(a_member(name, whole=whole, at=at) for name in OTHERS))
-    assert bool(drops(made.handle(Joined(told, 6)))) is dropped
+    core = grown(at=5)
+    members = (a_member(ME), *(a_member(name, whole=complete_for, at=at) for name in OTHERS))
+    assert bool(drops(core.handle(Joined(members, 6)))) is dropped
 
 
 def test_its_own_shards_are_never_dropped() -> None:
-    made = a_core(*OTHERS)
-    made.handle(Reached(5))
-    before = made.holdings
-    told = (a_member(ME), *(a_member(name, whole=EVERYBODY, at=5) for name in OTHERS))
-    assert drops(made.handle(Joined(told, 6))) == set()
-    assert made.holdings == before
+    core = a_core(*OTHERS)
+    core.handle(Reached(5))
+    before = core.holdings
+    members = (a_member(ME), *(a_member(name, whole=EVERYBODY, at=5) for name in OTHERS))
+    assert drops(core.handle(Joined(members, 6))) == set()
+    assert core.holdings == before
 
 
-def test_a_list_older_than_what_the_feed_has_told_changes_nothing() -> None:
-    made = grown(at=5)
-    assert made.handle(Joined((a_member(ME),), 4)) == []
-    assert made.members == tuple(a_member(name) for name in EVERYBODY)
+def test_a_list_older_than_the_feed_changes_nothing() -> None:
+    core = grown(at=5)
+    assert core.handle(Joined((a_member(ME),), 4)) == []
+    assert core.members == tuple(a_member(name) for name in EVERYBODY)
 
 
-def test_who_dies_leaves_its_shards_to_the_others() -> None:
-    made = a_core(*OTHERS)
+def test_the_shards_of_a_dead_agent_go_to_the_others() -> None:
+    core = a_core(*OTHERS)
     left = (ME, *OTHERS[1:])
-    wanted = loads(made.handle(Joined(tuple(a_member(name) for name in left), TOLD)))
-    assert wanted == {s for s in ALL if ME in owners(s, left)} - set(made.holdings)
+    wanted = loads(core.handle(Joined(tuple(a_member(name) for name in left), TOLD)))
+    assert wanted == {s for s in ALL if ME in owners(s, left)} - set(core.holdings)
 
 
 def test_its_own_lapsed_lease_does_not_make_it_forget() -> None:
-    made = a_core()
-    made.handle(Joined((a_member(OTHERS[0]),), TOLD))
-    assert made.holdings == tuple(sorted(ALL))
+    core = a_core()
+    core.handle(Joined((a_member(OTHERS[0]),), TOLD))
+    assert core.holdings == tuple(sorted(ALL))
 
 
 @given(steps=st.lists(st.integers(0, 35), max_size=8))
-def test_growing_and_surveying_come_to_the_same(steps: list[int]) -> None:
-    made, count = a_core(*OTHERS), COUNTS["u/b"]
-    wanted = set(made.holdings)
+def test_growth_and_a_new_survey_load_the_same_shards(steps: list[int]) -> None:
+    core, count = a_core(*OTHERS), COUNTS["u/b"]
+    wanted = set(core.holdings)
     for step in steps:
         count += step
-        wanted |= loads(made.handle(Grew({"u/b": count})))
+        wanted |= loads(core.handle(Grew({"u/b": count})))
     surveyed = Core(ME)
     surveyed.handle(Joined(tuple(a_member(name) for name in EVERYBODY), 0))
     assert wanted == loads(surveyed.handle(Surveyed({**COUNTS, "u/b": count}, POINTS)))
 
 
 def test_a_torn_shard_is_not_reported_until_it_is_whole_again() -> None:
-    made = a_core()
-    assert Load(ALL[0]) in made.handle(Torn(ALL[0]))
-    assert ALL[0] not in made.holdings
-    made.handle(Filled(ALL[0]))
-    assert ALL[0] in made.holdings
+    core = a_core()
+    assert Load(ALL[0]) in core.handle(Torn(ALL[0]))
+    assert ALL[0] not in core.holdings
+    core.handle(Filled(ALL[0]))
+    assert ALL[0] in core.holdings
 
 
 def test_coordinators_are_dialled_once() -> None:
-    made, coordinator = a_core(), a_member("coordinator/c1", "host:1")
-    assert Dial("host:1") in made.handle(Joined((a_member(ME), coordinator), TOLD))
-    assert Dial("host:1") not in made.handle(Joined((a_member(ME), coordinator), TOLD))
-    assert not made.leavable("host:1")
+    core, coordinator = a_core(), a_member("coordinator/c1", "host:1")
+    assert Dial("host:1") in core.handle(Joined((a_member(ME), coordinator), TOLD))
+    assert Dial("host:1") not in core.handle(Joined((a_member(ME), coordinator), TOLD))
+    assert not core.leavable("host:1")
 
 
 def test_a_coordinator_that_comes_back_is_dialled_again() -> None:
-    made, coordinator = a_core(), a_member("coordinator/c1", "host:1")
-    made.handle(Joined((a_member(ME), coordinator), TOLD))
-    made.handle(Joined((a_member(ME),), TOLD))
-    assert made.leavable("host:1")
-    made.hung_up("host:1")
-    assert Dial("host:1") in made.handle(Joined((a_member(ME), coordinator), TOLD))
+    core, coordinator = a_core(), a_member("coordinator/c1", "host:1")
+    core.handle(Joined((a_member(ME), coordinator), TOLD))
+    core.handle(Joined((a_member(ME),), TOLD))
+    assert core.leavable("host:1")
+    core.hung_up("host:1")
+    assert Dial("host:1") in core.handle(Joined((a_member(ME), coordinator), TOLD))
 
 
 def test_forgetting_begins_anew() -> None:
-    made = a_core()
-    made.reset()
-    assert made.holdings == ()
-    assert loads(made.handle(Surveyed(COUNTS, POINTS))) == set(ALL)
+    core = a_core()
+    core.reset()
+    assert core.holdings == ()
+    assert loads(core.handle(Surveyed(COUNTS, POINTS))) == set(ALL)
 
 
-# --- a fleet of cores -----------------------------------------------------------------------------
+# --- several agents that follow one feed ----------------------------------------------------------
 
 
 class Fleet:
-    """Agents that hear of everything in order, each at its own pace."""
+    """Agents that read the same feed in order, each at its own pace."""
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
@@ -213,7 +215,7 @@ class Fleet:
         self.leases: dict[str, Member] = {}
         self.cores: dict[str, Core] = {}
         self.dead: list[tuple[Core, int]] = []
-        """Who died, and the position that tells of it."""
+        """The agents that died, and the feed position of each death."""
         self.read: dict[str, int] = {}
         self.loading: dict[str, set[Shard]] = {}
 
@@ -244,12 +246,12 @@ class Fleet:
         self.feed.append({series: self.counts[series]})
 
     def follow(self, name: str) -> None:
-        """Read some of the feed; sometimes the frame ends before its page does."""
+        """Let an agent read one to four changes of the feed, so that it may stop within a page."""
         core, begin = self.cores[name], self.read[name]
         end = min(len(self.feed), begin + self.dice.randint(1, 4))
         for change in self.feed[begin:end]:
-            told = Grew(change) if isinstance(change, dict) else Joined(change, TOLD)
-            self.do(name, core.handle(told))
+            event = Grew(change) if isinstance(change, dict) else Joined(change, TOLD)
+            self.do(name, core.handle(event))
         self.read[name] = end
         self.do(name, core.handle(Reached(end)))
 
@@ -276,7 +278,7 @@ class Fleet:
         return sum(shard in core.holdings for name, core in self.cores.items() if name != without)
 
     def expendable(self, name: str) -> bool:
-        """Whether it can die without a shard having fewer than two holders by that alone."""
+        """Return whether each shard of this agent keeps two holders when the agent dies."""
         return all(self.holders(shard, name) >= REPLICAS for shard in self.cores[name].holdings)
 
 

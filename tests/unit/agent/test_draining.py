@@ -1,4 +1,4 @@
-"""An agent that drains: the others load what it holds, and only then it goes."""
+"""A draining agent leaves only after the other agents have loaded its shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINTS = 256
 
 
 class _Fleet:
-    """Agents that tell each other by leases, with no sync and no time."""
+    """Agents that exchange leases directly, without sync and without time."""
 
     def __init__(self, agents: int) -> None:
         self.cores: dict[str, Core] = {}
@@ -48,7 +48,7 @@ class _Fleet:
         self.tell()
 
     def tell(self) -> None:
-        """Everybody hears everybody's lease."""
+        """Send the leases of all agents to every agent."""
         members = tuple(self.leases())
         self.position += 1
         for name in list(self.cores):
@@ -56,11 +56,11 @@ class _Fleet:
             self.give(name, ownership.Reached(self.position))
 
     def leases(self) -> Iterator[Member]:
-        for name, one in self.cores.items():
+        for name, core in self.cores.items():
             stage = "draining" if name in self.draining else "serving"
             yield Member(
                 name, "i", "", evidence={"stage": stage},
-                whole_for=one.whole_for, whole_at=one.whole_at,
+                whole_for=core.whole_for, whole_at=core.whole_at,
             )  # fmt: skip
 
     def give(self, name: str, event: ownership.Event) -> None:
@@ -72,7 +72,7 @@ class _Fleet:
                     self.drained.add(name)
 
     def step(self, dice: random.Random) -> None:
-        """One thing happens: a shard is filled, or leases are told."""
+        """Let one event happen: an agent finishes loading a shard, or the leases are sent."""
         if self.loading and dice.random() < 0.9:
             name, shard = self.loading.pop(dice.randrange(len(self.loading)))
             self.give(name, ownership.Filled(shard))
@@ -89,7 +89,7 @@ class _Fleet:
             self.tell()
 
     def copies(self) -> dict[Shard, int]:
-        held = [shard for one in self.cores.values() for shard in one.holdings]
+        held = [shard for core in self.cores.values() for shard in core.holdings]
         return {shard: held.count(shard) for shard in held}
 
 
@@ -105,7 +105,7 @@ def test_an_agent_that_drains_waits_until_the_others_hold_its_shards() -> None:
     assert fleet.cores["agent/a0"].holdings == held
 
 
-def test_an_agent_that_drains_owns_nothing_that_comes() -> None:
+def test_a_draining_agent_owns_no_new_shards() -> None:
     fleet = _Fleet(3)
     fleet.drain("agent/a0")
     fleet.settle()
@@ -132,10 +132,10 @@ def test_agents_that_all_drain_wait_for_nobody() -> None:
 
 def test_a_lease_that_says_it_drains_is_understood_by_agents_that_tell_their_stage() -> None:
     fleet = _Fleet(2)
-    one = fleet.cores["agent/a0"]
-    assert one.understood
-    one.handle(ownership.Joined((*one.members, Member("agent/old", "i", "")), ownership.TOLD))
-    assert not one.understood
+    core = fleet.cores["agent/a0"]
+    assert core.understood
+    core.handle(ownership.Joined((*core.members, Member("agent/old", "i", "")), ownership.TOLD))
+    assert not core.understood
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -159,13 +159,13 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
     assert fleet.drained == fleet.draining, f"seed {seed}"
 
 
-def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
-    # A lease is told anew when what it says changes, and not for a position alone.
+def test_an_agent_complete_before_the_last_position_need_not_renew_again() -> None:
+    # A lease is sent again when its content changes, but not for a new position alone.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")
-    one = fleet.cores["agent/a0"]
-    one.handle(ownership.Reached(fleet.position + 100))
+    core = fleet.cores["agent/a0"]
+    core.handle(ownership.Reached(fleet.position + 100))
     fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(
@@ -176,11 +176,11 @@ def test_who_was_whole_before_the_last_position_need_not_say_it_again() -> None:
     assert fleet.drained == {"agent/a0"}
 
 
-def test_who_was_whole_before_the_newest_shard_must_say_it_again() -> None:
+def test_an_agent_complete_before_the_newest_shard_must_renew_again() -> None:
     fleet = _Fleet(3)
-    one, before = fleet.cores["agent/a0"], fleet.position
+    core, before = fleet.cores["agent/a0"], fleet.position
     fleet.give("agent/a0", ownership.Grew({"u/s0": 5000}))
-    one.handle(ownership.Reached(before + 100))
+    core.handle(ownership.Reached(before + 100))
     fleet.give("agent/a0", ownership.Draining())
     digest = agents_digest(["agent/a1", "agent/a2"])
     members = tuple(

@@ -1,4 +1,4 @@
-"""Loads and feed in any overlap make a shard whole, and what is torn is mended."""
+"""Loads and the feed overlap in any way, and still make a shard complete and without gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def part(start: int, stop: int) -> Column:
 
 
 class Sync:
-    """A session that answers loads with at most ``most`` points of the first ``count``."""
+    """A session that answers loads with at most ``most`` points of the first ``count`` points."""
 
     def __init__(self, count: int, *, most: int = 1000) -> None:
         self.count = count
@@ -42,18 +42,18 @@ class Sync:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        told = fitting(
+        runs = fitting(
             [ports.Run(*astuple(run)) for run in load.runs], {WALK.series: self.count}, self.most
         )
         answer = Loaded(
-            parts=tuple(Part(part(run.start, run.stop), run.start, self.count) for run in told)
+            parts=tuple(Part(part(run.start, run.stop), run.start, self.count) for run in runs)
         )
         self.before()
         return answer
 
 
 class Desk:
-    """A library with what it told."""
+    """A library of shards, and the shards that it reported as filled or torn."""
 
     def __init__(self, sync: Sync, count: int) -> None:
         self.counts = {"walk/a": count}
@@ -72,7 +72,7 @@ class Desk:
         self.library.take(start, part(start, stop))
 
     async def load(self) -> None:
-        """Run until the shard is whole."""
+        """Run the library until the shard is complete."""
         running = asyncio.ensure_future(self.library.run())
         try:
             await eventually(lambda: bool(self.filled))
@@ -140,7 +140,7 @@ async def test_a_load_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     assert len(sync.loads) == 2
 
 
-async def test_a_sync_that_has_fewer_points_than_the_feed_told_is_asked_again(
+async def test_a_sync_with_fewer_points_than_the_feed_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loading, "PAUSE_S", 0.0)

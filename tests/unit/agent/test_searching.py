@@ -1,4 +1,4 @@
-"""Searching: exact, as of the window's time, and the same however the shards are divided."""
+"""Searches are exact, use nothing later than the window, and do not depend on the shards' size."""
 
 import statistics
 import threading
@@ -37,14 +37,14 @@ UNIVERSE = a_universe(3, 300)
 
 
 def held_shards(columns: list[Column], points: int = POINTS) -> list[Held]:
-    made = []
-    for one in columns:
-        for shard in shards_of(one.series, len(one), points):
+    shards = []
+    for each in columns:
+        for shard in shards_of(each.series, len(each), points):
             held = Held(shard, points)
             begin = held.first
-            held.append(begin, one.times_array()[begin:], one.values_array()[begin:])
-            made.append(held)
-    return made
+            held.append(begin, each.times_array()[begin:], each.values_array()[begin:])
+            shards.append(held)
+    return shards
 
 
 def find(
@@ -54,26 +54,26 @@ def find(
 
 
 def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
-    """The same by the definition: every window compared, settled and counted for itself."""
+    """Return the evidence by its definition: each window compared and settled on its own."""
     query = outcome.transformed(asked.array(), specification.transform)
-    rows, made, length = [], [], specification.window
-    for one in columns:
-        points = outcome.history(one.values_array(), specification.transform)
-        count = int(np.count_nonzero(one.times_array() <= asked.time))
+    rows, outcomes, length = [], [], specification.window
+    for each in columns:
+        points = outcome.history(each.values_array(), specification.transform)
+        count = int(np.count_nonzero(each.times_array() <= asked.time))
         until = outcome.known_until(count, specification.horizon)
         for first in range(0, until - length + 1, specification.grid):
             (scaled,) = outcome.outcomes(points, np.array([first]), specification)
             if np.isnan(scaled):
                 continue
-            made.append(scaled)
+            outcomes.append(scaled)
             (found,) = (
                 kernels.History(points[first : first + length], dtype="float64")
                 .search(query, 1, band=specification.band)
                 .distance
             )
-            end = int(one.times_array()[first + length - 1])
-            rows.append(Match(one.series, first, end, float(found), float(scaled)))
-    ups, known = outcome.tally(np.array(made))
+            end = int(each.times_array()[first + length - 1])
+            rows.append(Match(each.series, first, end, float(found), float(scaled)))
+    ups, known = outcome.tally(np.array(outcomes))
     return Evidence(
         specification,
         asked,
@@ -104,24 +104,24 @@ def test_divided_and_merged_is_searched_whole(data: st.DataObject) -> None:
     )  # fmt: skip
     ends = data.draw(st.lists(st.integers(20, 299), min_size=1, max_size=3))
     windows = [a_window(data.draw(st.sampled_from(UNIVERSE)), end, 16) for end in ends]
-    whole = find(specification, windows, held_shards(UNIVERSE, 4096))
+    undivided = find(specification, windows, held_shards(UNIVERSE, 4096))
     parts: list[list[Held]] = [[], [], []]
     for held in held_shards(UNIVERSE, data.draw(st.sampled_from([16, 50, 64]))):
         parts[data.draw(st.integers(0, 2))].append(held)
     answers = [find(specification, windows, part) for part in parts if part]
     merged = merging.merge(specification, windows, data.draw(st.permutations(answers)))
-    assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(whole)
+    assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(undivided)
 
 
 def test_what_came_later_changes_nothing() -> None:
     specification, asked = a_specification(), a_window(UNIVERSE[0], 200, 16)
     other = [
         column(
-            one.series,
-            one.times_array(),
-            np.concatenate([one.values_array()[:201], 1000.0 + a_walk(99, seed=9)]),
+            each.series,
+            each.times_array(),
+            np.concatenate([each.values_array()[:201], 1000.0 + a_walk(99, seed=9)]),
         )
-        for one in UNIVERSE
+        for each in UNIVERSE
     ]
     assert find(specification, [asked], held_shards(UNIVERSE)) == find(
         specification, [asked], held_shards(other)
@@ -140,16 +140,17 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     values = UNIVERSE[0].values_array().copy()
     values[40:100] = 7.0
     flat = [column("walk/00", UNIVERSE[0].times_array(), values)]
-    asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)  # nearest to the flat
+    # The flat windows are the nearest to the query.
+    asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)
     (found,) = find(specification, [asked], held_shards(flat))
     assert len(found.matches) == 5
     assert np.isfinite(found.matches.outcome_array()).all()
 
 
-def with_values(made: Column, places: list[int], value: float) -> Column:
-    values = made.values_array().copy()
+def with_values(original: Column, places: list[int], value: float) -> Column:
+    values = original.values_array().copy()
     values[places] = value
-    return column(made.series, made.times_array(), values)
+    return column(original.series, original.times_array(), values)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,8 @@ def test_values_that_cannot_be_compared_cost_their_own_windows_and_no_others(
 ) -> None:
     places = st.lists(st.integers(0, 230), max_size=4)
     columns = [
-        with_values(one, data.draw(places), data.draw(st.sampled_from(values))) for one in UNIVERSE
+        with_values(each, data.draw(places), data.draw(st.sampled_from(values)))
+        for each in UNIVERSE
     ]
     specification = a_specification(transform=transform, neighbours=60)
     asked = a_window(UNIVERSE[1], 250, 16)
@@ -191,7 +193,7 @@ def test_the_engine_does_not_show_in_the_answer(engine: str) -> None:
         (-1, (-1, True)),  # before anything is known
     ],
 )
-def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[int, bool]) -> None:
+def test_the_position_of_a_window_is_that_at_its_time(time: int, place: tuple[int, bool]) -> None:
     asked = window(a_walk(16), series="walk/01", time=time)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
     assert (found.index, found.newest) == place
@@ -199,7 +201,7 @@ def test_the_place_of_a_window_is_told_as_of_its_time(time: int, place: tuple[in
 
 @pytest.mark.parametrize("shard_points", [16, 50, 4096])
 @pytest.mark.parametrize("wrong", [[0], [7, 3], [15], []])
-def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
+def test_the_first_value_that_is_not_stored_is_named_whatever_the_shards(
     shard_points: int, wrong: list[int]
 ) -> None:
     asked = a_window(UNIVERSE[1], 53, 16)
@@ -209,31 +211,31 @@ def test_the_first_value_that_is_not_stored_is_told_however_it_is_divided(
     shards = held_shards(UNIVERSE, shard_points)
     parts = [find(a_specification(), [altered], [held]) for held in shards]
     (merged,) = merging.merge(a_specification(), [altered], parts)
-    (whole,) = find(a_specification(), [altered], shards)
+    (undivided,) = find(a_specification(), [altered], shards)
     first = min(wrong, default=-1)
     stored = float(asked.array()[first]) if wrong else None
-    for found in (merged, whole):
+    for found in (merged, undivided):
         assert (found.agrees, found.differs_at, found.stored) == (not wrong, first, stored)
 
 
-def test_a_window_longer_than_its_series_then_was_agrees_with_nothing() -> None:
+def test_a_window_longer_than_its_series_does_not_agree() -> None:
     asked = window(a_walk(16), series="walk/01", time=9 * MINUTE)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE))
     assert (found.agrees, found.differs_at, found.stored) == (False, 0, None)
 
 
-def test_shards_of_other_series_say_nothing_of_the_place() -> None:
+def test_shards_of_other_series_do_not_locate_a_window() -> None:
     asked = a_window(UNIVERSE[1], 250, 16)
     (found,) = find(a_specification(), [asked], held_shards(UNIVERSE[:1]))
     assert (found.index, found.newest) == (-1, True)
 
 
-def test_a_search_that_nobody_awaits_ends() -> None:
+def test_a_cancelled_search_ends() -> None:
     stop = kernels.Stop()
     windows = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
 
     class Left(list[Window]):
-        """Windows whose asker leaves before the second."""
+        """Windows of a request that is cancelled before the second window."""
 
         def __iter__(self) -> Iterator[Window]:
             yield self[0]
@@ -245,7 +247,7 @@ def test_a_search_that_nobody_awaits_ends() -> None:
 
 
 def left_ms(searching: Search, asked: Window, after_s: float) -> float:
-    """Milliseconds from setting the flag of a search under way to the end of its thread."""
+    """Stop a search after `after_s`; return the milliseconds until its thread ended."""
     stop, ended = kernels.Stop(), [0.0]
 
     def work() -> None:
@@ -256,7 +258,7 @@ def left_ms(searching: Search, asked: Window, after_s: float) -> float:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join(after_s)
-    assert thread.is_alive(), "the search was over before it was stopped"
+    assert thread.is_alive(), "the search ended before it was stopped: make it longer"
     begun = time.perf_counter()
     stop.set()
     thread.join()
@@ -275,7 +277,7 @@ def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
     asked = a_window(columns[0], 3 * WINDOW_MAX - 1, WINDOW_MAX)
     find(a_specification(measure=measure, epsilon=0.1), [a_window(columns[0], 200, 16)], [], engine)
 
-    # Later and later: in the ledgers, in the statistics, in the bounds, in the comparison.
+    # The flag is set later and later: in the ledgers, the statistics, the bounds, the comparison.
     tries = []
     for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
         fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)
@@ -299,9 +301,9 @@ def test_each_step_of_a_search_counts_as_time_that_a_thread_was_busy() -> None:
     specification, before = a_specification(), busy_s()
     asked = a_window(UNIVERSE[0], 200, specification.window)
     steps = Search(specification, held_shards(UNIVERSE), "auto").steps([asked], kernels.Stop())
-    began_s, made = time.perf_counter(), 0
+    began_s, count = time.perf_counter(), 0
     while step(steps) is None:
-        made += 1
+        count += 1
         assert busy_s() > before
     assert 0 < busy_s() - before <= time.perf_counter() - began_s
 

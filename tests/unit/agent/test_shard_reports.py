@@ -1,4 +1,4 @@
-"""What a coordinator is told of shards: everything once, in frames of a bounded size."""
+"""An agent reports all its shards to a coordinator, once each, in frames of bounded size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from midstreamer.protocol import codec
 from midstreamer.protocol.frames import Holdings
 
 
-def told(made: Telling, held: set[Shard]) -> Holdings:
-    return made.page(1, 0, len(held), shards.digest(held))
+def next_page(telling: Telling, held: set[Shard]) -> Holdings:
+    return telling.page(1, 0, len(held), shards.digest(held))
 
 
 def reported(page: Holdings) -> Reported:
@@ -26,28 +26,28 @@ def reported(page: Holdings) -> Reported:
     return Reported("agent/a", 1, page.shards, 0, page.dropped, count, page.digest)
 
 
-def test_any_number_of_shards_is_told_in_small_frames() -> None:
+def test_any_number_of_shards_is_reported_in_small_frames() -> None:
     held = {Shard(f"u/{place:0126d}", place) for place in range(40_000)}
-    made, pages = Telling(held), list[Holdings]()
+    telling, pages = Telling(held), list[Holdings]()
     while not pages or pages[-1].more:
-        pages.append(told(made, held))
+        pages.append(next_page(telling, held))
     assert {shard for page in pages for shard in page.shards} == held
     assert max(len(codec.encode(page)) for page in pages) <= 1.1 * shard_reports.PAGE_BYTES
-    assert len(codec.encode(told(made, held))) < 200  # a heartbeat
+    assert len(codec.encode(next_page(telling, held))) < 200  # a heartbeat is small
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
-def test_a_coordinator_that_hears_every_page_knows_what_is_held(seed: int, steps: int) -> None:
+def test_a_coordinator_that_gets_every_page_knows_what_is_held(seed: int, steps: int) -> None:
     dice = random.Random(seed)
     held = {Shard("u/s", dice.randint(0, 9)) for _ in range(5)}
-    made, coordinator = Telling(held), Dispatch()
+    telling, coordinator = Telling(held), Dispatch()
     for _ in range(steps):
         shard = Shard("u/s", dice.randint(0, 9))
-        whole = shard not in held
-        (held.add if whole else held.discard)(shard)
-        made.changed(shard, whole=whole)
+        is_whole = shard not in held
+        (held.add if is_whole else held.discard)(shard)
+        telling.changed(shard, whole=is_whole)
         if dice.random() < 0.3:
-            assert coordinator.handle(reported(told(made, held)), 0.0) == []
+            assert coordinator.handle(reported(next_page(telling, held)), 0.0) == []
             every = [Shard("u/s", number) for number in range(10)]
             assert {shard for shard in every if coordinator.held(shard)} == held
 
@@ -57,24 +57,24 @@ def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> Non
     dice = random.Random(seed)
     every = [Shard("u/s", number) for number in range(10)]
     held = set(every[:5])
-    made, coordinator = Telling(held), Dispatch()
+    telling, coordinator = Telling(held), Dispatch()
     for _ in range(dice.randint(0, 2)):
-        coordinator.handle(reported(told(made, held)), 0.0)
-        made.changed(shard := dice.choice(every), whole=shard not in held)
+        coordinator.handle(reported(next_page(telling, held)), 0.0)
+        telling.changed(shard := dice.choice(every), whole=shard not in held)
         held ^= {shard}
-    made.end(held)
-    for _ in range(2):  # whatever changes after that
-        assert coordinator.handle(reported(told(made, held)), 0.0) == []
+    telling.end(held)
+    for _ in range(2):  # later changes are not reported either
+        assert coordinator.handle(reported(next_page(telling, held)), 0.0) == []
         assert not any(map(coordinator.held, every))
-        made.changed(shard := dice.choice(every), whole=shard not in held)
+        telling.changed(shard := dice.choice(every), whole=shard not in held)
         held ^= {shard}
 
 
 def test_a_coordinator_that_missed_a_page_hangs_up_and_says_why() -> None:
     held = {Shard("u/s", number) for number in range(5)}
-    made, coordinator = Telling(held), Dispatch()
-    told(made, held)  # lost
-    (effect,) = coordinator.handle(reported(told(made, held)), 0.0)
+    telling, coordinator = Telling(held), Dispatch()
+    next_page(telling, held)  # the coordinator never gets this page
+    (effect,) = coordinator.handle(reported(next_page(telling, held)), 0.0)
     assert isinstance(effect, HangUp)
     assert "says it holds 5 shards" in effect.reason
     assert "this coordinator knows 0" in effect.reason

@@ -1,4 +1,4 @@
-"""A shard: the same points however they come, and the same counts however they grow."""
+"""A shard holds the same points and counts whatever the size and order of its parts."""
 
 import numpy as np
 import pytest
@@ -59,10 +59,10 @@ def test_a_ledger_that_grows_says_what_one_made_at_once_says(steps: list[int], g
         until = outcome.known_until(count, specification.horizon)
         firsts = outcome.grid_firsts(held.first, until, specification)
         firsts = firsts[firsts < held.last]
-        made = outcome.outcomes(WALK[: held.end], firsts, specification)
+        outcomes = outcome.outcomes(WALK[: held.end], firsts, specification)
         settled = ledger.settled(until)
-        assert np.array_equal(settled.outcomes, made)
-        assert (settled.ups, settled.known) == outcome.tally(made)
+        assert np.array_equal(settled.outcomes, outcomes)
+        assert (settled.ups, settled.known) == outcome.tally(outcomes)
 
 
 @pytest.mark.parametrize("scale", Scale)
@@ -102,7 +102,8 @@ def test_windows_that_touch_a_value_that_cannot_be_compared_are_barred(
     held.append(0, TIMES[:200], np.where(np.arange(200) == 102, value, WALK[:200]))
     settled = held.ledger(specification).settled(200)
     barred = specification.grid * np.flatnonzero(np.isnan(settled.outcomes))
-    assert barred.tolist() == [84, 88, 92, 96, 100]  # 84 ends before it and is settled by it
+    # Window 84 ends before the bad value, but its outcome needs the value.
+    assert barred.tolist() == [84, 88, 92, 96, 100]
     assert settled.barred == 5
     assert len(held.history(transform, 16)) == 200
 

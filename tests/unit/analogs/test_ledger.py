@@ -1,4 +1,4 @@
-"""A ledger is settled in parts, and says the same however many there were."""
+"""A ledger that is settled in parts equals one that is settled at once."""
 
 import numpy as np
 import pytest

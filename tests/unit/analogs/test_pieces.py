@@ -1,4 +1,4 @@
-"""A search in pieces finds what the whole search finds, to the bit, and can be stopped between."""
+"""A search in pieces finds the same bits as the whole search, and can stop between pieces."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.fleet import a_specification, a_walk
 SHARDS = 5
 
 
-def searched(made: Specification, k: int, cells_max: int) -> tuple[int, list[bytes]]:
-    """Pieces made, and the bytes of what was found, in shards that repeat each other."""
+def searched(specification: Specification, k: int, cells_max: int) -> tuple[int, list[bytes]]:
+    """Search overlapping shards in pieces; return the number of pieces and the found bytes."""
     runs = []
     for place in range(SHARDS):
         history = History(start=100 * place, dtype="float64")
         history.append(a_walk(160, seed=place // 2))
         runs.append(Run(history, 100 * place, 100 * place + 120, 100 * place + 150))
-    steps = pieces.nearest(runs, a_walk(16, seed=9), k, made, "auto", cells_max=cells_max)
+    steps = pieces.nearest(runs, a_walk(16, seed=9), k, specification, "auto", cells_max=cells_max)
     count = 1
     while True:
         try:
@@ -34,9 +34,9 @@ def searched(made: Specification, k: int, cells_max: int) -> tuple[int, list[byt
 @pytest.mark.parametrize("grid", [1, 3])
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_pieces_find_what_the_whole_search_finds(measure: Measure, grid: int, k: int) -> None:
-    made = a_specification(measure=measure, epsilon=0.3, grid=grid, band=2)
-    whole = searched(made, k, 1 << 40)
+    specification = a_specification(measure=measure, epsilon=0.3, grid=grid, band=2)
+    undivided = searched(specification, k, 1 << 40)
     for cells_max in (1, 16 * 5 * 10, 16 * 5 * 150):
-        count, found = searched(made, k, cells_max)
-        assert count > whole[0] == 1
-        assert found == whole[1]
+        count, found = searched(specification, k, cells_max)
+        assert count > undivided[0] == 1
+        assert found == undivided[1]

@@ -1,6 +1,6 @@
-"""The benchmark of the kernels: what is compared, when it is said to hold, and what is written.
+"""The benchmark of the kernels: comparisons, gates, and the report.
 
-Nothing is measured here but one tiny call, in a real process of its own.
+The only measurement here is one tiny call, in a real process of its own.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def verdict(rows: list[Row], title: str, instruction_set: str) -> gates.Verdict:
 @pytest.mark.parametrize(
     ("instruction_set", "gate", "held"), [("avx512", 50, False), ("avx2", 25, True)]
 )
-def test_half_of_a_gate_holds_on_avx2(instruction_set: str, gate: float, held: bool) -> None:
+def test_a_gate_is_halved_on_avx2(instruction_set: str, gate: float, held: bool) -> None:
     rows = [a_row("pair", "midstreamer f32", 1e-4), a_row("pair", "dtaidistance", 3e-3)]
 
-    made = verdict(rows, "DTW 1000×1000 f32, dtaidistance", instruction_set)
+    found = verdict(rows, "DTW 1000×1000 f32, dtaidistance", instruction_set)
 
-    assert made.measured == pytest.approx(30)
-    assert (made.gate, made.held) == (gate, held)
+    assert found.measured == pytest.approx(30)
+    assert (found.gate, found.held) == (gate, held)
 
 
-def test_elsewhere_nothing_is_asked() -> None:
+def test_other_instruction_sets_have_no_gate() -> None:
     rows = [a_row("pair", "midstreamer f32", 1e-4), a_row("pair", "dtaidistance", 3e-3)]
 
     assert verdict(rows, "DTW 1000×1000 f32, dtaidistance", "neon").held is None
@@ -70,10 +70,10 @@ def test_a_run_without_javascript_fails_and_one_without_its_task_does_not() -> N
 def test_a_share_of_the_limit_is_a_ratio_of_rates() -> None:
     rows = [a_row("limit", "sub, two min, fma", 1.0, answer=4e6), a_row("limit", "one pair f32", 1)]
 
-    made = verdict(rows, "share of the limit, one pair", "avx512")
+    found = verdict(rows, "share of the limit, one pair", "avx512")
 
-    assert made.measured == pytest.approx(0.25)
-    assert (made.held, made.unit) == (False, "%")
+    assert found.measured == pytest.approx(0.25)
+    assert (found.held, found.unit) == (False, "%")
 
 
 def test_every_gate_names_entries_that_are_measured() -> None:
@@ -120,9 +120,9 @@ def test_the_plain_spring_computes_what_it_is_measured_for() -> None:
 
 def test_a_report_says_what_was_measured_and_what_is_missing() -> None:
     rows = [a_row("pair", WASM, 1e-3), Row("pair", TEXTBOOK, "javascript", missing="no node")]
-    made = report.Report({"cpu": "A CPU"}, {"numba": "1"}, rows, [], [], 12.0, quick=True)
+    results = report.Report({"cpu": "A CPU"}, {"numba": "1"}, rows, [], [], 12.0, quick=True)
 
-    written = json.loads(made.json())
+    written = json.loads(results.json())
 
     assert written["schema"] == report.SCHEMA
     assert written["rows"] == [asdict(row) for row in rows]
@@ -135,10 +135,11 @@ def test_a_chart_is_a_picture_with_a_bar_for_each_figure() -> None:
 
     root = ElementTree.fromstring(chart.drawn(tasks.TASKS, rows, "A CPU"))
 
-    told = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "3 ms, 30x" in told
-    assert "augurs" not in told
-    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3  # the card and two bars
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "3 ms, 30x" in texts
+    assert "augurs" not in texts
+    # One rectangle for the background and two for the bars.
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3
 
 
 def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
@@ -157,7 +158,8 @@ def test_growth_is_measured_for_each_size_on_one_thread_and_on_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(2.5e-7, "250 ns"), (3.5e-5, "35 µs"), (0.25, "250 ms"), (12.0, "12 s")]
+    ("seconds", "expected"),
+    [(2.5e-7, "250 ns"), (3.5e-5, "35 µs"), (0.25, "250 ms"), (12.0, "12 s")],
 )
-def test_durations_are_told_in_a_unit_that_fits(seconds: float, told: str) -> None:
-    assert report.duration(seconds) == told
+def test_durations_are_written_in_a_unit_that_fits(seconds: float, expected: str) -> None:
+    assert report.duration(seconds) == expected

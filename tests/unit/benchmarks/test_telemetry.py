@@ -1,4 +1,4 @@
-"""How the cost of counting is made from what was measured."""
+"""The cost of metrics is computed from blocks of requests with and without metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``certs sign``: somebody else's key is certified, and what is wrong is said in one line."""
+"""`certs sign` certifies the key of a signing request; each error is one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_certificate_is_printed_and_is_for_the_key_of_the_request(
     assert leaf.public_key() == KEY.public_key()
 
 
-def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> None:
+def test_the_certificate_goes_to_the_given_file_and_not_to_the_allowlist(place: Path) -> None:
     assert sign("a1.csr", "agent/a1", "--out", "a1.pem", "--days", "1") == 0
     (leaf,) = x509.load_pem_x509_certificates((place / "a1.pem").read_bytes())
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 1
@@ -45,7 +45,7 @@ def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["a1.csr", "agent/a2"], "asks for 'spiffe://midstreamer.local/agent/a1', not for"),
         (["a1.csr", "wizard/a1"], "'wizard/a1' is not <kind>/<id>"),
@@ -58,12 +58,12 @@ def test_it_is_written_where_it_is_wanted_and_lets_nobody_in(place: Path) -> Non
     ],
 )
 def test_what_cannot_be_signed_is_said_in_one_line(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(*words) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_without_an_authority_the_remedy_is_named(

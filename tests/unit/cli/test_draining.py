@@ -1,4 +1,4 @@
-"""What is seen of a member that was asked to drain, until it has left."""
+"""The progress of a member that was asked to drain, until it has left the fleet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DONE = a_member("agent/a1", stage="draining", shards_left="0", requests="0")
 OTHER = a_member("agent/a2", stage="serving")
 
 
-def test_progress_is_told_when_it_is_news_until_the_member_has_left() -> None:
+def test_progress_is_reported_when_it_changes_until_the_member_has_left() -> None:
     watch = Watch("agent/a1", [SERVING, OTHER])
     lines = [watch.begun()]
     lines += [
@@ -63,7 +63,7 @@ def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
     ):
         Watch("agent/a1", [SERVING]).check()
     Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
-    Watch("agent/a9", [SERVING]).check()  # sync names the nearest
+    Watch("agent/a9", [SERVING]).check()  # sync answers with the nearest name
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_only_coordinator_has_left_when_nobody_answers(
     assert bool(watch.unanswered(error)) is watch.left is left
 
 
-def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
+def test_the_only_sync_counts_as_left_once_it_drains() -> None:
     watch = Watch("sync/s1", [a_member("sync/s1", stage="serving")])
     line = watch.seen([a_member("sync/s1", stage="draining")])
     assert watch.left
@@ -90,7 +90,7 @@ def test_nobody_can_tell_when_the_only_sync_has_left() -> None:
 
 
 class Listing:
-    """A client that lists the same member each time."""
+    """A client that lists the same member in each call."""
 
     deadline_s = 30.0
 
@@ -102,7 +102,7 @@ async def test_a_member_that_does_not_leave_in_time_is_an_error_that_says_how_fa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(draining, "LOOK_S", 0.001)
-    watch, said = Watch("agent/a1", [SERVING]), list[str]()
+    watch, lines = Watch("agent/a1", [SERVING]), list[str]()
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s; last report: .* 4 shards left"):
-        await draining.until_left(Listing(), watch, timeout_s=0.1, say=said.append)  # type: ignore[arg-type]
-    assert len(said) == 1
+        await draining.until_left(Listing(), watch, timeout_s=0.1, say=lines.append)  # type: ignore[arg-type]
+    assert len(lines) == 1

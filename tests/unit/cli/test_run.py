@@ -1,4 +1,4 @@
-"""What a run is asked to do: data cut into history and live part, named by its selection."""
+"""The plan of `run`: history and live part of the data, in a universe named by the selection."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def test_half_of_a_file_is_history_unless_told_otherwise(tmp_path: Path) -> None
     assert job.table.series == ("u/a", "u/b")
 
 
-def test_another_beginning_is_another_universe(tmp_path: Path) -> None:
+def test_another_start_gives_another_universe(tmp_path: Path) -> None:
     (job,) = jobs(Selection(data=(a_file(tmp_path),), start=3 * DAY, stop=5 * DAY))
     assert (len(job.history), len(job.live)) == (6, 4)
     assert job.specification.universe == "u:1970-01-04"
     assert job.table.series == ("u:1970-01-04/a", "u:1970-01-04/b")
 
 
-def test_the_usual_beginning_said_aloud_is_the_usual_universe(tmp_path: Path) -> None:
+def test_an_explicit_default_start_gives_the_default_universe(tmp_path: Path) -> None:
     (job,) = jobs(Selection(data=(a_file(tmp_path),), start=5 * DAY))
     assert job.specification.universe == "u"
 
 
 def test_other_series_are_another_universe_whatever_their_order(tmp_path: Path) -> None:
     name = a_file(tmp_path, names=("u/a", "u/b", "u/c"))
-    (one,) = jobs(Selection(data=(name,), series=("c", "u/a")))
+    (job,) = jobs(Selection(data=(name,), series=("c", "u/a")))
     (two,) = jobs(Selection(data=(name,), series=("a", "c")))
-    assert one.specification.universe == two.specification.universe == "u:a-c"
-    assert one.table.series == ("u:a-c/a", "u:a-c/c")
+    assert job.specification.universe == two.specification.universe == "u:a-c"
+    assert job.table.series == ("u:a-c/a", "u:a-c/c")
 
 
 def test_a_long_selection_is_named_by_its_digest(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("selection", "told"),
+    ("selection", "message"),
     [
         (
             {"start": 99 * DAY},
@@ -69,13 +69,13 @@ def test_window_and_horizon_are_taken(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_replayed_is_said(
-    tmp_path: Path, selection: dict[str, object], told: str
+    tmp_path: Path, selection: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         jobs(Selection(data=(a_file(tmp_path),), **selection))  # type: ignore[arg-type]
 
 
-def test_a_file_without_ticks_is_said(tmp_path: Path) -> None:
+def test_a_file_without_ticks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the file has no ticks"):
         jobs(Selection(data=(str(a_csv(tmp_path / "none.csv")),)))
 

@@ -1,4 +1,4 @@
-"""A password in a DSN of any form is shown by nothing: no output, no error, no log, no argument."""
+"""No output, error, log or argument shows the password in a DSN, in any form of DSN."""
 
 from __future__ import annotations
 
@@ -56,12 +56,15 @@ FORMS: dict[str, Callable[[str], str]] = {
     "keywords of the key": lambda s: f"host=localhost sslpassword = {keyword_quoted(s)}",
 }
 NOT_FOUND_IN_TEXT = {"option, raw", "option, escaped name", "misspelt option", "other scheme"}
-"""Where free text does not tell where a secret is or ends; as a setting none of them is shown."""
+"""Forms in which free text does not show where the secret begins or ends.
+
+As a setting, such a DSN is hidden like any other.
+"""
 PLACES = ("file", "environment", "flag")
 
 
 def settings(text: str, place: str) -> SyncSettings:
-    """The settings of sync with this DSN, given in one place."""
+    """Return the settings of sync with this DSN, given in `place`: file, environment or flag."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         path.write_text(f"[sync]\ndsn = {json.dumps(text)}\n" if place == "file" else "")
@@ -83,24 +86,24 @@ def leaks(shown: str) -> bool:
 @example(secret=f"{BEGINNING}' \\{END}")
 def test_no_form_of_a_dsn_shows_its_password(form: str, place: str, secret: str) -> None:
     text = FORMS[form](secret)
-    made: SyncSettings | None = None
-    told = ""
+    loaded: SyncSettings | None = None
+    shown = ""
     try:
-        made = settings(text, place)
-        dsn.checked(made.dsn, {})
+        loaded = settings(text, place)
+        dsn.checked(loaded.dsn, {})
     except ConfigError as error:
-        told = "".join(traceback.format_exception(error))
-    if made is not None:
-        assert (place != "flag", made.dsn.reveal()) == (True, text)
-        told += f"{config.show(made)} {made!r} {made} {made.model_dump_json()}"
-    assert not leaks(told), told
+        shown = "".join(traceback.format_exception(error))
+    if loaded is not None:
+        assert (place != "flag", loaded.dsn.reveal()) == (True, text)
+        shown += f"{config.show(loaded)} {loaded!r} {loaded} {loaded.model_dump_json()}"
+    assert not leaks(shown), shown
 
 
 @pytest.mark.parametrize("form", FORMS)
 @given(secret=SECRETS)
 def test_a_line_of_log_that_repeats_a_dsn_hides_its_password(form: str, secret: str) -> None:
-    said = logs.scrub(f"cannot reach {FORMS[form](secret)}")
-    assert not leaks(said) or form in NOT_FOUND_IN_TEXT
+    output = logs.scrub(f"cannot reach {FORMS[form](secret)}")
+    assert not leaks(output) or form in NOT_FOUND_IN_TEXT
 
 
 def ran(words: list[str]) -> tuple[int, str]:
@@ -123,14 +126,14 @@ def test_a_dsn_with_a_password_is_refused_as_an_argument_and_not_repeated(
         ["sync", "--set", f"dsn={text}", "--print-config"],
         ["sync", "--set", text],
     ):
-        code, said = ran([*debug, *words])
+        code, output = ran([*debug, *words])
         assert code == errors.WRONG
-        assert not leaks(said), said
-        assert "unexpected" not in said
+        assert not leaks(output), output
+        assert "unexpected" not in output
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("host=localhost password=x", "it has the form `host=… password=…`; write it as a URL"),
         (
@@ -152,23 +155,23 @@ def test_a_dsn_with_a_password_is_refused_as_an_argument_and_not_repeated(
         ("localhost", "it does not begin with postgresql://"),
     ],
 )
-def test_a_malformed_dsn_is_told_in_a_sentence_with_its_source(text: str, told: str) -> None:
+def test_a_malformed_dsn_is_reported_in_a_sentence_with_its_source(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings(text, "environment")
-    assert f"from environment {VARIABLE}: {told}" in caught.value.message
+    assert f"from environment {VARIABLE}: {message}" in caught.value.message
 
 
 def test_a_second_at_sign_cannot_hide_a_remote_host() -> None:
-    """The driver takes what follows the first @ as hosts, not what follows the last."""
+    """The driver reads the host after the first @, so a check of the last @ would be deceived."""
     with pytest.raises(ConfigError, match="more than one @"):
         dsn.checked("postgresql://me:x@db.example,y@localhost/x?sslmode=disable", {})
 
 
 def test_a_dsn_is_equal_to_itself_and_shown_without_its_password() -> None:
-    made = Dsn("postgresql://me:secret@db.example:5432/x?sslmode=verify-full&options=secret")
-    assert str(made) == "postgresql://me:***@db.example:5432/x?sslmode=verify-full&options=***"
-    assert repr(made) == f"Dsn({str(made)!r})"
-    assert (made == Dsn(made.reveal()), bool(made), bool(Dsn())) == (True, True, False)
+    address = Dsn("postgresql://me:secret@db.example:5432/x?sslmode=verify-full&options=secret")
+    assert str(address) == "postgresql://me:***@db.example:5432/x?sslmode=verify-full&options=***"
+    assert repr(address) == f"Dsn({str(address)!r})"
+    assert (address == Dsn(address.reveal()), bool(address), bool(Dsn())) == (True, True, False)
 
 
 @pytest.mark.integration
@@ -185,12 +188,12 @@ def test_a_password_from_the_environment_is_in_no_process_list_and_no_log(tmp_pa
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
-        said = ""
-        while "store.away" not in said:
+        output = ""
+        while "store.away" not in output:
             line = process.stderr.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         listed = Path(f"/proc/{process.pid}/cmdline").read_text()
         process.terminate()
-        said += process.stderr.read()
-    assert not leaks(said + listed)
+        output += process.stderr.read()
+    assert not leaks(output + listed)

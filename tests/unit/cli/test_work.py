@@ -1,4 +1,4 @@
-"""The verbs that ask a fleet, against one in this process."""
+"""The commands that send requests to a fleet, run against a fleet in this process."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def a_file(tmp_path: Path, points: int = 100) -> Path:
 
 @asynccontextmanager
 async def a_fleet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncClient]:
-    """A fleet, and the verbs' own client replaced by one over the memory carrier."""
-    async with fleet.running(agents=("a1",)) as made:
-        client = AsyncClient(a_carrier(made.network), ["c1:1"], deadline_s=10.0, policy=QUICK)
+    """Yield a client of a running fleet, which the commands use instead of their own client."""
+    async with fleet.running(agents=("a1",)) as running:
+        client = AsyncClient(a_carrier(running.network), ["c1:1"], deadline_s=10.0, policy=QUICK)
 
         @asynccontextmanager
         async def ours(context: typer.Context) -> AsyncIterator[AsyncClient]:
@@ -80,12 +80,12 @@ async def test_a_window_of_no_series_is_matched_with_all_that_is_known(
         again = await matcher.match_pattern(table.value[:16])
         assert again is None
         assert matcher.last_decision == decision
-        there = await client.survey()
+        surveyed = await client.survey()
     assert decision is not None
     assert not decision.settles
     assert len(decision.matches) == SPECIFICATION.neighbours
     assert decision.reason is Reason.WARMING_UP
-    assert (there.decisions, there.verdicts) == (1, 0)
+    assert (surveyed.decisions, surveyed.verdicts) == (1, 0)
 
 
 async def test_a_file_shorter_than_the_window_is_named(

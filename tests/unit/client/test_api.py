@@ -1,4 +1,4 @@
-"""The asynchronous client against coordinators that follow a script."""
+"""The asynchronous client against coordinators with scripted answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_silent_coordinator_is_left_for_one_that_answers() -> None:
     assert len(script.asked) == 2
 
 
-async def test_a_universe_that_is_not_granted_is_told_at_once_and_not_asked_again() -> None:
+async def test_a_universe_that_is_not_granted_is_refused_at_once_and_not_retried() -> None:
     scripts = [Script(NotGranted("client/u1 may not append to sp500/AAPL")) for _ in range(2)]
     async with scripted(*scripts) as client:
         with pytest.raises(NotGranted, match="may not append"):
@@ -103,7 +103,7 @@ async def test_columns_and_the_level_are_taken_as_given() -> None:
     assert receipt.level is frames.Level.RECEIVED
 
 
-async def test_nothing_wrong_leaves_the_process() -> None:
+async def test_bad_input_is_refused_before_it_is_sent() -> None:
     script = Script(Appended())
     async with scripted(script) as client:
         with pytest.raises(BadInput, match="value nan is not a finite number"):
@@ -176,7 +176,7 @@ def test_a_client_needs_an_address() -> None:
         AsyncClient(a_carrier(MemoryNetwork()), [])
 
 
-async def test_a_client_that_is_turned_away_hears_it_at_once() -> None:
+async def test_a_client_that_is_refused_fails_at_once() -> None:
     class Closed(MemoryCarrier):
         async def dial(self, address: str, *, expect: Kind) -> Link:
             raise Refused("client/u1 is not on the allowlist")
@@ -188,7 +188,7 @@ async def test_a_client_that_is_turned_away_hears_it_at_once() -> None:
             await client.survey()
 
 
-async def test_nobody_there_is_told_as_soon_as_the_time_to_reach_them_is_over() -> None:
+async def test_unreachable_coordinators_are_reported_after_the_time_to_reach_them() -> None:
     client = AsyncClient(a_carrier(MemoryNetwork()), ["c1:1", "c2:1"], deadline_s=30.0)
     loop = asyncio.get_running_loop()
     async with client:

@@ -1,4 +1,4 @@
-"""The blocking client: the same calls without a loop."""
+"""The blocking client makes the same calls as the asynchronous one, without an event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 
 
 class Talk:
-    """A blocking client and its scripted coordinator, on the client's own loop."""
+    """A blocking client and its scripted coordinator, which runs on the client's event loop."""
 
     def __init__(self, script: Script) -> None:
         network = MemoryNetwork()
@@ -49,8 +49,8 @@ def test_every_call_answers_as_the_asynchronous_one() -> None:
     with Talk(script) as client:
         assert client.append([Tick("sp500/AAPL", 1, 1.0)]).stored == 1
         assert client.match("sp500/AAPL", 1, VALUES, SPECIFICATION) == decision
-        one = window(VALUES, series="sp500/AAPL", time=1)
-        assert client.match_many([one], SPECIFICATION) == [decision]
+        asked = window(VALUES, series="sp500/AAPL", time=1)
+        assert client.match_many([asked], SPECIFICATION) == [decision]
         assert client.lookup([decision.experience_id]).decisions == (decision,)
         assert client.survey().ticks == 1
         assert client.position == 4

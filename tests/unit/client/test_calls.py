@@ -1,4 +1,4 @@
-"""The client's decisions: when to ask again, whom, how much at once."""
+"""The client's decisions: when to retry, which coordinator to ask, and how much to send."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TWO = ("c1:1", "c2:1")
 
 
 class _Call(calls.Call):
-    """A call whose addresses are all ready, unless others are named."""
+    """A call whose addresses all have a link, unless the test names others."""
 
     def begin(self, now_s: float, ready: Sequence[str] | None = None) -> calls.Try | calls.GiveUp:
         return super().begin(now_s, self.addresses if ready is None else ready)
@@ -48,7 +48,7 @@ def a_call(*addresses: str, deadline_s: float = 100.0) -> _Call:
 
 
 def failing(call: _Call, *errors: MidstreamerError) -> calls.Wait | calls.GiveUp:
-    """All these failures at once, one after another."""
+    """Report these failures to the call, one after another; return its last decision."""
     then: calls.Wait | calls.GiveUp = calls.Wait(0.0)
     for error in errors:
         call.begin(0.0)
@@ -69,7 +69,7 @@ def test_one_without_a_link_is_not_waited_for_while_another_has_one() -> None:
     assert call.begin(0.0, []) == calls.Try("", 10.0)
 
 
-def test_when_the_only_link_ends_whoever_is_reached_first_is_asked() -> None:
+def test_when_the_only_link_ends_the_first_reachable_coordinator_is_asked() -> None:
     call = a_call()
     call.begin(0.0, ["c1:1"])
     assert isinstance(call.failed(LinkClosed("gone"), 0.0, 0.5, []), calls.Wait)
@@ -82,24 +82,24 @@ def test_a_link_that_ended_sends_the_request_to_another_at_once() -> None:
     assert call.failed(LinkClosed("gone"), 0.0, 0.5, ["c2:1"]) == calls.Wait(0.0)
 
 
-def test_after_a_whole_round_it_waits() -> None:
+def test_after_a_round_of_all_coordinators_the_client_waits() -> None:
     then = failing(a_call(), Overloaded("full"), Overloaded("full"))
     assert isinstance(then, calls.Wait)
     assert then.delay_s > 0.0
 
 
-def test_what_the_server_asks_for_is_waited() -> None:
+def test_the_client_waits_as_long_as_the_server_asks() -> None:
     assert failing(a_call("c1:1"), Overloaded("full", retry_after_s=7.0)) == calls.Wait(7.0)
 
 
-def test_who_is_refused_by_all_gives_up_without_waiting() -> None:
+def test_a_call_that_all_refuse_gives_up_without_waiting() -> None:
     call, refusal = a_call(), Refused("not on the allowlist")
     assert failing(call, refusal) == calls.Wait(0.0)
     assert failing(call, refusal) == calls.GiveUp(refusal)
 
 
 @pytest.mark.parametrize("error", [BadInput("no"), Conflict("no")])
-def test_what_asking_again_cannot_mend_ends_at_once(error: MidstreamerError) -> None:
+def test_an_error_that_a_retry_cannot_fix_ends_the_call_at_once(error: MidstreamerError) -> None:
     assert a_call().failed(error, 0.0, 0.5) == calls.GiveUp(error)
 
 
@@ -109,9 +109,9 @@ def test_the_end_names_attempts_addresses_and_the_last_error() -> None:
     end = call.begin(1.5)
     assert isinstance(end, calls.GiveUp)
     assert isinstance(end.error, DeadlineExceeded)
-    told = end.error.message
-    assert "within 1.5 s after 1 attempts at c1:1, c2:1" in told
-    assert "error[behind]: at 3, asked for 5" in told
+    message = end.error.message
+    assert "within 1.5 s after 1 attempts at c1:1, c2:1" in message
+    assert "error[behind]: at 3, asked for 5" in message
 
 
 def test_it_gives_up_rather_than_wait_past_the_deadline() -> None:
@@ -231,6 +231,6 @@ def test_a_receipt_adds_up_and_takes_the_weakest_level() -> None:
         frames.Appended(stored=2, position=7),
         frames.Appended(stored=1, repeated=3, position=5, level=frames.Level.RECEIVED),
     ]
-    made = calls.receipt(answers, frames.Level.DURABLE)
-    assert (made.stored, made.repeated, made.position) == (3, 3, 7)
-    assert made.level is frames.Level.RECEIVED
+    receipt = calls.receipt(answers, frames.Level.DURABLE)
+    assert (receipt.stored, receipt.repeated, receipt.position) == (3, 3, 7)
+    assert receipt.level is frames.Level.RECEIVED

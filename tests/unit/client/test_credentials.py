@@ -1,4 +1,4 @@
-"""A client with a ready source of credentials: waited for in bounds, renewed while it is open."""
+"""A client with a source of credentials waits for a certificate and renews it while open."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ async def test_the_client_waits_for_a_certificate_renews_it_while_open_and_ends_
     await client.close()
 
 
-async def test_a_certificate_that_does_not_come_is_said_with_the_reason_at_the_deadline() -> None:
+async def test_a_missing_certificate_is_reported_with_the_reason_at_the_deadline() -> None:
     source = RequestedSource(CLIENT, ScriptedIssuer(always=AWAY))
     client = AsyncClient.connect(NOBODY, credentials=source, deadline_s=0.2)
-    with pytest.raises(DeadlineExceeded) as said:
+    with pytest.raises(DeadlineExceeded) as raised:
         await client.__aenter__()
-    assert said.value.message == (
+    assert raised.value.message == (
         "no certificate for client/u1 within deadline_s = 0.2 s:"
         " the issuer cannot be reached: Connection refused"
     )
@@ -59,7 +59,7 @@ def test_a_blocking_client_without_a_certificate_leaves_no_thread() -> None:
         Client.connect(NOBODY, credentials=source, deadline_s=0.2),
     ):
         pass
-    assert not [one for one in threading.enumerate() if one.name == "midstreamer.client"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "midstreamer.client"]
 
 
 def test_a_blocking_client_takes_a_source_too() -> None:

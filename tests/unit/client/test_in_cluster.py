@@ -1,4 +1,4 @@
-"""A client in a pod: certified by its own request, told clearly why it is not."""
+"""A client in a pod requests its own certificate, or reports why it gets none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.operating import (
 
 
 def a_token(**pod: str) -> str:
-    """A token as the API server writes it, as far as its reader looks."""
+    """Return a service account token with the claims that the client reads."""
     claims = json.dumps({"kubernetes.io": {"namespace": CLIENTS, "pod": pod}}).encode()
     return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.c2ln"
 
@@ -48,11 +48,11 @@ def a_source(who: Account) -> RequestedSource:
 
 
 async def why(source: RequestedSource, deadline_s: float = 1.0) -> str:
-    """What an opening client says when it has no certificate at its deadline."""
+    """Return the error of a client that has no certificate at its deadline."""
     client = AsyncClient.connect("127.0.0.1:1", credentials=source, deadline_s=deadline_s)
-    with pytest.raises(DeadlineExceeded) as said:
+    with pytest.raises(DeadlineExceeded) as raised:
         await client.__aenter__()
-    return said.value.message
+    return raised.value.message
 
 
 async def test_a_pod_of_a_labelled_namespace_earns_its_certificate(tmp_path: Path) -> None:
@@ -67,23 +67,23 @@ async def test_a_denied_pod_says_which_label_its_namespace_lacks(tmp_path: Path)
     server = an_installation()
     server.namespace(CLIENTS)
     async with served(server, tmp_path) as here, signing_now(server):
-        told = await why(a_source(an_account(here)))
-    assert f"no certificate for client/{CLIENTS}/shop-0/{UID} within deadline_s = 1 s" in told
-    assert f"to let its pods in: kubectl label namespace {CLIENTS} {LABEL}=client" in told
+        reason = await why(a_source(an_account(here)))
+    assert f"no certificate for client/{CLIENTS}/shop-0/{UID} within deadline_s = 1 s" in reason
+    assert f"to let its pods in: kubectl label namespace {CLIENTS} {LABEL}=client" in reason
 
 
 async def test_a_pod_whose_operator_is_away_says_so(tmp_path: Path) -> None:
     async with served(an_installation(), tmp_path) as here:
-        told = await why(a_source(an_account(here)))
-    assert "was neither approved nor denied yet; is the operator of fleet/mid running?" in told
+        reason = await why(a_source(an_account(here)))
+    assert "was neither approved nor denied yet; is the operator of fleet/mid running?" in reason
 
 
 async def test_a_pod_that_may_not_ask_says_what_its_role_lacks(tmp_path: Path) -> None:
     server = an_installation()
     server.allows = lambda user, verb, path: verb != "POST"
     async with served(server, tmp_path) as here:
-        told = await why(a_source(an_account(here)))
-    assert "the role of this service account must allow it" in told
+        reason = await why(a_source(an_account(here)))
+    assert "the role of this service account must allow it" in reason
 
 
 def test_outside_of_a_pod_it_says_so_at_once_and_leaves_no_thread(
@@ -95,7 +95,7 @@ def test_outside_of_a_pod_it_says_so_at_once_and_leaves_no_thread(
         AsyncClient.in_cluster(NAMESPACE, RELEASE)
     with pytest.raises(ConfigError, match="this is no pod with a service account"):
         Client.in_cluster(NAMESPACE, RELEASE)
-    assert not [one for one in threading.enumerate() if one.name == "midstreamer.client"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "midstreamer.client"]
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "e30.e30.e30", a_token(name="shop-0")])

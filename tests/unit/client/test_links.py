@@ -1,4 +1,4 @@
-"""A client keeps links to a few coordinators that a fleet tells of, and goes on through them."""
+"""A client keeps links to a few coordinators, which it learns of from the fleet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.fleet import eventually
 
 
 class _Fleet:
-    """Coordinators that tell of each other, and count the surveys they answer."""
+    """Coordinators that list each other, and count the surveys that they answer."""
 
     def __init__(self) -> None:
         self.network = MemoryNetwork()
@@ -35,8 +35,8 @@ class _Fleet:
         self.listeners[name] = await listen(me, address or f"{name}:1", handle=handle)
 
     def tell(self, **places: str) -> None:
-        told = [frames.Place(f"coordinator/{name}", at) for name, at in places.items()]
-        self.told = tuple(told)
+        listed = [frames.Place(f"coordinator/{name}", at) for name, at in places.items()]
+        self.told = tuple(listed)
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def test_a_client_goes_on_through_a_coordinator_that_it_learned_of() -> No
     assert fleet.answered == {"c1": 1, "c2": 1}
 
 
-async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() -> None:
+async def test_a_coordinator_with_another_name_than_listed_gets_no_request() -> None:
     fleet = _Fleet()
     await fleet.start("c1")
     await fleet.start("c3", address="c2:1")
@@ -72,7 +72,7 @@ async def test_a_coordinator_with_another_name_than_was_told_is_asked_nothing() 
         assert client._links.ready() == ["c1:1"]
 
 
-async def test_who_is_told_to_serve_at_an_address_now_is_asked_there() -> None:
+async def test_a_coordinator_that_takes_over_an_address_is_asked_there() -> None:
     fleet = _Fleet()
     await fleet.start("c1")
     await fleet.start("c2", address="pod:1")
@@ -83,7 +83,7 @@ async def test_who_is_told_to_serve_at_an_address_now_is_asked_there() -> None:
         await fleet.start("c3", address="pod:1")
         await eventually(lambda: bool(fleet.listeners["c3"].peers))
         fleet.tell(c1="c1:1", c3="pod:1")
-        await fleet.listeners["c1"].close()  # the next link to it learns anew
+        await fleet.listeners["c1"].close()  # the next link to c1 gets the new list
         await fleet.start("c1")
         await eventually(lambda: "pod:1" in client._links.ready())
         assert client._links._kept["pod:1"].expected == "coordinator/c3"
@@ -99,7 +99,7 @@ async def test_an_address_of_any_length_is_not_dialled() -> None:
         assert sorted(client._links._kept) == ["c1:1", "c2:1"]
 
 
-async def test_only_a_few_are_dialled_however_many_are_told() -> None:
+async def test_only_a_few_coordinators_are_dialled_however_many_are_listed() -> None:
     fleet = _Fleet()
     for number in range(9):
         await fleet.start(f"c{number}")

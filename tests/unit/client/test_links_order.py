@@ -1,4 +1,4 @@
-"""Which coordinator is asked first."""
+"""The order in which the client asks coordinators."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ def a_map(name: str, **data: str) -> dict[str, object]:
 
 async def test_objects_are_created_read_replaced_and_deleted(tmp_path: Path) -> None:
     async with served(ApiServer(), tmp_path) as here, Client(here.account("admin")) as client:
-        made = (await client.ask("POST", MAPS, a_map("one", a="1"))).checked()
+        created = (await client.ask("POST", MAPS, a_map("one", a="1"))).checked()
         assert (await client.ask("POST", MAPS, a_map("one"))).status == 409
-        made["data"]["a"] = "ä" * 100_000
-        (await client.ask("PUT", f"{MAPS}/one", made)).checked()
-        assert (await client.ask("PUT", f"{MAPS}/one", made)).status == 409
+        created["data"]["a"] = "ä" * 100_000
+        (await client.ask("PUT", f"{MAPS}/one", created)).checked()
+        assert (await client.ask("PUT", f"{MAPS}/one", created)).status == 409
         found = (await client.ask("GET", f"{MAPS}/one")).checked()
-        assert found["data"] == made["data"]
+        assert found["data"] == created["data"]
         (await client.ask("DELETE", f"{MAPS}/one")).checked()
         assert (await client.ask("GET", f"{MAPS}/one")).status == 404
 
@@ -71,7 +71,7 @@ async def test_the_token_is_read_again_for_each_request(tmp_path: Path) -> None:
             assert (await client.ask("GET", f"{MAPS}/none")).status == 404
 
 
-async def test_a_server_that_the_clusters_authority_does_not_vouch_for_is_told_nothing(
+async def test_a_server_without_a_certificate_of_the_clusters_authority_gets_no_request(
     tmp_path: Path,
 ) -> None:
     other = tmp_path / "other"
@@ -95,7 +95,7 @@ async def test_a_server_that_is_away_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "told"),
+    ("how", "error", "message"),
     [
         ("500", Unavailable, "answers 500: etcd is away"),
         ("text", Unavailable, "answers 502: <html>bad gateway</html>"),
@@ -106,12 +106,12 @@ async def test_a_server_that_is_away_is_named(tmp_path: Path) -> None:
     ],
 )
 async def test_what_is_no_good_answer_is_an_error_that_says_what_was_asked(
-    tmp_path: Path, how: str, error: type[Exception], told: str
+    tmp_path: Path, how: str, error: type[Exception], message: str
 ) -> None:
     async with served(ApiServer(), tmp_path) as here, Client(here.account("admin")) as client:
         here.breaks.append(how)
         answer = await client.ask("GET", f"{MAPS}/none")
-        with pytest.raises(error, match=told) as raised:
+        with pytest.raises(error, match=message) as raised:
             answer.checked()
         assert f"GET {MAPS}/none" in str(raised.value)
         if how == "429":
@@ -122,17 +122,17 @@ async def test_a_watch_begins_with_what_is_there_and_tells_what_changes(tmp_path
     server = ApiServer()
     async with served(server, tmp_path) as here, Client(here.account("admin")) as client:
         server.put(MAPS, a_map("one"))
-        told = []
+        types = []
         only = {"fieldSelector": "metadata.name=one"}
         async with aclosing(client.watch(MAPS, only, lasts_s=60)) as changes:
-            told.append((await anext(changes)).type)
+            types.append((await anext(changes)).type)
             server.put(MAPS, a_map("two"))
             (await client.ask("PUT", f"{MAPS}/one", a_map("one", a="b"))).checked()
             changed = await anext(changes)
             assert changed.object["data"] == {"a": "b"}
             await client.ask("DELETE", f"{MAPS}/one")
-            told += [changed.type, (await anext(changes)).type]
-        assert told == ["ADDED", "MODIFIED", "DELETED"]
+            types += [changed.type, (await anext(changes)).type]
+        assert types == ["ADDED", "MODIFIED", "DELETED"]
 
 
 async def test_a_watch_ends_when_its_time_is_over(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(
             await anext(client.watch(MAPS, {}, lasts_s=60))
 
 
-def test_outside_of_a_pod_it_is_said_what_is_missing(tmp_path: Path) -> None:
+def test_outside_of_a_pod_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="KUBERNETES_SERVICE_HOST=''"):
         account.in_pod({}, tmp_path)
-    there = {account.HOST: "10.0.0.1", account.PORT: "443"}
+    environment = {account.HOST: "10.0.0.1", account.PORT: "443"}
     with pytest.raises(ConfigError, match="namespace: .*No such file"):
-        account.in_pod(there, tmp_path)
+        account.in_pod(environment, tmp_path)
     (tmp_path / "namespace").write_text("fleet\n")
-    who = account.in_pod(there, tmp_path)
+    who = account.in_pod(environment, tmp_path)
     assert (who.server, who.namespace) == ("https://10.0.0.1:443", "fleet")
     with pytest.raises(ConfigError, match="automountServiceAccountToken"):
         who.token()

@@ -1,4 +1,4 @@
-"""A pod that is not well says why: in an Event, and in its termination message while it waits."""
+"""A pod that is not ready reports the reason in an Event and in its termination message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHY = "waiting for a certificate: signing request mid-agent-0-x was denied: anot
 
 
 class Process:
-    """It stands as it is told to."""
+    """A process whose state the test sets."""
 
     def __init__(self, stands: Standing | None = None) -> None:
         self.stands = stands
@@ -56,7 +56,7 @@ def events_of(server: ApiServer) -> list[Object]:
     return server.all(events.path(NAMESPACE))
 
 
-def told(server: ApiServer) -> list[tuple[object, object]]:
+def reported_events(server: ApiServer) -> list[tuple[object, object]]:
     found = sorted(events_of(server), key=lambda each: each["reason"] == RECOVERED)
     return [(each["reason"], each["type"]) for each in found]
 
@@ -87,7 +87,7 @@ async def test_what_is_over_is_taken_back_by_an_event_and_in_the_termination_mes
         process.stands = WELL
         await until(lambda: len(events_of(server)) == 2)
 
-    assert told(server) == [(NOT_READY, "Warning"), (RECOVERED, "Normal")]
+    assert reported_events(server) == [(NOT_READY, "Warning"), (RECOVERED, "Normal")]
     assert end.read_text() == ""
 
 
@@ -99,7 +99,7 @@ async def test_a_ready_process_tells_what_it_lacks_and_would_not_end_with_it(
     async with followed(server, Process(Standing(INCOMPLETE, "store: away")), end):
         await until(lambda: bool(events_of(server)))
 
-    assert told(server) == [(INCOMPLETE, "Warning")]
+    assert reported_events(server) == [(INCOMPLETE, "Warning")]
     assert end.read_text() == ""
 
 
@@ -136,7 +136,7 @@ async def test_a_process_that_goes_to_and_fro_writes_ever_fewer_events(tmp_path:
         await until(lambda: len(events_of(server)) >= 3)
         await asyncio.sleep(4.0)
 
-    assert 2 <= [reason for reason, _ in told(server)].count(NOT_READY) <= 3
+    assert 2 <= [reason for reason, _ in reported_events(server)].count(NOT_READY) <= 3
 
 
 async def test_without_the_right_to_write_events_the_rest_is_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A pod earns its certificate: the issuer of a cluster, with the real signer behind it."""
+"""A pod gets its certificate from the cluster: the pod's issuer against the real signer."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def an_issuer(server: ApiServer, pod: str = POD) -> ClusterIssuer:
 
 
 async def open_request(server: ApiServer) -> str:
-    """The name of the one request, once it is there and watched."""
+    """Return the name of the only signing request, once it exists and is watched."""
     await until(lambda: ("WATCH", naming.REQUESTS) in server.calls)
-    (one,) = server.all(naming.REQUESTS)
-    return str(one["metadata"]["name"])
+    (request,) = server.all(naming.REQUESTS)
+    return str(request["metadata"]["name"])
 
 
 async def test_a_pod_earns_its_certificate_with_a_key_that_never_leaves_it() -> None:
     server = an_installation()
     source = RequestedSource(a_name(), an_issuer(server), now=lambda: NOW_S + 1.0)
     async with signing(server), asyncio.timeout(10):
-        made = await source.obtain()
-    assert made.identity == a_name()
-    assert made.anchors == (AUTHORITY.certificate,)
-    assert made.not_after_s == NOW_S + 86_400.0
+        credentials = await source.obtain()
+    assert credentials.identity == a_name()
+    assert credentials.anchors == (AUTHORITY.certificate,)
+    assert credentials.not_after_s == NOW_S + 86_400.0
     assert "PRIVATE KEY" not in str(server.objects)
     assert server.all(naming.REQUESTS) == []
 
@@ -66,13 +66,13 @@ async def test_a_denial_is_the_signers_own_words() -> None:
 
 async def test_a_pod_that_was_refused_says_why() -> None:
     server = an_installation()
-    told: list[str] = []
+    reports: list[str] = []
     source = RequestedSource(
-        a_name(Kind.COORDINATOR), an_issuer(server), waits=told.append, now=lambda: NOW_S
+        a_name(Kind.COORDINATOR), an_issuer(server), waits=reports.append, now=lambda: NOW_S
     )
     async with signing(server):
         task = asyncio.create_task(source.obtain())
-        await until(lambda: told)
+        await until(lambda: reports)
         task.cancel()
     assert "the issuer refuses: signing request fleet.agent-0-" in source.waiting
     assert "pods of service account mid-agent have the kind agent" in source.waiting
@@ -132,8 +132,8 @@ async def test_a_pod_needs_no_right_but_to_create_and_watch_requests_and_read_th
     server = an_installation()
     server.allows = allows
     async with signing(server), asyncio.timeout(10):
-        made = await an_issuer(server).sign(csr_pem(uri()), a_name())
-    assert made.anchors == (AUTHORITY.certificate,)
+        signed = await an_issuer(server).sign(csr_pem(uri()), a_name())
+    assert signed.anchors == (AUTHORITY.certificate,)
 
 
 async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
@@ -144,20 +144,20 @@ async def test_a_pod_that_may_not_ask_says_what_its_role_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         (Kind.AGENT, f"add {NAMESPACE}/{RELEASE} to `installations` of the chart"),
         (Kind.CLIENT, f"bind the ClusterRole midstreamer:{NAMESPACE}:{RELEASE}:client"),
     ],
 )
-async def test_whoever_may_not_ask_learns_first_what_an_administrator_does(
-    kind: Kind, told: str
+async def test_a_pod_without_the_right_learns_first_what_an_administrator_must_do(
+    kind: Kind, message: str
 ) -> None:
     server = an_installation()
     server.allows = lambda user, verb, path: verb != "POST"
     with pytest.raises(Refused) as raised:
         await an_issuer(server).sign(csr_pem(uri()), a_name(kind))
-    assert told in raised.value.message[:200]
+    assert message in raised.value.message[:200]
 
 
 async def test_a_request_that_somebody_deleted_is_not_waited_for() -> None:
@@ -196,7 +196,7 @@ async def test_a_bundle_without_authorities_is_named() -> None:
         await task
 
 
-async def test_a_certificate_that_is_none_is_not_believed() -> None:
+async def test_bytes_that_are_no_certificate_are_refused() -> None:
     server = an_installation()
     await authority.published(Caller(server), POLICY, AUTHORITY)
     task = asyncio.create_task(an_issuer(server).sign(csr_pem(uri()), a_name()))

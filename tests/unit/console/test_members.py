@@ -1,4 +1,4 @@
-"""The members of a fleet on a screen of 100 columns: what stands out, and what is not told."""
+"""The table of a fleet's members on 100 columns, with highlights and missing facts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ DAY_S = 86_400.0
 
 def a_member(name: str, *, position: int = 100, held: int = 0, **facts: object) -> Member:
     trust = TrustReport("7f", NOW_S + 27.4 * DAY_S, "b0b0" * 4, ("a0a0" * 4,))
-    told = evidence.told(Facts(**({"stage": "serving", "trust": trust} | facts)))  # type: ignore[arg-type]
-    return Member(name, "i", "127.0.0.1:7400", position, held, told)
+    carried = evidence.told(Facts(**({"stage": "serving", "trust": trust} | facts)))  # type: ignore[arg-type]
+    return Member(name, "i", "127.0.0.1:7400", position, held, carried)
 
 
 FLEET = Surveyed(
@@ -89,8 +89,8 @@ def test_what_drains_and_what_lacks_something_stands_out() -> None:
 
 def test_trusted_bundles_that_differ_are_named() -> None:
     other = TrustReport("1", NOW_S, "c1c1" * 4, ())
-    told = members.remarks([a_member("agent/a1"), a_member("agent/a2", trust=other)])
-    (line,) = told
+    remarks = members.remarks([a_member("agent/a1"), a_member("agent/a2", trust=other)])
+    (line,) = remarks
     assert line == (
         "2 trusted bundles among the members: b0b0b0b0b0b0b0b0 (1), c1c1c1c1c1c1c1c1 (1)"
     )
@@ -98,16 +98,16 @@ def test_trusted_bundles_that_differ_are_named() -> None:
 
 def test_what_another_process_wrote_may_be_anything() -> None:
     odd = {"busy": "much", "not_after": "never", "requests": "x" * 4000, "capabilities": "a b"}
-    there = Surveyed(members=(Member("agent/a1", "i", "", evidence=odd),))
-    shown = drawn(members.tables(there, NOW_S))
+    surveyed = Surveyed(members=(Member("agent/a1", "i", "", evidence=odd),))
+    shown = drawn(members.tables(surveyed, NOW_S))
     assert "much" in shown
     assert "x" * 300 not in shown.replace("\n", "")
 
 
 def test_json_has_everything() -> None:
-    told = json.loads(members.as_json(FLEET))
-    (agent,) = [one for one in told["members"] if one["name"] == "agent/a1"]
+    shown = json.loads(members.as_json(FLEET))
+    (agent,) = [member for member in shown["members"] if member["name"] == "agent/a1"]
     assert agent["evidence"] == FLEET.members[0].evidence
-    assert (agent["behind"], agent["held"], told["position"]) == (1_150, 12, 1_250)
+    assert (agent["behind"], agent["held"], shown["position"]) == (1_150, 12, 1_250)
     assert agent["evidence"]["capabilities"].split() == list(OURS)
-    assert told["series"][0]["series"] == "u/a"
+    assert shown["series"][0]["series"] == "u/a"

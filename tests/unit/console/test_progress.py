@@ -1,4 +1,4 @@
-"""Progress of a long check: bars on a terminal, few lines elsewhere, nothing left behind."""
+"""The progress of a long check: bars on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_a_terminal_shows_each_table_and_how_much_of_it_is_done() -> None:
     assert "/1000" in text
 
 
-def test_elsewhere_a_check_of_a_moment_says_nothing() -> None:
+def test_without_a_terminal_a_short_check_prints_nothing() -> None:
     assert shown(terminal=False) == ""

@@ -1,4 +1,4 @@
-"""Progress and screens: what is shown while a replay runs."""
+"""The screens that show the progress of a replay, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def test_a_pipe_gets_few_lines_however_many_steps() -> None:
     assert len(lines) < 30
 
 
-def test_an_outage_is_told_once_in_a_pipe() -> None:
+def test_an_outage_is_reported_once_in_a_pipe() -> None:
     shown, out = plain()
     shown.begin(Watch("sp500"))
     for _ in range(5):
         shown.take(Waiting("store", "PostgreSQL is away", 0.5))
     shown.take(a_step(1))
-    told = [
+    lines = [
         line for line in out.getvalue().splitlines() if "waiting" in line or "continuing" in line
     ]
-    assert told == ["waiting: error[store]: PostgreSQL is away; retry in 0.5 s", "continuing"]
+    assert lines == ["waiting: error[store]: PostgreSQL is away; retry in 0.5 s", "continuing"]
 
 
 def test_a_terminal_gets_one_picture_and_keeps_the_summary() -> None:

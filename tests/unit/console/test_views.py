@@ -1,4 +1,4 @@
-"""What people read, in small cases: each expectation is the whole text."""
+"""The texts shown to people: each expectation is the complete text."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_changes_are_shown_in_units_of_people(
     assert views.change_of(change, transform) == shown
 
 
-def test_no_analog_is_said() -> None:
+def test_a_decision_without_analogs_shows_so() -> None:
     lonely = msgspec.structs.replace(a_decision(), matches=Matches())
     assert views.nearest_of(lonely) == "no analog"
 
 
-def test_a_void_verdict_judges_nobody() -> None:
+def test_a_void_verdict_shows_that_it_cannot_be_judged() -> None:
     signal = a_decision()
     void = msgspec.structs.replace(a_verdict(signal), void=True)
     line = views.verdict_line(signal, void).plain
@@ -103,14 +103,14 @@ def test_decisions_in_a_table_wait_for_their_verdict() -> None:
 def test_the_summary_of_a_part() -> None:
     lines = drawn(views.part_table(a_part(duration_s=1.5)))
     assert lines[0] == "sp500"
-    told = dict(line.split(maxsplit=1) for line in lines[1:])
-    assert told["decisions"] == "4, 1 from earlier runs, 1970-01-02 to 1970-01-05"
-    assert told["signals"] == "2 (1 LONG, 1 SHORT)"
-    assert told["abstentions"] == "2 (2 unlicensed)"
-    assert told["verdicts"] == "3, 1 pending"
-    assert told["precision"].startswith("50.0% [")
-    assert told["precision"].endswith("of 2, target 55%")
-    assert told["outages"] == "1 attempts retried"
+    rows = dict(line.split(maxsplit=1) for line in lines[1:])
+    assert rows["decisions"] == "4, 1 from earlier runs, 1970-01-02 to 1970-01-05"
+    assert rows["signals"] == "2 (1 LONG, 1 SHORT)"
+    assert rows["abstentions"] == "2 (2 unlicensed)"
+    assert rows["verdicts"] == "3, 1 pending"
+    assert rows["precision"].startswith("50.0% [")
+    assert rows["precision"].endswith("of 2, target 55%")
+    assert rows["outages"] == "1 attempts retried"
 
 
 def test_a_part_that_was_stopped_and_decided_nothing() -> None:
@@ -142,7 +142,7 @@ def test_the_end_says_where_everything_is() -> None:
 
 
 def test_series_of_a_survey() -> None:
-    there = Surveyed(series=(SeriesSummary("u/a", 1200, DAY, 2 * DAY, 1.25),))
-    assert drawn(views.series_table(there))[1].split() == [
+    surveyed = Surveyed(series=(SeriesSummary("u/a", 1200, DAY, 2 * DAY, 1.25),))
+    assert drawn(views.series_table(surveyed))[1].split() == [
         "u/a", "1,200", "1970-01-02", "1970-01-03", "1.25",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a coordinator refuses, and that the refusal says what, where and what to do."""
+"""The coordinator's refusals name the bad value, where it is, and the way out."""
 
 from collections.abc import Callable
 
@@ -82,10 +82,10 @@ def test_a_match_that_makes_no_sense_is_refused(match: Callable[[], Match], mess
 
 
 def a_catalogue(**counts: int) -> Catalogue:
-    made = Catalogue()
+    catalogue = Catalogue()
     series = tuple(SeriesSummary(f"walk/{n}", c, 0, c, 1.0) for n, c in counts.items())
-    made.surveyed(Surveyed(series=series, shard_points=64))
-    return made
+    catalogue.surveyed(Surveyed(series=series, shard_points=64))
+    return catalogue
 
 
 def test_an_unknown_universe_is_refused_and_the_known_ones_named() -> None:
@@ -128,13 +128,13 @@ def test_a_window_without_its_tick_is_answered_when_nothing_is_recorded() -> Non
 
 @pytest.mark.parametrize("record", [True, False])
 @pytest.mark.parametrize(
-    ("stored", "told"), [(7.5, "7.5 is stored"), (None, "nothing is stored there")]
+    ("stored", "message"), [(7.5, "7.5 is stored"), (None, "nothing is stored there")]
 )
 def test_a_window_of_another_past_is_refused_with_both_values(
-    record: bool, stored: float | None, told: str
+    record: bool, stored: float | None, message: str
 ) -> None:
     other = found(agrees=False, differs_at=3, stored=stored)
-    with pytest.raises(BadInput, match=f"walk/a at .*: value 3 is {WINDOW.array()[3]}, {told}"):
+    with pytest.raises(BadInput, match=f"walk/a at .*: value 3 is {WINDOW.array()[3]}, {message}"):
         checks.check_found(a_match(record=record), [other], a_catalogue(a=100))
 
 

@@ -1,4 +1,4 @@
-"""Dispatch: whatever happens in whatever order, each shard is covered once and answered once."""
+"""`Dispatch`: for any order of events a request gets one answer that covers each shard once."""
 
 import pytest
 from hypothesis import given
@@ -34,14 +34,14 @@ LIMITS = Limits(patience_s=1.0, pause_s=0.1)
 
 
 def a_dispatch(**holdings: tuple[Shard, ...]) -> Dispatch:
-    made = Dispatch(LIMITS)
+    core = Dispatch(LIMITS)
     for agent, shards in holdings.items():
-        made.handle(Reported(agent, 10, shards), 0.0)
-    return made
+        core.handle(Reported(agent, 10, shards), 0.0)
+    return core
 
 
-def ask(made: Dispatch, *shards: Shard, key: int = 1, deadline_s: float = FAR_S) -> list[Send]:
-    return sends(made.handle(Asked(key, shards or SHARDS, 5, deadline_s), 0.0))
+def ask(core: Dispatch, *shards: Shard, key: int = 1, deadline_s: float = FAR_S) -> list[Send]:
+    return sends(core.handle(Asked(key, shards or SHARDS, 5, deadline_s), 0.0))
 
 
 def sends(effects: list[Effect]) -> list[Send]:
@@ -50,16 +50,16 @@ def sends(effects: list[Effect]) -> list[Send]:
 
 
 def test_shards_are_shared_out_among_their_holders() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    asked = ask(made)
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    asked = ask(core)
     assert sorted(len(send.shards) for send in asked) == [2, 2]
     assert {shard for send in asked for shard in send.shards} == set(SHARDS)
 
 
 def test_one_attempt_asks_for_no_more_shards_than_fit_a_frame() -> None:
     many = tuple(Shard(f"u/{place:0126d}", 0) for place in range(20_000))
-    made = a_dispatch(a=many, b=many)
-    asked = ask(made, *many)
+    core = a_dispatch(a=many, b=many)
+    asked = ask(core, *many)
     assert sorted(shard for send in asked for shard in send.shards) == sorted(many)
     assert {send.agent for send in asked} == {"a", "b"}
     windows = (Window("", 0, bytes(3 * 1024 * 1024)),)
@@ -76,103 +76,103 @@ def test_one_attempt_asks_for_no_more_shards_than_fit_a_frame() -> None:
 
 
 def test_the_least_busy_holder_is_asked() -> None:
-    made = a_dispatch(a=SHARDS)
-    made.handle(Reported("a", 10, SHARDS, busy=3), 0.0)
-    made.handle(Reported("b", 10, SHARDS, busy=0), 0.0)
-    assert [send.agent for send in ask(made, SHARDS[0])] == ["b"]
+    core = a_dispatch(a=SHARDS)
+    core.handle(Reported("a", 10, SHARDS, busy=3), 0.0)
+    core.handle(Reported("b", 10, SHARDS, busy=0), 0.0)
+    assert [send.agent for send in ask(core, SHARDS[0])] == ["b"]
 
 
 def test_a_holder_that_has_reached_the_position_comes_first() -> None:
-    made = a_dispatch(b=SHARDS)
-    made.handle(Reported("a", 4, SHARDS), 0.0)
-    assert [send.agent for send in ask(made, SHARDS[0])] == ["b"]
+    core = a_dispatch(b=SHARDS)
+    core.handle(Reported("a", 4, SHARDS), 0.0)
+    assert [send.agent for send in ask(core, SHARDS[0])] == ["b"]
 
 
 def test_all_answers_together_finish_a_request() -> None:
-    made = a_dispatch(a=SHARDS[:2], b=SHARDS[2:])
-    first, second = ask(made)
-    assert made.handle(Answered(first.attempt, "one"), 0.1) == []
-    assert made.handle(Answered(second.attempt, "two"), 0.2) == [Finish(1, ("one", "two"))]
-    assert made.depth == 0
+    core = a_dispatch(a=SHARDS[:2], b=SHARDS[2:])
+    first, second = ask(core)
+    assert core.handle(Answered(first.attempt, "one"), 0.1) == []
+    assert core.handle(Answered(second.attempt, "two"), 0.2) == [Finish(1, ("one", "two"))]
+    assert core.depth == 0
 
 
 @pytest.mark.parametrize(
     "error", [errors.Overloaded("full"), errors.Behind("late"), errors.KernelFailure("trap")]
 )
 def test_a_failure_goes_to_the_other_replica_at_once(error: errors.MidstreamerError) -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    (send,) = ask(made, SHARDS[0])
-    (again,) = sends(made.handle(Failed(send.attempt, error), 0.1))
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(core, SHARDS[0])
+    (again,) = sends(core.handle(Failed(send.attempt, error), 0.1))
     assert again.agent != send.agent
     assert again.shards == send.shards
 
 
 def test_a_lost_link_goes_to_the_other_replica_at_once() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    (send,) = ask(made, SHARDS[0])
-    (again,) = sends(made.handle(LinkLost(send.agent), 0.1))
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(core, SHARDS[0])
+    (again,) = sends(core.handle(LinkLost(send.agent), 0.1))
     assert again.agent != send.agent
-    # Its own task fails too, later, and changes nothing.
-    assert made.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
+    # The attempt's own failure arrives later and changes nothing.
+    assert core.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
 
 
 def test_when_all_holders_failed_they_are_asked_again_after_a_pause() -> None:
-    made = a_dispatch(a=SHARDS)
-    (send,) = ask(made, SHARDS[0])
-    assert made.handle(Failed(send.attempt, errors.Overloaded("", retry_after_s=0.3)), 1.0) == []
-    assert made.next_wakeup_s() == pytest.approx(1.3)
-    assert made.handle(Tick(), 1.2) == []
-    assert [again.agent for again in sends(made.handle(Tick(), 1.3))] == ["a"]
+    core = a_dispatch(a=SHARDS)
+    (send,) = ask(core, SHARDS[0])
+    assert core.handle(Failed(send.attempt, errors.Overloaded("", retry_after_s=0.3)), 1.0) == []
+    assert core.next_wakeup_s() == pytest.approx(1.3)
+    assert core.handle(Tick(), 1.2) == []
+    assert [again.agent for again in sends(core.handle(Tick(), 1.3))] == ["a"]
 
 
 def test_what_no_holder_can_compute_is_told() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
+    core = a_dispatch(a=SHARDS, b=SHARDS)
     trap = errors.KernelFailure("trap")
-    (send,) = ask(made, SHARDS[0])
-    (again,) = sends(made.handle(Failed(send.attempt, trap), 0.1))
-    assert made.handle(Failed(again.attempt, trap), 0.2) == [Fail(1, trap)]
+    (send,) = ask(core, SHARDS[0])
+    (again,) = sends(core.handle(Failed(send.attempt, trap), 0.1))
+    assert core.handle(Failed(again.attempt, trap), 0.2) == [Fail(1, trap)]
 
 
-def test_bad_input_is_told_at_once() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    (send,) = ask(made, SHARDS[0])
+def test_bad_input_ends_the_request_at_once() -> None:
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(core, SHARDS[0])
     error = errors.BadInput("no logarithm")
-    assert made.handle(Failed(send.attempt, error), 0.1) == [Fail(1, error)]
+    assert core.handle(Failed(send.attempt, error), 0.1) == [Fail(1, error)]
 
 
 def test_a_silent_agent_is_not_waited_for_and_its_late_answer_still_counts() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    (send,) = ask(made, SHARDS[0])
-    assert made.next_wakeup_s() == LIMITS.patience_s
-    (again,) = sends(made.handle(Tick(), 1.0))
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(core, SHARDS[0])
+    assert core.next_wakeup_s() == LIMITS.patience_s
+    (again,) = sends(core.handle(Tick(), 1.0))
     assert again.agent != send.agent
-    ends = made.handle(Answered(send.attempt, "late"), 1.1)
+    ends = core.handle(Answered(send.attempt, "late"), 1.1)
     assert ends == [Abandon(again.attempt), Finish(1, ("late",))]
-    assert made.handle(Answered(again.attempt, "second"), 1.2) == []
+    assert core.handle(Answered(again.attempt, "second"), 1.2) == []
 
 
-def test_a_silent_agent_is_asked_last_until_it_speaks() -> None:
-    made = a_dispatch(a=SHARDS, b=SHARDS)
-    (send,) = ask(made, SHARDS[0])
-    (again,) = sends(made.handle(Tick(), 1.0))
-    assert [other.agent for other in ask(made, *SHARDS, key=2)] == [again.agent]
-    made.handle(Withdrawn(2), 1.0)
-    made.handle(Answered(send.attempt, "late"), 1.1)
-    assert {other.agent for other in ask(made, *SHARDS, key=3)} == {"a", "b"}
+def test_a_silent_agent_is_asked_last_until_it_answers() -> None:
+    core = a_dispatch(a=SHARDS, b=SHARDS)
+    (send,) = ask(core, SHARDS[0])
+    (again,) = sends(core.handle(Tick(), 1.0))
+    assert [other.agent for other in ask(core, *SHARDS, key=2)] == [again.agent]
+    core.handle(Withdrawn(2), 1.0)
+    core.handle(Answered(send.attempt, "late"), 1.1)
+    assert {other.agent for other in ask(core, *SHARDS, key=3)} == {"a", "b"}
 
 
 def test_a_shard_that_nobody_holds_waits_for_a_holder() -> None:
-    made = a_dispatch(a=SHARDS[:1])
-    (send,) = ask(made, *SHARDS[:2])
-    made.handle(Answered(send.attempt, "one"), 0.1)
-    (late,) = sends(made.handle(Reported("b", 10, SHARDS[1:]), 5.0))
+    core = a_dispatch(a=SHARDS[:1])
+    (send,) = ask(core, *SHARDS[:2])
+    core.handle(Answered(send.attempt, "one"), 0.1)
+    (late,) = sends(core.handle(Reported("b", 10, SHARDS[1:]), 5.0))
     assert late.shards == (SHARDS[1],)
 
 
 def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
-    made = a_dispatch(a=SHARDS[:1])
-    ask(made, *SHARDS[:2], deadline_s=0.5)
-    fail, abandoned = made.handle(Tick(), 0.5)
+    core = a_dispatch(a=SHARDS[:1])
+    ask(core, *SHARDS[:2], deadline_s=0.5)
+    fail, abandoned = core.handle(Tick(), 0.5)
     assert isinstance(fail, Fail)
     assert isinstance(abandoned, Abandon)
     assert isinstance(fail.error, errors.DeadlineExceeded)
@@ -180,10 +180,10 @@ def test_the_deadline_ends_a_request_and_says_what_is_missing() -> None:
 
 
 def test_a_withdrawn_request_is_never_answered() -> None:
-    made = a_dispatch(a=SHARDS)
-    (send,) = ask(made)
-    assert made.handle(Withdrawn(1), 0.1) == [Abandon(send.attempt)]
-    assert made.handle(Answered(send.attempt, "one"), 0.2) == []
+    core = a_dispatch(a=SHARDS)
+    (send,) = ask(core)
+    assert core.handle(Withdrawn(1), 0.1) == [Abandon(send.attempt)]
+    assert core.handle(Answered(send.attempt, "one"), 0.2) == []
 
 
 def test_a_request_for_no_shards_is_finished_at_once() -> None:
@@ -195,29 +195,29 @@ def test_a_request_for_no_shards_is_finished_at_once() -> None:
 def test_every_outcome_is_allowed_or_refused_as_the_table_says(
     state: AttemptState, outcome: Outcome
 ) -> None:
-    made = a_dispatch(a=SHARDS)
-    (send,) = ask(made)
-    attempt = made._attempts[send.attempt]
+    core = a_dispatch(a=SHARDS)
+    (send,) = ask(core)
+    attempt = core._attempts[send.attempt]
     attempt.state = state
     if outcome in dispatch.TRANSITIONS[state]:
-        assert made._move(attempt, outcome) is dispatch.TRANSITIONS[state][outcome]
+        assert core._move(attempt, outcome) is dispatch.TRANSITIONS[state][outcome]
     else:
         with pytest.raises(LocalProtocolError, match=str(state)):
-            made._move(attempt, outcome)
+            core._move(attempt, outcome)
 
 
 AGENTS = ("a", "b", "c")
 
 
 class World:
-    """Two requests, three agents that join, answer, fail and vanish as the draw has it."""
+    """Two requests, and three agents that join, answer, fail and vanish as Hypothesis draws."""
 
     def __init__(self) -> None:
         self.dispatch = Dispatch(LIMITS)
         self.now_s = 0.0
         self.open: dict[int, Send] = {}
         self.abandoned: set[int] = set()
-        """Their answers may be under way already, and still come."""
+        """Attempts that were cancelled; their answers may still arrive."""
         self.ends: dict[int, list[Effect]] = {1: [], 2: []}
 
     def take(self, event: Event) -> None:
@@ -277,7 +277,7 @@ def test_a_fleet_that_works_again_answers_in_the_end(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(0, 15))):
         world.step(data)
     if any(isinstance(end, Fail) for end in world.ends[1]):
-        return  # a kernel failed on every holder
+        return  # a kernel failed on every holder, so the request has failed
     world.take(Reported("c", 10, SHARDS))
     for _ in range(40):
         for attempt in sorted(world.open):

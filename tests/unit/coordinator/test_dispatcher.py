@@ -1,4 +1,4 @@
-"""Searches carried out over the memory carrier: whoever leaves ends them at the agents."""
+"""Searches over the memory carrier: a cancelled request ends its searches at the agents."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ SHARDS = (Shard("walk/a", 0),)
 
 
 class _Agent:
-    """Searches until it is let, and counts how its searches ended."""
+    """An agent whose searches wait until `let` is set; it counts how they ended."""
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
@@ -55,8 +55,8 @@ async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]
         dispatcher.reported(peer, frame)
 
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
-    made = [_Agent() for _ in range(agents)]
-    for number, agent in enumerate(made):
+    served = [_Agent() for _ in range(agents)]
+    for number, agent in enumerate(served):
         who = Identity(COORDINATOR.trust_domain, Kind.AGENT, f"a{number}")
         carrier = MemoryCarrier(network, who)
         peer = await peers.dial(carrier, AT, expect=Kind.COORDINATOR, handle=agent.handle)
@@ -64,7 +64,7 @@ async def _a_fleet(agents: int) -> AsyncIterator[tuple[Dispatcher, list[_Agent]]
         peer.tell(frames.Holdings(1, SHARDS, count=len(SHARDS), digest=digest))
     await eventually(lambda: len(dispatcher._core.agents()) == agents)
     try:
-        yield dispatcher, made
+        yield dispatcher, served
     finally:
         running.cancel()
         await server.close()
@@ -79,7 +79,7 @@ def _search(dispatcher: Dispatcher) -> asyncio.Task[object]:
     )
 
 
-async def test_a_search_that_nobody_awaits_ends_at_its_agent() -> None:
+async def test_a_cancelled_search_ends_at_its_agent() -> None:
     async with _a_fleet(1) as (dispatcher, [agent]):
         search = _search(dispatcher)
         await eventually(lambda: agent.begun == 1)
@@ -141,11 +141,11 @@ async def test_shards_are_counted_by_how_many_agents_hold_them() -> None:
         assert dispatcher.coverage([*SHARDS, nobodys]) == (2, 1, 1)
 
 
-# --- two links of one agent ---------------------------------------------------------------------
+# --- one agent with two links -------------------------------------------------------------------
 
 
 class _Link:
-    """Stands where a link of an agent would."""
+    """A stand-in for the link of an agent."""
 
     def __init__(self, incarnation: str = "i1") -> None:
         self.identity = Identity(COORDINATOR.trust_domain, Kind.AGENT, "a1")
@@ -159,20 +159,20 @@ class _Link:
 MANY = tuple(Shard("walk/a", number) for number in range(6))
 
 
-def _told(*shards: Shard, more: bool = False) -> frames.Holdings:
-    """One page of what is held, all of ``MANY`` in the end."""
+def _holdings(*shards: Shard, more: bool = False) -> frames.Holdings:
+    """Return one page of an agent's holdings, which are all of ``MANY`` in the end."""
     return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
 
 
 @asynccontextmanager
 async def _a_dispatcher() -> AsyncIterator[tuple[Dispatcher, Callable[..., None]]]:
-    """A dispatcher that runs, and a way to report to it."""
+    """Yield a running dispatcher and a function that reports an agent's holdings to it."""
     dispatcher = Dispatcher(dispatch.Limits(), requests_max=4)
     running = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
 
     def reported(link: _Link, *shards: Shard, more: bool = False) -> None:
-        dispatcher.reported(cast(Peer, link), _told(*shards, more=more))
+        dispatcher.reported(cast(Peer, link), _holdings(*shards, more=more))
 
     yield dispatcher, reported
     await asyncio.sleep(0)
@@ -201,21 +201,22 @@ async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) ->
         if end == "lost":
             dispatcher.lost(cast(Peer, old))
         else:
-            reported(old, Shard("walk/b", 0))  # more than its own digest says
+            # A shard that the digest of the older link's holdings does not cover.
+            reported(old, Shard("walk/b", 0))
         reported(new, *MANY[3:])
         assert dispatcher._peers["agent/a1"] is cast(Peer, new)
         assert dispatcher.holds(MANY)
     assert new.closed is False
 
 
-async def test_a_search_at_an_agent_belongs_to_the_trace_of_who_asked() -> None:
+async def test_a_search_at_an_agent_belongs_to_the_trace_of_its_request() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="coordinator", exporter=kept)
     try:
         async with _a_fleet(2) as (dispatcher, agents):
             with tracing.span("match"):
                 search = _search(dispatcher)
-            # The second is asked by a timer, outside of the span.
+            # A timer asks the second agent, outside of the caller's span.
             await eventually(lambda: all(agent.begun for agent in agents))
             agents[0].let.set()
             await search

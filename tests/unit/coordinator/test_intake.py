@@ -1,4 +1,4 @@
-"""Promises: whenever the process dies, what was promised is stored in the end, and once."""
+"""A promised write is stored exactly once, whenever the coordinator process dies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def an_item(time: int) -> Item:
 
 
 class Process:
-    """A coordinator's promises, step by step: spool, outbox, store; `Killed` between any two."""
+    """The path of promised writes: spool, outbox, store.
+
+    The process can die (`Killed`) between any two steps.
+    """
 
     def __init__(self, folder: Path, stored: list[int], lives: list[int]) -> None:
         self.spool = Spool(folder, bytes_max=1 << 20, segment_bytes=64)
@@ -47,7 +50,7 @@ class Process:
         self.keys = itertools.count(1)
 
     def step(self) -> None:
-        """A point at which the process may die."""
+        """Mark a point at which the process may die."""
         self.lives[0] -= 1
         if self.lives[0] == 0:
             raise Killed
@@ -64,7 +67,7 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        key = next(self.keys)  # the same tick may come again: its sender was not answered
+        key = next(self.keys)  # a tick may come twice, because its sender got no answer
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
 
@@ -80,14 +83,14 @@ class Process:
         while self.posts:
             write = self.posts.pop()
             for time in (int(time) for one in write.columns for time in one.times_array()):
-                if time not in self.stored:  # the natural key
+                if time not in self.stored:  # a stored tick is found by its natural key
                     self.stored.append(time)
             self.step()
             self.take(self.outbox.handle(outbox.Answered(write.sequence, Written()), 0.0))
 
 
 class Killed(Exception):
-    """SIGKILL."""
+    """The process was killed with SIGKILL."""
 
 
 @given(count=st.integers(1, 6), lives=st.lists(st.integers(1, 12), max_size=4))
@@ -172,7 +175,9 @@ async def test_an_outbox_that_is_full_takes_the_promise_back(tmp_path: Path) -> 
     spool.close()
 
 
-async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path, bytes_max=1 << 20)
     spool.start()
     intake = Intake(Writer(away), spool)
@@ -184,13 +189,14 @@ async def test_whoever_leaves_as_its_write_is_spooled_leaves_nothing_there(tmp_p
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    assert intake._jobs.get_nowait() == place  # to be settled: it is neither stored nor promised
+    # The record was handed over to be settled: it is neither stored nor promised.
+    assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()
 
 
 class Store:
-    """Sync, as a writer sees it: takes ticks of one series in time order only."""
+    """A stand-in for sync that takes the ticks of one series in order of time only."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -277,9 +283,9 @@ async def test_a_new_write_waits_no_longer_than_its_caller(tmp_path: Path) -> No
         for time in range(1, 4):
             await intake.store(an_item(time), Level.SPOOLED, soon())
     async with an_intake(tmp_path, store, items_max=1) as intake:
-        with pytest.raises(errors.Unavailable, match="writes spooled before") as told:
+        with pytest.raises(errors.Unavailable, match="writes spooled before") as raised:
             await intake.store(an_item(4), Level.DURABLE, 0.0)
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_a_promise_that_cannot_be_kept_is_set_aside(tmp_path: Path) -> None:
@@ -339,7 +345,7 @@ async def test_one_identity_has_at_most_half_of_the_spool(tmp_path: Path) -> Non
         await eventually(lambda: intake._spooled.held("client/good") == 0)
 
 
-async def test_writes_set_aside_count_for_whoever_sent_them(tmp_path: Path) -> None:
+async def test_writes_set_aside_count_for_their_senders(tmp_path: Path) -> None:
     store = Store()
     store.up.set()
     async with an_intake(tmp_path, store) as intake:

@@ -1,4 +1,4 @@
-"""The outbox: in order, packed, sent until settled; nothing lost, nothing doubled."""
+"""The outbox sends items in order and in batches until each is stored; none is lost or doubled."""
 
 from __future__ import annotations
 
@@ -56,73 +56,73 @@ def test_the_first_item_goes_at_once() -> None:
 
 
 def test_what_waits_behind_a_write_is_packed_into_the_next() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     for key in range(1, 21):
-        assert made.handle(Offered(key, an_item(1 + key)), 0.0) == []
-    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+        assert outbox.handle(Offered(key, an_item(1 + key)), 0.0) == []
+    second = post(outbox.handle(Answered(first.sequence, written(first)), 0.1))
     assert len(second.columns) == 20
     assert second.sequence == 2
 
 
 def test_a_batch_ends_at_so_many_columns() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     column = ticks(1)
     for key in range(1, 4):
-        made.handle(Offered(key, Item((column,) * 400)), 0.0)
-    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+        outbox.handle(Offered(key, Item((column,) * 400)), 0.0)
+    second = post(outbox.handle(Answered(first.sequence, written(first)), 0.1))
     assert len(second.columns) == 800 <= frames.COLUMNS_MAX
 
 
-def test_a_write_tells_who_asked_for_what() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+def test_a_write_names_the_caller_of_each_part() -> None:
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     decided = Item(decisions=(a_decision(),), identity="client/b")
     items = [replace(an_item(2), identity="client/b"), decided, an_item(3)]
     for key, item in enumerate(items, 1):
-        made.handle(Offered(key, item), 0.0)
-    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+        outbox.handle(Offered(key, item), 0.0)
+    second = post(outbox.handle(Answered(first.sequence, written(first)), 0.1))
     assert first.callers == (Caller("", 1, 0),)
     assert second.callers == (Caller("client/b", 1), Caller("", 1), Caller("client/b", 0, 1))
 
 
 def test_an_item_that_sync_refuses_fails_alone_and_at_once() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     for key in range(1, 4):
-        made.handle(Offered(key, an_item(1 + key)), 0.0)
-    second = post(made.handle(Answered(first.sequence, written(first)), 0.1))
+        outbox.handle(Offered(key, an_item(1 + key)), 0.0)
+    second = post(outbox.handle(Answered(first.sequence, written(first)), 0.1))
     answer = Written(position=8, stored=2, refused=(PartRefused(1, "quota_exceeded", "no"),))
-    settled = made.handle(Answered(second.sequence, answer), 0.2)
-    assert [(one.key, type(one)) for one in settled if not isinstance(one, Post)] == [
+    settled = outbox.handle(Answered(second.sequence, answer), 0.2)
+    assert [(effect.key, type(effect)) for effect in settled if not isinstance(effect, Post)] == [
         (1, Settle), (2, Reject), (3, Settle)
     ]  # fmt: skip
-    (error,) = [one.error for one in settled if isinstance(one, Reject)]
+    (error,) = [effect.error for effect in settled if isinstance(effect, Reject)]
     assert isinstance(error, errors.QuotaExceeded)
-    assert made.depth == 0
+    assert outbox.depth == 0
 
 
 def test_a_batch_ends_at_its_size() -> None:
-    made = Outbox(Limits(batch_bytes_max=3 * an_item(1).size))
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox(Limits(batch_bytes_max=3 * an_item(1).size))
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     for key in range(1, 6):
-        made.handle(Offered(key, an_item(1 + key)), 0.0)
-    second = post(made.handle(Answered(1, written(first)), 0.1))
+        outbox.handle(Offered(key, an_item(1 + key)), 0.0)
+    second = post(outbox.handle(Answered(1, written(first)), 0.1))
     assert len(second.columns) == 3
 
 
 def test_an_item_beyond_the_size_goes_alone() -> None:
-    made = Outbox(Limits(batch_bytes_max=10))
-    assert len(post(made.handle(Offered(0, an_item(1)), 0.0)).columns) == 1
+    outbox = Outbox(Limits(batch_bytes_max=10))
+    assert len(post(outbox.handle(Offered(0, an_item(1)), 0.0)).columns) == 1
 
 
 def test_a_decision_is_not_sent_twice_in_one_write() -> None:
-    made, same = Outbox(), a_decision()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
-    made.handle(Offered(1, Item(decisions=(same,))), 0.0)
-    made.handle(Offered(2, Item(decisions=(same,))), 0.0)
-    assert len(post(made.handle(Answered(1, written(first)), 0.1)).decisions) == 1
+    outbox, same = Outbox(), a_decision()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
+    outbox.handle(Offered(1, Item(decisions=(same,))), 0.0)
+    outbox.handle(Offered(2, Item(decisions=(same,))), 0.0)
+    assert len(post(outbox.handle(Answered(1, written(first)), 0.1)).decisions) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,27 +136,27 @@ def test_a_decision_is_not_sent_twice_in_one_write() -> None:
 def test_a_write_is_sent_again_unchanged_until_sync_is_back(
     error: errors.MidstreamerError,
 ) -> None:
-    made = Outbox()
-    write = post(made.handle(Offered(1, an_item(1)), 0.0))
-    assert made.handle(Failed(write.sequence, error), 0.0) == []
-    wakeup_s = made.next_wakeup_s()
+    outbox = Outbox()
+    write = post(outbox.handle(Offered(1, an_item(1)), 0.0))
+    assert outbox.handle(Failed(write.sequence, error), 0.0) == []
+    wakeup_s = outbox.next_wakeup_s()
     assert wakeup_s is not None
     assert wakeup_s > 0
-    assert post(made.handle(Tick(), wakeup_s)) == write
+    assert post(outbox.handle(Tick(), wakeup_s)) == write
 
 
 def test_a_refused_item_does_not_fail_its_neighbours() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     for key in range(1, 6):
-        made.handle(Offered(key, an_item(1 + key)), 0.0)
-    effects = made.handle(Answered(first.sequence, written(first)), 0.0)
+        outbox.handle(Offered(key, an_item(1 + key)), 0.0)
+    effects = outbox.handle(Answered(first.sequence, written(first)), 0.0)
     settled: dict[int, str] = {}
     while any(isinstance(effect, Post) for effect in effects):
         write = post(effects)
         bad = any(4 in column.times_array() for column in write.columns)
         answer = errors.Conflict("the same key") if bad else None
-        effects = made.handle(
+        effects = outbox.handle(
             Failed(write.sequence, answer) if answer else Answered(write.sequence, written(write)),
             0.0,
         )
@@ -177,61 +177,61 @@ def test_a_refused_item_does_not_fail_its_neighbours() -> None:
 def test_an_error_that_nobody_foresaw_refuses_nothing_that_was_promised(
     deadline_s: float | None, error: errors.MidstreamerError, given_up: bool
 ) -> None:
-    made = Outbox()
-    (post,) = made.handle(Offered(1, an_item(1, deadline_s=deadline_s)), 0.0)
+    outbox = Outbox()
+    (post,) = outbox.handle(Offered(1, an_item(1, deadline_s=deadline_s)), 0.0)
     assert isinstance(post, Post)
-    effects = made.handle(Failed(post.write.sequence, error), 0.0)
+    effects = outbox.handle(Failed(post.write.sequence, error), 0.0)
     assert effects == ([Reject(1, error)] if given_up else [])
-    wakeup_s = made.next_wakeup_s()
+    wakeup_s = outbox.next_wakeup_s()
     if given_up:
-        assert (made.depth, wakeup_s) == (0, None)
+        assert (outbox.depth, wakeup_s) == (0, None)
     else:
         assert wakeup_s is not None
-        assert made.handle(Tick(), wakeup_s) == [post]
+        assert outbox.handle(Tick(), wakeup_s) == [post]
 
 
 def test_an_error_that_nobody_foresaw_still_parts_the_items_of_a_write() -> None:
-    made = Outbox()
-    (first,) = made.handle(Offered(1, an_item(1)), 0.0)
+    outbox = Outbox()
+    (first,) = outbox.handle(Offered(1, an_item(1)), 0.0)
     for key in (2, 3):
-        made.handle(Offered(key, an_item(key)), 0.0)
+        outbox.handle(Offered(key, an_item(key)), 0.0)
     assert isinstance(first, Post)
-    (both,) = made.handle(Answered(first.write.sequence, written(first.write)), 0.0)[1:]
+    (both,) = outbox.handle(Answered(first.write.sequence, written(first.write)), 0.0)[1:]
     assert isinstance(both, Post)
-    (half,) = made.handle(Failed(both.write.sequence, errors.MidstreamerError("bug")), 0.0)
+    (half,) = outbox.handle(Failed(both.write.sequence, errors.MidstreamerError("bug")), 0.0)
     assert isinstance(half, Post)
     assert half.write.columns == both.write.columns[:1]
 
 
 def test_a_passed_deadline_gives_an_item_up_and_says_it_may_be_stored() -> None:
-    made = Outbox()
-    write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
-    made.handle(Failed(write.sequence, errors.StoreError("away", retry_after_s=0.5)), 0.9)
-    (reject,) = made.handle(Tick(), 1.0)
+    outbox = Outbox()
+    write = post(outbox.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
+    outbox.handle(Failed(write.sequence, errors.StoreError("away", retry_after_s=0.5)), 0.9)
+    (reject,) = outbox.handle(Tick(), 1.0)
     assert isinstance(reject, Reject)
     assert isinstance(reject.error, errors.DeadlineExceeded)
     assert "may be stored" in reject.error.message
-    assert made.depth == 0
+    assert outbox.depth == 0
 
 
 def test_an_item_given_up_tells_what_kept_it_from_being_stored() -> None:
-    made = Outbox()
-    write = post(made.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
+    outbox = Outbox()
+    write = post(outbox.handle(Offered(1, an_item(1, deadline_s=1.0)), 0.0))
     full = errors.StoreError("the disk is full", retry_after_s=5.0)
-    made.handle(Failed(write.sequence, full), 0.5)
-    (effect,) = made.handle(Tick(), 1.0)
+    outbox.handle(Failed(write.sequence, full), 0.5)
+    (effect,) = outbox.handle(Tick(), 1.0)
     assert isinstance(effect, Reject)
     assert effect.error.message.endswith("error[store]: the disk is full")
 
 
 def test_the_late_are_taken_out_of_a_write_that_is_then_another_write() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
-    made.handle(Offered(1, an_item(2, deadline_s=1.0)), 0.0)
-    made.handle(Offered(2, an_item(3)), 0.0)
-    both = post(made.handle(Answered(first.sequence, written(first)), 0.0))
-    made.handle(Failed(both.sequence, errors.StoreError("", retry_after_s=1.0)), 0.5)
-    effects = made.handle(Tick(), 1.5)
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
+    outbox.handle(Offered(1, an_item(2, deadline_s=1.0)), 0.0)
+    outbox.handle(Offered(2, an_item(3)), 0.0)
+    both = post(outbox.handle(Answered(first.sequence, written(first)), 0.0))
+    outbox.handle(Failed(both.sequence, errors.StoreError("", retry_after_s=1.0)), 0.5)
+    effects = outbox.handle(Tick(), 1.5)
     left = post(effects)
     assert [list(column.times_array()) for column in left.columns] == [[3]]
     assert left.sequence > both.sequence
@@ -242,10 +242,10 @@ SIZE = an_item(1, of="client/greedy").size
 
 @pytest.mark.parametrize("limits", [Limits(items_max=2), Limits(bytes_max=2 * SIZE)])
 def test_a_full_outbox_refuses_with_a_time_to_come_back(limits: Limits) -> None:
-    made = Outbox(limits)
-    made.handle(Offered(1, an_item(1, of="client/u1")), 0.0)
-    made.handle(Offered(2, an_item(2, of="client/u2")), 0.0)
-    (reject,) = made.handle(Offered(3, an_item(3, of="client/u3")), 0.0)
+    outbox = Outbox(limits)
+    outbox.handle(Offered(1, an_item(1, of="client/u1")), 0.0)
+    outbox.handle(Offered(2, an_item(2, of="client/u2")), 0.0)
+    (reject,) = outbox.handle(Offered(3, an_item(3, of="client/u3")), 0.0)
     assert isinstance(reject, Reject)
     assert isinstance(reject.error, errors.Overloaded)
     assert reject.error.retry_after_s > 0
@@ -253,22 +253,22 @@ def test_a_full_outbox_refuses_with_a_time_to_come_back(limits: Limits) -> None:
 
 @pytest.mark.parametrize("limits", [Limits(items_max=4), Limits(bytes_max=4 * SIZE)])
 def test_one_identity_has_at_most_half_of_the_outbox(limits: Limits) -> None:
-    made = Outbox(limits)
+    outbox = Outbox(limits)
     for key in range(2):
-        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
-    (reject,) = made.handle(Offered(2, an_item(3, of="client/greedy")), 0.0)
+        outbox.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    (reject,) = outbox.handle(Offered(2, an_item(3, of="client/greedy")), 0.0)
     assert isinstance(reject, Reject)
     assert f"2 writes of {2 * SIZE} B of client/greedy" in str(reject.error)
-    assert made.handle(Offered(3, an_item(1, series="u/t", of="client/good")), 0.0) == []
+    assert outbox.handle(Offered(3, an_item(1, series="u/t", of="client/good")), 0.0) == []
 
 
 def test_identities_take_turns_in_a_write() -> None:
-    made = Outbox(Limits(batch_bytes_max=2 * SIZE))
-    first = post(made.handle(Offered(0, an_item(1, of="client/greedy")), 0.0))
+    outbox = Outbox(Limits(batch_bytes_max=2 * SIZE))
+    first = post(outbox.handle(Offered(0, an_item(1, of="client/greedy")), 0.0))
     for key in range(1, 21):
-        made.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
-    made.handle(Offered(21, an_item(1, series="u/t", of="client/good")), 0.0)
-    second = post(made.handle(Answered(1, written(first)), 0.1))
+        outbox.handle(Offered(key, an_item(1 + key, of="client/greedy")), 0.0)
+    outbox.handle(Offered(21, an_item(1, series="u/t", of="client/good")), 0.0)
+    second = post(outbox.handle(Answered(1, written(first)), 0.1))
     assert [column.series for column in second.columns] == ["u/s", "u/t"]
 
 
@@ -279,45 +279,45 @@ def test_identities_take_turns_in_a_write() -> None:
     st.integers(1, 4),
     st.data(),
 )
-def test_ticks_of_a_series_keep_their_order_whoever_sent_them(
+def test_ticks_of_a_series_keep_their_order_with_any_senders(
     offers: list[tuple[str, str]], batch: int, data: st.DataObject
 ) -> None:
-    made = Outbox(Limits(batch_bytes_max=batch * SIZE))
+    outbox = Outbox(Limits(batch_bytes_max=batch * SIZE))
     effects: list[Effect] = []
     for time, (identity, series) in enumerate(offers):
-        effects += made.handle(Offered(time, an_item(time, series=series, of=identity)), 0.0)
+        effects += outbox.handle(Offered(time, an_item(time, series=series, of=identity)), 0.0)
     stored: dict[str, list[int]] = {"u/x": [], "u/y": []}
     while posts := [effect for effect in effects if isinstance(effect, Post)]:
         (write,) = (effect.write for effect in posts)
         if len(write.columns) > 1 and data.draw(st.booleans()):
-            effects = made.handle(Failed(write.sequence, errors.BadInput("somebody's")), 0.0)
+            effects = outbox.handle(Failed(write.sequence, errors.BadInput("somebody's")), 0.0)
             continue
         for part in write.columns:
             stored[part.series] += part.times_array().tolist()
-        effects = made.handle(Answered(write.sequence, written(write)), 0.0)
+        effects = outbox.handle(Answered(write.sequence, written(write)), 0.0)
     assert sum(map(len, stored.values())) == len(offers)
     assert all(times == sorted(times) for times in stored.values())
 
 
 def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
-    made, good = Outbox(), an_item(1, series="u/good", of="client/good")
-    effects = made.handle(Offered(0, an_item(1, series="bad/0", of="client/greedy")), 0.0)
+    outbox, good = Outbox(), an_item(1, series="u/good", of="client/good")
+    effects = outbox.handle(Offered(0, an_item(1, series="bad/0", of="client/greedy")), 0.0)
     for key in range(1, 101):
-        made.handle(Offered(key, an_item(1, series=f"bad/{key}", of="client/greedy")), 0.0)
+        outbox.handle(Offered(key, an_item(1, series=f"bad/{key}", of="client/greedy")), 0.0)
     writes = 0
     settled: list[int] = []
     while 1000 not in settled:
         write, writes = post(effects), writes + 1
-        if writes == 3:  # while the bad ones are being found
-            made.handle(Offered(1000, good), 0.0)
+        if writes == 3:  # while the outbox still isolates the bad items
+            outbox.handle(Offered(1000, good), 0.0)
         bad = any(column.series.startswith("bad") for column in write.columns)
         answer = Failed(write.sequence, errors.BadInput("bad"))
-        effects = made.handle(answer if bad else Answered(write.sequence, written(write)), 0.0)
+        effects = outbox.handle(answer if bad else Answered(write.sequence, written(write)), 0.0)
         settled += [effect.key for effect in effects if isinstance(effect, Settle)]
     assert writes <= 5
 
 
-def test_each_item_is_told_what_became_of_its_own() -> None:
+def test_each_item_gets_its_own_result() -> None:
     items = [an_item(1, 2), an_item(3, 4, series="u/t"), Item(decisions=(a_decision(),))]
     stored = a_decision()
     answer = Written(position=9, stored=2, repeated=3, column_repeats=(2, 0), decisions=(stored,))
@@ -328,11 +328,11 @@ def test_each_item_is_told_what_became_of_its_own() -> None:
     assert {receipt.position for receipt in (first, second, third)} == {9}
 
 
-# --- any order of faults ------------------------------------------------------------------------
+# --- failures in any order ----------------------------------------------------------------------
 
 
 class Store:
-    """Sync as the outbox sees it: natural keys, and answers that may be lost after a commit."""
+    """A stand-in for sync with natural keys, so that a repeated tick is stored once."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -351,7 +351,7 @@ class Store:
 
 @given(data=st.data())
 def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.DataObject) -> None:
-    store, made, now_s = Store(), Outbox(Limits(batch_bytes_max=1000)), 0.0
+    store, outbox, now_s = Store(), Outbox(Limits(batch_bytes_max=1000)), 0.0
     posts: list[Write] = []
     ends: dict[int, list[Effect]] = {}
 
@@ -365,14 +365,14 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
     count = data.draw(st.integers(1, 8))
     bad = data.draw(st.sets(st.integers(1, count)))
     for key in range(1, count + 1):
-        take(made.handle(Offered(key, an_item(-key if key in bad else key)), now_s))
+        take(outbox.handle(Offered(key, an_item(-key if key in bad else key)), now_s))
     for _ in range(200):
         if not posts:
-            wakeup_s = made.next_wakeup_s()
+            wakeup_s = outbox.next_wakeup_s()
             if wakeup_s is None:
                 break
             now_s = wakeup_s
-            take(made.handle(Tick(), now_s))
+            take(outbox.handle(Tick(), now_s))
             continue
         write = posts.pop()
         fate = data.draw(st.sampled_from(["lost before", "lost after", "fine"]))
@@ -380,7 +380,7 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
         if fate != "fine" or outcome is None:
             outcome = errors.LinkClosed("cut")
         take(
-            made.handle(
+            outbox.handle(
                 Answered(write.sequence, outcome)
                 if isinstance(outcome, Written)
                 else Failed(write.sequence, outcome),
@@ -388,15 +388,15 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
             )
         )
     else:
-        return  # the draw never let anything through
+        return  # Hypothesis drew only failures, so that nothing was stored
     good = set(range(1, count + 1)) - bad
     assert sorted(store.times) == sorted(good)
     assert {key for key, (end,) in ends.items() if isinstance(end, Settle)} == good
     assert {key for key, (end,) in ends.items() if isinstance(end, Reject)} == bad
-    assert made.depth == 0
+    assert outbox.depth == 0
 
 
-# --- the shell ----------------------------------------------------------------------------------
+# --- the asynchronous writer --------------------------------------------------------------------
 
 
 async def test_a_writer_settles_what_it_was_offered() -> None:
@@ -461,27 +461,27 @@ async def test_a_writer_refuses_when_it_is_full() -> None:
 
 
 def test_items_without_anything_in_them_are_settled_together() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
     for key in (1, 2):
-        assert made.handle(Offered(key, Item(identity="client/u1")), 0.0) == []
-    second = post(made.handle(Answered(first.sequence, written(first)), 0.0))
-    settled = made.handle(Answered(second.sequence, written(second)), 0.0)
+        assert outbox.handle(Offered(key, Item(identity="client/u1")), 0.0) == []
+    second = post(outbox.handle(Answered(first.sequence, written(first)), 0.0))
+    settled = outbox.handle(Answered(second.sequence, written(second)), 0.0)
     assert [effect.key for effect in settled if isinstance(effect, Settle)] == [1, 2]
-    assert made.depth == 0
+    assert outbox.depth == 0
 
 
 def test_an_item_that_postgresql_objects_to_does_not_hold_up_its_neighbours() -> None:
-    made = Outbox()
-    first = post(made.handle(Offered(0, an_item(1)), 0.0))
-    made.handle(Offered(1, an_item(2)), 0.0)
-    made.handle(
+    outbox = Outbox()
+    first = post(outbox.handle(Offered(0, an_item(1)), 0.0))
+    outbox.handle(Offered(1, an_item(2)), 0.0)
+    outbox.handle(
         Offered(
             2,
             an_item(1, series="u/t"),
         ),
         0.0,
     )
-    both = post(made.handle(Answered(first.sequence, written(first)), 0.0))
-    alone = post(made.handle(Failed(both.sequence, errors.StoreError("23505: it refused")), 0.0))
+    both = post(outbox.handle(Answered(first.sequence, written(first)), 0.0))
+    alone = post(outbox.handle(Failed(both.sequence, errors.StoreError("23505: it refused")), 0.0))
     assert (len(both.columns), len(alone.columns)) == (2, 1)

@@ -1,4 +1,4 @@
-"""A spool that another version left is played again, or set aside by name."""
+"""A spool of the previous version is replayed; unreadable records are set aside by name."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.support.fleet import eventually
 from tests.support.store import a_column, a_decision
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "spool"
-"""A segment of three records, as the version before wrote it."""
+"""A segment of three records, written by the previous version."""
 
 
 async def _played(folder: Path) -> list[Write]:
-    """Every Write that sync is sent by a coordinator that starts with this spool."""
+    """Start a coordinator with this spool; return the writes that it sends to sync."""
     writes: list[Write] = []
 
     async def ask(write: Write, budget_s: float) -> frames.Answer:
         writes.append(write)
-        rows = sum(len(one) for one in write.columns) + len(write.decisions)
+        rows = sum(len(column) for column in write.columns) + len(write.decisions)
         return Written(position=1, stored=rows)
 
     spool, writer = Spool(folder, bytes_max=1 << 20), Writer(ask)
@@ -55,7 +55,7 @@ async def test_a_spool_of_the_version_before_is_played_again_whole(tmp_path: Pat
         a_column(4, 6),
         a_column(6, 7),
     ]
-    decided = [one.experience_id for write in writes for one in write.decisions]
+    decided = [decision.experience_id for write in writes for decision in write.decisions]
     assert decided == [a_decision(at).experience_id for at in (4, 5)]
     callers = [caller.identity for write in writes for caller in write.callers]
     assert callers == ["client/c1", "client/c2", ""]
@@ -66,12 +66,14 @@ async def test_a_spool_of_the_version_before_is_played_again_whole(tmp_path: Pat
 async def test_a_record_with_an_unknown_field_is_set_aside_and_the_next_is_played(
     tmp_path: Path, where: str
 ) -> None:
-    made = msgspec.to_builtins(a_decision(4), builtin_types=(bytes,))
-    newer: dict[str, Any] = {"columns": [], "decisions": [made], "identity": "client/c1"}
-    (newer if where == "record" else made["specification"])["trim"] = 0.5
+    fields = msgspec.to_builtins(a_decision(4), builtin_types=(bytes,))
+    newer: dict[str, Any] = {"columns": [], "decisions": [fields], "identity": "client/c1"}
+    (newer if where == "record" else fields["specification"])["trim"] = 0.5
     spool = Spool(tmp_path, bytes_max=1 << 20)
     spool.start()
-    spool.append([msgspec.msgpack.encode(one) for one in (newer, {"columns": [a_column(0, 1)]})])
+    spool.append(
+        [msgspec.msgpack.encode(record) for record in (newer, {"columns": [a_column(0, 1)]})]
+    )
     spool.close()
     (write,) = await _played(tmp_path)
     assert write.columns == (a_column(0, 1),)

@@ -1,4 +1,4 @@
-"""Learning states: asked for when needed, kept current by the feed, bounded in bytes."""
+"""Learning states: loaded on demand, kept current by the feed, and bounded in bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STREAM = SPECIFICATION.stream
 
 
 def learned(version: int, specification: Specification = SPECIFICATION) -> Learned:
-    """What the feed tells after so many decisions."""
+    """Return what the feed sends of a stream after `version` decisions."""
     state = reasoning.initial(specification)
     for index in range(version):
         state = reasoning.learn(state, a_decision(index=40 + index))
@@ -46,29 +46,29 @@ def learned(version: int, specification: Specification = SPECIFICATION) -> Learn
 ONE, TWO, THREE = learned(1), learned(2), learned(3)
 
 
-def version_of(made: States, specification: Specification = SPECIFICATION) -> int | None:
-    state = made.state(specification)
+def version_of(known: States, specification: Specification = SPECIFICATION) -> int | None:
+    state = known.state(specification)
     return None if state is None else state.version
 
 
 def recalled(*told: Learned, answer: Learned) -> States:
-    """What is known after the feed told something while sync was being asked."""
-    made = States(1 << 20)
-    expected = made.expect(STREAM)
-    made.apply(told)
-    made.recalled(expected, answer)
-    return made
+    """Return the known states after the feed sent `told` while sync was asked for `answer`."""
+    known = States(1 << 20)
+    expected = known.expect(STREAM)
+    known.apply(told)
+    known.recalled(expected, answer)
+    return known
 
 
 def test_what_nobody_asked_for_is_not_kept() -> None:
-    made = States(1 << 20)
-    made.apply([ONE])
-    assert version_of(made) is None
-    assert made.held_bytes == 0
+    known = States(1 << 20)
+    known.apply([ONE])
+    assert version_of(known) is None
+    assert known.held_bytes == 0
 
 
 async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
-    # Sync tells a feed that begins of no states: what was learned meanwhile would be missed.
+    # A feed that begins sends no states, so a state loaded before may be out of date.
     network = MemoryNetwork()
 
     async def answer(peer: Peer, frame: Frame) -> Answer:
@@ -79,7 +79,7 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
     service = CoordinatorService(CoordinatorSettings(), carrier)
     known, early = service._states, service._states.expect(STREAM)
-    known.recalled(early, ONE)  # then TWO is learned, and only then does the feed begin
+    known.recalled(early, ONE)  # TWO is learned after this, and the feed begins later still
     service.apply(Changes(position=3, changes=(Joined(()),)))
     await service.begun(peer)
     assert version_of(known) is None
@@ -87,59 +87,59 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     await server.close()
 
 
-@pytest.mark.parametrize(("told", "answer"), [((ONE, THREE), TWO), ((ONE,), THREE), ((), THREE)])
+@pytest.mark.parametrize(("changes", "answer"), [((ONE, THREE), TWO), ((ONE,), THREE), ((), THREE)])
 def test_the_newer_version_counts_wherever_it_came_from(
-    told: tuple[Learned, ...], answer: Learned
+    changes: tuple[Learned, ...], answer: Learned
 ) -> None:
-    made = recalled(*told, answer=answer)
-    assert version_of(made) == 3
-    made.apply([TWO])
-    assert version_of(made) == 3
+    known = recalled(*changes, answer=answer)
+    assert version_of(known) == 3
+    known.apply([TWO])
+    assert version_of(known) == 3
 
 
 def test_a_stream_that_learned_nothing_begins_and_is_kept_current() -> None:
-    made = recalled(answer=Learned(STREAM, 0, b""))
-    assert version_of(made) == 0
-    made.apply([ONE])
-    state = made.state(SPECIFICATION)
+    known = recalled(answer=Learned(STREAM, 0, b""))
+    assert version_of(known) == 0
+    known.apply([ONE])
+    state = known.state(SPECIFICATION)
     assert state is not None
     assert reasoning.encode(state) == ONE.state
-    assert made.state(SPECIFICATION) is state
+    assert known.state(SPECIFICATION) is state
 
 
 def test_an_answer_asked_for_before_changes_were_missed_is_not_believed() -> None:
-    made = States(1 << 20)
-    early = made.expect(STREAM)
-    made.clear()
-    later = made.expect(STREAM)
-    made.recalled(early, ONE)
-    assert version_of(made) is None
-    made.recalled(later, TWO)
-    assert version_of(made) == 2
+    known = States(1 << 20)
+    early = known.expect(STREAM)
+    known.clear()
+    later = known.expect(STREAM)
+    known.recalled(early, ONE)
+    assert version_of(known) is None
+    known.recalled(later, TWO)
+    assert version_of(known) == 2
 
 
 def test_the_states_longest_unused_are_forgotten() -> None:
-    made = States(2 * (len(ONE.state) + states.ENTRY_BYTES))
+    known = States(2 * (len(ONE.state) + states.ENTRY_BYTES))
     specifications = [a_specification(window=16 + place) for place in range(3)]
     for place, specification in enumerate(specifications):
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
-        made.recalled(made.expect(specification.stream), answer)
+        known.recalled(known.expect(specification.stream), answer)
         if place == 1:
-            assert version_of(made, specifications[0]) == 0  # used after the other
-    assert [version_of(made, one) for one in specifications] == [0, None, 0]
-    assert made.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
+            assert version_of(known, specifications[0]) == 0  # the first stream was used last
+    assert [version_of(known, each) for each in specifications] == [0, None, 0]
+    assert known.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
 
 
 def test_streams_that_learned_nothing_take_room_too() -> None:
-    made = States(1 << 20)
+    known = States(1 << 20)
     for number in range(5000):
         stream = f"stream {number}"
-        made.recalled(made.expect(stream), Learned(stream, 0, b""))
-    assert len(made._known) == 2**20 // states.ENTRY_BYTES
+        known.recalled(known.expect(stream), Learned(stream, 0, b""))
+    assert len(known._known) == 2**20 // states.ENTRY_BYTES
 
 
 class Sync:
-    """Answers when it is let."""
+    """A stand-in for sync that answers once the test sets `answer`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -150,39 +150,39 @@ class Sync:
         return await asyncio.shield(self.answer)
 
 
-async def test_who_needs_the_same_state_at_once_asks_once() -> None:
+async def test_concurrent_needs_of_a_state_share_one_request() -> None:
     kept, sync = States(1 << 20), Sync()
-    made = Recaller(kept, sync.ask, at_once=8)
+    recaller = Recaller(kept, sync.ask, at_once=8)
     far_s = asyncio.get_running_loop().time() + 60
-    first = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
-    second = asyncio.ensure_future(made.state(SPECIFICATION, far_s))
+    first = asyncio.ensure_future(recaller.state(SPECIFICATION, far_s))
+    second = asyncio.ensure_future(recaller.state(SPECIFICATION, far_s))
     await asyncio.sleep(0)
-    first.cancel()  # its client is gone: the other still waits
+    first.cancel()  # the first client is gone; the second still waits
     await asyncio.sleep(0)
     kept.apply([THREE])
     sync.answer.set_result(Recalled(stream=STREAM, version=2, state=TWO.state))
     assert (await second).version == 3
-    assert (await made.state(SPECIFICATION, far_s)).version == 3
+    assert (await recaller.state(SPECIFICATION, far_s)).version == 3
     assert sync.asked == [STREAM]
 
 
-async def test_a_state_that_does_not_come_is_told_within_the_deadline() -> None:
+async def test_a_missing_state_is_an_error_within_the_deadline() -> None:
     sync = Sync()
-    made = Recaller(States(1 << 20), sync.ask, at_once=8)
+    recaller = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded, match="did not answer with its state"):
-        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
+        await recaller.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
     sync.answer.set_exception(errors.StoreError("PostgreSQL is away"))
     with pytest.raises(errors.StoreError, match="away"):
-        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
+        await recaller.state(SPECIFICATION, asyncio.get_running_loop().time() + 60)
 
 
-async def test_a_question_under_way_ends_with_who_asks() -> None:
+async def test_closing_the_recaller_ends_requests_under_way() -> None:
     sync = Sync()
-    made = Recaller(States(1 << 20), sync.ask, at_once=8)
+    recaller = Recaller(States(1 << 20), sync.ask, at_once=8)
     with pytest.raises(errors.DeadlineExceeded):
-        await made.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
+        await recaller.state(SPECIFICATION, asyncio.get_running_loop().time() + 0.01)
     assert "recall" in {task.get_name() for task in asyncio.all_tasks()}
-    await made.close()
+    await recaller.close()
     assert "recall" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
@@ -199,5 +199,7 @@ async def test_sync_is_asked_for_a_few_states_at_a_time() -> None:
     recaller = Recaller(States(1 << 20), ask, at_once=2)
     asked = [a_specification(horizon=horizon) for horizon in range(1, 11)]
     deadline_s = asyncio.get_running_loop().time() + 5
-    found = await asyncio.gather(*(recaller.state(one, deadline_s) for one in asked))
+    found = await asyncio.gather(
+        *(recaller.state(specification, deadline_s) for specification in asked)
+    )
     assert ([state.version for state in found], most) == ([0] * 10, 2)

@@ -1,4 +1,4 @@
-"""What a Prometheus answered: asked as Grafana asks, judged, kept, and drawn."""
+"""The queries of all dashboards, sent to a fake Prometheus; the answers are judged and drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ BEGIN_S, END_S = 1000.0, 1030.0
 
 @dataclass
 class Everything:
-    """A Prometheus that has one series for whatever is asked, and remembers what was asked."""
+    """A fake Prometheus that has one series for each query, and records the queries.
+
+    A query that contains `empty` gets no data.
+    """
 
     empty: str = "nothing is empty"
     asked: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Everything:
 
 
 async def run(asked: Everything) -> Kept:
-    """All boards, asked of it."""
+    """Send the queries of all dashboards to the fake Prometheus; return what was kept."""
     return await live.everything(cast("Prometheus", asked), BEGIN_S, END_S)
 
 
@@ -62,11 +65,11 @@ async def test_every_query_and_variable_is_asked_with_values_for_its_variables()
     assert [text for text in asked.asked if "$" in text] == []
 
 
-async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
+async def test_a_query_without_data_is_reported_with_its_text() -> None:
     kept = await run(Everything(empty="midstreamer_dtw_latency_ms"))
     titles = {board.uid: board.title for board in built.boards()}
-    told = answers.table(kept.answers, titles).splitlines()
-    silent = [line for line in told if line.startswith("no data: ")]
+    lines = answers.table(kept.answers, titles).splitlines()
+    silent = [line for line in lines if line.startswith("no data: ")]
     assert [line.partition(": ")[2].partition(":")[0] for line in silent] == [
         "Agents and kernels / Search time in the kernels",
         "Agents and kernels / Search time in the kernels, by agent, 99 %",
@@ -74,13 +77,13 @@ async def test_a_query_without_data_is_told_with_what_was_asked() -> None:
     assert "midstreamer_dtw_latency_ms_bucket" in silent[0]
 
 
-async def test_a_zero_that_is_only_a_default_is_told_as_quiet() -> None:
+async def test_a_query_that_shows_only_its_default_zero_is_quiet() -> None:
     kept = await run(Everything(empty="midstreamer_task_failures_total{"))
     quiet = [each.panel for each in kept.answers if each.quiet]
     assert quiet == ["Failed background tasks"]
 
 
-def test_what_is_no_number_is_no_data() -> None:
+def test_nan_and_infinity_are_no_data() -> None:
     line = Line({}, (1.0, 2.0), (math.nan, math.inf))
     assert not Answer("b", "p", "q", "", (line,)).has_data
     assert not Answer("b", "p", "q", "", ()).has_data
@@ -123,8 +126,8 @@ def test_a_line_is_named_as_its_legend_says() -> None:
 def test_a_value_has_the_colour_of_the_limit_below_it(
     steps: list[dict[str, Any]], value: float, colour: str
 ) -> None:
-    told = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
-    panel = reading.Panel("", told)
+    described = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
+    panel = reading.Panel("", described)
     assert drawing.colour_of(value, panel) == drawing.STEPS[colour]
 
 
@@ -138,7 +141,9 @@ async def test_boards_are_drawn_with_data_and_without() -> None:
 
 @pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
 def test_each_board_has_a_picture_that_is_small(board: Any) -> None:
-    assert pictures.path(board).stat().st_size <= pictures.BYTES_MOST, "make dashboards-pictures"
+    assert pictures.path(board).stat().st_size <= pictures.BYTES_MOST, (
+        "the picture is too large: run make dashboards-pictures"
+    )
 
 
 def test_each_picture_has_a_board() -> None:

@@ -1,4 +1,4 @@
-"""The boards: built as they are shipped, without a complaint, each metric looked at somewhere."""
+"""The dashboards: up to date in the chart, free of complaints, and with every metric."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from dashboards.board import Board
 from midstreamer.telemetry import metrics
 
 UNSEEN = {
-    metrics.name(metrics.MEMBERS): "what `up` says by component, from the other side",
+    metrics.name(metrics.MEMBERS): "`up` shows the same by component, as the scraper sees it",
 }
-"""Metrics that no panel asks for, and why that is right."""
+"""Metrics that no panel shows, each with the reason."""
 
 
 def test_what_the_chart_ships_is_what_is_built() -> None:
     behind = [str(path.relative_to(built.ROOT)) for path in folders.behind(built.files())]
-    assert behind == [], "run make dashboards"
+    assert behind == [], "these files in the chart are out of date: run make dashboards"
 
 
-def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_left_over_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(built, "FOLDER", tmp_path)
     old = tmp_path / "midstreamer-old.json"
     old.write_text("{}")
@@ -33,7 +35,7 @@ def test_a_file_that_is_left_over_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("board", built.boards(), ids=lambda board: board.name)
-def test_nobody_complains_about_a_board(board: Board) -> None:
+def test_no_rule_complains_about_a_board(board: Board) -> None:
     assert list(map(str, linting.complaints([board.read()]))) == []
 
 

@@ -1,4 +1,4 @@
-"""The rules: a good board passes, and a board with one fault is refused for that fault."""
+"""The rules for dashboards: a good dashboard passes, and each fault is reported by its rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OF = Scope("coordinator", by_pod=True)
 
 
 def good() -> dict[str, Any]:
-    """A small board that keeps every rule."""
+    """Return a small dashboard that keeps every rule."""
     latency = OF.quantile(0.99, metrics.REQUEST_LATENCY_S, "pod", frame="Match")
     shown = [
         graph("How long", panels.SECONDS, SAYS, Line(latency, "{{pod}}", exemplars=True)),
@@ -31,23 +31,23 @@ def good() -> dict[str, Any]:
             limits=above(2),
         ),
     ]
-    made = Board("good", "Good", "It is good.", [Row("Is it good?", shown)], [pods("coordinator")])
-    return made.read()
+    board = Board("good", "Good", "It is good.", [Row("Is it good?", shown)], [pods("coordinator")])
+    return board.read()
 
 
 def panel(board: dict[str, Any], number: int = 0) -> dict[str, Any]:
-    """One of its panels."""
+    """Return the panel of the dashboard with this number; rows do not count."""
     found: dict[str, Any] = [each for each in board["panels"] if each["type"] != "row"][number]
     return found
 
 
 def asks(board: dict[str, Any], query: str, legend: str = "all") -> None:
-    """Have the second panel ask this."""
+    """Set the query and the legend of the second panel."""
     panel(board, 1)["targets"][0].update(expr=query, legendFormat=legend)
 
 
 def complaints(board: dict[str, Any]) -> list[str]:
-    """What the rules say."""
+    """Return the complaints of the rules about the dashboard."""
     return [str(each) for each in linting.complaints([board])]
 
 
@@ -242,24 +242,24 @@ def test_a_board_with_a_fault_is_refused_for_it(fault: str) -> None:
     spoil, why = FAULTS[fault]
     board = good()
     spoil(board)
-    told = complaints(board)
-    assert any(why in each for each in told), told
+    found = complaints(board)
+    assert any(why in each for each in found), found
 
 
 def test_every_rule_has_refused_something() -> None:
-    told = []
+    found = []
     for spoil, _ in FAULTS.values():
         board = good()
         spoil(board)
-        told += complaints(board)
-    text = "\n".join(told)
+        found += complaints(board)
+    text = "\n".join(found)
     for rule in linting.RULES:
         assert f"[{rule.__name__}]" in text
     for asked in queries.RULES:
         assert f"({asked.__name__})" in text
 
 
-def test_an_exception_lets_one_complaint_pass_and_is_told_when_it_is_not_needed() -> None:
+def test_an_exception_allows_one_complaint_and_is_reported_when_not_needed() -> None:
     board = good()
     board["editable"] = True
     exempt = Exempt("boards_are_code", "midstreamer-good", "", "the test wants it so")

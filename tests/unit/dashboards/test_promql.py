@@ -1,4 +1,4 @@
-"""PromQL from the catalogue: what is asked for exists, or the query cannot be made."""
+"""The PromQL builder makes only queries for metrics, labels and words that exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_query_names_a_metric_as_prometheus_does() -> None:
     )
 
 
-def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
+def test_a_quantile_keeps_the_bucket_limits_in_its_sum() -> None:
     asked = promql.quantile(0.99, metrics.REQUEST_LATENCY_S, "5m", "frame", frame="Match")
     assert asked == (
         "histogram_quantile(0.99, sum by (le, frame)"
@@ -26,11 +26,11 @@ def test_a_quantile_is_of_buckets_whose_limits_are_kept() -> None:
     )
 
 
-def test_several_words_are_one_expression_and_one_is_none() -> None:
+def test_several_values_make_a_regular_expression_and_one_does_not() -> None:
     several = promql.series(metrics.LINKS, kind=promql.among("agent", "sync"))
     assert several == 'midstreamer_links{kind=~"agent|sync"}'
-    one = promql.series(metrics.LINKS, kind=promql.none_of("client"))
-    assert one == 'midstreamer_links{kind!="client"}'
+    query = promql.series(metrics.LINKS, kind=promql.none_of("client"))
+    assert query == 'midstreamer_links{kind!="client"}'
 
 
 def test_a_value_cannot_end_its_quotes() -> None:
@@ -38,7 +38,7 @@ def test_a_value_cannot_end_its_quotes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "why"),
+    ("build", "why"),
     [
         (lambda: promql.rate(metrics.LINKS, "5m"), "midstreamer_links is a gauge"),
         (lambda: promql.series(metrics.LINKS, colour="red"), "no label 'colour': it has kind, job"),
@@ -55,12 +55,12 @@ def test_a_value_cannot_end_its_quotes() -> None:
         (lambda: promql.within(0.3, metrics.REQUEST_LATENCY_S, "5m"), "no bucket 0.3: take one"),
     ],
 )
-def test_what_does_not_exist_cannot_be_asked_for(made: Callable[[], str], why: str) -> None:
+def test_what_does_not_exist_cannot_be_asked_for(build: Callable[[], str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        made()
+        build()
 
 
-def test_what_is_asked_of_processes_is_what_the_library_publishes() -> None:
+def test_queried_process_metrics_are_published_by_the_library() -> None:
     published = ProcessCollector(registry=CollectorRegistry()).collect()
     names = {sample.name for family in published for sample in family.samples}
     assert {each.name for each in series.PROCESS} <= names

@@ -1,4 +1,4 @@
-"""Alerts and recordings: built, held to their rules, and each with a runbook of four parts."""
+"""Alerts and recording rules: up to date, valid, and each alert with a complete runbook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HALF_AN_HOUR = Pace(2)
 
 
 def complaints(alert: Alert) -> list[str]:
-    """The rules that refuse an alert."""
+    """Return the names of the rules that the alert breaks."""
     return [each.rule for each in rule_linting.complaints([alert], [])]
 
 
@@ -89,7 +89,7 @@ def test_a_factor_divides_durations_and_changes_nothing_else() -> None:
     assert Pace(30).seconds("15m") == 30
 
 
-def test_a_duration_that_is_none_is_refused() -> None:
+def test_a_text_that_is_no_duration_is_refused() -> None:
     with pytest.raises(ValueError, match="'5 minutes' is not a duration: write a whole number"):
         rules.seconds("5 minutes")
 
@@ -126,18 +126,18 @@ def test_a_counter_is_also_tried_with_a_restart_and_each_alert_without_series() 
     series = cases.of(metrics.TASK_FAILURES, "sync", "s1", task="sync.watch")
     alert = replace(GOOD, cases=(Case({series: Grows(2)}, "10m"), Case({series: Holds(2)}, "10m")))
 
-    made = cases.promtool(alert)["tests"]
+    tests = cases.promtool(alert)["tests"]
 
-    values = [[each["values"] for each in one["input_series"]] for one in made]
+    values = [[each["values"] for each in test["input_series"]] for test in tests]
     assert values == [["0+2x11"], ["0+2x5 2+2x6"], ["2x11"], []]
 
 
 def test_each_alert_has_one_fault_that_makes_it() -> None:
-    made = [alert for fault in FAULTS for alert in fault.alerts]
-    assert sorted(made) == sorted(ALERTS)
+    names = [alert for fault in FAULTS for alert in fault.alerts]
+    assert sorted(names) == sorted(ALERTS)
 
 
-def test_a_run_fails_when_an_alert_stays_silent_or_is_heard_in_health() -> None:
+def test_a_run_fails_when_an_alert_stays_silent_or_fires_without_a_fault() -> None:
     fired, silent = Fired("QueueFull", "a flood", 3.0), Fired("FeedLag", "a frost", None)
 
     assert Told(120.0, set(), [fired]).code == 0

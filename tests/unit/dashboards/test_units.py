@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values are written with their units for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dashboards import panels, units
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "said"),
+    ("value", "unit", "message"),
     [
         (0.0, panels.SECONDS, "0 s"),
         (0.012, panels.SECONDS, "12 ms"),
@@ -29,9 +29,9 @@ from dashboards import panels, units
         (math.inf, panels.COUNT, "–"),
     ],
 )
-def test_a_value_is_said_with_its_unit(value: float, unit: str, said: str) -> None:
-    assert units.said(value, unit) == said
+def test_a_value_is_written_with_its_unit(value: float, unit: str, message: str) -> None:
+    assert units.said(value, unit) == message
 
 
-def test_every_unit_of_panels_can_be_said() -> None:
+def test_every_unit_of_panels_can_be_written() -> None:
     assert set(units.SAYERS) == panels.UNITS

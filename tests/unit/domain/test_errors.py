@@ -1,4 +1,4 @@
-"""The error tree: one code each, and back again from the wire."""
+"""The error classes: each has its own code, and a code from a frame gives its class."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_a_short_value_is_quoted_whole() -> None:
 
 
 def test_no_message_is_longer_than_its_bound_even_when_a_peer_wrote_it() -> None:
-    told = errors.from_code("bad_input", "x" * 1_000_000)
-    assert len(told.message) == len(str(told)) == errors.MESSAGE_CHARACTERS_MAX
-    assert told.message.endswith("(1,000,000 characters)")
+    error = errors.from_code("bad_input", "x" * 1_000_000)
+    assert len(error.message) == len(str(error)) == errors.MESSAGE_CHARACTERS_MAX
+    assert error.message.endswith("(1,000,000 characters)")
     assert len(errors.Refused("no", reason="y" * 1_000_000).reason) <= 200

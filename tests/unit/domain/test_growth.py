@@ -1,4 +1,4 @@
-"""A specification can grow: what was named once keeps its name, and nothing is mistaken."""
+"""Specifications can get new fields: the names of recorded specifications stay the same."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from midstreamer.protocol import codec, frames
 from midstreamer.store import rows
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded/specifications.json").read_text())
-"""Specifications with the names that they got from the first version that could grow."""
+"""Specifications with the names that the first extensible version gave them."""
 
 
 class Grown(Specification, frozen=True):
-    """A specification of a later version, with one field more."""
+    """A specification of a later version, with one more field."""
 
     trim: float = 1.0
 
@@ -33,39 +33,45 @@ def _given(recorded: dict[str, Any], kind: type[Specification] = Specification) 
 def test_names_and_bytes_are_those_recorded(
     recorded: dict[str, Any], kind: type[Specification]
 ) -> None:
-    made = _given(recorded, kind)
-    named = series.window([1.0, 2.5], series=f"{made.universe}/A", time=1_600_000_000_000_000)
+    specification = _given(recorded, kind)
+    named = series.window(
+        [1.0, 2.5], series=f"{specification.universe}/A", time=1_600_000_000_000_000
+    )
     free = series.window([1.0, -2.5])
-    assert msgspec.msgpack.encode(made).hex() == recorded["body"]
-    assert (made.digest, made.stream) == (recorded["digest"], recorded["stream"])
-    assert decision.experience_id(made, named).hex() == recorded["experience"]
-    assert decision.experience_id(made, free).hex() == recorded["experience_without_series"]
+    assert msgspec.msgpack.encode(specification).hex() == recorded["body"]
+    assert (specification.digest, specification.stream) == (recorded["digest"], recorded["stream"])
+    assert decision.experience_id(specification, named).hex() == recorded["experience"]
+    assert (
+        decision.experience_id(specification, free).hex() == recorded["experience_without_series"]
+    )
 
 
 def test_at_least_fifty_specifications_are_recorded() -> None:
     assert len(RECORDED) >= 50
-    assert len({one["digest"] for one in RECORDED}) > 40
+    assert len({specification["digest"] for specification in RECORDED}) > 40
 
 
 @pytest.mark.parametrize("trim", [1.0, float("1.0"), 1, True])
 def test_a_later_field_at_its_default_is_not_encoded(trim: float) -> None:
-    made = Grown("u", trim=trim)
-    assert msgspec.msgpack.encode(made) == msgspec.msgpack.encode(Specification("u"))
-    assert msgspec.json.encode(made) == msgspec.json.encode(Specification("u"))
+    specification = Grown("u", trim=trim)
+    assert msgspec.msgpack.encode(specification) == msgspec.msgpack.encode(Specification("u"))
+    assert msgspec.json.encode(specification) == msgspec.json.encode(Specification("u"))
 
 
 def test_a_later_field_that_a_peer_sends_at_its_default_is_not_encoded_again() -> None:
-    told = msgspec.to_builtins(Specification("u")) | {"trim": 1.0}
-    read = msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Grown)
+    fields = msgspec.to_builtins(Specification("u")) | {"trim": 1.0}
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(fields), type=Grown)
     assert read.digest == Specification("u").digest
     replaced = msgspec.structs.replace(Grown("u", trim=2.0), trim=float("1"))
     assert replaced.digest == Specification("u").digest
 
 
 def test_a_later_field_with_another_value_gives_another_name() -> None:
-    made = Grown("u", trim=0.5)
-    assert made.digest != Specification("u").digest
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=Grown) == made
+    specification = Grown("u", trim=0.5)
+    assert specification.digest != Specification("u").digest
+    assert (
+        msgspec.msgpack.decode(msgspec.msgpack.encode(specification), type=Grown) == specification
+    )
 
 
 def test_a_row_of_the_version_before_is_read_by_a_version_with_one_field_more() -> None:

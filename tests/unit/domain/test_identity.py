@@ -1,4 +1,4 @@
-"""Identities: read from a URI, refused with the part that is wrong."""
+"""Identities are parsed from a URI; an error names the part that is wrong."""
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,8 @@ parts = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
     id=st.lists(parts, min_size=1, max_size=4),
 )
 def test_what_is_written_is_read_back(domain: str, kind: identity.Kind, id: list[str]) -> None:
-    made = identity.make(domain, kind, "/".join(id))
-    assert identity.parse(made.uri) == made
+    named = identity.make(domain, kind, "/".join(id))
+    assert identity.parse(named.uri) == named
 
 
 @pytest.mark.parametrize(

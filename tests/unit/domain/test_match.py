@@ -1,4 +1,4 @@
-"""The merge: sharding is invisible in its result."""
+"""Merging the matches of several shards gives the same as one sorted list."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,9 +32,9 @@ def test_merging_parts_is_sorting_the_whole(
 
 @given(rows=rows)
 def test_rows_survive_the_columns(rows: list[match.Match]) -> None:
-    made = match.from_rows(rows)
-    assert len(made) == len(rows)
-    assert sorted(made) == sorted(rows)
+    matches = match.from_rows(rows)
+    assert len(matches) == len(rows)
+    assert sorted(matches) == sorted(rows)
 
 
 def test_ties_go_to_the_earlier_name_then_the_earlier_start() -> None:

@@ -1,4 +1,4 @@
-"""Outcomes: scaled by the window alone, equal to the bit however many are asked at once."""
+"""Outcomes are scaled by their window alone, with the same bits for one window or many."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ def test_one_window_and_many_give_the_same_bits(scale: Scale, window: int) -> No
     spec = a_specification(window=window, scale=scale)
     firsts = outcome.grid_firsts(0, len(WALK) - 4, spec)
     together = outcome.outcomes(WALK, firsts, spec)
-    for first, made in zip(firsts, together, strict=True):
+    for first, values in zip(firsts, together, strict=True):
         piece = WALK[first : first + window + 4]
-        assert outcome.outcomes(piece, np.array([0]), spec)[0] == made
-        assert made == (piece[-1] - piece[-5]) / outcome.scale_of(piece[:window], spec)
+        assert outcome.outcomes(piece, np.array([0]), spec)[0] == values
+        assert values == (piece[-1] - piece[-5]) / outcome.scale_of(piece[:window], spec)
 
 
 def test_a_scale_is_what_the_words_say() -> None:
@@ -56,8 +56,8 @@ def test_the_grid_is_absolute_and_ends_where_the_outcome_is_not_yet_known() -> N
 
 
 def test_an_outcome_behind_the_end_is_unknown() -> None:
-    made = outcome.outcomes(WALK[:40], np.array([0, 12, 13]), a_specification())
-    assert np.isfinite(made).tolist() == [True, True, False]
+    outcomes = outcome.outcomes(WALK[:40], np.array([0, 12, 13]), a_specification())
+    assert np.isfinite(outcomes).tolist() == [True, True, False]
 
 
 def test_a_logarithm_without_value_is_refused_with_its_place() -> None:
@@ -73,8 +73,8 @@ def test_a_value_that_is_too_large_to_be_squared_is_refused_with_its_place() -> 
 
 
 def test_a_history_goes_on_behind_a_value_that_is_too_large_to_be_squared() -> None:
-    made = outcome.history(np.array([1.0, 1e200, -1e150, -1e151]), Transform.IDENTITY)
-    assert np.array_equal(made, [1.0, np.nan, -1e150, np.nan], equal_nan=True)
+    history = outcome.history(np.array([1.0, 1e200, -1e150, -1e151]), Transform.IDENTITY)
+    assert np.array_equal(history, [1.0, np.nan, -1e150, np.nan], equal_nan=True)
 
 
 def test_what_is_searchable_is_what_the_kernels_take() -> None:

@@ -1,4 +1,4 @@
-"""Columns and windows: the first wrong tick is named, with its place and value."""
+"""Columns and windows: the error names the first wrong tick, with its place and value."""
 
 import math
 
@@ -15,10 +15,10 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(values=st.lists(finite, max_size=50))
 def test_a_column_gives_back_what_was_put_in(values: list[float]) -> None:
-    made = series.column("u/s", range(len(values)), values)
-    assert len(made) == len(values)
-    assert made.values_array().tolist() == values
-    assert made.times_array().tolist() == list(range(len(values)))
+    column = series.column("u/s", range(len(values)), values)
+    assert len(column) == len(values)
+    assert column.values_array().tolist() == values
+    assert column.times_array().tolist() == list(range(len(values)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -55,10 +55,10 @@ def test_a_window_names_its_first_wrong_value() -> None:
 
 
 def test_a_window_is_read_only_bytes() -> None:
-    made = series.window(np.arange(4.0), series="s", time=3)
-    assert made.series == "default/s"
-    assert made.array().tolist() == [0.0, 1.0, 2.0, 3.0]
-    assert not made.array().flags.writeable
+    window = series.window(np.arange(4.0), series="s", time=3)
+    assert window.series == "default/s"
+    assert window.array().tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert not window.array().flags.writeable
 
 
 def test_every_zero_is_positive() -> None:
@@ -83,7 +83,7 @@ _COLUMNS = st.builds(
 @given(st.lists(_COLUMNS, max_size=5))
 def test_many_columns_are_checked_as_each_by_itself(columns: list[series.Column]) -> None:
     try:
-        wanted = tuple(series.check_column(made) for made in columns)
+        wanted = tuple(series.check_column(column) for column in columns)
     except BadInput:
         with pytest.raises(BadInput):
             series.check_columns(columns)
@@ -131,12 +131,12 @@ def test_a_time_of_more_than_64_bits_is_an_error_of_ours() -> None:
 
 
 def test_the_first_and_the_last_time_fit_into_one_column() -> None:
-    made = series.column("u/s", [series.TIME_MIN, series.TIME_MAX], [1.0, 2.0])
-    assert len(made) == 2
+    column = series.column("u/s", [series.TIME_MIN, series.TIME_MAX], [1.0, 2.0])
+    assert len(column) == 2
 
 
 @pytest.mark.parametrize("times", [[-(2**63), 1], [-(2**63), 2**63 - 1]])
 def test_times_that_rise_by_more_than_64_bits_are_not_called_stale(times: list[int]) -> None:
-    made = series.Column("u/s", np.array(times, "<i8").tobytes(), bytes(16))
+    column = series.Column("u/s", np.array(times, "<i8").tobytes(), bytes(16))
     with pytest.raises(BadInput, match="is out of range"):
-        series.check_column(made)
+        series.check_column(column)

@@ -1,4 +1,4 @@
-"""Shards and their owners: every window position has one shard, every shard its owners."""
+"""Shards and their owners: each window position has one shard, each shard its owners."""
 
 import itertools
 import uuid
@@ -16,26 +16,26 @@ agents = st.lists(
 
 @given(count=st.integers(0, 10_000), points=st.integers(1, 2_000))
 def test_every_position_is_owned_once(count: int, points: int) -> None:
-    made = shard.shards_of("u/s", count, points)
-    owned = [p for s in made for p in (s.first(points), s.last(points))]
+    shards = shard.shards_of("u/s", count, points)
+    owned = [p for s in shards for p in (s.first(points), s.last(points))]
     assert owned == sorted(owned)
-    assert not made or (made[0].first(points) == 0 and made[-1].last(points) >= count)
-    assert all(a.last(points) == b.first(points) for a, b in itertools.pairwise(made))
+    assert not shards or (shards[0].first(points) == 0 and shards[-1].last(points) >= count)
+    assert all(a.last(points) == b.first(points) for a, b in itertools.pairwise(shards))
 
 
 @given(names=agents, number=st.integers(0, 100))
 def test_the_order_of_agents_does_not_matter(names: list[str], number: int) -> None:
-    one = shard.Shard("u/s", number)
-    assert shard.owners(one, names) == shard.owners(one, sorted(names, reverse=True))
-    assert len(shard.owners(one, names)) == min(shard.REPLICAS, len(names))
+    owned = shard.Shard("u/s", number)
+    assert shard.owners(owned, names) == shard.owners(owned, sorted(names, reverse=True))
+    assert len(shard.owners(owned, names)) == min(shard.REPLICAS, len(names))
 
 
 @given(names=agents, number=st.integers(0, 100))
-def test_who_leaves_moves_only_its_own_shards(names: list[str], number: int) -> None:
-    one = shard.Shard("u/s", number)
-    before = shard.owners(one, names)
+def test_an_agent_that_leaves_moves_only_its_own_shards(names: list[str], number: int) -> None:
+    owned = shard.Shard("u/s", number)
+    before = shard.owners(owned, names)
     leaver = names[0]
-    after = shard.owners(one, [name for name in names if name != leaver])
+    after = shard.owners(owned, [name for name in names if name != leaver])
     kept = [name for name in before if name != leaver]
     assert after[: len(kept)] == kept
 
@@ -47,7 +47,7 @@ def test_shards_spread_over_agents() -> None:
 
 
 def pods(count: int) -> list[str]:
-    """Agents named as a cluster names them: alike for far more than 64 bytes."""
+    """Return agents named as in a cluster: the names agree in far more than the first 64 bytes."""
     first = "agent/prod-namespace/midstreamer-agents-7d9f8b6c5d-x2x4z-of-the-production-cluster"
     return [f"{first}/{uuid.UUID(int=place)}" for place in range(count)]
 
@@ -82,11 +82,13 @@ def test_many_shards_have_the_owners_that_each_has(
     names: list[str], points: int, counts: list[int]
 ) -> None:
     of = {f"u/{place}": count for place, count in enumerate(counts)}
-    every = [one for series, count in of.items() for one in shard.shards_of(series, count, points)]
-    each = [shard.owners(one, names) for one in every]
+    every = [
+        piece for series, count in of.items() for piece in shard.shards_of(series, count, points)
+    ]
+    each = [shard.owners(piece, names) for piece in every]
     assert shard.owners_of(every, names) == each
     for name in names:
-        own = [one for one, has in zip(every, each, strict=True) if name in has]
+        own = [piece for piece, has in zip(every, each, strict=True) if name in has]
         assert shard.owned(name, of, points, names) == own
 
 

@@ -1,4 +1,4 @@
-"""A specification is checked whole, and its digest is its name."""
+"""Specifications are checked as a whole; the digest of all fields is the name."""
 
 import msgspec
 import pytest
@@ -71,5 +71,5 @@ def test_the_same_question_has_one_id() -> None:
 
 def test_a_window_of_no_series_is_known_by_its_values() -> None:
     spec = Specification("u")
-    one, other = series.window([1.0, 2.0]), series.window([1.0, 3.0])
-    assert decision.experience_id(spec, one) != decision.experience_id(spec, other)
+    first, other = series.window([1.0, 2.0]), series.window([1.0, 3.0])
+    assert decision.experience_id(spec, first) != decision.experience_id(spec, other)

@@ -1,4 +1,4 @@
-"""The bases: from the machine's own sources, and with nothing in them that a process needs not."""
+"""Base images come from the machine's own package sources and contain only what is needed."""
 
 import io
 import tarfile
@@ -47,13 +47,13 @@ def test_the_name_of_a_base_says_what_it_is_made_of() -> None:
 
 
 def archive() -> io.BytesIO:
-    made = io.BytesIO()
+    packed = io.BytesIO()
     modes = {
         "./etc/resolv.conf": 0o644, "./etc/hostname": 0o644, "./dev/null": 0o666,
         "./usr/bin/python3.11": 0o755, "./bin/dash": 0o755, "./usr/bin/dpkg": 0o755,
         "./bin/su": 0o4755, "./usr/lib/x.so": 0o2664,
     }  # fmt: skip
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, mode in {"./tmp": 0o1777, "./var/tmp": 0o1777, "./usr/bin": 0o755}.items():
             member = tarfile.TarInfo(name)
             member.type, member.mode = tarfile.DIRTYPE, mode
@@ -65,17 +65,17 @@ def archive() -> io.BytesIO:
         link = tarfile.TarInfo("./bin/sh")
         link.type, link.linkname = tarfile.SYMTYPE, "dash"
         tar.addfile(link)
-    made.seek(0)
-    return made
+    packed.seek(0)
+    return packed
 
 
 def test_a_base_to_run_on_keeps_python_and_a_shell_and_no_rights() -> None:
-    made = io.BytesIO()
+    packed = io.BytesIO()
 
-    bases.cleaned(archive(), made, base=bases.RUN)
+    bases.cleaned(archive(), packed, base=bases.RUN)
 
-    made.seek(0)
-    with tarfile.open(fileobj=made) as tar:
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
         modes = {member.name: member.mode for member in tar if not member.issym()}
         assert tar.getmember("./bin/sh").linkname == "dash"
         assert (tar.extractfile("./usr/lib/x.so") or io.BytesIO()).read() == b"abc"
@@ -86,11 +86,11 @@ def test_a_base_to_run_on_keeps_python_and_a_shell_and_no_rights() -> None:
 
 
 def test_a_base_to_build_in_keeps_its_programs() -> None:
-    made = io.BytesIO()
+    packed = io.BytesIO()
 
-    bases.cleaned(archive(), made, base=bases.BUILD)
+    bases.cleaned(archive(), packed, base=bases.BUILD)
 
-    made.seek(0)
-    with tarfile.open(fileobj=made) as tar:
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
         assert {"./usr/bin/dpkg", "./bin/su"} <= set(tar.getnames())
         assert tar.getmember("./bin/su").mode == 0o755

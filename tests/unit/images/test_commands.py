@@ -1,4 +1,4 @@
-"""What builders are told, and what is said of a machine that has none."""
+"""The commands of the image builders, and the message when a program is missing."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from images.parts import Refused
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "taken"),
+    ("asked", "installed", "taken"),
     [
         ("", {"docker", "buildah", "podman"}, "buildah"),
         ("", {"docker", "podman"}, "podman"),
@@ -17,9 +17,9 @@ from images.parts import Refused
     ],
 )
 def test_the_builder_is_the_one_asked_for_or_the_first_there(
-    asked: str, there: set[str], taken: str
+    asked: str, installed: set[str], taken: str
 ) -> None:
-    assert commands.chosen(asked, there) == taken
+    assert commands.chosen(asked, installed) == taken
 
 
 def test_an_unknown_builder_is_refused_by_name() -> None:
@@ -27,13 +27,13 @@ def test_an_unknown_builder_is_refused_by_name() -> None:
         commands.chosen("kaniko", {"buildah"})
 
 
-def test_all_that_is_missing_is_said_at_once_with_one_line_that_installs_it() -> None:
-    told = commands.missing("", "", set(), own_bases=True, root=False)
+def test_all_missing_programs_are_named_at_once_with_one_line_that_installs_them() -> None:
+    message = commands.missing("", "", set(), own_bases=True, root=False)
 
-    assert len(told) == 3
-    assert "buildah, or podman or docker" in told[0]
-    assert "BUILD_BASE and RUN_BASE" in told[1]
-    assert told[2].endswith("sudo apt-get install --no-install-recommends buildah mmdebstrap")
+    assert len(message) == 3
+    assert "buildah, or podman or docker" in message[0]
+    assert "BUILD_BASE and RUN_BASE" in message[1]
+    assert message[2].endswith("sudo apt-get install --no-install-recommends buildah mmdebstrap")
 
 
 def test_only_what_is_used_can_be_missing() -> None:

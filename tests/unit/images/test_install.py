@@ -1,4 +1,4 @@
-"""What is dropped from packages, and how the rest is compiled."""
+"""Which files of packages are dropped from images, and how the rest is compiled."""
 
 import py_compile
 import sys
@@ -37,9 +37,10 @@ def test_bytecode_is_of_the_place_where_it_will_be_and_is_never_checked(
 
     install.make_bytecode(folder)
 
-    made = next((folder / "a/__pycache__").iterdir()).read_bytes()
-    assert int.from_bytes(made[4:8], "little") == 0b01  # a hash, which nobody checks
-    assert str(site / "a/x.py").encode() in made
+    bytecode = next((folder / "a/__pycache__").iterdir()).read_bytes()
+    # The flags say that the file has a hash that is never checked.
+    assert int.from_bytes(bytecode[4:8], "little") == 0b01
+    assert str(site / "a/x.py").encode() in bytecode
     assert py_compile.PycInvalidationMode.UNCHECKED_HASH is install.UNCHECKED
 
 

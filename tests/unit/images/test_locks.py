@@ -1,4 +1,4 @@
-"""Lock files are read for the images, whatever runs here, and nothing unpinned gets through."""
+"""Lock files are read for the target of the images; unpinned packages are refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Building anew only what has changed, with a builder that only takes notes."""
+"""Images are built again only when something changed; the builder is a script that logs."""
 
 import json
 import os
@@ -31,18 +31,18 @@ esac
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with a buildah that writes here what it is told, and an empty cache."""
-    told, programs = tmp_path / "log", tmp_path / "bin"
+    """Install a fake buildah that logs its commands, with an empty cache; return the log's path."""
+    log_file, programs = tmp_path / "log", tmp_path / "bin"
     programs.mkdir()
-    (programs / "buildah").write_text(BUILDER.format(log=told))
+    (programs / "buildah").write_text(BUILDER.format(log=log_file))
     (programs / "buildah").chmod(0o755)
-    told.with_suffix(".fails").write_text("nothing")
-    told.with_suffix(".ids").write_text("sha256:first")
+    log_file.with_suffix(".fails").write_text("nothing")
+    log_file.with_suffix(".ids").write_text("sha256:first")
     (programs / "mmdebstrap").touch(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setattr(make, "cache", lambda: tmp_path / "cache")
     monkeypatch.setattr(make, "_fetch", lambda _, context: context.mkdir(exist_ok=True))
-    return told
+    return log_file
 
 
 ASKED = Asked(builder="buildah", build_base="b", run_base="r")
@@ -59,9 +59,9 @@ def test_the_same_sources_are_built_once(log: Path) -> None:
 
     assert folder == again
     assert len(builds(log)) == 4
-    told = json.loads((folder / "images.json").read_text())
-    assert sorted(told["images"]) == ["agent", "loadtest", "postgres", "services"]
-    assert told["images"]["agent"]["id"] == "0123"
+    recorded = json.loads((folder / "images.json").read_text())
+    assert sorted(recorded["images"]) == ["agent", "loadtest", "postgres", "services"]
+    assert recorded["images"]["agent"]["id"] == "0123"
     assert make.found()["images"]["agent"]["archive"] == str(folder / "midstreamer-agent.tar")
 
 
@@ -77,7 +77,7 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
 def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nodes keep the image of a tag that they have."""
+    """The tag must change, because nodes do not pull a tag again that they already have."""
     monkeypatch.setattr(
         make, "_make_bases", lambda *_: log.with_suffix(".ids").write_text("sha256:second")
     )
@@ -93,7 +93,7 @@ def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     assert make.found()["tag"] == second.name
 
 
-def test_changed_sources_are_built_anew_and_the_old_images_are_none_of_theirs(
+def test_changed_sources_are_built_again_and_old_images_are_not_used(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make.make(ASKED)

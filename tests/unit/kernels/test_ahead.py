@@ -1,7 +1,7 @@
-"""Code compiled ahead: taken by what the processor has, never beyond it, and never a wrong answer.
+"""Kernels compiled ahead: a process loads only the level that its processor can execute.
 
-Processes are told what their processor has, by a description put in the place of the real one. What
-they may execute is always what this machine has.
+The answers equal those of code that the process compiles itself. Tests replace LLVM's description
+of the processor by another one; the code that runs is always what this machine can execute.
 """
 
 import json
@@ -24,7 +24,7 @@ from midstreamer_kernels.native.levels import V3, V4, choose
 ROOT = Path(__file__).parents[3]
 HERE = levels.level_of(binding.get_host_cpu_features())
 AVX2, AVX512 = dict.fromkeys(V3, True), dict.fromkeys(V4, True)
-CURTAILED = AVX512 | {"avx512vl": False}  # as the first processors with AVX-512 were
+CURTAILED = AVX512 | {"avx512vl": False}  # the first processors with AVX-512 had no AVX-512VL
 OLD = AVX2 | {"avx2": False, "fma": False}
 
 
@@ -61,7 +61,7 @@ def test_numba_at_work_before_keeps_what_it_compiles_for() -> None:
     assert "import midstreamer_kernels first" in chosen.trouble
 
 
-def test_other_machines_are_told_that_there_is_nothing_ahead(
+def test_other_machines_learn_that_no_code_is_compiled_ahead(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
@@ -71,7 +71,7 @@ def test_other_machines_are_told_that_there_is_nothing_ahead(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_process_that_cannot_compile_is_told_in_a_line(
+def test_a_process_that_cannot_compile_is_reported_in_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(ahead, "record", None)
@@ -82,7 +82,7 @@ def test_a_process_that_cannot_compile_is_told_in_a_line(
     assert not list(tmp_path.iterdir())
 
 
-# With a folder that was made: two levels, built once for the tests below.
+# The tests below load kernels from a folder that is built once, for two levels.
 
 SEARCHES = """
 import hashlib, json, logging, sys
@@ -119,13 +119,16 @@ print(json.dumps({{
 
 
 def faked(features: dict[str, bool]) -> str:
-    """Describe another processor to whoever asks LLVM."""
+    """Return Python code that makes LLVM report a processor with these features."""
     described = f"binding.FeatureMap({features!r})"
     return f"from llvmlite import binding; binding.get_host_cpu_features = lambda: {described}"
 
 
 def searched(before: str = "", after: str = "", **environment: str) -> dict[str, Any]:
-    """Search in a process of its own, in every way that an agent does; what it told."""
+    """Run every kind of search of an agent in a new process.
+
+    Return the digest of the answers, the compiled functions, the log messages and the files read.
+    """
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("NUMBA_")}
     done = subprocess.run(
         [sys.executable, "-c", SEARCHES.format(before=before, after=after)],
@@ -138,22 +141,27 @@ def searched(before: str = "", after: str = "", **environment: str) -> dict[str,
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all levels; searches only, which takes a quarter of the time."""
-    made = tmp_path_factory.mktemp("ahead")
-    command.main(["ahead", str(made), "--searches"])
-    return made
+    """A folder with kernels compiled ahead for all levels.
+
+    It holds the searches only, which takes a quarter of the time of all kernels.
+    """
+    decisions = tmp_path_factory.mktemp("ahead")
+    command.main(["ahead", str(decisions), "--searches"])
+    return decisions
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The same searches, compiled for this processor by the process that answers."""
+    """The results of the same searches in a process that compiles everything for this processor."""
     found = searched(NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("cache")))
     assert found["model"] == ""
     assert len(found["compiled"]) > 10
     return found
 
 
-needs_level = pytest.mark.skipif(not HERE, reason="this processor has none of the levels")
+needs_level = pytest.mark.skipif(
+    not HERE, reason="this processor supports no level of compiled kernels"
+)
 
 
 @pytest.mark.integration
@@ -185,11 +193,11 @@ def test_a_level_that_the_processor_lacks_is_never_loaded(asked: str, folder: Pa
 
     found = searched(faked(CURTAILED), MIDSTREAMER_KERNELS_AHEAD=str(folder), **named)
 
-    assert list(folder.glob("*-avx512.*"))  # it is there
+    assert list(folder.glob("*-avx512.*"))  # the AVX-512 level is in the folder
     assert (found["model"], found["compiled"]) == ("x86-64-v3", [])
     assert found["read"]
     assert all("-avx2." in path for path in found["read"])
-    assert ["not obeyed" in told for told in found["told"]] == ([True] if asked else [])
+    assert ["not obeyed" in message for message in found["told"]] == ([True] if asked else [])
 
 
 @pytest.mark.integration
@@ -210,7 +218,7 @@ def test_a_processor_without_any_level_reads_nothing_of_the_folder(
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 @needs_level
-def test_what_is_missing_or_damaged_is_compiled_in_memory_and_said_once(
+def test_missing_or_damaged_code_is_compiled_in_memory_and_reported_once(
     folder: Path, fresh: dict[str, Any], tmp_path: Path
 ) -> None:
     for path in folder.iterdir():
@@ -232,7 +240,7 @@ def test_what_is_missing_or_damaged_is_compiled_in_memory_and_said_once(
 
 
 @pytest.mark.integration
-def test_a_folder_that_is_not_there_is_said_once(tmp_path: Path, fresh: dict[str, Any]) -> None:
+def test_a_missing_folder_is_reported_once(tmp_path: Path, fresh: dict[str, Any]) -> None:
     found = searched(MIDSTREAMER_KERNELS_AHEAD=str(tmp_path / "none"))
 
     assert found["answers"] == fresh["answers"]

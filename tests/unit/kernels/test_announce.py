@@ -1,4 +1,4 @@
-"""Slow first calls are explained once, and only when they are slow because of us."""
+"""Long compilations are explained once in the log, and only for functions of this package."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ def compiled(announcer: Announcer, function: Any, clock: list[float], seconds: f
     announcer.on_end(compiling(function))
 
 
-def test_compiling_for_long_is_said_once(
+def test_a_long_compilation_is_explained_once(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     announcer = Announcer()
@@ -48,7 +48,7 @@ def test_compiling_for_long_is_said_once(
     assert "warm" in caplog.text
 
 
-def test_what_is_compiled_on_the_way_counts_once(
+def test_nested_compilations_count_once(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     announcer = Announcer()
@@ -58,19 +58,19 @@ def test_what_is_compiled_on_the_way_counts_once(
     assert not caplog.records
 
 
-def test_functions_of_others_are_none_of_its_business(
+def test_functions_of_other_packages_are_not_explained(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     compiled(Announcer(), numba.njit(lambda: 1), clock, 10 * announce.PATIENCE_S)
     assert not caplog.records
 
 
-def test_the_first_process_hears_of_it_and_the_second_does_not(tmp_path: Path) -> None:
+def test_the_first_process_explains_and_the_second_does_not(tmp_path: Path) -> None:
     script = (
         "from midstreamer_kernels import announce, dtw; announce.PATIENCE_S = 0.0;"
         "dtw([1.0], [2.0]); dtw([1.0], [2.0], band=0)"
     )
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", script],
             env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
@@ -78,4 +78,4 @@ def test_the_first_process_hears_of_it_and_the_second_does_not(tmp_path: Path) -
         ).stderr.count("warm")
         for _ in range(2)
     ]  # fmt: skip
-    assert told == [1, 0]
+    assert outputs == [1, 0]

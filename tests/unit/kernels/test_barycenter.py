@@ -1,4 +1,4 @@
-"""`barycenter`: the published averaging, which never gets worse from one round to the next."""
+"""`barycenter` follows the published algorithm; no iteration increases the sum of squared costs."""
 
 import itertools
 from typing import Any
@@ -20,7 +20,7 @@ from midstreamer_kernels import (
 )
 from midstreamer_kernels.reference.barycenter import barycenter as slow_barycenter
 
-slowly = settings(deadline=None, max_examples=25)  # the first example may compile
+slowly = settings(deadline=None, max_examples=25)  # no deadline: the first example may compile
 
 
 def some_rows(count: int, length: int, *, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
@@ -63,7 +63,7 @@ def test_no_round_makes_it_worse(dtype: Any, band: int | None) -> None:
 
     found = [inertia(barycenter(rows, band=band, iterations=k), rows, band) for k in range(8)]
 
-    # What the roots of distances lose by rounding is all that may be gained.
+    # Distances are square roots, so the sum may grow by their rounding and by no more.
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(found))
     assert found[-1] < 0.9 * found[0]
 
@@ -98,7 +98,7 @@ def test_a_peak_that_moves_stays_a_peak() -> None:
     centre = barycenter(rows)
 
     assert centre.max() > 0.9
-    assert rows.mean(axis=0).max() < 0.6  # what the mean point by point makes of it
+    assert rows.mean(axis=0).max() < 0.6  # the peak of the point-by-point mean, for comparison
     assert inertia(centre, rows) < 0.1 * inertia(rows.mean(axis=0), rows)
 
 

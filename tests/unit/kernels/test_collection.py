@@ -1,4 +1,4 @@
-"""A collection answers what comparing every row in float64 answers, however it gets there."""
+"""`Collection.nearest` returns what a float64 comparison with every row returns."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.collection import nearest as brute_force
 
-slowly = settings(deadline=None, max_examples=50)  # the first example may compile
+slowly = settings(deadline=None, max_examples=50)  # no deadline: the first example may compile
 dtypes = st.sampled_from(["float32", "float64"])
 engines = st.sampled_from(["numba", "wasm"])
 
@@ -48,7 +48,8 @@ def test_nearest_is_brute_force(
     seed: int, count: int, m: int, n: int, slack: int, k: int,
     measure: str, normalize: bool, digits: int, dtype: str, engine: str,
 ) -> None:  # fmt: skip
-    series = walks(count, m, seed).round(digits).astype(dtype)  # rounded: rows tie
+    # Rounding gives some rows equal distances.
+    series = walks(count, m, seed).round(digits).astype(dtype)
     query = walks(1, n, seed + 1)[0].round(digits)
     options: dict[str, Any] = {"measure": measure, "epsilon": 0.5, "band": abs(n - m) + slack}
 
@@ -87,7 +88,7 @@ def test_bounds_and_float32_lose_no_row(family: str, band: int | None) -> None:
 
 
 def test_rows_that_float32_cannot_tell_apart_are_told_apart() -> None:
-    # The rows differ by less than float32 keeps, so that there another one seems the nearest.
+    # The rows differ by less than float32 resolves, so a float32 search would choose other rows.
     query, dice = walks(1, 40)[0], np.random.default_rng(3)
     series = query + 1.0 + dice.standard_normal((300, 40)) * 1e-8
     costs = np.empty(300)
@@ -157,7 +158,7 @@ def test_a_cutoff_keeps_what_is_within_it_and_all_of_it(
     collection = Collection(walks(60, 12, seed).round(1).astype(dtype), engine=engine)
     query = walks(1, 12, seed + 1)[0]
     every = found(collection.nearest(query, 60, band=2))
-    cutoff = every[place][1]  # itself within
+    cutoff = every[place][1]  # a distance equal to the cutoff is within it
 
     within = [match for match in every if match[1] <= cutoff]
 
@@ -237,13 +238,13 @@ def test_the_envelope_of_a_row_is_that_of_the_definition(
     seed: int, m: int, n: int, slack: int
 ) -> None:
     (row,), (query,) = walks(1, m, seed).astype("f4"), walks(1, n, seed + 1).astype("f4")
-    band, whole = abs(n - m) + slack, n - n % (LANES_32 // 2)
+    band, covered = abs(n - m) + slack, n - n % (LANES_32 // 2)
     room = cascade.envelope_room(n, m, band)
-    room[:] = np.nan  # what was not written is not read
+    room[:] = np.nan  # NaN shows a read of memory that was never written
 
     bound = cascade.bound_of_query(query, row, band, room)
 
-    windows = [row[max(0, i - band) : i + band + 1] for i in range(whole)]
+    windows = [row[max(0, i - band) : i + band + 1] for i in range(covered)]
     excesses = [max(q - w.max(), w.min() - q, 0.0) for q, w in zip(query, windows, strict=False)]
     assert bound == pytest.approx(sum(float(x) ** 2 for x in excesses), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""The package's own commands, and what it says about itself."""
+"""The commands of `midstreamer_kernels`, its list of engines and its public names."""
 
 import subprocess
 import sys
@@ -18,9 +18,9 @@ def test_warm_compiles_everything_and_says_so(
 
     command.main(["warm"])
 
-    said = capsys.readouterr()
-    assert "kernels are compiled and cached" in said.out
-    assert "compiling the kernels" in said.err
+    output = capsys.readouterr()
+    assert "kernels are compiled and cached" in output.out
+    assert "compiling the kernels" in output.err
 
 
 def test_engines_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

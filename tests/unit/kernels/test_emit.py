@@ -1,4 +1,4 @@
-"""What is emitted as LLVM IR computes the recurrence, to the bit, however wide the vectors are."""
+"""The emitted LLVM IR computes the recurrence to the bit, for vectors of any width."""
 
 import ctypes
 import functools
@@ -25,7 +25,8 @@ from midstreamer_kernels.wasm import strips
 
 INDEX = ir.IntType(64)
 
-# Few rows make many strips of short series; all lanes of all machines, floats and integers.
+# Shapes with few rows give many strips even for short series. The list has the lane counts of every
+# supported machine, with and without integer operations.
 SHAPES = [
     Shape(FLOAT32, 4, 1), Shape(FLOAT32, 4, 6), Shape(FLOAT32, 8, 1), Shape(FLOAT32, 8, 6),
     Shape(FLOAT32, 16, 1), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 8, 2, integers=False),
@@ -40,7 +41,7 @@ series = st.lists(numbers, min_size=1, max_size=40)
 
 
 class Compiled:
-    """Emitted functions, compiled for this processor without numba."""
+    """Emitted functions, compiled for this processor by LLVM without numba."""
 
     def __init__(self, *emitted: ir.Function) -> None:
         for written in emitted:
@@ -57,7 +58,8 @@ class Compiled:
     def __call__(self, name: str, result: Any, *types: Any) -> Callable[..., Any]:
         address = self._engine.get_function_address(name)
         found: Any = ctypes.CFUNCTYPE(result, *types)(address)
-        found.engine = self._engine  # which owns the code
+        # The engine owns the machine code and must outlive the function.
+        found.engine = self._engine
         return cast("Callable[..., Any]", found)
 
 
@@ -66,7 +68,7 @@ Compare = Callable[[NDArray[Any], NDArray[Any], int | None, float], Any]
 
 @functools.cache
 def compiled(shape: Shape) -> Compare:
-    """Build the comparison of a pair in this shape; a band of None is the full matrix."""
+    """Compile the comparison of two series in this shape; band None means the full matrix."""
     module = ir.Module()
     built = Compiled(*(emit(module, shape, INDEX) for emit in EMITTERS))
     number = ctypes.c_float if shape.number is FLOAT32 else ctypes.c_double
@@ -79,7 +81,8 @@ def compiled(shape: Shape) -> Compare:
 
     def compare(a: NDArray[Any], b: NDArray[Any], band: int | None, limit: float) -> Any:
         size = room(a.size, b.size, -1 if band is None else band)
-        scratch = np.full(size + SCRATCH_ALIGNMENT, np.nan, a.dtype)  # nothing may be read unset
+        # NaN shows a read of unset memory.
+        scratch = np.full(size + SCRATCH_ALIGNMENT, np.nan, a.dtype)
         begin = -(-scratch.ctypes.data // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         pair = a.ctypes.data, a.size, b.ctypes.data, b.size
         cost = full(*pair, limit, begin) if band is None else banded(*pair, band, limit, begin)
@@ -148,7 +151,7 @@ def test_a_limit_never_changes_a_cost_within_it(
 @pytest.mark.parametrize("band", [None, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_hopeless_pair_is_given_up_after_a_strip(shape: Shape, band: int | None) -> None:
-    # Far apart in the first points, equal in all others.
+    # The series differ only in their first 60 points.
     a, b = np.zeros((2, 200), shape.number.name)
     a[:60] = 9.0
 
@@ -164,7 +167,7 @@ def test_a_cost_above_the_limit_may_be_returned_where_no_strip_ends() -> None:
 
 @pytest.mark.parametrize("emit", EMITTERS)
 def test_what_is_emitted_calls_nothing_and_leaves_the_order_of_operations(emit: Any) -> None:
-    # A fused, fast or library operation would give other bits on another machine.
+    # Fused or fast-math operations, or library calls, would give other bits on another machine.
     written = str(emit(ir.Module(), SHAPES[1], INDEX))
 
     assert "call" not in written
@@ -172,7 +175,7 @@ def test_what_is_emitted_calls_nothing_and_leaves_the_order_of_operations(emit: 
 
 
 def emit_square(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Transpose as many vectors as there are lanes, in place."""
+    """Emit a function that transposes, in place, a square of as many vectors as there are lanes."""
     written, build = function(module, "square", ir.VoidType(), values=shape.number.pointer)
     vectors = Vectors(build, shape, index)
     rows = [vectors.load(written.args[0], row * shape.lanes) for row in range(shape.lanes)]

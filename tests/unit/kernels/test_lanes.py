@@ -1,4 +1,4 @@
-"""Windows compared side by side are what the recurrence makes of each of them."""
+"""Windows compared in SIMD lanes get the same costs as each window compared alone."""
 
 import math
 from typing import Any
@@ -21,10 +21,10 @@ from midstreamer_kernels.native.machine import instruction_set
 from midstreamer_kernels.reference import bounds
 from midstreamer_kernels.reference.dtw import cost_matrix
 
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 dtypes = st.sampled_from(["float32", "float64"])
 jit: Any = numba.njit
-# What this and other machines use, and more rows than they do.
+# The shapes of this machine and of other machines, and shapes with more rows.
 SHAPES = [
     Shape(FLOAT32, 8, 2), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 32, 2), Shape(FLOAT32, 8, 3),
     Shape(FLOAT32, 4, 4), Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 16, 2),
@@ -32,7 +32,7 @@ SHAPES = [
 
 
 def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float) -> list[float]:
-    """Compare `windows`, shape (lanes, m), with `query` in one block."""
+    """Compare `windows`, shape (lanes, m), with `query` in one block; return a cost per lane."""
     count, m = windows.shape
     block = lanes.empty_block(query, m)
     block.reshape(-1, count)[lanes.PADDING : lanes.PADDING + m] = windows.T
@@ -42,7 +42,7 @@ def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float
 
 
 def whole_numbers(seed: int, n: int, m: int, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Small whole numbers: their sums round in neither type."""
+    """Return a query and windows of small whole numbers, whose sums are exact in both types."""
     dice = np.random.default_rng(seed)
     count = lanes.lane_count(np.empty(0, dtype))
     query, windows = dice.integers(-3, 4, n), dice.integers(-3, 4, (count, m))
@@ -83,7 +83,7 @@ def test_a_block_is_left_only_when_every_lane_is_beyond_the_limit(dtype: str) ->
     assert all(math.isinf(cost) for cost in compared(query, windows, 3, 100.0))
 
     windows[-1] = 1.0
-    assert compared(query, windows, 3, 64.0)[-1] == 64.0  # the limit itself is within
+    assert compared(query, windows, 3, 64.0)[-1] == 64.0  # a cost equal to the limit is within it
 
 
 def test_lanes_without_a_window_are_infinitely_far() -> None:
@@ -121,14 +121,15 @@ def test_every_shape_gives_the_same_bits(shape: Shape) -> None:
         block = np.full((m + 2 * (shape.rows - 1), shape.lanes), np.inf, dtype)
         block[shape.rows - 1 : shape.rows - 1 + m] = windows.T
         costs = np.empty(shape.lanes, dtype)
-        cells = np.full((2 * band + 2) * shape.lanes, np.nan, dtype)  # nothing is read unset
+        # NaN shows a read of unset memory.
+        cells = np.full((2 * band + 2) * shape.lanes, np.nan, dtype)
         compared_so(query, block, m, band, cells, costs)
 
         assert costs.tolist() == [in_type(query, window, band) for window in windows]
 
 
 def in_type(query: NDArray[Any], window: NDArray[Any], band: int) -> float:
-    """The recurrence with every operation rounded as the arrays' type rounds it."""
+    """Compute the DTW cost with every operation rounded to the type of the arrays."""
     costs = np.full((query.size + 1, window.size + 1), np.inf, query.dtype)
     costs[0, 0] = 0
     for i, x in enumerate(query):
@@ -163,7 +164,7 @@ def test_bounds_within_a_limit_are_chosen_in_order() -> None:
         return choose(bounds.ctypes.data, bounds.size, limit, chosen.ctypes.data)  # type: ignore[no-any-return]
 
     bounds = np.random.default_rng(0).random(800).astype("f4").round(2)
-    bounds[::7] = np.nan  # within no limit
+    bounds[::7] = np.nan  # NaN is never within a limit
     for limit in (-1.0, 0.0, 0.25, math.inf):
         chosen = np.empty(800, np.int64)
         count = chosen_of(bounds, limit, chosen)
@@ -178,7 +179,7 @@ def test_the_excess_over_an_envelope_is_that_of_the_definition(lanes_of_one: int
 
     @jit  # type: ignore[untyped-decorator]
     def excess_of(points: Any, row: Any, band: int, passes: int, room: Any) -> float:
-        fetch(row.ctypes.data, row.size)  # asks for what comes anyway
+        fetch(row.ctypes.data, row.size)  # a prefetch changes no result
         return excess(  # type: ignore[no-any-return]
             points.ctypes.data, points.size, row.ctypes.data, row.size, band, passes,
             room.ctypes.data, room.shape[1],

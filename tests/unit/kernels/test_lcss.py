@@ -1,4 +1,4 @@
-"""`lcss` counts as the recurrence counts: at every seam of its words, strips and tiles."""
+"""`lcss` equals the recurrence, also where words of bits, strips and tiles meet."""
 
 import math
 from typing import Any
@@ -15,10 +15,10 @@ from midstreamer_kernels.native import lcss as native
 from midstreamer_kernels.native import words
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
-jit: Any = numba.njit  # compiled here and now: from the disk, the making of code goes unseen
+jit: Any = numba.njit  # compiled in each run: the code generators never run for cached code
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=90)
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 SEAMS = (1, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 2100)
 
 
@@ -27,7 +27,7 @@ def a_walk(length: int, seed: int = 0) -> NDArray[np.float64]:
 
 
 def row_by_row(a: Any, b: Any, epsilon: float, band: int | None) -> int:
-    """The recurrence for long series: a row is the running maximum of what comes from above."""
+    """Compute the LCSS of long series row by row, with a running maximum over the row above."""
     above = np.zeros(len(b) + 1, int)
     for i, value in enumerate(a):
         match = np.abs(value - b) <= epsilon
@@ -101,7 +101,8 @@ def test_a_wider_band_or_epsilon_never_shortens(
 def test_points_that_differ_in_their_last_bits_are_told_apart(
     steps: list[int], data: st.DataObject
 ) -> None:
-    # Keys for sorting have lost these bits: the order by them is wrong.
+    # The integer keys for sorting lack these last bits, so their order differs from the order of
+    # values.
     values = (1.0 + np.array(steps) * 2.0**-52).tolist()
     epsilon = data.draw(st.integers(0, 3)) * 2.0**-52
     expected = slow_lcss(values, values[::-1], epsilon)
@@ -121,7 +122,7 @@ def test_keys_may_be_out_of_order_among_neighbours_only() -> None:
 
 
 def test_points_match_by_their_difference_in_float64(engine: str) -> None:
-    # The difference rounds to 0.1 in float32, but is more in float64.
+    # The difference is 0.1 after rounding to float32, but more than 0.1 in float64.
     a, b = np.array([0.0], np.float32), np.array([0.1], np.float32)
     assert float(b[0]) > 0.1
 
@@ -130,7 +131,8 @@ def test_points_match_by_their_difference_in_float64(engine: str) -> None:
 
 
 def test_the_difference_itself_is_compared_not_the_sum(engine: str) -> None:
-    # 1 - (-1e-300) rounds to 1, which is within epsilon; 1 - epsilon is above -1e-300.
+    # The difference 1 - (-1e-300) rounds to 1, which is within epsilon. The sum 1 - epsilon = 0 is
+    # above -1e-300, so comparing sums would find no match.
     assert lcss([1.0], [-1e-300], epsilon=1.0, engine=engine) == 1
     assert slow_lcss([1.0], [-1e-300], 1.0) == 1
 

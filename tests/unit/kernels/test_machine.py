@@ -1,4 +1,4 @@
-"""What is emitted follows the processor, and answers do not."""
+"""The emitted instruction set follows the processor's features."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""WebAssembly: the shipped module is the built one, and modules of others stay in their sandbox."""
+"""WebAssembly: the shipped module is reproducible from the sources, and any module is sandboxed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 def a_module(
     body: str = "f32.const 1", *, alloc: str = "i32.const 8", pages: int = 1, extra: str = ""
 ) -> bytes:
-    """Build a module that keeps the contract, with the bodies of its two functions."""
+    """Build a module with the exports that the contract asks for and the given function bodies."""
     return bytes(
         wasmtime.wat2wasm(f"""(module {extra} (memory (export "memory") {pages})
             (func (export "alloc") (param i32) (result i32) {alloc})
@@ -41,14 +41,14 @@ def loaded(
 
 
 def are_pinned(*packages: str) -> bool:
-    """Whether the packages installed here are those that the product is built with."""
+    """Return whether the installed versions of the packages are those pinned in `requirements`."""
     folder = Path(__file__).parents[3] / "requirements"
     pins = (folder / "run.txt").read_text() + (folder / "dev.txt").read_text()
     return all(f"{name}=={metadata.version(name)} " in pins for name in packages)
 
 
 @pytest.mark.skipif(
-    not are_pinned("llvmlite", "ziglang"), reason="other compilers give other bytes"
+    not are_pinned("llvmlite", "ziglang"), reason="the installed compilers are not the pinned ones"
 )
 def test_the_shipped_module_is_the_one_built_from_the_sources(tmp_path: Path) -> None:
     build.build(tmp_path / "dtw.wasm")

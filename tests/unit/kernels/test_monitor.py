@@ -1,4 +1,4 @@
-"""A monitor reports what brute force over all sub-sequences finds, once it is certain."""
+"""`Monitor` reports the matches that brute force over all sub-sequences finds, and no others."""
 
 import copy
 import itertools
@@ -21,10 +21,10 @@ from midstreamer_kernels.reference.normal import normalize
 from midstreamer_kernels.reference.spring import brute_force, spring
 from midstreamer_kernels.watch import Watch
 
-slowly = settings(deadline=None)  # the first example may compile
+slowly = settings(deadline=None)  # no deadline: the first example may compile
 few = st.integers(-2, 2).map(float)
 any_float = st.floats(-5, 5, width=32)
-# Sums of their squares are not rounded: which of two paths is the nearer has one answer.
+# Sums of squares of these numbers are exact, so there is one nearest path and no tie by rounding.
 exact = st.one_of(few, st.integers(-5_000, 5_000).map(lambda number: number / 1024))
 series = st.one_of(
     st.lists(few, min_size=1, max_size=7), st.lists(any_float, min_size=1, max_size=7)
@@ -35,7 +35,7 @@ patterns_of_any_length = st.lists(series, min_size=1, max_size=40)
 
 
 def a_stream_of(patterns: list[list[float]], seed: int, count: int = 300) -> list[float]:
-    """Return noisy occurrences, noise, and spells in which the stream stands still."""
+    """Return a stream of noisy occurrences of the patterns, of noise, and of constant points."""
     dice = random.Random(seed)
     stream: list[float] = []
     while len(stream) < count:
@@ -72,14 +72,15 @@ def test_the_algorithm_is_brute_force_over_all_sub_sequences(
 
 
 def test_of_paths_that_only_rounding_makes_equal_the_nearer_counts() -> None:
-    stream, pattern = [1e-12, 0.0], [1e-12, -1.0]  # from 1 on it costs 1e-24 more than from 0
+    # The path from point 1 costs 1e-24 more than the one from point 0.
+    stream, pattern = [1e-12, 0.0], [1e-12, -1.0]
 
     assert brute_force(stream, pattern, 1.0) == [(1, 2, 1.0)]
     assert Monitor([pattern], threshold=1.0).extend([*stream, 9.0]) == [Detection(0, 2, 0, 1.0)]
 
 
 @given(stream=streams, pattern=series, threshold=thresholds)
-def test_from_what_is_within_the_threshold_one_comes_to_a_match(
+def test_each_subsequence_within_the_threshold_overlaps_a_match(
     stream: list[float], pattern: list[float], threshold: float
 ) -> None:
     stream = stream[:15]
@@ -90,17 +91,19 @@ def test_from_what_is_within_the_threshold_one_comes_to_a_match(
         for start, end in itertools.combinations(range(len(stream) + 1), 2)
         if (distance := dtw(stream[start:end], pattern)) <= threshold
     )
-    for _, alike in itertools.groupby(within, key=lambda one: one[0]):
+    for _, alike in itertools.groupby(within, key=lambda match: match[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # Among equally near ones the chain may go either way, so each round may help the next.
-        while joined := [one for one in waiting if any(_overlap(one, other) for other in found)]:
+        # Among equally near matches, each round adds those that overlap a match found before.
+        while joined := [
+            match for match in waiting if any(_overlap(match, other) for other in found)
+        ]:
             found += joined
-            waiting = [one for one in waiting if one not in joined]
+            waiting = [match for match in waiting if match not in joined]
         assert waiting == []
 
 
-def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
+def _overlap(match: tuple[int, int], other: tuple[int, int]) -> bool:
+    return match[0] < other[1] and other[0] < match[1]
 
 
 @slowly
@@ -109,14 +112,14 @@ def test_each_match_is_reported_to_the_bit_when_it_is_certain(
     stream: list[float], patterns: list[list[float]], threshold: float
 ) -> None:
     monitor = Monitor(patterns, threshold=threshold)
-    told = [(count, monitor.push(value)) for count, value in enumerate(stream, 1)]
-    told.append((len(stream) + 1, monitor.finish()))
+    reports = [(count, monitor.push(value)) for count, value in enumerate(stream, 1)]
+    reports.append((len(stream) + 1, monitor.finish()))
     for number, pattern in enumerate(patterns):
         certain = [
-            ((one.start, one.end, one.distance), count)
-            for count, detections in told
-            for one in detections
-            if one.pattern == number
+            ((match.start, match.end, match.distance), count)
+            for count, detections in reports
+            for match in detections
+            if match.pattern == number
         ]
         assert certain == [
             ((start, end, math.sqrt(cost)), count)
@@ -134,7 +137,7 @@ def test_patterns_that_sleep_and_wake_miss_nothing(audit: int, threshold: float)
     found = [*watch.take(np.array(stream[:350])), *watch.take(np.array(stream[350:]))]
     found += watch.finish()
     wanted = expected(stream, patterns, threshold)
-    assert sorted(found) == sorted((one.pattern, *one[:2], one.distance) for one in wanted)
+    assert sorted(found) == sorted((match.pattern, *match[:2], match.distance) for match in wanted)
 
 
 @slowly
@@ -159,10 +162,10 @@ def test_patterns_of_any_level_and_size_are_found(level: float, size: float) -> 
         stream[15 * row : 15 * row + 16] = patterns[row] + 0.01 * size * dice.standard_normal(16)
     monitor = Monitor(patterns, threshold=0.1 * size)
     found = [*monitor.extend(stream), *monitor.finish()]
-    assert sorted(found, key=lambda one: (one.pattern, one.start)) == expected(
+    assert sorted(found, key=lambda match: (match.pattern, match.start)) == expected(
         stream.tolist(), patterns.tolist(), 0.1 * size
     )
-    assert {one.pattern for one in found} >= set(range(0, 18, 3))
+    assert {match.pattern for match in found} >= set(range(0, 18, 3))
 
 
 def test_extreme_magnitudes_are_compared_like_all_others() -> None:
@@ -170,7 +173,7 @@ def test_extreme_magnitudes_are_compared_like_all_others() -> None:
     patterns = [[1e150], [0.0, 0.0], [5e-324], [-1e150, 1e150]]
     for threshold in (0.0, 5e-324, 1.0, 1e160):
         monitor = Monitor(patterns, threshold=threshold)
-        found = sorted([*monitor.extend(stream), *monitor.finish()], key=lambda one: one[2::-1])
+        found = sorted([*monitor.extend(stream), *monitor.finish()], key=lambda match: match[2::-1])
         assert sorted(found) == sorted(expected(stream, patterns, threshold))
 
 
@@ -182,10 +185,10 @@ def test_the_threshold_is_inclusive(level: float) -> None:
         stream = pattern.repeat(2) + 0.1 * dice.standard_normal(48)
         ((_, _, cost), _), *_ = spring(stream.tolist(), pattern.tolist(), 3.0)
         threshold = math.sqrt(cost)
-        found = {one.distance for one in _all_found(stream, pattern, threshold)}
+        found = {match.distance for match in _all_found(stream, pattern, threshold)}
         assert threshold in found
         assert threshold not in {
-            one.distance for one in _all_found(stream, pattern, math.nextafter(threshold, 0.0))
+            match.distance for match in _all_found(stream, pattern, math.nextafter(threshold, 0.0))
         }
 
 
@@ -260,7 +263,7 @@ def test_patterns_are_those_of_the_beginning_whatever_becomes_of_the_arrays(
 
     for _ in range(2):
         found = [*monitor.extend([1.0, 2.0, 4.0]), *monitor.finish()]
-        assert [(one.start, one.end, one.distance) for one in found] == [(0, 3, 0.0)]
+        assert [(match.start, match.end, match.distance) for match in found] == [(0, 3, 0.0)]
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -271,13 +274,13 @@ def test_a_monitor_stays_whole_when_several_threads_push(normalize: bool) -> Non
 
     with ThreadPoolExecutor(3) as pool:
         for _ in pool.map(lambda many: [monitor.extend(part) for part in many], parts):
-            pass  # what failed in a thread is raised here
+            pass  # an exception of a thread is raised here
 
     assert monitor.position == parts.size
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda match: pickle.loads(pickle.dumps(match))])
 def test_a_copy_of_a_monitor_goes_on_by_itself(
     copied: Callable[[Monitor], Monitor], normalize: bool
 ) -> None:
@@ -288,7 +291,7 @@ def test_a_copy_of_a_monitor_goes_on_by_itself(
     twin = copied(monitor)
 
     expected = [*monitor.extend(stream[100:]), *monitor.finish()]
-    del monitor  # a twin that still looked at its arrays would crash, or be wrong
+    del monitor  # a copy that shared the arrays would crash or give other results
 
     assert [*twin.extend(stream[100:]), *twin.finish()] == expected != []
 

@@ -1,4 +1,4 @@
-"""`nearest`: many histories searched as one, and one history cut into many as if it were whole."""
+"""`nearest` over several runs equals the merged searches of the runs, also if they overlap."""
 
 import itertools
 import threading
@@ -14,7 +14,7 @@ from midstreamer_kernels import History, Run, nearest
 from midstreamer_kernels.search import Found
 
 engines = st.sampled_from(["numba", "wasm"])
-slowly = settings(deadline=None, max_examples=50)  # the first example may compile
+slowly = settings(deadline=None, max_examples=50)  # no deadline: the first example may compile
 M = 12
 
 
@@ -25,7 +25,7 @@ def a_walk(count: int, seed: int = 0) -> NDArray[np.float64]:
 def merged(
     runs: list[Run], query: NDArray[np.float64], k: int, **options: Any
 ) -> list[tuple[float, int, int]]:
-    """Search each run by itself and merge: what `nearest` must equal."""
+    """Search each run alone and merge the results: the reference for `nearest`."""
     every: list[tuple[float, int, int]] = []
     for which, run in enumerate(runs):
         matches = run.history.search(
@@ -79,9 +79,9 @@ def test_overlapping_parts_give_the_bits_of_the_whole(cuts: Any, step: int, engi
 
     _, index, distance = nearest(parts, query, 25, step=step, band=3, engine=engine)
 
-    whole = History(values, engine=engine).search(query, 25, step=step, band=3)
-    assert index.tolist() == whole.index.tolist()
-    assert distance.tolist() == whole.distance.tolist()
+    unbroken = History(values, engine=engine).search(query, 25, step=step, band=3)
+    assert index.tolist() == unbroken.index.tolist()
+    assert distance.tolist() == unbroken.distance.tolist()
 
 
 def test_a_history_shorter_than_the_query_has_no_windows(engine: str) -> None:

@@ -1,4 +1,4 @@
-"""`dtw`, `lcss` and `similarity`: equal to their definitions on every engine, to the bit."""
+"""`dtw`, `lcss` and `similarity` equal their definitions to the bit on every engine."""
 
 import math
 
@@ -14,7 +14,7 @@ from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=40)
 engines = st.sampled_from(["numba", "wasm"])
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 
 
 @slowly

@@ -1,4 +1,4 @@
-"""`pairwise`: every entry is what one comparison gives, however the matrix is cut and by whom."""
+"""`pairwise`: each entry equals one comparison, with any tiles and any number of threads."""
 
 import signal
 import sys
@@ -23,12 +23,13 @@ from midstreamer_kernels import (
 from midstreamer_kernels.native import lcss, matrix, path
 from midstreamer_kernels.reference.pairwise import pairwise as slow_pairwise
 
-MODULE = sys.modules["midstreamer_kernels.pairwise"]  # the package's own name is the function
+# The package's attribute `pairwise` is the function, so the module comes from `sys.modules`.
+MODULE = sys.modules["midstreamer_kernels.pairwise"]
 engines = st.sampled_from(["numba", "wasm"])
 dtypes = st.sampled_from([np.float32, np.float64])
-tolerances = st.sampled_from([None, 0.5])  # the epsilon of LCSS; DTW has none
+tolerances = st.sampled_from([None, 0.5])  # epsilon for LCSS; None means DTW
 counts, lengths, slacks = st.integers(1, 40), st.integers(1, 12), st.integers(0, 5)
-slowly = settings(deadline=None, max_examples=25)  # the first example may compile
+slowly = settings(deadline=None, max_examples=25)  # no deadline: the first example may compile
 
 
 def some_rows(count: int, length: int, *, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
@@ -90,13 +91,13 @@ def test_neither_threads_nor_tiles_show(
 ) -> None:
     rows, columns = some_rows(p, n), some_rows(19, n, seed=1)
     for others in (None, columns):
-        whole = distances(rows, others, epsilon=epsilon, engine=engine, threads=1)
+        expected = distances(rows, others, epsilon=epsilon, engine=engine, threads=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(MODULE, "CELLS_MAX", cells)
 
             parts = distances(rows, others, epsilon=epsilon, engine=engine, threads=2)
 
-        assert parts.tolist() == whole.tolist()
+        assert parts.tolist() == expected.tolist()
 
 
 @slowly
@@ -113,7 +114,7 @@ def test_the_order_of_rows_is_the_order_of_distances(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_entries_are_the_bits_of_a_single_comparison(dtype: Any) -> None:
-    # In lanes, with lanes left empty, and pair by pair.
+    # Some rows are compared in lanes, some with lanes left empty, and some pair by pair.
     rows, columns = some_rows(5, 30, dtype=dtype), some_rows(35, 28, seed=1, dtype=dtype)
     assert matrix.LEAST_SHARE > 1
     for band in (None, 4):
@@ -156,7 +157,10 @@ def test_progress_counts_pairs_to_the_last(engine: str, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
-    """A process that a background shell started inherits deafness to it."""
+    """Install Python's SIGINT handler.
+
+    A process that a shell started in the background ignores SIGINT, and its children inherit that.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

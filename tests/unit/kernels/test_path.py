@@ -1,4 +1,4 @@
-"""`dtw_path`: the path is the recurrence's, and its own cost is the distance to the bit."""
+"""`dtw_path` returns the path of the recurrence; the cost along the path equals the distance."""
 
 import math
 from typing import Any
@@ -13,10 +13,10 @@ from midstreamer_kernels import BandError, NotFiniteError, dtw, dtw_path
 from midstreamer_kernels.native.path import least_path
 from midstreamer_kernels.reference.path import least_path as slow_path
 
-# Small whole numbers make many paths of equal cost.
+# With small whole numbers many paths have equal cost.
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=40)
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 dtypes = st.sampled_from([np.float32, np.float64])
 
 
@@ -76,12 +76,12 @@ def test_walking_in_blocks_gives_the_same_path(
 ) -> None:
     band = min(abs(len(a) - len(b)) + slack, max(len(a), len(b)) - 1)
     left, right = np.array(a, dtype), np.array(b, dtype)
-    whole = least_path(left, right, band)
+    expected = least_path(left, right, band)
 
     squared, path = least_path(left, right, band, bytes_max)
 
-    assert squared == whole[0]
-    assert path.tolist() == whole[1].tolist()
+    assert squared == expected[0]
+    assert path.tolist() == expected[1].tolist()
 
 
 def test_a_long_path_takes_little_memory() -> None:

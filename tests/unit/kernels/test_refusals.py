@@ -1,4 +1,4 @@
-"""Wrong input is refused before any computing, by name, with what was seen and what is allowed."""
+"""Invalid input is refused before any computing; the error names the value and the limit."""
 
 from typing import Any
 

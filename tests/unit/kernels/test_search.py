@@ -13,7 +13,7 @@ from midstreamer_kernels.reference.search import search as brute_force
 from midstreamer_kernels.storage import Storage
 
 engines = st.sampled_from(["numba", "wasm"])
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 
 
 Search = tuple[list[float], list[float], dict[str, Any]]
@@ -29,7 +29,7 @@ def found(matches: Matches) -> list[tuple[int, float]]:
 
 @st.composite
 def searches(draw: st.DrawFn) -> Search:
-    """A history with many ties, a query, and the options that both sides understand."""
+    """Draw a history with many equal distances, a query, and options of `History.search`."""
     grid = st.integers(-2, 2).map(float)
     values = draw(st.lists(draw(st.sampled_from([grid, st.floats(-99, 99, width=32)])), min_size=1))
     m = draw(st.integers(1, min(12, len(values))))

@@ -1,4 +1,4 @@
-"""Long windows, hard data: whatever bounds and float32 filters do, answers are brute force."""
+"""Searches of long windows equal brute force on difficult data, whatever the filters skip."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from midstreamer_kernels import History, Run, nearest
 from midstreamer_kernels.reference.lcss import lcss
 from midstreamer_kernels.reference.normal import normalize
 
-slowly = settings(deadline=None, max_examples=60)  # the first example may compile
+slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 COUNT = 230
 
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ def a_walk(count: int, seed: int = 0) -> Array:
 
 
 def near_copies(dice: np.random.Generator) -> Array:
-    """One shape again and again, apart by less than float32 can tell."""
+    """Return one shape repeated, with differences that are below the resolution of float32."""
     shape = dice.standard_normal(46).cumsum()
     return np.tile(shape, COUNT // 46) * (1 + dice.standard_normal(COUNT) * 1e-9)
 
@@ -42,7 +42,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Any]] = {
 
 
 def costs_of(windows: Array, query: Array, band: int) -> Array:
-    """The recurrence for all windows at once: one row of windows for each cell."""
+    """Return the DTW cost of each row of `windows`, shape (count, m), in float64."""
     m = query.size
     above = np.full((m + 1, len(windows)), np.inf)
     above[0] = 0.0
@@ -57,7 +57,7 @@ def costs_of(windows: Array, query: Array, band: int) -> Array:
 
 
 def brute_force(values: Array, query: Array, **options: Any) -> list[tuple[float, int]]:
-    """Every window's distance and position, nearest first."""
+    """Return the distance and position of every window, nearest first."""
     m, shape = query.size, normalize if options["normalize"] else list
     positions = range(0, values.size - m + 1, options["step"])
     windows = np.array([shape(values[begin : begin + m].tolist()) for begin in positions])
@@ -175,8 +175,8 @@ def test_matches_kept_apart_are_the_greedy_choice_of_all(exclusion: int) -> None
     assert matches.index.tolist() == expected
 
 
-def test_a_limit_learnt_by_one_thread_rules_nothing_out_for_another() -> None:
-    values, query = np.tile(a_walk(60), 50), a_walk(60)  # equal distances, all over
+def test_a_limit_found_by_one_thread_excludes_nothing_for_another() -> None:
+    values, query = np.tile(a_walk(60), 50), a_walk(60)  # all distances are equal
     history = History(values, dtype="float64")
 
     answers = [history.search(query, 7, band=4, threads=threads) for threads in (1, 2, 5)]

@@ -1,4 +1,4 @@
-"""A flag set in another thread ends a search at once, and one that is not set changes nothing."""
+"""A stop flag set in another thread ends a search within milliseconds."""
 
 import statistics
 import threading
@@ -13,7 +13,7 @@ import midstreamer_kernels as kernels
 ENDS_WITHIN_MS = 5.0
 TRIES = 5
 LONG = 4096
-"""Points of a window that is compared over the full matrix: one comparison takes seconds."""
+"""Points of a window. One comparison over the full matrix of such windows takes seconds."""
 
 Searching = Callable[[kernels.Stop], object]
 
@@ -24,7 +24,7 @@ def a_history(n: int, seed: int = 1, engine: str = "auto") -> kernels.History:
 
 
 def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
-    """A search whose statistics are made already, so that comparing is what it does."""
+    """Return a search whose window statistics are already computed, so it only compares."""
     run, query = kernels.Run(a_history(n)), np.random.default_rng(2).standard_normal(m)
     epsilon = 0.3 if measure == "lcss" else None
 
@@ -33,7 +33,8 @@ def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
             [run], query, 8, measure=measure, epsilon=epsilon, band=band, engine=engine, stop=stop
         )
 
-    for warm in (kernels.Run(a_history(100)), run):  # may compile; makes the statistics
+    # The first search may compile; the second computes the statistics of the run.
+    for warm in (kernels.Run(a_history(100)), run):
         kernels.nearest(
             [warm],
             query[:50] if warm is not run else query,
@@ -48,7 +49,10 @@ def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
 
 
 def ended_ms(searching: Searching, after_s: float) -> float:
-    """Milliseconds from setting the flag to the end of the thread; it must have been searching."""
+    """Stop a search after `after_s`; return the milliseconds until its thread ended.
+
+    The search must still be running when the flag is set.
+    """
     stop, ended, raised = kernels.Stop(), [0.0], []
 
     def work() -> None:
@@ -61,7 +65,7 @@ def ended_ms(searching: Searching, after_s: float) -> float:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join(after_s)
-    assert thread.is_alive(), "the search was over before it was stopped"
+    assert thread.is_alive(), "the search ended before its stop flag was set: make it longer"
     set_at = time.perf_counter()
     stop.set()
     thread.join()

@@ -1,4 +1,4 @@
-"""A processor that is named late changes no answer, and no cache."""
+"""Naming another processor to numba at run time changes no answer and leaves the cache valid."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ AT_WORK = "numba.njit(lambda: 1)(); rename()"
 
 
 def ran(change: str, early: str = "", late: str = "") -> str:
-    """Search with both engines in a process of its own; the instruction set that it took."""
+    """Run searches with both engines in a new process; return the instruction set that it chose."""
     environment = {name: text for name, text in os.environ.items() if name != "NUMBA_CPU_NAME"}
     done = subprocess.run(
         [sys.executable, "-c", FIRST.format(change=CHANGES[change], early=early, late=late)],
@@ -57,7 +57,7 @@ def ran(change: str, early: str = "", late: str = "") -> str:
 def test_a_processor_named_after_numba_was_imported_changes_no_answer(
     change: str, early: str
 ) -> None:
-    ran("environment", early="pass")  # code for this very processor is in the cache
+    ran("environment", early="pass")  # puts code for this processor into the cache
 
     assert ran(change, early=early) == "sse2"
 
@@ -68,7 +68,7 @@ def test_a_processor_named_after_the_package_was_imported_has_no_effect(change: 
     expected = ran(change, early="pass")
 
     assert ran(change, late="rename()") == expected
-    assert ran(change, early="pass") == expected  # nor does it leave anything behind
+    assert ran(change, early="pass") == expected  # and the rename left nothing in the cache
 
 
 def test_what_is_cached_bears_the_name_of_what_it_was_compiled_for(

@@ -1,4 +1,4 @@
-"""Each compiled function beside its slow twin: what coverage cannot see is compared instead."""
+"""Each compiled function equals its slow Python twin: coverage cannot measure compiled code."""
 
 import math
 from typing import Any
@@ -32,8 +32,8 @@ from midstreamer_kernels.stop import NEVER
 from midstreamer_kernels.wasm import engine as wasm
 
 jit: Any = numba.njit
-carray: Any = numba.carray  # type: ignore[attr-defined]  # exported without saying so
-slowly = settings(deadline=None, max_examples=40)  # the first example may compile
+carray: Any = numba.carray  # type: ignore[attr-defined]  # numba does not declare the export
+slowly = settings(deadline=None, max_examples=40)  # no deadline: the first example may compile
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=30)
 
@@ -124,7 +124,8 @@ def test_lanes_count_the_common_subsequences_of_each_window(seed: int, m: int, b
 
 
 def test_a_cell_is_the_recurrence_in_every_lane() -> None:
-    # Compiled here and now: elsewhere the code comes from the disk, and its making goes unseen.
+    # Compiled in this process: for cached code the generator of the cell would not run, so coverage
+    # would not see it.
     @jit  # type: ignore[untyped-decorator]
     def one_cell(windows: Any, match: Any) -> None:
         vector.lcss_cell(match, 1, windows, 0, 2.0, 0.5)

@@ -1,11 +1,11 @@
-"""What decides and counts needs no locust and no gevent."""
+"""The modules that decide and count import neither locust nor gevent."""
 
 import subprocess
 import sys
 
 
 def test_the_cores_load_neither_gevent_nor_locust() -> None:
-    """Importing locust changes the sockets and threads of the whole process."""
+    """Importing locust replaces the sockets and threads of the whole process."""
     cores = "curve, identities, machine, plan, report, schedule, sdk, tally, thresholds, words"
     look = (
         f"import sys; from loadtests import {cores};"

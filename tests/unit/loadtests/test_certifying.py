@@ -1,4 +1,4 @@
-"""Users in a cluster are certified by requests, and their certificates kept where they look."""
+"""Load-test users in a cluster get certificates by signing requests, in the right folder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DOMAIN = "test.local"
 
 
 class Counting:
-    """The authority in a folder, which counts how many requests are open together."""
+    """An issuer with an authority in a folder, which counts the requests open at once."""
 
     def __init__(self, directory: Path) -> None:
         self._issuer = AuthorityIssuer(directory)
         self.open = self.most = 0
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """See `Issuer`."""
+        """Sign the request, like the `sign` of every issuer."""
         self.open += 1
         self.most = max(self.most, self.open)
         try:
@@ -36,10 +36,10 @@ class Counting:
 
 
 class Refusing:
-    """An operator that allows nobody anything."""
+    """An issuer that refuses every request, like an operator without the permission."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """See `Issuer`."""
+        """Refuse the request, with the identity's name."""
         raise Refused(f"{identity.name} may not be used")
 
 

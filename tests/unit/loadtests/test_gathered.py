@@ -1,4 +1,4 @@
-"""Figures of several generators are added up, and one that is silent is not overlooked."""
+"""The results of several load generators are summed, and a missing result is reported."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 
-def told(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0) -> dict[str, Any]:
+def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0) -> dict[str, Any]:
     stage, rtt = Tally(), Durations()
     for _ in range(10):
         stage.ok("match", latency_s=latency_s, service_s=latency_s)
     for _ in range(failed):
         stage.failed("match", "unavailable")
     rtt.add(latency_s / 10)
-    made = {
+    figures = {
         "stages": [tally.plain(stage)],
         "sdk": tally.plain(Tally()),
         "users": 3,
@@ -33,38 +33,40 @@ def told(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0) -> 
             "window": tally.plain_durations(rtt),
         },
     }
-    return dict(json.loads(json.dumps(made)))  # as it comes from another process
+    return dict(json.loads(json.dumps(figures)))  # as if it came from another process
 
 
 def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:
-    made = gathered.one([told(seconds=10.0), told(seconds=12.0)])
+    total = gathered.one([a_result(seconds=10.0), a_result(seconds=12.0)])
 
-    assert tally.from_plain(made["stages"][0]).requests["match"].count == 20
-    assert (made["users"], made["seconds"], made["processors"]) == (6, 12.0, 0.5)
-    assert made["repeats"] == {"draining": 2}
-    assert (made["transport"]["links"], made["transport"]["lost_packets"]) == (6, 4)
+    assert tally.from_plain(total["stages"][0]).requests["match"].count == 20
+    assert (total["users"], total["seconds"], total["processors"]) == (6, 12.0, 0.5)
+    assert total["repeats"] == {"draining": 2}
+    assert (total["transport"]["links"], total["transport"]["lost_packets"]) == (6, 4)
 
 
 def test_percentiles_are_those_of_all_links_and_not_a_mean() -> None:
-    made = gathered.transport([each["transport"] for each in (told(), told(latency_s=1.0))])
+    links = gathered.transport(
+        [each["transport"] for each in (a_result(), a_result(latency_s=1.0))]
+    )
 
-    assert made["rtt_p50_s"] == pytest.approx(0.001, rel=0.02)
-    assert made["rtt_p99_s"] == pytest.approx(0.1, rel=0.02)
+    assert links["rtt_p50_s"] == pytest.approx(0.001, rel=0.02)
+    assert links["rtt_p99_s"] == pytest.approx(0.1, rel=0.02)
 
 
 def test_a_failure_in_one_generator_breaks_the_threshold_of_all() -> None:
-    made = gathered.judged([told(), told(failed=1)], ["failures<=0%"], 2)
+    judgement = gathered.judged([a_result(), a_result(failed=1)], ["failures<=0%"], 2)
 
-    assert made["broken"] == ["failures<=0%: match had 4.76 %"]
+    assert judgement["broken"] == ["failures<=0%: match had 4.76 %"]
 
 
-def test_a_generator_that_told_nothing_is_a_threshold_that_is_not_held() -> None:
-    made = gathered.judged([told()], ["failures<=0%"], 2)
+def test_a_generator_without_a_result_breaks_a_threshold() -> None:
+    judgement = gathered.judged([a_result()], ["failures<=0%"], 2)
 
-    assert made["broken"] == ["1 of 2 generators have sent their results"]
-    assert gathered.judged([told()], ["failures<=0%"], 1)["broken"] == []
+    assert judgement["broken"] == ["1 of 2 generators have sent their results"]
+    assert gathered.judged([a_result()], ["failures<=0%"], 1)["broken"] == []
 
 
 def test_without_figures_there_is_nothing_to_judge() -> None:
-    with pytest.raises(BadInput, match="no generator has sent its results"):
+    with pytest.raises(BadInput, match="no generator has told its figures"):
         gathered.judged([], ["failures<=0%"], 2)

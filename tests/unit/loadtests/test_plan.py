@@ -1,4 +1,4 @@
-"""Plans, shapes, identities, and what a curve says."""
+"""Load-test plans, load shapes, users' identities, and the judgement of a curve."""
 
 import math
 from pathlib import Path
@@ -19,8 +19,8 @@ DOMAIN = "test.local"
 
 def a_plan(**changes: object) -> Plan:
     shape = Shape((steady(1, 5),), users=2)
-    made = Plan(("127.0.0.1:1",), Path("certs"), DOMAIN, shape)
-    return msgspec.structs.replace(made, **changes)
+    usual = Plan(("127.0.0.1:1",), Path("certs"), DOMAIN, shape)
+    return msgspec.structs.replace(usual, **changes)
 
 
 def test_a_plan_survives_being_written(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"mix": {"fly": 1.0}}, "fly"),
         ({"mix": {"match": 0.0}}, "weights"),
@@ -39,8 +39,8 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
         ({"thresholds": ("fast",)}, "fast"),
     ],
 )
-def test_a_plan_that_cannot_be_done_is_refused(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_a_plan_that_cannot_be_done_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         plan.check(a_plan(**changes))
 
 
@@ -62,7 +62,7 @@ def test_every_shape_can_be_done(name: str) -> None:
 
 def test_users_are_let_in_by_one_line_and_append_to_one_universe(tmp_path: Path) -> None:
     files.init_authority(tmp_path, DOMAIN, days=365)
-    for _ in range(2):  # the second time changes nothing
+    for _ in range(2):  # the second call changes nothing
         identities.make(tmp_path, 2, DOMAIN)
     text = (tmp_path / "allowlist").read_text("utf-8")
     listed = allowlist.parse(text)
@@ -78,8 +78,8 @@ def test_users_are_let_in_by_one_line_and_append_to_one_universe(tmp_path: Path)
 def test_ticks_of_a_user_go_in_order_to_a_series_of_its_own() -> None:
     specification = words.specification()
     asked = words.windows(words.history(), specification.window)
-    one, other = (words.Words(name, "r1", asked, specification) for name in ("1", "2"))
-    first, second, foreign = (one.frame(kind) for kind in ("append", "append", "refusal"))
+    left, other = (words.Words(name, "r1", asked, specification) for name in ("1", "2"))
+    first, second, foreign = (left.frame(kind) for kind in ("append", "append", "refusal"))
     strange = other.frame("append")
     for each in (first, second, foreign, strange):
         assert isinstance(each, frames.Append)
@@ -88,7 +88,7 @@ def test_ticks_of_a_user_go_in_order_to_a_series_of_its_own() -> None:
     assert foreign.columns[0].series.startswith("foreign/")  # type: ignore[attr-defined]
 
 
-def test_a_rate_is_borne_up_to_the_first_that_is_not() -> None:
+def test_the_sustained_rate_is_the_last_before_the_first_failure() -> None:
     stages = tuple(stage for rate in (5, 10, 20, 40) for stage in (steady(1, rate), steady(1, 0)))
     tallies = [Tally() for _ in stages]
     for number, seconds in enumerate((0.010, 0.015, 0.021, 0.012)):

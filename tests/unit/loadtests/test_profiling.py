@@ -1,4 +1,4 @@
-"""A flame graph is read into shares of functions, each sample once."""
+"""A flame graph is read into the time share of each function; each sample counts once."""
 
 from __future__ import annotations
 

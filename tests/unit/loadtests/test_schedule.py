@@ -1,4 +1,4 @@
-"""When requests are due."""
+"""The times at which a load test's requests are due."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The backtest: the same rules as live, and nothing later than a decision in it."""
+"""The backtest decides by the same rules as live, and uses nothing later than a decision."""
 
 import msgspec
 import numpy as np
@@ -23,18 +23,18 @@ SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3,
 
 
 def a_universe() -> dict[str, Points]:
-    """Two series on one clock, one of them with a gap and a stretch that is flat."""
-    whole, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
+    """Return two series with the same times, one of them with a gap and a flat stretch."""
+    complete, gapped = make.a_walk(160, seed=1), make.a_walk(160, seed=2)
     values = gapped.values.copy()
     values[40:70] = values[40]
     kept = np.r_[0:90, 97:160]
-    return {"u/b": Points(gapped.times[kept], values[kept]), "u/a": whole}
+    return {"u/b": Points(gapped.times[kept], values[kept]), "u/a": complete}
 
 
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """The lawful analogs of a decision, and the counts, written out as the words say."""
+    """Return the analogs that a decision may use and the counts, computed from the definitions."""
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)
     for name in sorted(universe):
@@ -49,8 +49,10 @@ def slow_analogs(
                 continue
             change = values[end + specification.horizon] - values[end]
             ups, known = ups + (change > 0), known + (change != 0)
-            apart = (window - window.mean()) / window.std() - (query - query.mean()) / query.std()
-            rows.append((float(np.sqrt((apart**2).sum())), name, first))
+            differences = (window - window.mean()) / window.std() - (
+                query - query.mean()
+            ) / query.std()
+            rows.append((float(np.sqrt((differences**2).sum())), name, first))
     return sorted(rows)[: specification.neighbours], ups, known
 
 
@@ -132,14 +134,14 @@ def test_a_universe_without_series_is_refused() -> None:
         Walk({}, Specification("u"))
 
 
-def test_the_walk_speaks_where_there_is_a_season() -> None:
+def test_the_walk_gives_signals_where_there_is_a_season() -> None:
     specification = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)
     walk = Walk({"u/a": make.a_season(900)}, specification)
     record = backtest.record(walk)
     hits = {verdict.experience_id: verdict.hit for verdict in record.verdicts}
-    said = [hits[d.experience_id] for d in record.decisions[:-4] if d.emitted]
-    assert len(said) > 200
-    assert np.mean(said) > 0.7
+    hit_signals = [hits[d.experience_id] for d in record.decisions[:-4] if d.emitted]
+    assert len(hit_signals) > 200
+    assert np.mean(hit_signals) > 0.7
     assert walk.state.licence.held
     assert len(reasoning.encode(walk.state)) < 12_000
 
@@ -148,10 +150,10 @@ def held_shards(universe: dict[str, Points], shard_points: int) -> list[Held]:
     held = []
     for name, points in universe.items():
         for shard in shards_of(name, len(points.times), shard_points):
-            made = Held(shard, shard_points)
-            kept = slice(made.first, made.stop)
-            made.append(made.first, points.times[kept], points.values[kept])
-            held.append(made)
+            filled = Held(shard, shard_points)
+            kept = slice(filled.first, filled.stop)
+            filled.append(filled.first, points.times[kept], points.values[kept])
+            held.append(filled)
     return held
 
 
@@ -171,7 +173,7 @@ def test_an_agent_finds_to_the_bit_what_the_walk_finds(shard_points: int) -> Non
 
 def test_a_price_of_zero_bars_the_windows_that_touch_it_live_and_here() -> None:
     universe = {
-        name: Points(made.times, np.exp(made.values)) for name, made in a_universe().items()
+        name: Points(points.times, np.exp(points.values)) for name, points in a_universe().items()
     }
     universe["u/a"].values[80] = 0.0
     specification = msgspec.structs.replace(SPECIFICATION, transform=Transform.LOG)

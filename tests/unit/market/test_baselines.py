@@ -1,4 +1,4 @@
-"""Rivals: each says what its one idea says, from what was known."""
+"""The baselines that forecasts are compared with: each follows its rule and sees no future."""
 
 import numpy as np
 import pytest
@@ -31,36 +31,36 @@ def hits(rival: baselines.Rival) -> float:
 
 
 def test_the_majority_always_takes_one_side() -> None:
-    made = baselines.majority(cases_of())
-    assert (made.lean > 0).all()
-    assert made.probability is not None
-    assert set(made.probability) == {0.52}
+    rival = baselines.majority(cases_of())
+    assert (rival.lean > 0).all()
+    assert rival.probability is not None
+    assert set(rival.probability) == {0.52}
 
 
 def test_momentum_takes_the_side_of_the_window() -> None:
-    made = baselines.momentum(cases_of(start=600, stop=601))
-    assert made.lean[0] == POINTS.values[600] - POINTS.values[577]
+    rival = baselines.momentum(cases_of(start=600, stop=601))
+    assert rival.lean[0] == POINTS.values[600] - POINTS.values[577]
 
 
 def test_a_season_repeats_what_followed_the_same_moment() -> None:
-    made = baselines.season(cases_of(), 24)
-    assert made.lean[0] == pytest.approx(POINTS.values[580] - POINTS.values[600])
-    assert hits(made) > 0.9
+    rival = baselines.season(cases_of(), 24)
+    assert rival.lean[0] == pytest.approx(POINTS.values[580] - POINTS.values[600])
+    assert hits(rival) > 0.9
 
 
-def test_a_season_says_nothing_before_its_first_round() -> None:
-    made = baselines.season(cases_of(start=100, stop=200), 168)
-    assert np.isnan(made.lean).any()
-    assert np.isfinite(made.lean[-1])
+def test_the_seasonal_baseline_says_nothing_before_its_first_season() -> None:
+    rival = baselines.season(cases_of(start=100, stop=200), 168)
+    assert np.isnan(rival.lean).any()
+    assert np.isfinite(rival.lean[-1])
 
 
 def test_euclid_and_ridge_foretell_a_season() -> None:
     vote, margin = baselines.euclid(cases_of())
     line = baselines.ridge(cases_of(), (24,))
     assert min(hits(vote), hits(margin), hits(line)) > 0.9
-    for made in (vote, margin, line):
-        assert made.probability is not None
-        assert ((made.probability >= 0.0) & (made.probability <= 1.0)).all()
+    for rival in (vote, margin, line):
+        assert rival.probability is not None
+        assert ((rival.probability >= 0.0) & (rival.probability <= 1.0)).all()
 
 
 def test_no_rival_sees_the_future() -> None:
@@ -74,8 +74,8 @@ def test_no_rival_sees_the_future() -> None:
     assert not np.array_equal(rival.lean[250:], other.lean[250:])
 
 
-def test_ridge_says_nothing_until_it_has_lessons() -> None:
-    made = baselines.ridge(cases_of(start=100, stop=110))
-    assert np.isnan(made.lean).all()
-    assert made.probability is not None
-    assert set(made.probability) == {0.52}
+def test_the_ridge_baseline_says_nothing_until_it_has_outcomes() -> None:
+    rival = baselines.ridge(cases_of(start=100, stop=110))
+    assert np.isnan(rival.lean).all()
+    assert rival.probability is not None
+    assert set(rival.probability) == {0.52}

@@ -1,4 +1,4 @@
-"""The shipped data sets, from small files of the same shape and, when there, from the cache."""
+"""The data sets of the product, read from small files of the same layout, or from the cache."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_folder_is_named_by_the_environment_or_found_above(
 @pytest.mark.parametrize("dataset", datasets.DATASETS.values(), ids=lambda each: each.name)
 def test_the_usual_replay_lies_inside_the_real_data(dataset: datasets.Dataset) -> None:
     if not (datasets.folder() / dataset.file).is_file():
-        pytest.skip("the data cache is not here")
+        pytest.skip("the cache of the data sets is not on this machine")
     table = datasets.load(dataset)
     live = table.between(
         rows.instant_of(dataset.start), rows.instant_of(dataset.stop) if dataset.stop else None

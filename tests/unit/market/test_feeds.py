@@ -1,4 +1,4 @@
-"""Feeds: what is read, and how each kind of bad input is named."""
+"""Reading ticks from files and streams; each kind of bad input has its own error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_same_tick_again_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "kind", "told"),
+    ("lines", "kind", "message"),
     [
         (["1,a,1", "2,a,nan"], BadInput, ":3: value of default/a is nan, not a finite number"),
         (["1,a,inf"], BadInput, ":2: value of default/a is inf, not a finite"),
@@ -60,10 +60,10 @@ def test_the_same_tick_again_is_dropped(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_named_with_its_place(
-    tmp_path: Path, lines: list[str], kind: type[BadInput], told: str
+    tmp_path: Path, lines: list[str], kind: type[BadInput], message: str
 ) -> None:
     path = a_csv(tmp_path / "bad.csv", *lines)
-    with pytest.raises(kind, match=f"bad.csv{told}"):
+    with pytest.raises(kind, match=f"bad.csv{message}"):
         feeds.read(path)
 
 

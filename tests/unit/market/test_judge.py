@@ -1,4 +1,4 @@
-"""The judgement: figures with intervals, and rivals that win are named."""
+"""The judgement: figures with confidence intervals, and the baselines that do better."""
 
 import io
 
@@ -26,36 +26,36 @@ def record() -> backtest.Record:
 
 
 def test_the_judgement_is_of_the_second_half_and_fit_for_json(record: backtest.Record) -> None:
-    made = judge.judge_decisions(record.decisions, record.verdicts, UNIVERSE, seasons=(24,))
+    judgement = judge.judge_decisions(record.decisions, record.verdicts, UNIVERSE, seasons=(24,))
     settled = len(record.verdicts)
-    assert made.decisions == settled - settled // 2
-    names = [rival.name for rival in made.rivals]
+    assert judgement.decisions == settled - settled // 2
+    names = [rival.name for rival in judgement.rivals]
     assert names == [
         "majority", "momentum", "euclid vote", "euclid margin", "season 24", "ridge",
     ]  # fmt: skip
-    assert msgspec.json.decode(msgspec.json.encode(made), type=Judgement) == made
+    assert msgspec.json.decode(msgspec.json.encode(judgement), type=Judgement) == judgement
 
 
 def test_the_figures_are_what_counting_gives(record: backtest.Record) -> None:
     begin = record.decisions[500].time
-    made = judge.judge_decisions(record.decisions, record.verdicts, after=begin)
+    judgement = judge.judge_decisions(record.decisions, record.verdicts, after=begin)
     verdict = {each.experience_id: each for each in record.verdicts}
     pairs = [
         (d, verdict[d.experience_id])
         for d in record.decisions
         if d.time >= begin and d.experience_id in verdict
     ]
-    said = [v.hit for d, v in pairs if d.emitted]
-    assert made.precision
-    assert made.coverage
-    assert made.brier_skill
-    assert made.emitted == len(said)
-    assert made.precision.value == pytest.approx(np.mean(said))
-    assert made.coverage.value == pytest.approx(np.mean([v.covered for _, v in pairs]))
+    hits = [v.hit for d, v in pairs if d.emitted]
+    assert judgement.precision
+    assert judgement.coverage
+    assert judgement.brier_skill
+    assert judgement.emitted == len(hits)
+    assert judgement.precision.value == pytest.approx(np.mean(hits))
+    assert judgement.coverage.value == pytest.approx(np.mean([v.covered for _, v in pairs]))
     loss = np.sum([v.brier for _, v in pairs]) / np.sum([v.brier_arms[0] for _, v in pairs])
-    assert made.brier_skill.value == pytest.approx(1.0 - loss)
-    assert made.precision.low <= made.precision.value <= made.precision.high
-    assert (made.rivals, made.winners) == ((), ())
+    assert judgement.brier_skill.value == pytest.approx(1.0 - loss)
+    assert judgement.precision.low <= judgement.precision.value <= judgement.precision.high
+    assert (judgement.rivals, judgement.winners) == ((), ())
 
 
 def test_arrival_order_of_decisions_and_verdicts_does_not_matter(record: backtest.Record) -> None:
@@ -76,45 +76,46 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 
 
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
-    # Sure and right, then a tie of three with one hit; 3 of 4 holds 0.7, 3 of 5 does not.
+    # Both decisions at 0.9 are right, and of the three at 0.8 one is. A threshold takes a tie as a
+    # whole: 3 right of 5 miss the target 0.7, although 3 of 4 would hold it.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
-    made = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
-    assert (made.emitted, made.confidence) == (2, 0.9)
-    assert made.share == 2.5
+    judgement = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
+    assert (judgement.emitted, judgement.confidence) == (2, 0.9)
+    assert judgement.share == 2.5
 
 
 def test_a_threshold_that_nothing_holds_emits_nothing() -> None:
-    made = judge.judge_decisions(*made_up([0.9, 0.8], [False, False]), after=0)
-    assert made.fixed_threshold == Threshold(emitted=0, confidence=None, share=None)
+    judgement = judge.judge_decisions(*made_up([0.9, 0.8], [False, False]), after=0)
+    assert judgement.fixed_threshold == Threshold(emitted=0, confidence=None, share=None)
 
 
 def test_a_rival_that_wins_is_named(record: backtest.Record) -> None:
     wrong = [msgspec.structs.replace(v, hit=False, brier=0.9) for v in record.verdicts]
-    made = judge.judge_decisions(record.decisions, wrong, UNIVERSE, seasons=(24,))
-    assert {"season 24", "ridge", "euclid margin"} <= set(made.winners)
-    ridge = made.rivals[-1]
+    judgement = judge.judge_decisions(record.decisions, wrong, UNIVERSE, seasons=(24,))
+    assert {"season 24", "ridge", "euclid margin"} <= set(judgement.winners)
+    ridge = judgement.rivals[-1]
     assert ridge.wins_clearly == ("hit", "precision", "brier")
-    assert "better than midstreamer" in shown(made)
-    assert "ridge" in shown(made).rpartition("better than midstreamer")[2]
+    assert "better than midstreamer" in shown(judgement)
+    assert "ridge" in shown(judgement).rpartition("better than midstreamer")[2]
 
 
-def shown(made: Judgement) -> str:
+def shown(judgement: Judgement) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(judgements.table(made))
+    console.print(judgements.table(judgement))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_silent_stream_is_judged_without_precision(record: backtest.Record) -> None:
     silent = [msgspec.structs.replace(d, direction=None) for d in record.decisions]
-    made = judge.judge_decisions(silent, record.verdicts, UNIVERSE)
-    assert made.precision is None
-    assert made.emitted == 0
-    assert "- of 70.0%" in shown(made)
+    judgement = judge.judge_decisions(silent, record.verdicts, UNIVERSE)
+    assert judgement.precision is None
+    assert judgement.emitted == 0
+    assert "- of 70.0%" in shown(judgement)
 
 
 @pytest.mark.parametrize("count", [0, 5])
-def test_nothing_to_judge_is_said(record: backtest.Record, count: int) -> None:
+def test_a_record_with_nothing_to_judge_is_refused(record: backtest.Record, count: int) -> None:
     with pytest.raises(BadInput, match=r"belong to 0 streams|left to judge"):
         judge.judge_decisions(record.decisions[:count], record.verdicts, after=2**62)
 
@@ -129,7 +130,7 @@ def test_the_bootstrap_holds_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)  # runs of four alike
+        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)  # runs of four equal outcomes
         blocks = bootstrap.Blocks(np.arange(400), horizon=10, draws=200)
         figure = bootstrap.figure(blocks.ratio(hit, np.ones(400)))
         assert figure is not None

@@ -1,4 +1,4 @@
-"""Parquet files give the same ticks as CSV, and the same errors by row."""
+"""Parquet files give the same ticks as CSV files, and the same errors with the row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_times_of_every_usual_type_are_read(tmp_path: Path, times: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
         ({"time": [1], "series": ["a"]}, "no column 'value'"),
         ({"time": [1.5], "series": ["a"], "value": [1.0]}, "column time is double"),
@@ -48,9 +48,9 @@ def test_times_of_every_usual_type_are_read(tmp_path: Path, times: Any) -> None:
         ({"time": [1], "series": ["a"], "value": ["x"]}, "row 1: .* is 'x', not a number"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path: Path, columns: dict[str, Any], told: str) -> None:
+def test_a_bad_row_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     path = a_file(tmp_path / "bad.parquet", **columns)
-    with pytest.raises(BadInput, match=f"bad.parquet: {told}"):
+    with pytest.raises(BadInput, match=f"bad.parquet: {message}"):
         feeds.read(path)
 
 

@@ -1,4 +1,4 @@
-"""Replay, against a whole fleet in one process on a memory carrier."""
+"""Replay against a whole fleet in one process, over the memory carrier."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def a_plan(table: feeds.Table, *, until: int = HISTORY + LIVE, **changes: object
 
 
 @asynccontextmanager
-async def a_client(made: fleet.Fleet) -> AsyncIterator[AsyncClient]:
-    client = AsyncClient(a_carrier(made.network), ["c1:1"], deadline_s=10.0, policy=QUICK)
+async def a_client(running: fleet.Fleet) -> AsyncIterator[AsyncClient]:
+    client = AsyncClient(a_carrier(running.network), ["c1:1"], deadline_s=10.0, policy=QUICK)
     async with client:
         yield client
 
@@ -66,19 +66,19 @@ def tallied(events: Sequence[Event]) -> Tally:
 
 async def test_every_full_window_is_decided_once_and_judged_a_horizon_later() -> None:
     table = a_table(fleet.a_universe(2, HISTORY + LIVE))
-    async with fleet.running(agents=("a1", "a2")) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1", "a2")) as running, a_client(running) as client:
         tally = tallied(await events_of(client, a_plan(table)))
-        there = await client.survey()
+        surveyed = await client.survey()
     assert (tally.history, tally.ticks, tally.steps) == (2 * HISTORY, 2 * LIVE, LIVE)
-    assert tally.decisions == 2 * LIVE == there.decisions
-    assert len(tally.settled) == 2 * (LIVE - 3) == there.verdicts
+    assert tally.decisions == 2 * LIVE == surveyed.decisions
+    assert len(tally.settled) == 2 * (LIVE - 3) == surveyed.verdicts
     assert len(tally.pending) == 2 * 3
     assert tally.match.count == tally.append.count == LIVE
 
 
 async def test_a_second_run_takes_over_what_is_stored_and_goes_on() -> None:
     table = a_table(fleet.a_universe(2, HISTORY + LIVE))
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         first = await events_of(client, a_plan(table, until=HISTORY + 12))
         second = await events_of(client, a_plan(table))
     before, after = tallied(first), tallied(second)
@@ -97,7 +97,7 @@ async def test_data_that_changed_since_is_a_conflict() -> None:
     values = other[0].values_array().copy()
     values[HISTORY + 5 :] += 1.0
     other[0] = Column(other[0].series, other[0].times, values.tobytes())
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         await events_of(client, a_plan(a_table(columns)))
         with pytest.raises(Conflict, match=r"decision on walk/00 at .* used other values"):
             await events_of(client, a_plan(a_table(other)))
@@ -105,7 +105,7 @@ async def test_data_that_changed_since_is_a_conflict() -> None:
 
 async def test_windows_that_are_not_full_yet_are_only_appended() -> None:
     table = a_table(fleet.a_universe(1, 20))
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         tally = tallied(await events_of(client, ReplayPlan(SPECIFICATION, table)))
     assert (tally.ticks, tally.decisions) == (20, 5)
 
@@ -114,13 +114,13 @@ async def test_a_live_feed_of_unknown_length_is_replayed_as_it_comes() -> None:
     column = fleet.a_column(20)
     pairs = zip(column.times_array().tolist(), column.values_array().tolist(), strict=True)
     ticks = [Tick(column.series, *pair) for pair in pairs]
-    async with fleet.running(agents=("a1",)) as made, a_client(made) as client:
+    async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         plan = ReplayPlan(SPECIFICATION, replay.in_thread(feeds.steps(ticks)))
         events = await events_of(client, plan)
     assert [event.total for event in events if isinstance(event, Stepped)] == [0] * 20
 
 
-async def test_an_outage_is_told_and_outlived() -> None:
+async def test_a_replay_reports_an_outage_and_goes_on_after_it() -> None:
     answers = Appended(stored=1, position=1)
     script = Script(Unavailable("sync is away"), Unavailable("still"), answers)
     table = a_table([fleet.a_column(3)])

@@ -1,4 +1,4 @@
-"""The report: what a tally adds up to, and the JSON that says so."""
+"""The report: the sums and shares of a tally, and their JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECIFICATION = Specification("sp500", window=8)
 
 
 def a_tally() -> Tally:
-    """Two signals, one right, and a silence; the last decision is still open."""
+    """Return a tally of a right signal, a wrong signal, an abstention and an open decision."""
     tally = Tally()
     right = a_decision(time=1 * DAY, direction=Direction.LONG)
     wrong = a_decision(time=2 * DAY, direction=Direction.SHORT)
@@ -38,8 +38,8 @@ def a_tally() -> Tally:
 
 
 def a_part(**changes: object) -> report.Part:
-    made = report.part("sp500", SPECIFICATION, a_tally(), duration_s=1.5, complete=True)
-    return msgspec.structs.replace(made, **changes)
+    part = report.part("sp500", SPECIFICATION, a_tally(), duration_s=1.5, complete=True)
+    return msgspec.structs.replace(part, **changes)
 
 
 def a_report(*parts: report.Part) -> report.Report:
@@ -85,15 +85,15 @@ def test_an_infinite_interval_proves_nothing() -> None:
     tally = Tally()
     decision = msgspec.structs.replace(a_decision(), high=float("inf"))
     tally.take(Stepped(DAY, 1, 1, 1, (decision,), (a_verdict(decision),), 0.1, 0.1))
-    made = report.part("x", SPECIFICATION, tally, duration_s=0.0, complete=True)
-    assert made.coverage is None
-    assert made.hit is not None
+    part = report.part("x", SPECIFICATION, tally, duration_s=0.0, complete=True)
+    assert part.coverage is None
+    assert part.hit is not None
 
 
 def test_the_json_reads_back_and_keeps_to_its_schema() -> None:
-    made = a_report()
-    data = report.encode(made)
-    assert msgspec.json.decode(data, type=report.Report) == made
+    written = a_report()
+    data = report.encode(written)
+    assert msgspec.json.decode(data, type=report.Report) == written
     schema = json.loads(report.schema())
     described = schema["$defs"]["Report"]
     assert set(json.loads(data)) == set(described["properties"])
@@ -101,9 +101,9 @@ def test_the_json_reads_back_and_keeps_to_its_schema() -> None:
 
 
 def test_an_unknown_field_in_a_report_is_refused() -> None:
-    made = json.loads(report.encode(a_report())) | {"profit": 1.0}
+    fields = json.loads(report.encode(a_report())) | {"profit": 1.0}
     with pytest.raises(msgspec.ValidationError, match="profit"):
-        msgspec.json.decode(json.dumps(made), type=report.Report)
+        msgspec.json.decode(json.dumps(fields), type=report.Report)
 
 
 def test_overlapping_decisions_widen_the_interval() -> None:
@@ -117,10 +117,10 @@ def test_overlapping_decisions_widen_the_interval() -> None:
 
 
 def test_a_share_that_never_failed_is_not_certain() -> None:
-    made = report.share_of(list(range(100)), [True] * 100, horizon=5)
-    assert made is not None
-    assert made.value == made.high == 1.0
-    assert made.low < 0.7
+    share = report.share_of(list(range(100)), [True] * 100, horizon=5)
+    assert share is not None
+    assert share.value == share.high == 1.0
+    assert share.low < 0.7
 
 
 @given(st.floats(0, 1), st.floats(1, 1e6))
@@ -145,7 +145,7 @@ def test_a_judgement_is_published_with_its_rivals() -> None:
         name="ridge", hit=figure, hit_on_emitted=None, precision_same_count=None,
         brier_skill=figure, ahead_by={"hit": figure}, wins=("hit",), wins_clearly=(),
     )  # fmt: skip
-    made = report.judged_of(
+    judged = report.judged_of(
         Judgement(
             universe="sp500", stream="s", after=5 * DAY, decisions=10, emitted=2, target=0.6,
             precision=figure, base_rate=0.5, hit=figure, coverage_target=0.8, coverage=None,
@@ -153,9 +153,9 @@ def test_a_judgement_is_published_with_its_rivals() -> None:
             fixed_threshold=Threshold(4, 0.7, 0.5), rivals=(rival,), winners=("ridge",),
         )
     )  # fmt: skip
-    assert (made.after, made.fixed_threshold_emitted) == ("1970-01-06", 4)
-    assert made.rivals[0].name == "ridge"
-    assert made.rivals[0].wins == ("hit",)
+    assert (judged.after, judged.fixed_threshold_emitted) == ("1970-01-06", 4)
+    assert judged.rivals[0].name == "ridge"
+    assert judged.rivals[0].wins == ("hit",)
 
 
 def test_a_void_verdict_ends_a_decision_and_is_counted_nowhere() -> None:

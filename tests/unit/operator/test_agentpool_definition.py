@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of pools: what Kubernetes is told of them."""
+"""The CustomResourceDefinition of `AgentPool`: schema, bounds, defaults and rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = VERSION["schema"]["openAPIV3Schema"]
 
 
 def at(path: str) -> dict[str, Any]:
-    """The schema of a field, as `.spec.replicas` names it."""
+    """Return the schema of the field with this path, such as `.spec.replicas`."""
     found = SCHEMA
     for name in path.strip(".").split("."):
         found = found["properties"][name]
@@ -26,7 +26,7 @@ def at(path: str) -> dict[str, Any]:
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every schema in a schema."""
+    """Yield the schema and every schema nested in it."""
     if isinstance(schema, dict):
         if "type" in schema or "anyOf" in schema:
             yield schema

@@ -1,4 +1,4 @@
-"""The authority is made once and read ever after; the bundle names it and keeps the others."""
+"""The certificate authority is created once; the published bundle keeps other authorities."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 
 async def test_the_first_start_makes_it_and_the_next_reads_it() -> None:
     api = Caller(ApiServer())
-    made = await authority.opened(api, POLICY, NOW_S)
+    opened = await authority.opened(api, POLICY, NOW_S)
     again = await authority.opened(api, POLICY, NOW_S + 100.0)
-    assert made.certificate == again.certificate
-    assert made.key.public_key() == again.key.public_key()
+    assert opened.certificate == again.certificate
+    assert opened.key.public_key() == again.key.public_key()
 
 
 @settings(max_examples=50, deadline=None)
@@ -33,15 +33,15 @@ async def test_the_first_start_makes_it_and_the_next_reads_it() -> None:
 async def test_two_that_start_together_have_one_authority(turns: list[bool]) -> None:
     server = ApiServer()
     running = {turn: authority.opened(Caller(server), POLICY, NOW_S) for turn in (False, True)}
-    made: list[Authority] = []
+    opened: list[Authority] = []
     for turn in [*turns, *[False, True] * 4]:
         try:
             if turn in running:
                 running[turn].send(None)
         except StopIteration as end:
-            made.append(end.value)
+            opened.append(end.value)
             del running[turn]
-    assert [one.certificate for one in made] == [made[0].certificate] * 2
+    assert [each.certificate for each in opened] == [opened[0].certificate] * 2
     assert len(server.all(SECRETS)) == 1
 
 
@@ -63,12 +63,12 @@ OTHER = authorities.secret(RELEASE, establish(DOMAIN, now_s=NOW_S))["data"]
 
 
 def a_secret(**changes: str) -> dict[str, Any]:
-    made = authorities.secret(RELEASE, AUTHORITY)
-    return {**made, "data": {**made["data"], **changes}}
+    secret = authorities.secret(RELEASE, AUTHORITY)
+    return {**secret, "data": {**secret["data"], **changes}}
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"metadata": {"name": "mid-authority"}}, "has no readable tls.key"),
         (a_secret(**{"tls.key": "AAAA"}), "has no readable tls.key"),
@@ -77,9 +77,9 @@ def a_secret(**changes: str) -> dict[str, Any]:
     ],
 )
 def test_a_secret_that_is_no_authority_is_named_with_the_way_out(
-    given: dict[str, Any], told: str
+    given: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         authorities.authority(given, DOMAIN)
     assert "mid-authority" in raised.value.message
     assert "restore it, or delete it" in raised.value.message

@@ -1,4 +1,4 @@
-"""The command of the operator: what is wrong is said in one line."""
+"""The operator's command: a configuration error is one line and never a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACCOUNTS = "MIDSTREAMER_OPERATOR__ACCOUNTS"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--set", "release=Mid"], "operator.release = 'Mid' from flag --release"),
         (["--set", "leases_s=6"], "did you mean lease_s"),
@@ -25,11 +25,11 @@ ACCOUNTS = "MIDSTREAMER_OPERATOR__ACCOUNTS"
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_never_as_a_traceback(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.execute(words) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -39,14 +39,14 @@ def test_the_settings_make_the_policy() -> None:
         "MIDSTREAMER_OPERATOR__POSTGRES_HOSTS": '["postgres"]',
         "MIDSTREAMER_SECURITY__TRUST_DOMAIN": "test.local",
     }
-    made = config.load(OperatorSettings, environ=environ).policy
-    assert made.kinds == {"mid-agent": Kind.AGENT}
-    assert made.host_names == {Kind.POSTGRES: frozenset({"postgres"})}
-    assert made.trust_domain == "test.local"
-    assert made.signer == "midstreamer.dev/default.midstreamer.member"
+    settings = config.load(OperatorSettings, environ=environ).policy
+    assert settings.kinds == {"mid-agent": Kind.AGENT}
+    assert settings.host_names == {Kind.POSTGRES: frozenset({"postgres"})}
+    assert settings.trust_domain == "test.local"
+    assert settings.signer == "midstreamer.dev/default.midstreamer.member"
 
 
-def test_an_account_of_a_kind_that_is_none_is_refused() -> None:
+def test_an_account_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="'agnt'"):
         config.load(OperatorSettings, environ={ACCOUNTS: '{"mid-agent": "agnt"}'})
 

@@ -1,4 +1,4 @@
-"""Who gets the certificate of a client: pods of labelled namespaces, and people with a right."""
+"""Client certificates go to pods of labelled namespaces and to persons with the RBAC right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database's password is made once, by whichever replica leads, and nobody's is overwritten."""
+"""The leader creates the database's password once and never overwrites an existing password."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def password_in(given: dict[str, Any]) -> str:
     return base64.b64decode(given["data"]["password"]).decode()
 
 
-async def test_a_password_is_made_where_there_is_none_and_then_stays() -> None:
+async def test_a_missing_password_is_created_once() -> None:
     server = ApiServer()
     assert await database.provided(Caller(server), POLICY) == ""
-    (made,) = server.all(SECRETS)
-    assert made["metadata"]["name"] == f"{RELEASE}-postgres"
-    assert len(password_in(made)) == 43
+    (secret,) = server.all(SECRETS)
+    assert secret["metadata"]["name"] == f"{RELEASE}-postgres"
+    assert len(password_in(secret)) == 43
     began = len(server.calls)
     assert await database.provided(Caller(server), POLICY) == ""
     assert server.calls[began:] == [("GET", f"{SECRETS}/{RELEASE}-postgres")]
-    assert server.all(SECRETS) == [made]
+    assert server.all(SECRETS) == [secret]
 
 
 async def test_no_two_installations_have_the_same_password() -> None:
@@ -42,10 +42,10 @@ async def test_no_two_installations_have_the_same_password() -> None:
     assert len({password_in(server.all(SECRETS)[0]) for server in several}) == 2
 
 
-async def test_of_two_that_come_together_the_first_ones_password_stays() -> None:
+async def test_of_two_concurrent_replicas_the_first_password_stays() -> None:
     server = ApiServer()
-    one, other = (database.provided(Caller(server), POLICY) for _ in range(2))
-    for step in (one, other) * 3:  # both have looked before one writes
+    first, other = (database.provided(Caller(server), POLICY) for _ in range(2))
+    for step in (first, other) * 3:  # both replicas read before either of them writes
         with contextlib.suppress(StopIteration):
             step.send(None)
     assert [method for method, _ in server.calls] == ["GET", "GET", "POST", "POST"]
@@ -55,15 +55,15 @@ async def test_of_two_that_come_together_the_first_ones_password_stays() -> None
 @pytest.mark.parametrize("data", [{}, None, {"password": "c2hvcnQ="}, {"password": "§"}])
 async def test_a_secret_without_a_usable_password_is_named_and_left(data: Any) -> None:
     server = ApiServer()
-    there = {"metadata": {"name": f"{RELEASE}-postgres"}, "data": data}
-    server.put(SECRETS, there)
-    told = await database.provided(Caller(server), POLICY)
-    assert "Secret mid-postgres has no password of 16" in told
-    assert "delete the Secret: the operator then makes a new password" in told
+    secret = {"metadata": {"name": f"{RELEASE}-postgres"}, "data": data}
+    server.put(SECRETS, secret)
+    reason = await database.provided(Caller(server), POLICY)
+    assert "Secret mid-postgres has no password of 16" in reason
+    assert "delete the Secret: the operator then makes a new password" in reason
     assert server.all(SECRETS)[0]["data"] == data
 
 
-async def test_a_password_of_somebody_elses_is_as_good() -> None:
+async def test_a_password_written_by_hand_is_accepted() -> None:
     server = ApiServer()
     server.put(SECRETS, passwords.secret(RELEASE, "written by hand, long enough"))
     assert await database.provided(Caller(server), POLICY) == ""
@@ -84,7 +84,7 @@ async def test_an_operator_that_may_not_write_secrets_says_so() -> None:
         (True, {"mid-sync": Kind.SYNC}, True),
     ],
 )
-def test_it_is_the_operators_where_a_pod_may_be_the_database_or_as_is_set(
+def test_the_operator_makes_the_password_for_its_own_database(
     own: bool | None, accounts: dict[str, Kind], makes: bool
 ) -> None:
     assert OperatorSettings(own_database=own, accounts=accounts).makes_password is makes

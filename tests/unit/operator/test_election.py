@@ -1,4 +1,4 @@
-"""At most one leads, whatever replicas, clocks and the API server do."""
+"""At most one replica leads, for any delays, clocks and answers of the API server."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ def test_a_leader_that_sees_another_holder_leads_no_more() -> None:
 
 
 def test_a_lease_counts_its_holders_and_says_how_long_it_is() -> None:
-    made = leases.made("x", "a", LEASE_S, 1_800_000_000.0)
-    assert made["spec"]["leaseTransitions"] == 0
-    renewed = leases.held(made, "a", LEASE_S, 1_800_000_001.0)
-    assert renewed["spec"]["acquireTime"] == made["spec"]["acquireTime"]
+    lease = leases.made("x", "a", LEASE_S, 1_800_000_000.0)
+    assert lease["spec"]["leaseTransitions"] == 0
+    renewed = leases.held(lease, "a", LEASE_S, 1_800_000_001.0)
+    assert renewed["spec"]["acquireTime"] == lease["spec"]["acquireTime"]
     assert renewed["spec"]["renewTime"] == "2027-01-15T08:00:01.000000Z"
-    taken = leases.held(leases.held(made, "", LEASE_S, 0.0), "b", LEASE_S, 2.0)
+    taken = leases.held(leases.held(lease, "", LEASE_S, 0.0), "b", LEASE_S, 2.0)
     assert taken["spec"]["leaseTransitions"] == 1
     assert leases.read(taken) == Record("b", "", LEASE_S)
 
 
-def test_a_lease_of_a_part_of_a_second_is_told_no_shorter_than_its_holder_counts_on() -> None:
+def test_a_lease_with_fractions_of_a_second_is_rounded_up() -> None:
     for lease_s in (2.0, 2.4, 2.5, 6.1):
-        told = leases.read(leases.made("x", "a", lease_s, 0.0))
-        assert lease_s <= told.lease_s < lease_s + 1.0
+        record = leases.read(leases.made("x", "a", lease_s, 0.0))
+        assert lease_s <= record.lease_s < lease_s + 1.0
 
 
 @dataclass
 class Cluster:
-    """One lease with resource versions, and replicas that look at it when they are told to."""
+    """One Lease object with resource versions, and the replicas that read and write it."""
 
     replicas: list[Election]
     now_s: float = 0.0
@@ -90,7 +90,7 @@ class Cluster:
         self.read[election.me] = (self.now_s, self.lease)
 
     def write(self, election: Election) -> None:
-        """Go on with what was read, maybe long ago; a stale version is refused."""
+        """Let a replica act on the lease that it read earlier; refuse a stale version."""
         asked_s, given = self.read.pop(election.me, (0.0, None))
         record = leases.read(given) if given else None
         move = election.read(record, self.now_s)
@@ -101,8 +101,8 @@ class Cluster:
             election.lost()
             return
         self.version += 1
-        made = leases.held(self.lease or {}, election.me, LEASE_S, self.now_s)
-        self.lease = {**made, "metadata": {"resourceVersion": str(self.version)}}
+        lease = leases.held(self.lease or {}, election.me, LEASE_S, self.now_s)
+        self.lease = {**lease, "metadata": {"resourceVersion": str(self.version)}}
         election.written(asked_s)
 
 

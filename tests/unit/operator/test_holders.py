@@ -1,4 +1,4 @@
-"""How many live certificates an identity has."""
+"""`Holders` counts the certificates of an identity that have not expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets which certificate: every way to be denied has its own word."""
+"""The decision about a pod's certificate request: each way to be denied has its own reason."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ IP = x509.IPAddress(ipaddress.ip_address("10.0.0.1"))
 EDI_PARTY = x509.UnrecognizedExtension(
     x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3007a505a1030c0161")
 )
-"""A subject alternative name of a kind that `cryptography` does not read."""
+"""A subject alternative name of a kind that `cryptography` cannot parse."""
 GOOD = csr_pem(uri())
-"""Always the same bytes."""
+"""One signing request with constant bytes, so that Hypothesis can mutate and replay it."""
 FORGED: list[tuple[str, Reason, dict[str, Any]]] = [
     ("a person", Reason.NOT_A_POD, {"username": "jane", "groups": ()}),
     ("named like an account", Reason.NOT_A_POD, {"groups": ("system:authenticated",)}),
@@ -139,18 +139,18 @@ def test_a_forged_request_that_somebody_else_approved_is_not_signed(
 
 
 @pytest.mark.parametrize(
-    ("pod", "told"),
+    ("pod", "message"),
     [
         (None, "does not exist any more"),
         (a_pod(uid=OTHER_UID), "was replaced by another"),
         (a_pod(is_going=True), "is being deleted"),
     ],
 )
-def test_a_pod_that_is_gone_gets_no_certificate(pod: Pod | None, told: str) -> None:
+def test_a_pod_that_is_gone_gets_no_certificate(pod: Pod | None, message: str) -> None:
     decision = issuance.decide(a_request(), pod, POLICY)
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.POD_GONE
-    assert told in decision.message
+    assert message in decision.message
 
 
 def test_a_pod_that_runs_as_another_account_gets_no_certificate() -> None:
@@ -244,7 +244,8 @@ def test_the_ledger_is_written_before_the_certificate_is_handed_over() -> None:
 
 def test_every_reason_is_a_word_of_the_metric_and_explains_itself() -> None:
     assert frozenset(Reason) | {"signed"} == words.SIGNED
-    of_clients = {Reason.NAMESPACE_NOT_LABELLED, Reason.NOT_ALLOWED}  # tests/.../test_clients.py
+    # Tested in tests/unit/operator/test_clients.py.
+    of_clients = {Reason.NAMESPACE_NOT_LABELLED, Reason.NOT_ALLOWED}
     others = {Reason.POD_GONE, Reason.TOO_MANY}
     assert {reason for _, reason, _ in FORGED} | others == set(Reason) - of_clients
 

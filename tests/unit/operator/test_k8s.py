@@ -1,4 +1,4 @@
-"""`midstreamer-k8s`: one's own certificate, what is shown, what is removed, and what is refused."""
+"""`midstreamer-k8s`: request a certificate, show the status, purge a release."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPACE = f"/api/v1/namespaces/{NAMESPACE}"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 
 
-# --- certs request --------------------------------------------------------------------------------
+# --- certs request: a person's own certificate ----------------------------------------------------
 
 
 def jane(server: ApiServer, *names: str) -> Api:
@@ -88,10 +88,10 @@ async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
     server = an_installation()
     async with signing_now(server):
         pass
-    told: list[str] = []
+    reports: list[str] = []
     with pytest.raises(DeadlineExceeded, match=r"is the operator of fleet/mid running\?"):
-        await asked(jane(server, "desk-1"), timeout_s=0.3, say=told.append)
-    (line,) = told
+        await asked(jane(server, "desk-1"), timeout_s=0.3, say=reports.append)
+    (line,) = reports
     assert "neither approved nor denied yet" in line
     assert server.all(naming.REQUESTS) == []
 
@@ -102,18 +102,18 @@ async def test_an_installation_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["certs", "request", "app/shop-0/uid"], "has several parts, as only names of pods have"),
         (["certs", "request", "desk 1"], "'desk 1' in identity client/'desk 1'"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.execute(words) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -121,7 +121,7 @@ def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
     assert naming.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
 
 
-# --- status ---------------------------------------------------------------------------------------
+# --- status: pods, pools and certificates ---------------------------------------------------------
 
 
 def a_pod(name: str, component: str, *, ready: bool = False, uid: str = "", **status: Any) -> Any:
@@ -144,12 +144,12 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
     }
 
 
-def said(reason: str, message: str, about: str, at: int = 0) -> Any:
-    """An Event that a pod wrote about itself."""
+def own_event(reason: str, message: str, about: str, at: int = 0) -> Any:
+    """Return an Event that the pod wrote about itself."""
     source = {"source": {"component": showing.OWN}}
     warning = reason != pod_reports.RECOVERED
-    made = an_event(reason, message, about, at)
-    return {**made, **source, "type": "Warning" if warning else "Normal"}
+    event = an_event(reason, message, about, at)
+    return {**event, **source, "type": "Warning" if warning else "Normal"}
 
 
 def an_owner(name: str, component: str, replicas: int) -> Any:
@@ -211,13 +211,13 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
     (
         "a certificate",
         {"containerStatuses": [{"state": {"running": {}}}]},
-        [said("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
+        [own_event("WaitingForCertificate", "is the operator running?", "p", 1), SERVING_NOT],
         "WaitingForCertificate: is the operator running?",
     ),
     (
         "what is over since it runs",
         {"containerStatuses": [{"state": {"running": {}}}]},
-        [an_event("FailedMount", "x", "p", 5), said("NotReady", "store: away", "p", 2)],
+        [an_event("FailedMount", "x", "p", 5), own_event("NotReady", "store: away", "p", 2)],
         "NotReady: store: away",
     ),
     (
@@ -236,20 +236,20 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "status", "events", "told"), WHYS, ids=[w[0] for w in WHYS])
+@pytest.mark.parametrize(("name", "status", "events", "message"), WHYS, ids=[w[0] for w in WHYS])
 def test_a_pod_that_is_not_ready_says_why_in_one_line(
-    name: str, status: dict[str, Any], events: list[Any], told: str
+    name: str, status: dict[str, Any], events: list[Any], message: str
 ) -> None:
-    assert showing.why(a_pod("p", "sync", **status), events) == told
+    assert showing.why(a_pod("p", "sync", **status), events) == message
 
 
 def test_a_ready_pod_says_what_it_lacks_until_it_takes_that_back() -> None:
     pod = a_pod("p", "sync", ready=True)
-    lacking = said("Incomplete", "store: away", "p", 1)
+    lacking = own_event("Incomplete", "store: away", "p", 1)
 
     assert showing.lacks(pod, [lacking]) == "Incomplete: store: away"
-    assert showing.lacks(pod, [lacking, said("Recovered", "no longer", "p", 2)]) == ""
-    assert showing.lacks(pod, [said("NotReady", "x", "p", 1)]) == ""
+    assert showing.lacks(pod, [lacking, own_event("Recovered", "no longer", "p", 2)]) == ""
+    assert showing.lacks(pod, [own_event("NotReady", "x", "p", 1)]) == ""
     assert showing.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
 
 
@@ -258,7 +258,7 @@ def test_a_pod_of_a_test_that_passed_is_not_waited_for() -> None:
     assert "mid-test" not in "\n".join(showing.shown(found, NOW_S))
 
 
-def test_nothing_seen_by_somebody_who_may_see_nothing_is_not_nothing_there() -> None:
+def test_without_the_right_to_see_pods_the_status_does_not_say_uninstalled() -> None:
     lines = showing.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
     assert (
         "no pod is visible; you may lack the right to see pods: refusals are listed below" in lines
@@ -327,23 +327,23 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     server.put(agentpools.path(NAMESPACE), a_pool("another-agent", 2, fleet="another"))
     found = await looking.found(Caller(server), NAMESPACE, RELEASE)
     assert [pod["metadata"]["name"] for pod in found.pods] == ["mid-sync-1"]
-    assert [one["metadata"]["name"] for one in found.owners] == ["mid-sync"]
-    assert [one["metadata"]["name"] for one in found.pools] == ["mid-agent"]
+    assert [owner["metadata"]["name"] for owner in found.owners] == ["mid-sync"]
+    assert [owner["metadata"]["name"] for owner in found.pools] == ["mid-agent"]
     assert len(found.notes) == 2
     assert all("must allow it" in note for note in found.notes)
 
 
-# --- purge ----------------------------------------------------------------------------------------
+# --- purge: the rest of a release -----------------------------------------------------------------
 
 
 async def an_uninstalled_release() -> ApiServer:
-    """What is left of a release, beside another one."""
+    """Return the objects that an uninstalled release leaves, next to those of another release."""
     server = ApiServer()
     api = Caller(server)
     for release in (RELEASE, "other"):
         policy = POLICY.__class__(DOMAIN, NAMESPACE, release, {}, {})
-        made = await authority.opened(api, policy, NOW_S)
-        await authority.published(api, policy, made)
+        opened = await authority.opened(api, policy, NOW_S)
+        await authority.published(api, policy, opened)
         await database.provided(api, policy)
         name = f"data-{release}-postgres-0"
         labels = {deployments.INSTANCE: release}
@@ -388,12 +388,12 @@ async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
     )  # fmt: skip
 
 
-# --- kubectl --------------------------------------------------------------------------------------
+# --- kubectl: the proxy to the API server ---------------------------------------------------------
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder of programs, but for a shell and what it needs."""
+    """Make PATH one empty folder, so that the test decides which programs exist."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -413,7 +413,7 @@ def test_without_kubectl_it_says_what_to_install(
     assert "kubectl is not on the PATH: install it" in capsys.readouterr().err
 
 
-async def test_a_kubectl_that_ends_at_once_is_told(programs: Path) -> None:
+async def test_a_kubectl_that_ends_at_once_is_reported(programs: Path) -> None:
     a_kubectl(programs, "exit 1")
     with pytest.raises(ConfigError, match="does `kubectl version` work"):
         async with kubectl.api():

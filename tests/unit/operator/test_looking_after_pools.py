@@ -1,4 +1,4 @@
-"""Pools of agents against an API server: what becomes of them, whoever dies, whatever changes."""
+"""Pools are reconciled against an API server, across changes and operator restarts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def looking_after(server: ApiServer, **changes: Any) -> Pools:
 
 
 def kubernetes(server: ApiServer, *, ready: int = 2) -> None:
-    """What the Deployment's controller does, with so many pods ready."""
+    """Update the Deployment's status as its controller does, with `ready` pods ready."""
     (held,) = server.all(DEPLOYMENTS)
     wanted = held["spec"]["replicas"]
     held["status"] = {
@@ -71,7 +71,7 @@ async def test_a_pool_becomes_a_deployment_and_is_ready_with_its_pods() -> None:
     assert server.objects[POOLS][NAME]["status"]["readyReplicas"] == 2
 
 
-async def test_a_look_at_a_pool_that_is_as_it_should_be_writes_nothing() -> None:
+async def test_reconciling_a_pool_in_its_wanted_state_writes_nothing() -> None:
     server = a_namespace()
     pools = looking_after(server)
     await pools.look()
@@ -149,11 +149,11 @@ async def test_a_new_template_rolls_the_pool() -> None:
 async def test_a_pool_says_what_the_api_server_has_against_it_and_heals() -> None:
     server = a_namespace()
     pools = looking_after(server)
-    server.rejects = lambda path, made: "limits: must be greater" if path == DEPLOYMENTS else ""
+    server.rejects = lambda path, body: "limits: must be greater" if path == DEPLOYMENTS else ""
     await pools.look()
     refused = ready_of(server)
 
-    server.rejects = lambda path, made: ""
+    server.rejects = lambda path, body: ""
     await pools.look()
     kubernetes(server)
     await pools.look()
@@ -170,9 +170,9 @@ async def test_the_events_of_a_pod_that_is_not_ready_become_the_message() -> Non
     labels = deployments.labels(a_pool())
     server.put(PODS, {"metadata": {"name": "p1", "uid": "u1", "labels": labels}})
     for uid, reason in (("u1", "WrongKind"), ("another", "FailedMount")):
-        told = {"type": "Warning", "reason": reason, "message": "so"}
+        event = {"type": "Warning", "reason": reason, "message": "so"}
         about = {"metadata": {"name": reason}, "involvedObject": {"uid": uid}}
-        server.put(EVENTS, {**about, **told})
+        server.put(EVENTS, {**about, **event})
 
     await pools.look()
 

@@ -1,4 +1,4 @@
-"""How far pods are with the history, from their metrics."""
+"""`midstreamer-k8s status` reads the feed position and the shards of pods from their metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.operating import NAMESPACE, RELEASE
 
 @pytest.fixture
 def exposed() -> str:
-    """What a process shows at /metrics that holds three shards and has reached position 7."""
+    """Return the /metrics text of a process that holds three shards and is at feed position 7."""
     gauges = {metrics.FEED_POSITION: 7.0, metrics.SHARDS_HELD: 3.0, metrics.COMPLETE: 1.0}
     for gauge, value in gauges.items():
         gauge.set(value)
@@ -35,7 +35,7 @@ def test_what_a_process_shows_is_read(exposed: str) -> None:
     assert measures.read("x", "sync", "") == Measured("x", None, None, is_complete=False)
 
 
-def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
+def test_the_lag_is_the_distance_to_the_most_advanced_pod() -> None:
     lines = list(
         measures.shown(
             [
@@ -54,7 +54,10 @@ def test_the_lag_is_the_distance_to_whoever_is_furthest() -> None:
 
 @dataclass
 class Proxying(Caller):
-    """The API server with pods behind it that show metrics."""
+    """An API server that proxies the metrics of pods.
+
+    Each pod answers with `status` and the metrics in `text`.
+    """
 
     text: str = ""
     status: int = 200
@@ -101,13 +104,13 @@ async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(expose
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "told"),
+    ("status", "text", "message"),
     [(403, "pods/proxy is forbidden", "shards and lag: reading metrics"),
      (503, "no route to host", "shards and lag of mid-sync-1: GET"),
      (200, "<html>{", "shards and lag of mid-sync-1: ")],
 )  # fmt: skip
-async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, told: str) -> None:
+async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, message: str) -> None:
     found = await looking.found(Proxying(a_server(), text=text, status=status), NAMESPACE, RELEASE)
 
     assert found.measured == []
-    assert [note for note in found.notes if note.startswith(told)]
+    assert [note for note in found.notes if note.startswith(message)]

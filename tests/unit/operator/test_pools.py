@@ -1,4 +1,4 @@
-"""What is done about a pool of agents, and what is said of it."""
+"""The decisions about a pool of agents, and the conditions in its status."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from tests.support.pooling import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
-    """The pool with its Deployment applied as it is wanted."""
+    """Return a pool whose Deployment was applied as wanted and not changed since."""
     template = template or a_template()
     digest = deployments.digest(deployments.wanted(pool, template))
     return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)
 
 
-def said(decision: Decision) -> tuple[str, str]:
-    """Reason and message of Ready."""
+def ready_condition(decision: Decision) -> tuple[str, str]:
+    """Return reason and message of the condition Ready."""
     assert decision.status is not None
     ready = decision.status.conditions[0]
     assert ready.type == "Ready"
     return ready.reason, ready.message
 
 
-# --- what is applied ------------------------------------------------------------------------------
+# --- the Deployment that is applied ---------------------------------------------------------------
 
 
 def applied(**spec: Any) -> Object:
     return deployments.wanted(a_pool(**spec), a_template())
 
 
-def pod_of(made: Object) -> Object:
-    spec: Object = made["spec"]["template"]["spec"]
+def pod_of(deployment: Object) -> Object:
+    spec: Object = deployment["spec"]["template"]["spec"]
     return spec
 
 
-def agent_of(made: Object) -> Object:
-    found: Object = pod_of(made)["containers"][1]
+def agent_of(deployment: Object) -> Object:
+    found: Object = pod_of(deployment)["containers"][1]
     return found
 
 
 def test_a_pool_without_wishes_has_the_pods_of_the_template() -> None:
-    made, template = applied(), a_template()["template"]
+    deployment, template = applied(), a_template()["template"]
 
-    assert pod_of(made) == template["spec"]
-    assert made["spec"]["template"]["metadata"]["annotations"] == {"settings": "s1"}
+    assert pod_of(deployment) == template["spec"]
+    assert deployment["spec"]["template"]["metadata"]["annotations"] == {"settings": "s1"}
 
 
 @pytest.mark.parametrize(
@@ -84,67 +84,67 @@ def test_a_pool_without_wishes_has_the_pods_of_the_template() -> None:
 def test_a_wish_for_the_container_goes_to_the_agent_alone(
     spec: dict[str, Any], field: str, expected: object
 ) -> None:
-    made = applied(**spec)
+    deployment = applied(**spec)
 
-    assert agent_of(made)[field] == expected
-    assert pod_of(made)["containers"][0] == {"name": "beside"}
+    assert agent_of(deployment)[field] == expected
+    assert pod_of(deployment)["containers"][0] == {"name": "beside"}
 
 
 def test_node_selector_and_tolerations_go_beside_those_of_the_template() -> None:
-    made = applied(nodeSelector={"disk": "fast"}, tolerations=[{"key": "spot"}])
+    deployment = applied(nodeSelector={"disk": "fast"}, tolerations=[{"key": "spot"}])
 
-    assert pod_of(made)["nodeSelector"] == {"kubernetes.io/os": "linux", "disk": "fast"}
-    assert pod_of(made)["tolerations"] == [{"key": "all"}, {"key": "spot"}]
+    assert pod_of(deployment)["nodeSelector"] == {"kubernetes.io/os": "linux", "disk": "fast"}
+    assert pod_of(deployment)["tolerations"] == [{"key": "all"}, {"key": "spot"}]
 
 
 def test_a_topology_replaces_the_one_of_the_template_and_spreads_this_pool_alone() -> None:
-    made = applied(topology=[{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}])
+    deployment = applied(topology=[{"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}])
 
-    (spread,) = pod_of(made)["topologySpreadConstraints"]
+    (spread,) = pod_of(deployment)["topologySpreadConstraints"]
     assert (spread["topologyKey"], spread["maxSkew"]) == ("zone", 1)
     assert spread["labelSelector"]["matchLabels"][agentpools.LABEL] == NAME
     assert spread["nodeTaintsPolicy"] == "Honor"
 
 
 def test_the_deployment_goes_with_its_pool_and_nothing_waits_for_the_operator() -> None:
-    made = applied()
+    deployment = applied()
 
-    (owner,) = made["metadata"]["ownerReferences"]
+    (owner,) = deployment["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == ("pool-uid", True)
     assert not owner["blockOwnerDeletion"]
-    assert "finalizers" not in made["metadata"]
+    assert "finalizers" not in deployment["metadata"]
 
 
 def test_labels_select_the_pods_and_the_selector_says_the_same() -> None:
-    made, pool = applied(), a_pool()
+    deployment, pool = applied(), a_pool()
 
-    selected = made["spec"]["selector"]["matchLabels"]
-    assert selected.items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    selected = deployment["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     assert dict(each.split("=") for each in deployments.selector(pool).split(",")) == selected
 
 
-def test_a_template_without_an_agent_is_said_to_have_none() -> None:
+def test_a_template_without_an_agent_is_reported() -> None:
     template = a_template()
     template["template"]["spec"]["containers"] = [{"name": "beside"}]
 
     decision = plan.decide(Seen(a_pool(), template), NOW_S)
 
-    reason, message = said(decision)
+    reason, message = ready_condition(decision)
     assert (decision.apply, reason) == (None, "TemplateMissing")
     assert "no container 'agent'" in message
 
 
-# --- when it is applied ---------------------------------------------------------------------------
+# --- when the Deployment is applied ---------------------------------------------------------------
 
-WHOLE = in_force(a_pool(), a_deployment())
+IN_FORCE = in_force(a_pool(), a_deployment())
 
 
 OUT_OF_FORCE = {
     "no deployment": Seen(a_pool(), a_template()),
     "nothing remembered": Seen(a_pool(), a_template(), a_deployment()),
-    "another scale": replace(WHOLE, pool=a_pool(replicas=3)),
-    "another template": replace(WHOLE, template=a_template(image="agent:2")),
-    "changed by somebody": replace(WHOLE, deployment=a_deployment(generation=6)),
+    "another scale": replace(IN_FORCE, pool=a_pool(replicas=3)),
+    "another template": replace(IN_FORCE, template=a_template(image="agent:2")),
+    "changed by somebody": replace(IN_FORCE, deployment=a_deployment(generation=6)),
 }
 
 
@@ -157,14 +157,14 @@ def test_the_deployment_is_applied_when_it_is_not_known_to_be_in_force(seen: See
 
 
 def test_what_is_in_force_is_left_alone() -> None:
-    decision = plan.decide(WHOLE, NOW_S)
+    decision = plan.decide(IN_FORCE, NOW_S)
 
     assert decision.apply is None
-    assert said(decision) == ("AllReady", "2 of 2 agents ready")
+    assert ready_condition(decision) == ("AllReady", "2 of 2 agents ready")
     assert not decision.waits
 
 
-# --- what hinders it ------------------------------------------------------------------------------
+# --- reasons not to apply a Deployment ------------------------------------------------------------
 
 HINDERED = {
     "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is missing"),
@@ -174,17 +174,17 @@ HINDERED = {
         "has revision r1, but the pool waits for revision r2",
     ),
     "a Deployment of nobody": (
-        replace(WHOLE, deployment=a_deployment(owner_uid="", owner="")),
+        replace(IN_FORCE, deployment=a_deployment(owner_uid="", owner="")),
         "NameTaken",
         "Deployment mid-agent exists and has no owner; delete the Deployment",
     ),
     "another one's Deployment": (
-        replace(WHOLE, deployment=a_deployment(owner_uid="x", owner="Rollout web")),
+        replace(IN_FORCE, deployment=a_deployment(owner_uid="x", owner="Rollout web")),
         "NameTaken",
         "belongs to Rollout web",
     ),
     "an earlier Deployment": (
-        replace(WHOLE, deployment=a_deployment(is_going=True)),
+        replace(IN_FORCE, deployment=a_deployment(is_going=True)),
         "Starting",
         "is being deleted",
     ),
@@ -198,8 +198,8 @@ def test_what_is_not_the_pools_is_not_touched_and_the_pool_says_why(
     decision = plan.decide(seen, NOW_S)
 
     assert decision.apply is None
-    assert said(decision)[0] == reason
-    assert words in said(decision)[1]
+    assert ready_condition(decision)[0] == reason
+    assert words in ready_condition(decision)[1]
     assert decision.waits
 
 
@@ -215,7 +215,7 @@ def test_a_pool_made_by_hand_takes_any_revision_of_the_template() -> None:
     assert decision.apply is not None
 
 
-# --- what is waited for ---------------------------------------------------------------------------
+# --- why a pool is not ready ----------------------------------------------------------------------
 
 SHORT = a_deployment(ready=1)
 
@@ -229,8 +229,8 @@ def waiting_for(pod: Waiter, *events: Told) -> Seen:
 
 
 def failing(message: str) -> Deployment:
-    told = Condition("ReplicaFailure", "True", "FailedCreate", message)
-    return a_deployment(ready=1, conditions=(told,))
+    condition = Condition("ReplicaFailure", "True", "FailedCreate", message)
+    return a_deployment(ready=1, conditions=(condition,))
 
 
 CAUSES = {
@@ -314,7 +314,7 @@ CAUSES = {
 def test_one_line_says_what_is_waited_for(seen: Seen, reason: str, message: str) -> None:
     decision = plan.decide(seen, NOW_S)
 
-    assert said(decision) == (reason, message)
+    assert ready_condition(decision) == (reason, message)
     assert decision.waits
 
 
@@ -323,7 +323,7 @@ def test_what_needs_somebody_is_said_before_what_mends_by_itself() -> None:
 
     decision = plan.decide(in_force(a_pool(), SHORT, pods=pods), NOW_S)
 
-    assert said(decision)[0] == "Unschedulable"
+    assert ready_condition(decision)[0] == "Unschedulable"
 
 
 def test_pods_that_are_ready_or_going_are_not_blamed() -> None:
@@ -332,21 +332,23 @@ def test_pods_that_are_ready_or_going_are_not_blamed() -> None:
         a_waiter(name="b", last_words="OOMKilled", is_ready=True),
     )
 
-    assert said(plan.decide(in_force(a_pool(), SHORT, pods=pods), NOW_S))[0] == "Starting"
+    assert (
+        ready_condition(plan.decide(in_force(a_pool(), SHORT, pods=pods), NOW_S))[0] == "Starting"
+    )
 
 
-def test_a_refusal_of_the_api_server_is_said_in_its_words_and_not_tried_again_at_once() -> None:
+def test_a_refusal_of_the_api_server_is_quoted_and_not_retried_at_once() -> None:
     seen = Seen(a_pool(), a_template(), refusal="PATCH: 422: limits: must be greater")
 
     decision = plan.decide(seen, NOW_S)
 
     assert decision.apply is None
-    assert said(decision) == ("DeploymentRefused", "PATCH: 422: limits: must be greater")
+    assert ready_condition(decision) == ("DeploymentRefused", "PATCH: 422: limits: must be greater")
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_ready_and_progressing_are_never_both_true(reason: Reason) -> None:
-    status = plan.status_of(WHOLE, Story(reason, "why"), NOW_S)
+    status = plan.status_of(IN_FORCE, Story(reason, "why"), NOW_S)
 
     ready, progressing = (each.status == "True" for each in status.conditions)
     assert ready == (reason is Reason.ALL_READY)
@@ -354,7 +356,7 @@ def test_ready_and_progressing_are_never_both_true(reason: Reason) -> None:
 
 
 def test_a_condition_keeps_its_time_while_its_status_holds() -> None:
-    first = plan.status_of(WHOLE, Story(Reason.STARTING, "one"), NOW_S)
+    first = plan.status_of(IN_FORCE, Story(Reason.STARTING, "one"), NOW_S)
     pool = a_pool(status=first)
 
     same = plan.status_of(in_force(pool, SHORT), Story(Reason.STARTING, "two"), NOW_S + 9)
@@ -365,10 +367,10 @@ def test_a_condition_keeps_its_time_while_its_status_holds() -> None:
 
 
 def test_a_status_that_says_the_same_is_not_written_again() -> None:
-    told = plan.decide(WHOLE, NOW_S).status
-    assert told is not None
+    status = plan.decide(IN_FORCE, NOW_S).status
+    assert status is not None
 
-    again = plan.decide(in_force(a_pool(status=told), a_deployment()), NOW_S + 60)
+    again = plan.decide(in_force(a_pool(status=status), a_deployment()), NOW_S + 60)
 
     assert again == Decision()
 
@@ -390,22 +392,24 @@ def test_ready_means_that_all_of_the_present_template_are_ready(
     )
     decision = plan.decide(in_force(a_pool(replicas=wanted), held), NOW_S)
 
-    whole = is_seen and replicas == updated == ready == wanted
-    assert (said(decision)[0] == "AllReady") == whole
-    assert decision.waits == (not whole)
+    is_ready = is_seen and replicas == updated == ready == wanted
+    assert (ready_condition(decision)[0] == "AllReady") == is_ready
+    assert decision.waits == (not is_ready)
     assert decision.status is not None
     assert (decision.status.replicas, decision.status.ready_replicas) == (replicas, ready)
 
 
 @given(st.text(max_size=3000))
 def test_a_message_is_one_line_of_bounded_length_whatever_the_server_says(text: str) -> None:
-    message = said(plan.decide(Seen(a_pool(), a_template(), refusal=f"x{text}"), NOW_S))[1]
+    message = ready_condition(plan.decide(Seen(a_pool(), a_template(), refusal=f"x{text}"), NOW_S))[
+        1
+    ]
 
     assert len(message.splitlines()) == 1
     assert len(message) <= plan.MESSAGE_CHARACTERS_MAX
 
 
-# --- what is read ---------------------------------------------------------------------------------
+# --- objects read from Kubernetes -----------------------------------------------------------------
 
 
 def test_a_pod_tells_what_it_waits_for() -> None:

@@ -1,4 +1,4 @@
-"""One pass over a request, and what is left when it dies in the middle, anywhere."""
+"""One pass over a signing request, and the recovery when the operator dies at any call in it."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def certificate(server: ApiServer, given: Object) -> bytes:
 
 
 def condition(server: ApiServer, given: Object) -> dict[str, Any]:
-    (made,) = current(server, given)["status"]["conditions"]
-    return dict(made)
+    (only,) = current(server, given)["status"]["conditions"]
+    return dict(only)
 
 
 def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
 
 
 def entries(server: ApiServer) -> list[ledger.Entry]:
-    return [ledger.read(one) for one in server.all(LEDGER)]
+    return [ledger.read(entry) for entry in server.all(LEDGER)]
 
 
 async def test_a_pod_gets_a_certificate_that_its_peers_believe() -> None:
@@ -112,15 +112,15 @@ async def test_a_denial_says_why_in_the_request_and_in_an_event_about_the_pod() 
     server = an_installation()
     given = posted(server, csr_pem(uri(pod="agent-1")))
     assert await a_signer(server).reconcile(given) == Done()
-    told = condition(server, given)
-    assert (told["type"], told["reason"]) == ("Denied", Reason.ANOTHER_POD)
+    denial = condition(server, given)
+    assert (denial["type"], denial["reason"]) == ("Denied", Reason.ANOTHER_POD)
     (event,) = server.all(EVENTS)
     assert event["involvedObject"]["name"] == "agent-0"
     assert event["involvedObject"]["uid"] == UID
-    assert told["message"] in event["message"]
+    assert denial["message"] in event["message"]
 
 
-async def test_a_denial_of_a_pod_from_elsewhere_is_told_about_the_operators_own_pod() -> None:
+async def test_a_denial_of_a_pod_of_another_namespace_is_an_event_about_the_operators_pod() -> None:
     server = an_installation()
     server.pod("elsewhere", "agent-0", "mid-agent")
     given = posted(server, by="elsewhere/agent-0")
@@ -145,8 +145,8 @@ async def test_a_forged_request_that_somebody_approved_by_hand_fails() -> None:
     given = posted(server, csr_pem(uri("coordinator")))
     given = await act.approve(Caller(server, ADMIN), given, "I know better")
     await a_signer(server).reconcile(given)
-    told = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
-    assert told["Failed"]["reason"] == Reason.WRONG_KIND
+    by_type = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
+    assert by_type["Failed"]["reason"] == Reason.WRONG_KIND
     assert certificate(server, given) == b""
 
 
@@ -181,8 +181,8 @@ async def test_a_person_gets_the_name_that_he_may_use_and_no_other(may: bool) ->
     pem = csr_pem(f"spiffe://{DOMAIN}/client/desk-1")
     given = posted_by_client(server, pem, by="jane")
     await a_signer(server).reconcile(given)
-    told = {each["type"] for each in current(server, given)["status"]["conditions"]}
-    assert told == ({"Approved"} if may else {"Denied"})
+    by_type = {each["type"] for each in current(server, given)["status"]["conditions"]}
+    assert by_type == ({"Approved"} if may else {"Denied"})
     assert [entry.id for entry in entries(server)] == may * [f"spiffe://{DOMAIN}/client/desk-1"]
 
 
@@ -236,7 +236,7 @@ async def test_a_pod_that_asks_for_ever_more_is_denied_and_nobody_else_is() -> N
         usages=list(naming.usages(Kind.POSTGRES)),
     )
     assert await signer.reconcile(database) == Done()
-    kinds = [{each["type"] for each in conditions(server, one)} for one in given]
+    kinds = [{each["type"] for each in conditions(server, request)} for request in given]
     assert sum("Failed" in each or "Denied" in each for each in kinds) == 1
     assert len(entries(server)) == 4
     (event,) = server.all(EVENTS)
@@ -278,7 +278,7 @@ async def test_an_event_that_cannot_be_written_keeps_no_denial_from_being_writte
     assert server.all(EVENTS) == []
 
 
-async def test_whoever_leads_no_more_writes_nothing() -> None:
+async def test_a_replica_that_lost_the_lease_writes_nothing() -> None:
     server = an_installation()
     given = posted(server)
     with pytest.raises(Overtaken):
@@ -388,7 +388,7 @@ async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> 
     await a_signer(server, now=lambda: later_s - 1.0).sweep()
     assert len(server.all(LEDGER)) == 3
     await a_signer(server, now=lambda: later_s + 1.0).sweep()
-    assert {one["metadata"]["name"] for one in server.all(LEDGER)} == {"mine", "strange"}
+    assert {entry["metadata"]["name"] for entry in server.all(LEDGER)} == {"mine", "strange"}
 
 
 async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,14 +403,15 @@ async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Killed(Exception):
-    """The process died here."""
+    """The process died at this call to the API server."""
 
 
 @dataclass
 class Fragile:
-    """An `Api` of a process that dies at one of its calls, before or after it was carried out.
+    """An `Api` of a process that dies at call number `dies_at`, before or `after` it is executed.
 
-    At other calls the answer is lost: the caller is told that the server is away.
+    At the calls in `lost_at` the server executes the call, but the answer is lost: `Unavailable` is
+    raised.
     """
 
     inner: Caller
@@ -442,11 +443,11 @@ class Fragile:
 
 
 def check_ledger(server: ApiServer) -> None:
-    """Exactly one entry for each certificate that was handed over, none without."""
+    """Check that each certificate handed over has exactly one ledger entry."""
     handed = [
-        base64.b64decode(one["status"]["certificate"]).decode()
-        for one in server.all(naming.REQUESTS)
-        if one["status"].get("certificate")
+        base64.b64decode(request["status"]["certificate"]).decode()
+        for request in server.all(naming.REQUESTS)
+        if request["status"].get("certificate")
     ]
     recorded = [entry.certificate for entry in entries(server)]
     for each in handed:
@@ -458,7 +459,7 @@ PENDING = [csr_pem(uri()), csr_pem(uri("coordinator")), csr_pem(uri(pod="agent-1
 
 
 async def lived(server: ApiServer, api: Any) -> None:
-    """One life of an operator: it sweeps until it dies."""
+    """Run one life of an operator: sweep once, until the sweep ends or the process dies."""
     try:
         await a_signer(server, api=api).sweep()
     except (Killed, Unavailable):
@@ -500,7 +501,7 @@ async def test_any_sequence_of_crashes_and_lost_answers_ends_well(
     assert len(server.all(EVENTS)) == 2
 
 
-# --- two that both believe to lead ----------------------------------------------------------------
+# --- two replicas that sign at once ---------------------------------------------------------------
 
 
 @settings(max_examples=150, deadline=None)
@@ -512,7 +513,8 @@ async def test_two_signers_at_once_hand_out_one_certificate_that_is_recorded(
     given = posted(server)
     if is_approved:
         given = await act.approve(Caller(server), given, "by whoever led before")
-    # Coroutines that stop before each call to the API server.
+    # These coroutines stop before each call to the API server, so that the test can interleave
+    # them.
     running = {turn: a_signer(server).reconcile(given) for turn in (False, True)}
     for turn in [*turns, *[False, True] * 20]:
         if turn not in running:

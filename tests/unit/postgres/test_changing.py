@@ -1,4 +1,4 @@
-"""A password that changes while the server runs, whatever becomes of the answer."""
+"""The password changes while the server runs, even when the server's response is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST, SECOND = "the-first-password", "the-second-password"
 
 
 class Server:
-    """One that lets in by the password in force."""
+    """A server that accepts only the current password."""
 
     def __init__(self) -> None:
         self.word = FIRST
@@ -35,21 +35,21 @@ class Server:
             raise TimeoutError("no answer")
 
     def terminate(self) -> None:
-        """Nothing is open."""
+        """Do nothing: this server has no connection to close."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    made = Server()
+    fake = Server()
 
     async def connect(way: driver.Way, _name: str) -> Any:
         assert way.password is not None
-        return await made.connect(way.password())
+        return await fake.connect(way.password())
 
     monkeypatch.setattr(driver.Way, "connect", connect)
     monkeypatch.setattr(service, "Trust", lambda *_: None)
     monkeypatch.setattr(service, "_own", lambda word: word)
-    return made
+    return fake
 
 
 async def test_a_change_whose_answer_was_lost_is_taken_over_at_the_next_look(
@@ -57,15 +57,15 @@ async def test_a_change_whose_answer_was_lost_is_taken_over_at_the_next_look(
 ) -> None:
     file = tmp_path / "password"
     file.write_text(SECOND)
-    made = PostgresService(PostgresSettings(password_file=file), cast("Any", None))
-    made._server = cast("Any", SimpleNamespace(dsn="postgresql://"))
-    made._password = FIRST
+    postgres = PostgresService(PostgresSettings(password_file=file), cast("Any", None))
+    postgres._server = cast("Any", SimpleNamespace(dsn="postgresql://"))
+    postgres._password = FIRST
     server.loses_answers = True
     with pytest.raises(StoreError, match="no answer"):
-        await made._take_password()
+        await postgres._take_password()
     assert server.word == SECOND
 
     server.loses_answers = False
-    await made._take_password()
+    await postgres._take_password()
 
-    assert made._password == SECOND
+    assert postgres._password == SECOND

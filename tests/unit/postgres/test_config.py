@@ -1,4 +1,4 @@
-"""Names of the database are DNS names, given as text or as a list."""
+"""The database's DNS names in the settings, as text with commas or as a JSON list."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NAMES = "MIDSTREAMER_POSTGRES__NAMES"
 
 @pytest.mark.parametrize("text", ["db.example, postgres", '["db.example", "postgres"]'])
 def test_names_are_text_with_commas_or_json(text: str) -> None:
-    made = config.load(PostgresSettings, environ={NAMES: text})
-    assert made.names == ("db.example", "postgres")
+    settings = config.load(PostgresSettings, environ={NAMES: text})
+    assert settings.names == ("db.example", "postgres")
 
 
 @pytest.mark.parametrize("text", ["", "db example", "a_b", "-a", "x" * 64, ".".join(["x"] * 200)])

@@ -1,4 +1,4 @@
-"""The door in front of PostgreSQL, with clients that do not behave."""
+"""The TLS gate in front of PostgreSQL, with clients that break the protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def credentials() -> Credentials:
 
 
 class Counted(Gate):
-    """A gate that knows how many of its guests are attended."""
+    """A gate that counts the clients that it serves."""
 
     attended = begun = 0
 
@@ -50,7 +50,8 @@ async def test_a_client_that_resets_once_it_asked_for_tls_leaves_nothing_behind(
             with socket.create_connection(place) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
                 client.sendall(ASKS_FOR_TLS)
-            # The loop did not run meanwhile: it reads the question of one who is gone.
+            # The loop did not run in between, so the gate reads the request of a client that is
+            # gone.
 
             async with asyncio.timeout(2.0):
                 while not gate.begun or gate.attended:  # noqa: ASYNC110 - sets no event
@@ -58,7 +59,7 @@ async def test_a_client_that_resets_once_it_asked_for_tls_leaves_nothing_behind(
 
 
 class Transport(asyncio.Transport):
-    """One that keeps what is written."""
+    """A transport that keeps the bytes written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class Transport(asyncio.Transport):
 
 
 def joined(*early: bytes) -> Transport:
-    """What the server is told by a client that said these before its transport was there."""
+    """Return the server's transport after a client sent bytes before its transport existed."""
     near, far, behind = Pipe(), Pipe(), Transport()
     for piece in early:
         near.data_received(piece)
@@ -94,6 +95,6 @@ def test_what_came_with_the_end_of_the_handshake_is_passed_on() -> None:
     assert (behind.written, behind.closed) == (b"ab", False)
 
 
-def test_of_too_much_that_came_early_nothing_is_passed_on() -> None:
+def test_too_many_early_bytes_close_the_connection() -> None:
     behind = joined(bytes(EARLY_BYTES_MAX + 1), b"as if nothing had come before")
     assert (behind.written, behind.closed) == (b"", True)

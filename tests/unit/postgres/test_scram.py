@@ -1,4 +1,4 @@
-"""The verifier of a password is PostgreSQL's, and tells nothing of the password."""
+"""The SCRAM verifier of a password equals PostgreSQL's and does not reveal the password."""
 
 from __future__ import annotations
 

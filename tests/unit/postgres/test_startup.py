@@ -1,4 +1,4 @@
-"""What a client begins with: eight bytes lead to TLS, and nothing else leads anywhere."""
+"""The first bytes of a client: only the eight bytes of an SSLRequest lead to TLS."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_verdict_stays_when_more_bytes_come_but_for_what_may_not_follow(more: 
 
 
 def test_a_refusal_reads_as_one_of_postgresqls() -> None:
-    said = startup.refusal("28000", "no")
-    kind, length = struct.unpack_from("!ci", said)
-    assert (kind, length) == (b"E", len(said) - 1)
-    assert said[5:] == b"SFATAL\0VFATAL\0C28000\0Mno\0\0"
+    frame = startup.refusal("28000", "no")
+    kind, length = struct.unpack_from("!ci", frame)
+    assert (kind, length) == (b"E", len(frame) - 1)
+    assert frame[5:] == b"SFATAL\0VFATAL\0C28000\0Mno\0\0"

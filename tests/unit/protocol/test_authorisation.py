@@ -1,4 +1,4 @@
-"""The table of who may send what: walked whole, and nothing passes that is not in it."""
+"""The table of permissions: which kind of peer may send which frame to which kind of peer."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import authorisation, frames
 from tests.support.transport import AGENT
 
-# Written out again on purpose, from the side of the frames: adding a frame or a right means
-# deciding it here too.
+# The permissions are written out here a second time, by frame, so that whoever adds a frame or a
+# permission must decide it here too.
 MEETING = {
     (sender.value, receiver.value)
     for server, dialling in authorisation.DIALLED_BY.items()

@@ -1,4 +1,4 @@
-"""What a peer lacks is not sent to it, and to lack something lifts no bound."""
+"""A peer gets no frame or change that it lacks the capability for; all bounds hold regardless."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.support.transport import Pair
 CHANGES = (frames.Learned("s", 1, b""), frames.Skipped("Split"), frames.Joined(()))
 
 
-def test_a_frame_that_needs_a_capability_is_sent_only_to_who_named_it() -> None:
+def test_a_frame_that_needs_a_capability_is_sent_only_to_peers_with_it() -> None:
     for kind, needed in capabilities.NEEDS.items():
         frame = {frames.Cancel: frames.Cancel(1), frames.Drain: frames.Drain()}.get(
             kind, frames.Retire(name="agent/a1")
@@ -21,12 +21,12 @@ def test_a_frame_that_needs_a_capability_is_sent_only_to_who_named_it() -> None:
     assert lacking(frames.Survey(), ()) is None
 
 
-def test_a_change_of_an_unknown_kind_is_told_to_nobody() -> None:
+def test_a_change_of_an_unknown_kind_is_sent_to_no_peer() -> None:
     for named in ((), capabilities.OURS):
         assert told(CHANGES, named) == (CHANGES[0], CHANGES[2])
 
 
-def test_a_change_that_needs_a_capability_is_told_only_to_who_named_it(
+def test_a_change_that_needs_a_capability_is_sent_only_to_peers_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(CHANGE_NEEDS, frames.Joined, Capability.TOLERANT)
@@ -34,7 +34,7 @@ def test_a_change_that_needs_a_capability_is_told_only_to_who_named_it(
     assert told(CHANGES, [Capability.TOLERANT]) == (CHANGES[0], CHANGES[2])
 
 
-def test_who_cannot_page_is_refused_by_name_whatever_it_names() -> None:
+def test_a_peer_of_an_old_version_is_refused_whatever_capabilities_it_names() -> None:
     pair = Pair()
     pair.far.start(0.0)
     hello = frames.AgentHandshake("a1", "agent", 1, capabilities=capabilities.OURS)

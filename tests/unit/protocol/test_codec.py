@@ -1,4 +1,4 @@
-"""Frames to bytes and back, in any pieces, and any bytes are safe to read."""
+"""Frames are encoded and decoded, in pieces of any size, and any bytes can be read safely."""
 
 import itertools
 import tracemalloc
@@ -84,27 +84,27 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "number"),
+    ("fields", "number"),
     [
         ({"frame": "Wish", "request": 7, "budget_s": 1.0, "for": [1, {"a": b"b"}]}, 7),
-        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # an answer is not answered
+        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # a response gets no failure frame
         ({"frame": "Wish", "code": "a"}, 0),
         ({"frame": "Unknown", "name": "x"}, 0),
         ({"frame": "w" * 100_000}, 0),
     ],
 )
-def test_a_frame_of_an_unknown_name_is_told_by_its_name(
-    said: dict[str, object], number: int
+def test_a_frame_of_an_unknown_name_is_reported_by_its_name(
+    fields: dict[str, object], number: int
 ) -> None:
-    frame = codec.decode(msgspec.msgpack.encode(said))
+    frame = codec.decode(msgspec.msgpack.encode(fields))
     assert isinstance(frame, frames.Unknown)
-    assert frame.name[:30] == str(said["frame"])[:30]
+    assert frame.name[:30] == str(fields["frame"])[:30]
     assert len(frame.name) <= codec.NAME_CHARACTERS_MAX
     assert frame.request == number
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"frame": 7},
         {"frame": "Wish", "request": "seven"},
@@ -114,9 +114,9 @@ def test_a_frame_of_an_unknown_name_is_told_by_its_name(
         {"frame": "Changes", "changes": 7},
     ],
 )
-def test_what_is_not_newer_but_wrong_is_refused(said: dict[str, object]) -> None:
+def test_what_is_not_newer_but_wrong_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(RemoteProtocolError, match="not a valid frame"):
-        codec.decode(msgspec.msgpack.encode(said))
+        codec.decode(msgspec.msgpack.encode(fields))
 
 
 def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
@@ -131,12 +131,12 @@ def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
 
 
 def test_more_changes_than_a_frame_may_have_are_not_read_one_by_one() -> None:
-    # Each that is not known costs a microsecond: half a million of them stopped the loop.
+    # Each unknown change costs a microsecond; half a million of them would block the event loop.
     kind = msgspec.Raw(msgspec.msgpack.encode({"type": "x"}))
-    said = {"frame": "Changes", "request": 1, "position": 1}
-    most = {**said, "changes": [kind] * frames.CHANGES_MAX}
+    fields = {"frame": "Changes", "request": 1, "position": 1}
+    most = {**fields, "changes": [kind] * frames.CHANGES_MAX}
     assert isinstance(codec.decode(msgspec.msgpack.encode(most)), frames.Changes)
-    more = {**said, "changes": [kind] * (frames.CHANGES_MAX + 1)}
+    more = {**fields, "changes": [kind] * (frames.CHANGES_MAX + 1)}
     with pytest.raises(RemoteProtocolError):
         codec.decode(msgspec.msgpack.encode(more))
 

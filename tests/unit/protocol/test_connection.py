@@ -1,4 +1,4 @@
-"""The machine of one connection: its handshake, its refusals, and every (state, event) pair."""
+"""The state machine of one connection: the handshake, refusals, and each event in each state."""
 
 import itertools
 
@@ -35,9 +35,9 @@ EVENTS: list[connection.Event] = [
 
 
 def in_state(state: State) -> Connection:
-    made = Connection(Side.ACCEPTED, me=COORDINATOR, peer=AGENT)
-    made.state = state
-    return made
+    machine = Connection(Side.ACCEPTED, me=COORDINATOR, peer=AGENT)
+    machine.state = state
+    return machine
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, EVENTS)))
@@ -51,7 +51,7 @@ def test_every_event_in_every_state_is_foreseen(state: State, event: connection.
         return
     if state is State.NEW and isinstance(event, connection.FROM_PEER):
         with pytest.raises(LocalProtocolError):
-            machine.handle(event)  # nothing can have come before the machine was started
+            machine.handle(event)  # no frame can arrive before the machine was started
         return
     effects = machine.handle(event)
     assert machine.state is (after or State.CLOSED)
@@ -108,7 +108,7 @@ def test_bulk_frames_wait_until_the_dialling_side_has_opened_the_stream() -> Non
 
 
 def refusal_of(frame: frames.Frame | bytes, *, machine: Connection | None = None) -> Finish:
-    """What the accepting side makes of a first frame that is not in order."""
+    """Return how the accepting side ends the connection after an invalid first frame."""
     if machine is None:
         machine = Connection(Side.ACCEPTED, me=COORDINATOR, peer=AGENT)
         machine.start(0.0)
@@ -117,8 +117,8 @@ def refusal_of(frame: frames.Frame | bytes, *, machine: Connection | None = None
     refusal, finish = effects[-2:]
     assert isinstance(refusal, Transmit)
     assert isinstance(finish, Finish)
-    told = codec.decode(refusal.data[codec.HEAD_BYTES :])
-    assert told == frames.Refusal(finish.code, finish.message)
+    sent = codec.decode(refusal.data[codec.HEAD_BYTES :])
+    assert sent == frames.Refusal(finish.code, finish.message)
     assert machine.closed
     return finish
 
@@ -178,8 +178,8 @@ def test_the_dialling_side_judges_the_answer_too(answer: frames.Frame, code: Cod
 def test_a_refusal_tells_the_dialling_side_why() -> None:
     pair = Pair()
     pair.near.start(0.0)
-    told = pair.near.receive(CONTROL_STREAM, codec.encode(frames.Refusal("not_allowed", "no")))
-    assert told == [Finish("not_allowed", "no", by_peer=True)]
+    effects = pair.near.receive(CONTROL_STREAM, codec.encode(frames.Refusal("not_allowed", "no")))
+    assert effects == [Finish("not_allowed", "no", by_peer=True)]
 
 
 def test_the_handshake_has_a_deadline() -> None:

@@ -1,4 +1,4 @@
-"""How long a frame may take from its first byte to its last."""
+"""The time that a frame may take from its first byte to its last."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_next_frame_has_its_own_deadline() -> None:
 
 
 def last_s(rate: int, size: int) -> float | None:
-    """When a frame sent at so many bytes a second is complete; None when it is cut off."""
+    """Return when a frame sent at `rate` bytes per second is complete; None if it is cut off."""
     kept, splitter = FrameDeadlines(), Splitter()
     head, now_s = size.to_bytes(4, "big"), 0.0
     data = head + bytes(size)

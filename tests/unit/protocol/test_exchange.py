@@ -1,4 +1,4 @@
-"""Requests of one link: numbers, budgets, bounds, Cancel and Drain, in any order of events."""
+"""Requests of one link: numbers, budgets, bounds, Cancel and Drain, for any order of events."""
 
 import itertools
 import math
@@ -59,18 +59,18 @@ def test_a_request_ends_with_its_answer_and_a_late_one_is_dropped() -> None:
     assert not near.busy
 
 
-def test_who_leaves_cancels_and_the_work_is_stopped_without_an_answer() -> None:
+def test_leaving_a_request_cancels_its_work_without_an_answer() -> None:
     near, far = a_client(), a_server()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     assert far.take(request, 0.0) == [requests.Begin(request)]
     (cancel,) = sent(near.leave(request.request))
     assert far.take(cancel, 0.1) == [requests.Stop(request)]
-    assert far.take(cancel, 0.1) == []  # the second changes nothing
+    assert far.take(cancel, 0.1) == []  # a second Cancel changes nothing
     assert far.worked(request.request, frames.Surveyed()) == []
     assert (near.asked, far.taken) == (0, 0)
 
 
-def test_a_budget_that_is_over_is_told_to_both_sides() -> None:
+def test_both_sides_learn_that_a_budget_is_over() -> None:
     near, far = a_client(), a_server()
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     far.take(request, 0.0)
@@ -95,7 +95,7 @@ def test_a_budget_that_is_not_a_number_is_over_at_once() -> None:
     assert near.next_wakeup_s() == 1.0
 
 
-def test_a_peer_that_does_not_know_cancel_is_told_none() -> None:
+def test_a_peer_that_does_not_know_cancel_gets_none() -> None:
     near = Exchange(CLIENT, COORDINATOR)
     request = near.ask(frames.Survey(), 0.0, budget_s=1.0)
     assert near.leave(request.request) == []
@@ -121,7 +121,7 @@ def test_what_changes_the_store_goes_on_after_a_cancel_and_is_not_answered() -> 
     far.take(append, 0.0)
     assert far.take(frames.Cancel(1), 0.1) == []
     assert far.busy
-    assert far.tick(2.0) == [requests.Stop(append)]  # its own budget still ends it
+    assert far.tick(2.0) == [requests.Stop(append)]  # the budget of the request still ends it
     assert far.worked(1, None) == []
 
 
@@ -181,7 +181,7 @@ def test_a_budget_is_over_once_though_a_number_was_used_again(cancelled: bool) -
     far.take(again, 0.5)
     if cancelled:
         far.take(frames.Cancel(5), 0.6)
-    assert far.tick(1.1) == [requests.Stop(again)]  # both deadlines were due
+    assert far.tick(1.1) == [requests.Stop(again)]  # the old and the new deadline were both due
     assert far.tick(9.0) == []
 
 
@@ -189,9 +189,9 @@ def test_a_tail_that_is_not_read_fails_and_is_cancelled() -> None:
     near = Exchange(AGENT, SYNC, capabilities.OURS, follow_max=2)
     number = near.ask(frames.Tail(after=0), 0.0, budget_s=0.0).request
     changes = frames.Changes(request=number, changes=())
-    told = [near.take(changes, 0.0) for _ in range(3)]
-    assert told[:2] == [[requests.Tell(number, changes)]] * 2
-    failed, cancel = told[2]
+    effects = [near.take(changes, 0.0) for _ in range(3)]
+    assert effects[:2] == [[requests.Tell(number, changes)]] * 2
+    failed, cancel = effects[2]
     assert isinstance(failed, requests.Fail)
     assert isinstance(failed.error, errors.Overloaded)
     assert sent([cancel]) == [frames.Cancel(number)]
@@ -227,10 +227,10 @@ def test_no_request_is_sent_after_drain_came() -> None:
     assert near.asked == 0
 
 
-def test_drain_is_said_once_and_again_when_the_process_stops() -> None:
+def test_drain_is_sent_once_and_again_when_the_process_stops() -> None:
     near = a_client()
-    said = [near.drain(leaving=leaving) for leaving in (False, False, True, True, False)]
-    assert [sent(effects) for effects in said] == [
+    drains = [near.drain(leaving=leaving) for leaving in (False, False, True, True, False)]
+    assert [sent(effects) for effects in drains] == [
         [frames.Drain()],
         [],
         [frames.Drain(leaving=True)],
@@ -276,11 +276,11 @@ def test_an_unknown_request_is_answered_by_name_and_all_else_is_skipped() -> Non
     assert not far.busy
 
 
-# --- any order ----------------------------------------------------------------------------------
+# --- any order of events ------------------------------------------------------------------------
 
 
 class _Both(RuleBasedStateMachine):
-    """A client and a coordinator; frames wait on the wire, in order in each direction."""
+    """A client and a coordinator, with a queue of frames in each direction between them."""
 
     works: Bundle[int] = Bundle("works")
     waits: Bundle[int] = Bundle("waits")
@@ -376,7 +376,7 @@ class _Both(RuleBasedStateMachine):
             assert not self.near.busy
 
     def teardown(self) -> None:
-        """Whatever came before, in the end nothing is under way."""
+        """Deliver all frames and finish all work; then no request may be under way."""
         while self.to_far or self.to_near:
             self.arrive(1)
         for number in sorted(self.working):
@@ -412,8 +412,8 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
             assert not far.busy
 
 
-def test_a_trace_that_is_none_is_not_kept_with_its_request() -> None:
-    # A request that waits is kept for minutes: 256 of them with a trace of 4 MB take 1 GB.
+def test_a_trace_that_is_too_long_is_not_kept_with_its_request() -> None:
+    # A waiting request is kept for minutes; 256 requests with a trace of 4 MB would take 1 GB.
     far = a_server()
     long = frames.Survey(request=1, trace="x" * (exchange.TRACE_CHARACTERS_MAX + 1))
     fits = frames.Survey(request=2, trace="x" * exchange.TRACE_CHARACTERS_MAX)

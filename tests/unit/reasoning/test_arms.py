@@ -1,4 +1,4 @@
-"""A decision settles with the arms it was made with, however many the present version has."""
+"""A decision settles with the arms it was made with, however many arms this version has."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ summed = st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6)
 
 
 def with_arms(decision: Decision, count: int) -> Decision:
-    """The decision as a version with so many arms would have made it."""
+    """Return the decision as a version with `count` arms would have made it."""
     arms = (*decision.arms, *[0.25, 0.75] * 50)[:count]
     return msgspec.structs.replace(decision, arms=arms)
 
 
 def settled(state: State, arms: int, *, index: int = 600) -> State:
-    """The state after one decision with so many arms and its verdict, all folded."""
+    """Return the state after one decision with `arms` arms and its verdict, both folded."""
     evidence = make.evidence_of([1.0] * 10, index=index)
     decision = with_arms(reasoning.decide(evidence, state), arms)
     state = reasoning.learn(reasoning.learn(state, decision), make.verdict_of(decision, 1.0))
@@ -37,7 +37,7 @@ def test_a_decision_with_other_arms_settles(arms: int) -> None:
     before = make.learned_stream(400)
     after = settled(before, arms)
     assert after.version == before.version + 2
-    assert max(one.time for one in after.pending.values()) < 600 * make.HOUR
+    assert max(waiting.time for waiting in after.pending.values()) < 600 * make.HOUR
     assert learning.losses(after).shape[1] == min(max(arms, forecast.ARMS_FIRST), ARMS_MAX)
     assert reasoning.encode(reasoning.decode(reasoning.encode(after))) == reasoning.encode(after)
 
@@ -45,8 +45,8 @@ def test_a_decision_with_other_arms_settles(arms: int) -> None:
 def test_every_arm_that_was_asked_is_charged_its_own_loss() -> None:
     phase = 600 % 3
     folded = learning._folded(make.learned_stream(400), FAR)
-    before, after = (learning.losses(one)[phase] for one in (folded, settled(folded, 3)))
-    # The outcome was a rise: each arm lost (P(rise) - 1)^2.
+    before, after = (learning.losses(at)[phase] for at in (folded, settled(folded, 3)))
+    # The outcome was a rise, so each arm lost (P(rise) - 1)^2.
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=600), folded)
     lost = [(arm - 1.0) ** 2 for arm in decided.arms[:3]]
     assert (after[:3] - before[:3]).tolist() == pytest.approx(lost)
@@ -93,12 +93,12 @@ def test_the_room_for_decisions_with_other_arms_is_counted_before_it_is_needed(a
 
 
 def test_bytes_follow_from_the_events_and_not_from_where_a_process_restarted() -> None:
-    dice, whole = np.random.default_rng(5), reasoning.initial(make.a_specification())
-    restarted = whole
+    dice, running = np.random.default_rng(5), reasoning.initial(make.a_specification())
+    restarted = running
     for index in range(100, 160):
         evidence = make.evidence_of(dice.standard_normal(10), index=index)
-        decision = with_arms(reasoning.decide(evidence, whole), 3 + index % 4)
+        decision = with_arms(reasoning.decide(evidence, running), 3 + index % 4)
         for event in (decision, make.verdict_of(decision, float(dice.normal()))):
-            whole = reasoning.learn(whole, event)
+            running = reasoning.learn(running, event)
             restarted = reasoning.learn(reasoning.decode(reasoning.encode(restarted)), event)
-    assert reasoning.encode(whole) == reasoning.encode(restarted)
+    assert reasoning.encode(running) == reasoning.encode(restarted)

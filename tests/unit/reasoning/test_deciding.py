@@ -1,4 +1,4 @@
-"""Decisions: the forecast always comes, the signal only when no check speaks against it."""
+"""Decisions always have a forecast; they have a signal only if no check objects."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ RISING = np.linspace(0.5, 2.0, 10)
 
 @pytest.fixture(scope="module")
 def licensed() -> State:
-    """A stream that has earned its licence: right nine times in ten against a target of 0.8."""
+    """Return the state of a stream that is right nine times in ten for a target of 0.8."""
     state = make.learned_stream(900, skill=0.97)
     assert state.licence.held
     return state
@@ -34,7 +34,7 @@ def with_tracker(state: State, **fields: object) -> State:
     return msgspec.structs.replace(state, tracker=msgspec.structs.replace(state.tracker, **fields))
 
 
-def test_a_sure_rise_is_said_to_be_long_and_a_sure_fall_short(licensed: State) -> None:
+def test_a_sure_rise_gives_long_and_a_sure_fall_gives_short(licensed: State) -> None:
     up = reasoning.decide(make.evidence_of(RISING, index=5000), licensed)
     down = reasoning.decide(make.evidence_of(-RISING, index=5000), licensed)
     assert (up.direction, down.direction) == (Direction.LONG, Direction.SHORT)
@@ -101,7 +101,7 @@ def test_a_window_of_no_series_gets_a_decision_that_never_settles(licensed: Stat
     assert decided.due_index == -1
 
 
-def test_deciding_changes_nothing_and_repeats_itself(licensed: State) -> None:
+def test_deciding_changes_no_state_and_gives_the_same_decision_again(licensed: State) -> None:
     before = reasoning.encode(licensed)
     evidence = make.evidence_of(RISING, index=5000)
     first, again = (reasoning.decide(evidence, licensed) for _ in range(2))

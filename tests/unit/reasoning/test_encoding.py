@@ -1,4 +1,4 @@
-"""States as bytes: bit for bit, small, and a restart anywhere changes nothing."""
+"""Learning states as bytes: equal bit for bit after a restart, and small."""
 
 import pytest
 
@@ -19,10 +19,10 @@ def test_a_state_comes_back_bit_for_bit() -> None:
 def test_a_restart_anywhere_gives_the_same_state(cut: int) -> None:
     dice_seeds = (3, 4)
     fresh = reasoning.initial(make.a_specification())
-    whole = make.streamed(fresh, 100, cut, seed=dice_seeds[0])
-    restarted = reasoning.decode(reasoning.encode(whole))
+    unbroken = make.streamed(fresh, 100, cut, seed=dice_seeds[0])
+    restarted = reasoning.decode(reasoning.encode(unbroken))
     ends = [
-        make.streamed(state, 1000, 200 - cut, seed=dice_seeds[1]) for state in (whole, restarted)
+        make.streamed(state, 1000, 200 - cut, seed=dice_seeds[1]) for state in (unbroken, restarted)
     ]
     assert reasoning.encode(ends[0]) == reasoning.encode(ends[1])
 

@@ -1,4 +1,4 @@
-"""The arms and the interval: plain functions of the analogs' outcomes."""
+"""The arms, the interval and the margin, computed from the analogs' outcomes."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ def test_the_interval_is_the_quantiles_numpy_knows(outcomes: np.ndarray, coverag
 
 @given(outcomes=outcomes, base=st.floats(0.01, 0.99), slope=st.floats(0.0, 2.0))
 def test_every_arm_is_a_probability(outcomes: np.ndarray, base: float, slope: float) -> None:
-    made = forecast.arms(outcomes, base, slope)
-    assert len(made) == len(forecast.ARMS)
-    assert all(0.0 <= arm <= 1.0 for arm in made)
+    arms = forecast.arms(outcomes, base, slope)
+    assert len(arms) == len(forecast.ARMS)
+    assert all(0.0 <= arm <= 1.0 for arm in arms)
 
 
 @given(outcomes=outcomes, factor=st.floats(0.01, 100.0))
 def test_the_margin_does_not_know_the_unit(outcomes: np.ndarray, factor: float) -> None:
-    # The square of anything smaller is so small that a float keeps few digits of it.
+    # Squares of smaller numbers are denormal and keep few digits.
     assume(not np.any((outcomes != 0.0) & (np.abs(outcomes) < 1e-140)))
     assert forecast.margin(outcomes * factor) == pytest.approx(
         forecast.margin(outcomes), rel=1e-6, abs=1e-6

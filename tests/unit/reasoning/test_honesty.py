@@ -1,6 +1,7 @@
-"""Honesty of the whole, walked over series of known nature: each test here is able to fail.
+"""No decision uses the future: whole walks over series with known properties.
 
-Real kernels, real decisions; the only thing made up is the world.
+The kernels and decisions are real and the series are synthetic. The tests with a planted fault show
+that the checks can fail.
 """
 
 import msgspec
@@ -23,7 +24,7 @@ SPECIFICATION = make.a_specification(window=16, horizon=3, neighbours=12, grid=5
 
 
 def decisions_of(points: Points, until: int, specification: Specification) -> list[bytes]:
-    """Everything decided up to position ``until``, analogs and intervals included, as bytes."""
+    """Return all decisions up to position ``until`` as bytes, with analogs and intervals."""
     walk = Walk({"u/a": points}, specification, stop=(until + 1) * make.HOUR)
     return [msgspec.msgpack.encode(event) for event in walk if isinstance(event, Decision)]
 
@@ -45,12 +46,12 @@ def test_another_future_changes_no_earlier_decision(after: int, seed: int) -> No
 
 
 def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One step too far: the outcome of the newest analog lies one step behind the present.
+    # One position too many: the outcome of the newest analog lies one step in the future.
     monkeypatch.setattr(outcome, "known_until", lambda count, horizon: count + 1 - horizon)
     dense = make.a_specification(window=16, horizon=3, neighbours=400, grid=1, band=0)
     points = make.a_season(500)
     other = with_another_future(points, 331, 2)
-    # All of the memory is asked for, so that the one unlawful analog cannot hide.
+    # The search takes all of the memory, so the single forbidden analog is always found.
     assert decisions_of(points, 331, dense) != decisions_of(other, 331, dense)
 
 
@@ -97,7 +98,7 @@ def test_learning_from_stored_events_gives_the_state_of_the_walk() -> None:
 
 
 def rises_after_tops_and_bottoms(walks: range, exclusion: int | None) -> tuple[float, float]:
-    """Mean share of rises among analogs of windows that end at their top, and at their bottom."""
+    """Return the mean share of rises among analogs of windows that end at their top, or bottom."""
     specification = make.a_specification(window=64, horizon=1, neighbours=40, grid=8, band=0)
     tops: list[float] = []
     bottoms: list[float] = []
@@ -139,7 +140,7 @@ def test_an_exclusion_zone_would_tell_of_a_future_that_is_not_there() -> None:
 
 
 def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
-    """Decisions whose analogs lean, and outcomes that follow with this skill."""
+    """Return decisions with one-sided analogs, and verdicts that agree as often as ``skill``."""
     dice = np.random.default_rng(7)
     specification = make.a_specification()
     state = reasoning.initial(specification)
@@ -160,7 +161,7 @@ def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
     return decisions, verdicts
 
 
-def test_on_outcomes_that_follow_nothing_the_skill_covers_nought() -> None:
+def test_on_random_outcomes_the_skill_interval_covers_zero() -> None:
     shuffled = judge.judge_decisions(*stream(0.5)).brier_skill
     assert shuffled
     assert shuffled.low <= 0.0 <= shuffled.high
@@ -172,10 +173,10 @@ def test_on_outcomes_that_follow_nothing_the_skill_covers_nought() -> None:
 
 @pytest.mark.parametrize(("factor", "shift"), [(1000.0, 0.0), (1.0, 500.0), (0.01, -3.0)])
 def test_unit_and_level_of_a_series_change_no_decision(factor: float, shift: float) -> None:
-    def said(points: Points) -> list[tuple[object, ...]]:
+    def summaries(points: Points) -> list[tuple[object, ...]]:
         record = backtest.record(Walk({"u/a": points}, SPECIFICATION))
         return [(d.direction, d.reason, round(d.probability, 6)) for d in record.decisions]
 
     points = make.a_season(400)
     other = Points(points.times, points.values * factor + shift)
-    assert said(other) == said(points)
+    assert summaries(other) == summaries(points)

@@ -1,4 +1,4 @@
-"""Verdicts: the outcome beside what was foretold, agreeing with published scores."""
+"""Verdicts compare forecasts with outcomes; the scores agree with a published library."""
 
 import math
 

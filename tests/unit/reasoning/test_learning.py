@@ -1,4 +1,4 @@
-"""Learning: once each, in event time, and no trace of the order of arrival."""
+"""Each event is learned once, in event time, whatever the order of arrival."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ SERIES = ("u/a", "u/b", "u/c", "u/d")
 
 
 def a_panel(hours: int, shuffles: st.DataObject | None = None) -> State:
-    """Four series an hour, learned in an order that may be shuffled within each hour."""
+    """Learn four series per hour; `shuffles` may change the order within each hour."""
     dice = np.random.default_rng(1)
     state = reasoning.initial(make.a_specification())
     due: dict[int, list[Verdict]] = {}
@@ -65,15 +65,15 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     state = make.learned_stream(300)
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=2000), state)
     state = reasoning.learn(state, decided)
-    told = reasoning.learn(state, make.verdict_of(decided, -3.0))
+    after = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # Hours 2002 and 2003 lie in the phases of the verdict's own.
+        # Hour 2003 lies in the phase of the verdict, hour 2002 in another phase.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 
-    assert foretold(2002, told) == foretold(2002, state)
-    assert foretold(2003, told) != foretold(2003, state)
+    assert foretold(2002, after) == foretold(2002, state)
+    assert foretold(2003, after) != foretold(2003, state)
 
 
 def test_what_is_learned_twice_is_learned_once() -> None:
@@ -82,10 +82,10 @@ def test_what_is_learned_twice_is_learned_once() -> None:
     pending = reasoning.learn(state, decided)
     assert reasoning.learn(pending, decided) is pending
     verdict = make.verdict_of(decided, 1.0)
-    told = reasoning.learn(pending, verdict)
-    assert reasoning.learn(told, verdict) is told
-    later = reasoning.decide(make.evidence_of([1.0] * 10, index=2010), told)
-    folded = reasoning.learn(told, later)
+    after = reasoning.learn(pending, verdict)
+    assert reasoning.learn(after, verdict) is after
+    later = reasoning.decide(make.evidence_of([1.0] * 10, index=2010), after)
+    folded = reasoning.learn(after, later)
     assert reasoning.learn(folded, verdict) is folded
 
 
@@ -152,9 +152,9 @@ def test_a_late_verdict_is_learned_when_it_comes() -> None:
 def test_a_decision_asked_out_of_order_teaches_nothing() -> None:
     state = make.learned_stream(300)
     past = reasoning.decide(make.evidence_of([2.0] * 10, index=50), state)
-    told = reasoning.learn(reasoning.learn(state, past), make.verdict_of(past, -9.0))
+    after = reasoning.learn(reasoning.learn(state, past), make.verdict_of(past, -9.0))
     evidence = make.evidence_of(np.linspace(-1, 2, 10), index=2001)
-    asked = [reasoning.decide(evidence, known) for known in (state, told)]
+    asked = [reasoning.decide(evidence, known) for known in (state, after)]
     assert asked[0].probability == asked[1].probability
     assert (asked[0].low, asked[0].rank) == (asked[1].low, asked[1].rank)
 
@@ -169,23 +169,23 @@ def test_what_could_not_be_foretold_teaches_nothing() -> None:
         ]
     ):
         decided = reasoning.decide(evidence, state)
-        told = reasoning.learn(reasoning.learn(state, decided), make.verdict_of(decided, -9.0))
+        after = reasoning.learn(reasoning.learn(state, decided), make.verdict_of(decided, -9.0))
         later = make.evidence_of(np.linspace(-1, 2, 10), index=2100 + index)
         assert (
-            reasoning.decide(later, told).probability == reasoning.decide(later, state).probability
+            reasoning.decide(later, after).probability == reasoning.decide(later, state).probability
         )
 
 
-def test_a_verdict_moves_no_time_and_folds_nothing() -> None:
+def test_a_verdict_changes_neither_the_time_nor_the_waiting_decisions() -> None:
     state = make.learned_stream(300)
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=2000), state)
     state = reasoning.learn(state, decided)
-    told = reasoning.learn(state, make.verdict_of(decided, 1.0))
-    assert told.time == state.time == decided.time
-    assert told.waiting == state.waiting
-    assert decided.experience_id not in told.pending
-    between = reasoning.decide(make.evidence_of([1.0] * 10, index=2001), told)
-    kept = reasoning.learn(told, between)
+    after = reasoning.learn(state, make.verdict_of(decided, 1.0))
+    assert after.time == state.time == decided.time
+    assert after.waiting == state.waiting
+    assert decided.experience_id not in after.pending
+    between = reasoning.decide(make.evidence_of([1.0] * 10, index=2001), after)
+    kept = reasoning.learn(after, between)
     assert [known.experience_id for known in kept.known] == [decided.experience_id]
 
 

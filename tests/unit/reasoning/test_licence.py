@@ -1,4 +1,4 @@
-"""The licence: seldom given where it is not earned, soon where it is, and taken back."""
+"""The licence: rarely given without skill, soon given with skill, and revoked."""
 
 import math
 
@@ -17,13 +17,16 @@ def a_decision(
     return Pending(b"id", series, 0, phase, (), 0.1, -1.0, 1.0, rank, emitted, True)
 
 
-def told(gate: Gate, right: bool, **fields: object) -> None:
+def decide_and_settle(gate: Gate, right: bool, **fields: object) -> None:
     pending = gate.decided(a_decision(**fields))  # type: ignore[arg-type]
     gate.settled(pending, right=right)
 
 
 def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
-    """(last, greatest) average wealth of one cell in many streams, right of (streams, n)."""
+    """Return the last and the greatest average wealth of one cell, for many streams.
+
+    `right` has the shape (streams, decisions); both results have the shape (streams,).
+    """
     now = np.full((len(right), len(STAKES)), 0.5)
     greatest = np.zeros(len(right))
     for place in range(right.shape[1]):
@@ -35,7 +38,7 @@ def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
 
 
 def first_licences(right: np.ndarray, target: float, need: float) -> float:
-    """Share of streams whose wealth ever reaches ``need``."""
+    """Return the share of streams whose wealth ever reaches ``need``."""
     return float((wealth(right, target)[1] >= need).mean())
 
 
@@ -43,7 +46,7 @@ def test_a_gate_does_what_the_formula_says() -> None:
     right = np.random.default_rng(0).random(60) < 0.9
     gate = Gate(licence.initial(), target=0.9, horizon=1)
     for each in right.tolist():
-        told(gate, each)
+        decide_and_settle(gate, each)
     expected = wealth(right[np.newaxis], 0.9)[0][0]
     assert gate.evidence() == pytest.approx([expected] * len(PROBES))
 
@@ -52,7 +55,7 @@ def test_a_gate_does_what_the_formula_says() -> None:
 def test_false_licences_are_rarer_than_delta_however_long_one_looks(target: float) -> None:
     right = np.random.default_rng(1).random((2000, 1500)) < target
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # The same streams, judged by a gate that asks for a fifth of the evidence, must fail.
+    # The same streams must fail when the gate asks for a tenth of the evidence.
     assert first_licences(right, target, licence.needed(0) / 10.0) > DELTA
 
 
@@ -63,7 +66,7 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
     for _ in range(100):
         gate = Gate(licence.initial(), target=target, horizon=2)
         for place, each in enumerate((dice.random(240) < target).tolist()):
-            told(gate, each, phase=place % 2)
+            decide_and_settle(gate, each, phase=place % 2)
         licensed += gate.closed().held
     assert licensed / 100 <= DELTA
 
@@ -71,16 +74,17 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
 def test_series_that_move_together_earn_no_more_than_one_would() -> None:
     target, series = 0.8, 10
     right = np.random.default_rng(3).random((400, 500)) < target
-    # Ten copies of one stream: the average of their cells is the wealth of one of them ...
+    # For ten copies of one stream, the average of their cells is the wealth of one stream.
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # ... while a product over the copies, as if they were independent, deceives itself.
+    # A product over the copies treats them as independent and gives too many licences.
     copied = np.repeat(right, series, axis=1)
     assert first_licences(copied, target, licence.needed(0)) > DELTA
 
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # Median waits of a gate with one probe of a fifth and stakes up to 0.7: 1020, 4012, 3892.
+    # Half the median waits of a gate with one probe (the top fifth) and stakes up to 0.7, which are
+    # 1020, 4012 and 3892 decisions.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(
@@ -92,7 +96,7 @@ def test_merit_is_licensed_within_half_the_usual_wait(
         gate = Gate(licence.initial(), target=target, horizon=horizon)
         ranks = dice.random(decisions).tolist()
         for place, right in enumerate((dice.random(decisions) < precision).tolist()):
-            told(gate, right, rank=ranks[place], phase=place % horizon)
+            decide_and_settle(gate, right, rank=ranks[place], phase=place % horizon)
         in_time += gate.closed().held
     assert in_time >= 12
 
@@ -101,23 +105,24 @@ def test_merit_is_licensed_within_half_the_usual_wait(
 def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold: float) -> None:
     gate = Gate(licence.initial(), target=0.6, horizon=1)
     while not gate.closed().held:
-        if rank == 0.9:  # the top half is no better than it must be; only the top fifth is
-            told(gate, right=False, rank=0.6)
-        told(gate, right=True, rank=rank)
+        # The top half has just the required precision; only the top fifth is better.
+        if rank == 0.9:
+            decide_and_settle(gate, right=False, rank=0.6)
+        decide_and_settle(gate, right=True, rank=rank)
     assert gate.closed().threshold == pytest.approx(threshold)
 
 
 def a_licensed_gate(target: float = 0.8) -> Gate:
     gate = Gate(licence.initial(), target=target, horizon=1)
     while not gate.closed().held:
-        told(gate, right=True)
+        decide_and_settle(gate, right=True)
     return gate
 
 
 def test_a_licence_that_loses_its_precision_is_revoked_and_costs_double() -> None:
     gate = a_licensed_gate()
     while gate.closed().held:
-        told(gate, right=False, rank=0.99)
+        decide_and_settle(gate, right=False, rank=0.99)
     after = gate.closed()
     assert after.revocations == 1
     assert after.threshold == pytest.approx(0.8)
@@ -129,7 +134,7 @@ def test_what_was_decided_under_a_licence_is_not_bet_on_after_its_end() -> None:
     gate = a_licensed_gate()
     pending = gate.decided(a_decision())
     while gate.closed().held:
-        told(gate, right=False, rank=0.99)
+        decide_and_settle(gate, right=False, rank=0.99)
     gate.settled(pending, right=True)
     assert gate.evidence() == pytest.approx([0.5] * len(PROBES))
 
@@ -143,7 +148,7 @@ def test_the_threshold_holds_the_share_of_errors() -> None:
         now = gate.closed()
         speaks = now.held and rank >= licence.bar(now, 0.8)
         right = bool(dice.random() < 0.6 + 0.35 * rank)
-        told(gate, right, rank=rank, emitted=speaks)
+        decide_and_settle(gate, right, rank=rank, emitted=speaks)
         if speaks:
             emitted += 1
             right_of.append(right)
@@ -166,7 +171,7 @@ def test_pending_signals_are_charged_at_the_recent_error_rate() -> None:
 def test_a_new_series_neither_adds_nor_takes_wealth() -> None:
     gate = Gate(licence.initial(), target=0.8, horizon=2)
     for place in range(20):
-        told(gate, right=True, phase=place % 2)
+        decide_and_settle(gate, right=True, phase=place % 2)
     before = gate.evidence()
     gate.decided(a_decision(series="u/b"))
     assert gate.evidence() == pytest.approx(before)
@@ -175,6 +180,6 @@ def test_a_new_series_neither_adds_nor_takes_wealth() -> None:
 
 def test_what_is_closed_opens_again_as_it_was() -> None:
     gate = a_licensed_gate()
-    told(gate, right=True)
-    made = gate.closed()
-    assert Gate(made, target=0.8, horizon=1).closed() == made
+    decide_and_settle(gate, right=True)
+    closed = gate.closed()
+    assert Gate(closed, target=0.8, horizon=1).closed() == closed

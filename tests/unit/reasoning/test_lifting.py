@@ -1,6 +1,6 @@
-"""Stored states can grow: old bytes are lifted, and new bytes stay old while nothing new is used.
+"""Stored states of older layouts are lifted; a state is stored in the oldest sufficient layout.
 
-The product has one layout so far.  The second and third are made here, on top of the real state.
+The product has one layout so far. The tests add a second and a third layout to the real state.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tests.support import reasoning as make
 
 
 class Second(State, frozen=True, eq=False, array_like=True):
-    """A state with a field more."""
+    """The second layout: a state with one more field."""
 
     mood: float = 0.0
 
 
 class Third(Second, frozen=True, eq=False, array_like=True):
-    """A state with another field more, and with ``mood`` in per cent."""
+    """The third layout: another field, and ``mood`` in per cent."""
 
     notes: tuple[str, ...] = ()
 
@@ -48,7 +48,7 @@ SECOND, THIRD = Layouts(Second, [MOOD]), Layouts(Third, [MOOD, NOTES])
 
 
 def grown(kind: type[State], **fields: Any) -> Any:
-    """A learned state as another class, with these fields."""
+    """Return a learned state as an instance of another class, with these additional fields."""
     state = make.learned_stream(200)
     return kind(*(getattr(state, name) for name in State.__struct_fields__), **fields)
 

@@ -1,4 +1,4 @@
-"""The mixture: never far behind its best arm, whatever happens."""
+"""The mixture of arms never loses much more than its best arm."""
 
 import math
 
@@ -20,7 +20,7 @@ probabilities = st.lists(
 
 
 def regret(rounds: list[tuple[tuple[float, ...], bool]], delay: int = 0) -> float:
-    """Loss of the mixture beyond the best arm's, verdicts coming ``delay`` rounds late."""
+    """Return the mixture's loss minus the best arm's, with verdicts ``delay`` rounds late."""
     known, lost = np.zeros(ARMS), 0.0
     losses: list[Floats] = []
     for place, (arms, rose) in enumerate(rounds):
@@ -39,7 +39,10 @@ def test_regret_stays_below_two_log_arms_whatever_comes(
 
 
 def adversary(count: int, delay: int) -> list[tuple[tuple[float, ...], bool]]:
-    """One arm right and three wrong, in turns of just over the delay: hard for late verdicts."""
+    """Return rounds that are hard for late verdicts.
+
+    The right one of two arms changes every ``delay + 1`` rounds.
+    """
     rounds: list[tuple[tuple[float, ...], bool]] = []
     for place in range(count):
         right = (place // (delay + 1)) % 2

@@ -1,4 +1,4 @@
-"""The room a state may need is counted before it is needed."""
+"""`room` bounds in advance the bytes that a learning state may grow by."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from midstreamer.domain.state import State
 from tests.support import reasoning as make
 
 
-def whole(state: State) -> int:
+def bytes_with_room(state: State) -> int:
     return len(reasoning.encode(state)) + reasoning.room(state)
 
 
@@ -24,13 +24,13 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
             dice.standard_normal(10), name=name, index=index, specification=specification
         )
         decided = reasoning.decide(evidence, state)
-        before = whole(state)
+        before = bytes_with_room(state)
         state = reasoning.learn(state, decided)
-        # Its own record, its verdict, its folding, its series: nothing of what was there before.
-        assert whole(state) - before < 500 + (90 * horizon + 100) * (index == 100)
+        # The decision adds its record, its verdict, its folding and its series, and nothing else.
+        assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
-    foreseen = whole(state)
+    foreseen = bytes_with_room(state)
     for verdict in verdicts:
         state = reasoning.learn(state, verdict)
-        assert whole(state) <= foreseen
+        assert bytes_with_room(state) <= foreseen
     assert len(reasoning.encode(reasoning.learning._folded(state, 10**18))) <= foreseen

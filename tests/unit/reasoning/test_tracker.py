@@ -1,4 +1,4 @@
-"""The tracker: covers as often as it says, on any scores, however late verdicts come."""
+"""The tracker reaches the wanted coverage for any scores and any delay of the verdicts."""
 
 from collections import deque
 
@@ -14,7 +14,7 @@ EDGES = [-1.0, 1.0]
 
 
 def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
-    """Misses of a tracker whose range is fixed at 2: scores lie within [-1, 1]."""
+    """Count the misses of a tracker with a fixed range of 2: scores lie within [-1, 1]."""
     width, misses, under_way = 0.0, 0, deque[bool]()
     for score in scores:
         if len(under_way) > delay:
@@ -27,7 +27,10 @@ def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
 
 
 def bound(gain: float, delay: int) -> float:
-    """How far misses can be from their share: the width stays near [-1, 1], and moves on each."""
+    """Return how far the number of misses can be from its share.
+
+    The width stays near [-1, 1] and moves with each verdict.
+    """
     return 2.0 / (2.0 * gain) + 1.0 + 2.0 * (1.0 + delay)
 
 

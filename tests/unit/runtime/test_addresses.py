@@ -1,4 +1,4 @@
-"""Addresses in settings."""
+"""The parsing of addresses in settings, IPv6 and unfilled templates included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a place: until one is free, or until the request's own deadline."""
+"""A request waits for a place until one is free or until the request's deadline."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_a_request_waits_no_longer_than_its_deadline() -> None:
         await asyncio.sleep(0)
         with pytest.raises(
             Overloaded, match="a has 1 requests .* may have 1, .*requests_max=2"
-        ) as told:
+        ) as raised:
             await hold(admission, "a", for_s=0.0, budget_s=0.5)
-        assert told.value.retry_after_s == 0.1
+        assert raised.value.retry_after_s == 0.1
         assert (admission.taken, admission.waiting) == (1, 0)
         await holding
 
@@ -68,15 +68,18 @@ def test_a_greedy_identity_does_not_delay_another() -> None:
     virtual_time.run(main())
 
 
-def test_whoever_loses_its_room_in_the_line_is_refused_by_name() -> None:
+def test_a_request_displaced_from_the_line_is_refused_by_name() -> None:
     async def main() -> None:
         admission = an_admission(2, line=2)
         names = ("a", "b", "a", "b", "c")
         tasks = [asyncio.ensure_future(hold(admission, name, for_s=0.5)) for name in names]
         done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [str(one) if isinstance(one, str) else type(one) for one in done[:2]] == ["a", "b"]
+        assert [
+            str(outcome) if isinstance(outcome, str) else type(outcome) for outcome in done[:2]
+        ] == ["a", "b"]
         assert done[2:] == ["a", "b", done[4]]
-        assert isinstance(done[4], Overloaded)  # the others had one each in the line
+        # The other identities had one request each in the line.
+        assert isinstance(done[4], Overloaded)
 
     virtual_time.run(main())
 

@@ -1,4 +1,4 @@
-"""Which servers behind one address are left out, and how often others are looked for."""
+"""`Avoiding`: which servers behind a shared address are left out, and how often to dial again."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_another_server_is_looked_for_a_bounded_number_of_times() -> None:
     assert avoiding.again("elsewhere:1", 0, 0.0) is None
 
 
-def test_after_a_failure_less_often() -> None:
+def test_another_server_is_tried_fewer_times_after_a_failure() -> None:
     avoiding = _avoiding()
     avoiding.failed(AT, C1, 0.0)
     assert avoiding.avoids(C1, 0.0)
     assert _tries(avoiding, 0.0) == TRIES_FAILED
 
 
-def test_a_server_that_alone_answered_is_taken_at_once_after_the_next_failure() -> None:
+def test_the_only_server_that_answers_is_used_at_once_after_the_next_failure() -> None:
     avoiding = _avoiding()
     avoiding.failed(AT, C1, 0.0)
     avoiding.opened(AT, C1, 1.0, tries=TRIES_FAILED)
@@ -63,7 +63,7 @@ def test_a_server_that_alone_answered_is_taken_at_once_after_the_next_failure() 
     assert _tries(avoiding, ALONE_S + 2.0) == TRIES_FAILED
 
 
-def test_once_another_answers_nobody_is_in_doubt() -> None:
+def test_once_another_server_answers_the_address_is_trusted_again() -> None:
     avoiding = _avoiding()
     avoiding.sent_away(AT, C1, 0.0)
     assert avoiding.beside(AT, 0.0) == BESIDE_AWAY
@@ -71,7 +71,7 @@ def test_once_another_answers_nobody_is_in_doubt() -> None:
     assert avoiding.beside(AT, 0.1) == (0, 0.0)
 
 
-def test_however_often_it_is_sent_away_it_dials_no_storm() -> None:
+def test_a_client_that_is_sent_away_again_and_again_dials_at_a_bounded_rate() -> None:
     avoiding, tried = _avoiding(), 0
     for tenth in range(600):
         avoiding.sent_away(AT, C1, tenth / 10)
@@ -79,7 +79,7 @@ def test_however_often_it_is_sent_away_it_dials_no_storm() -> None:
     assert tried <= BURST + 60
 
 
-def test_an_address_that_did_not_answer_is_in_doubt_and_not_dialled_more_often() -> None:
+def test_an_unanswered_address_is_in_doubt_without_extra_dials() -> None:
     avoiding = _avoiding()
     avoiding.unanswered(AT, 0.0)
     assert avoiding.beside(AT, 1.0) == BESIDE_FAILED

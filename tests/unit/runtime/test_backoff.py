@@ -1,4 +1,4 @@
-"""One rule for all who try again."""
+"""`Backoff`: the pauses between retries double up to a bound and are half random."""
 
 from hypothesis import given
 from hypothesis import strategies as st

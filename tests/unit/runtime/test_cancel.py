@@ -1,4 +1,4 @@
-"""Whoever leaves a request says so, and the work on it ends; over the memory carrier."""
+"""Cancelling a request sends a `Cancel` frame, which ends the peer's work; over memory links."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ AT = "local:7400"
 
 
 class _Server:
-    """Works on each request until it is let, and counts how the work ended."""
+    """A server that holds each request until `let` is set, and counts how its work ended."""
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
@@ -76,7 +76,8 @@ async def test_a_request_that_was_left_before_work_began_takes_no_place() -> Non
     async with _a_pair() as (peer, server):
         link = peer._link
         for number in range(100, 120):
-            link.send(frames.Survey(request=number))  # both arrive in one turn of the loop
+            # Both frames arrive in one turn of the event loop.
+            link.send(frames.Survey(request=number))
             link.send(frames.Cancel(number))
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -103,7 +104,7 @@ async def test_a_budget_that_is_over_ends_the_work_on_the_other_side() -> None:
         await eventually(lambda: server.cancelled == 1)
 
 
-async def test_whoever_stops_to_follow_is_told_nothing_more() -> None:
+async def test_a_follower_that_stops_gets_no_more_changes() -> None:
     async with _a_pair(AGENT, SYNC) as (peer, server):
         following = peer.follow(frames.Tail(after=0))
         await anext(following)

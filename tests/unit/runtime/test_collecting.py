@@ -1,4 +1,4 @@
-"""A full collection runs when memory has grown, and cycles do not stay for ever."""
+"""A full garbage collection runs when memory has grown, so that old cycles are freed."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ def _unfreeze() -> Iterator[None]:
 
 
 class Node:
-    """An object that can be in a cycle, and watched."""
+    """An object that can be part of a cycle and has weak references."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
 def test_a_full_collection_is_due_when_memory_has_grown_by_half() -> None:
-    made = Collections(1000, now_s=0.0)
-    assert not made.due(int(GROWTH * 1000), now_s=1.0)
-    assert made.due(int(GROWTH * 1000) + 1, now_s=1.0)
-    made.collected(1400, now_s=1.0)
-    assert not made.due(2000, now_s=2.0)
+    collections = Collections(1000, now_s=0.0)
+    assert not collections.due(int(GROWTH * 1000), now_s=1.0)
+    assert collections.due(int(GROWTH * 1000) + 1, now_s=1.0)
+    collections.collected(1400, now_s=1.0)
+    assert not collections.due(2000, now_s=2.0)
 
 
 def test_a_full_collection_is_due_after_some_time_in_any_case() -> None:
-    made = Collections(1000, now_s=5.0)
-    assert not made.due(1000, now_s=4.9 + LONGEST_S)
-    assert made.due(1000, now_s=5.0 + LONGEST_S)
+    collections = Collections(1000, now_s=5.0)
+    assert not collections.due(1000, now_s=4.9 + LONGEST_S)
+    assert collections.due(1000, now_s=5.0 + LONGEST_S)
 
 
 async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -> None:
     with collecting.sparing(look_s=0.01):
         old = Node()
-        gc.collect(1)  # whoever survives this is old
+        gc.collect(1)  # an object that survives this is in the oldest generation
         gone = weakref.ref(old)
         del old
         gc.collect(1)
-        assert gone() is not None, "only a full collection finds it"
+        assert gone() is not None, "the collection of a young generation freed an old cycle"
         grown = [[number] for number in range(2_000_000)]
         async with asyncio.timeout(10):
             while gone() is not None:  # noqa: ASYNC110 - a collection has no event
@@ -55,7 +55,7 @@ async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -
         assert grown
 
 
-async def test_what_is_loaded_is_left_out_and_python_decides_again_afterwards() -> None:
+async def test_loaded_objects_are_frozen_and_the_thresholds_come_back_afterwards() -> None:
     before = gc.get_threshold()
     with collecting.sparing():
         assert gc.get_threshold() == (*before[:2], collecting.NEVER)

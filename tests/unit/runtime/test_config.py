@@ -1,4 +1,4 @@
-"""Settings are layered, remember their layer, and refuse what they do not know."""
+"""Settings come in layers, name the layer of each value, and refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from midstreamer.runtime import config
 
 
 class AgentLike(config.Settings):
-    """A service's section as services write them."""
+    """The settings of a service, with a section of its own and a shared section."""
 
     section: ClassVar[str] = "agent"
 
     threads: int = Field(2, ge=1)
-    """Compute threads."""
+    """Number of compute threads."""
     names: tuple[str, ...] = ()
-    """A list."""
+    """Some names, to test a list."""
     dsn: str = ""
-    """Where PostgreSQL is."""
+    """Connection string of PostgreSQL, to test a secret."""
     telemetry: config.TelemetrySettings = config.TelemetrySettings(listen="127.0.0.1:9100")
-    """Shared."""
+    """The shared section, with a default of this service."""
 
 
 def a_file(tmp_path: Path, text: str) -> Path:
@@ -53,13 +53,13 @@ def test_a_flag_that_was_not_given_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_every_value_names_its_origin(tmp_path: Path) -> None:
-    made = load(
+    settings = load(
         tmp_path,
         "[telemetry]\nlevel = 'debug'",
         {"MIDSTREAMER_AGENT__NAMES": '["a", "b"]'},
         threads=7,
     )
-    rows = {row.key: row for row in config.show(made)}
+    rows = {row.key: row for row in config.show(settings)}
     assert rows["agent.telemetry.level"].origin == f"{tmp_path}/config.toml [telemetry]"
     assert rows["agent.names"].origin == "environment MIDSTREAMER_AGENT__NAMES"
     assert rows["agent.threads"].origin == "flag --threads"
@@ -68,13 +68,13 @@ def test_every_value_names_its_origin(tmp_path: Path) -> None:
 
 def test_a_shared_section_holds_for_all_and_can_be_narrowed(tmp_path: Path) -> None:
     text = "[telemetry]\nlevel = 'debug'\njson_logs = true\n[agent.telemetry]\nlevel = 'error'"
-    made = load(tmp_path, text)
-    assert (made.telemetry.level, made.telemetry.json_logs) == ("error", True)
+    settings = load(tmp_path, text)
+    assert (settings.telemetry.level, settings.telemetry.json_logs) == ("error", True)
 
 
 def test_a_service_may_have_its_own_default_in_a_shared_section(tmp_path: Path) -> None:
-    made = load(tmp_path, environ={"MIDSTREAMER_TELEMETRY__LEVEL": "debug"})
-    assert (made.telemetry.level, made.telemetry.listen) == ("debug", "127.0.0.1:9100")
+    settings = load(tmp_path, environ={"MIDSTREAMER_TELEMETRY__LEVEL": "debug"})
+    assert (settings.telemetry.level, settings.telemetry.listen) == ("debug", "127.0.0.1:9100")
 
 
 def test_the_environment_reaches_into_a_shared_section(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_environment_reaches_into_a_shared_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "[agent]\nthread = 3",
@@ -99,14 +99,14 @@ def test_the_environment_reaches_into_a_shared_section(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_refused_with_file_key_and_remedy(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("MIDSTREAMER_AGENT__THREAD", "3", "unknown key; did you mean threads"),
         ("MIDSTREAMER_AGNET__THREADS", "3", "unknown section 'agnet'"),
@@ -115,9 +115,9 @@ def test_a_wrong_file_is_refused_with_file_key_and_remedy(
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(
-    tmp_path: Path, name: str, value: str, said: str
+    tmp_path: Path, name: str, value: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         load(tmp_path, environ={name: value})
     assert name in str(caught.value)
 
@@ -132,10 +132,10 @@ def test_an_unknown_flag_is_refused() -> None:
         config.load(AgentLike, overrides={"thread": 3}, environ={})
 
 
-def test_a_password_is_neither_shown_nor_told_in_an_error(tmp_path: Path) -> None:
-    made = load(tmp_path, dsn="postgresql://me:hunter2@db/x")
-    assert "hunter2" not in str(config.show(made))
-    assert made.dsn.endswith("hunter2@db/x")
+def test_a_password_is_neither_shown_nor_quoted_in_an_error(tmp_path: Path) -> None:
+    settings = load(tmp_path, dsn="postgresql://me:hunter2@db/x")
+    assert "hunter2" not in str(config.show(settings))
+    assert settings.dsn.endswith("hunter2@db/x")
 
 
 def test_settings_built_by_hand_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

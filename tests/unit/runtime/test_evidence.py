@@ -1,4 +1,4 @@
-"""What a lease tells of its process: plain texts within a bound, from numbers."""
+"""`Reporter`: the facts of a process that its lease carries, as short texts of bounded size."""
 
 from __future__ import annotations
 
@@ -55,34 +55,36 @@ def test_every_fact_has_its_key() -> None:
 
 
 def test_what_a_process_without_certificates_tells_is_known_to_sync() -> None:
-    told = evidence.told(Facts("serving"))
-    assert told["complete"] == "yes"
-    assert told["capabilities"].split() == list(OURS)
-    assert told.keys() < EVIDENCE_KEYS
+    facts = evidence.told(Facts("serving"))
+    assert facts["complete"] == "yes"
+    assert facts["capabilities"].split() == list(OURS)
+    assert facts.keys() < EVIDENCE_KEYS
 
 
 def test_many_authorities_are_cut_and_counted() -> None:
     authorities = tuple(f"{number:016x}" for number in range(1000))
-    told = evidence.told(Facts("serving", trust=TrustReport("1", 1.0, "b", authorities)))
-    listed = told["judged_by"].split()
-    assert evidence.size_of(told) <= EVIDENCE_BYTES_MAX
+    facts = evidence.told(Facts("serving", trust=TrustReport("1", 1.0, "b", authorities)))
+    listed = facts["judged_by"].split()
+    assert evidence.size_of(facts) <= EVIDENCE_BYTES_MAX
     assert listed[:2] == list(authorities[:2])
     assert listed[-1] == f"+{1000 - len(listed) + 1}"
 
 
 @given(st.lists(st.text(max_size=2000), max_size=5), st.integers(0, 2000))
-def test_sync_takes_whatever_is_told(missing: list[str], authorities: int) -> None:
+def test_sync_accepts_any_evidence_that_a_process_reports(
+    missing: list[str], authorities: int
+) -> None:
     trust = TrustReport("f" * 40, 1.0, "b" * 16, ("a" * 16,) * authorities)
-    told = evidence.told(Facts("draining", missing, 10**9, 1e9, 1.0, 10**9, "numba", trust))
-    member = Member("agent/a1", "i", "", evidence=told)
+    facts = evidence.told(Facts("draining", missing, 10**9, 1e9, 1.0, 10**9, "numba", trust))
+    member = Member("agent/a1", "i", "", evidence=facts)
     leases.check(member, (), members_max=1, capabilities=OURS)
 
 
-async def test_a_sync_of_the_version_before_is_told_what_it_knows_and_no_more() -> None:
-    told = evidence.told(Facts("serving", engine="numba", trust=TrustReport("7f", 1.0, "b0", ())))
+async def test_a_sync_of_the_previous_version_gets_only_the_facts_it_knows() -> None:
+    facts = evidence.told(Facts("serving", engine="numba", trust=TrustReport("7f", 1.0, "b0", ())))
     sync = Sync()
     sync.capabilities = frozenset()
-    me = Member("agent/a1", "i", "", evidence=told)
+    me = Member("agent/a1", "i", "", evidence=facts)
     renewing = asyncio.ensure_future(
         Membership(cast("Session", sync), lambda: me, lambda _fleet: None).run()
     )
@@ -152,12 +154,12 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
     def missing() -> list[str]:
         nonlocal looked
         looked += 1
-        sum(range(200_000))  # some milliseconds
+        sum(range(200_000))  # takes some milliseconds
         return ["a shard"]
 
     reporter = a_reporter()
-    told = {reporter.evidence("serving", missing)["complete"] for _ in range(10)}
-    assert told == {"a shard"}
+    answers = {reporter.evidence("serving", missing)["complete"] for _ in range(10)}
+    assert answers == {"a shard"}
     assert looked == 1
 
 
@@ -170,7 +172,7 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
         ("", "", ""),
     ],
 )
-def test_carriers_stand_apart_from_the_address_so_that_older_peers_read_it(
+def test_a_lease_lists_carriers_beside_an_address_that_older_peers_read(
     served: str, place: str, carriers: str
 ) -> None:
     assert address.told(served) == (place, carriers)

@@ -1,4 +1,4 @@
-"""The fair queue: turns by what was served, order within an identity and within a series."""
+"""`FairQueue`: identities take turns; the order within an identity and a series is kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drained(queue: FairQueue) -> list[int]:
 
 
 def in_order(served: list[int], entries: Entries) -> bool:
-    """Whether entries of one identity, and those of one track, came in the order of arrival."""
+    """Return whether entries of each identity and of each track were served in order of arrival."""
     groups: dict[object, list[int]] = {}
     for key in served:
         identity, _, tracks = entries[key]

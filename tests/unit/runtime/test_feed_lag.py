@@ -1,4 +1,4 @@
-"""How far behind the feed a process is, from what it hears and what it reaches."""
+"""`FeedLag`: how long a process lags behind the positions of the feed that it heard of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def following(now_s: float = 0.0) -> FeedLag:
     return lag
 
 
-def test_who_has_everything_that_he_heard_of_is_not_behind() -> None:
+def test_a_process_that_reached_all_known_positions_has_no_lag() -> None:
     lag = following()
     lag.heard(7, 1.0)
     lag.reached(7)
@@ -30,14 +30,14 @@ def test_the_lag_is_the_age_of_the_oldest_position_that_was_not_reached() -> Non
     assert lag.lag_s(10.0) == 6.0
 
 
-def test_a_position_that_was_reached_before_it_was_heard_of_is_no_lag() -> None:
+def test_a_position_reached_before_its_notification_is_no_lag() -> None:
     lag = following()
     lag.reached(9)
     lag.heard(9, 1.0)
     assert lag.lag_s(50.0) == 0.0
 
 
-def test_who_does_not_follow_is_behind_since_he_left_and_asking_again_moves_nothing() -> None:
+def test_a_process_that_left_the_feed_lags_since_it_left_first() -> None:
     lag = following()
     lag.left(3.0)
     lag.left(8.0)
@@ -50,7 +50,7 @@ def test_a_process_that_never_followed_is_behind_since_its_start() -> None:
     assert FeedLag(2.0).lag_s(5.0) == 3.0
 
 
-def test_what_was_heard_of_a_database_that_is_gone_is_forgotten() -> None:
+def test_positions_of_a_former_database_are_forgotten() -> None:
     lag = following()
     lag.reached(5)
     lag.heard(90, 1.0)
@@ -60,7 +60,7 @@ def test_what_was_heard_of_a_database_that_is_gone_is_forgotten() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60))
-def test_the_lag_is_that_of_a_list_that_forgets_nothing(
+def test_the_lag_equals_that_of_an_unbounded_list(
     events: list[tuple[bool, int]],
 ) -> None:
     lag, reached = following(), -1
@@ -79,7 +79,7 @@ def test_the_lag_is_that_of_a_list_that_forgets_nothing(
         assert lag.lag_s(1000.0) == 1000.0 - min(heard.values(), default=1000.0)
 
 
-def test_positions_heard_of_take_bounded_memory_and_the_oldest_counts() -> None:
+def test_known_positions_take_bounded_memory_and_the_oldest_counts() -> None:
     lag = following()
     for position in range(3 * MARKS_MAX):
         lag.heard(position, float(position))

@@ -1,4 +1,4 @@
-"""Following the feed: on from where it was, and waiting exactly as long as needed."""
+"""`Follower` resumes the change feed where it stopped, and waits for positions of the feed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fleet import eventually
 
 
 class Notes:
-    """A reader that writes down what it is told."""
+    """A reader of the feed that records the calls of `Follower`."""
 
     def __init__(self, ground: int = UNKNOWN) -> None:
         self.ground = ground
@@ -36,14 +36,14 @@ class Notes:
 
 
 class Feed:
-    """A peer whose feed is a script: positions, then errors."""
+    """A peer whose feed sends the positions of a script and raises the script's errors."""
 
     def __init__(self, *script: int | errors.MidstreamerError) -> None:
         self.script = list(script)
         self.tails: list[int] = []
         self.closed = False
         self.ends = asyncio.Event()
-        """Set: the feed ends after its script; else it stays open."""
+        """When set, the feed ends after its script; otherwise the feed stays open."""
         self.ends.set()
 
     async def follow(self, tail: Tail) -> AsyncIterator[Changes]:
@@ -61,7 +61,7 @@ async def followed(follower: Follower, feed: Feed) -> None:
     await follower.follow(feed)  # type: ignore[arg-type]  # all of a peer that is used
 
 
-async def test_it_lays_the_ground_once_and_ends_after_a_reconnection() -> None:
+async def test_a_follower_begins_once_and_resumes_after_a_reconnection() -> None:
     notes = Notes()
     follower = Follower(notes)
     await followed(follower, first := Feed(3, 4))
@@ -72,19 +72,21 @@ async def test_it_lays_the_ground_once_and_ends_after_a_reconnection() -> None:
     assert not follower.following
 
 
-async def test_a_ground_with_a_position_is_followed_from_there() -> None:
+async def test_a_follower_starts_at_the_position_of_its_reader() -> None:
     follower = Follower(Notes(ground=8))
     await followed(follower, feed := Feed())
     assert (feed.tails, follower.position) == ([8], 8)
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_it_follows_on_over_a_move_to_another_link_and_not_over_a_loss(lost: bool) -> None:
+async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_loss(
+    lost: bool,
+) -> None:
     follower, feed = Follower(Notes()), Feed(3)
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    feed.closed = lost  # what follows is cancelled by both
+    feed.closed = lost  # a move and a loss both cancel the task; only a loss closes the feed
     running.cancel()
     await asyncio.wait({running})
     assert follower.following is not lost
@@ -103,7 +105,7 @@ async def test_what_was_trimmed_is_forgotten_and_begun_anew() -> None:
     assert feed.tails == [UNKNOWN, UNKNOWN]
 
 
-async def test_whoever_waits_ends_when_the_position_is_reached() -> None:
+async def test_a_wait_ends_when_the_position_is_reached() -> None:
     follower = Follower(Notes())
     loop = asyncio.get_running_loop()
     waiting = asyncio.ensure_future(follower.reached(4, loop.time() + 60))
@@ -115,9 +117,9 @@ async def test_whoever_waits_ends_when_the_position_is_reached() -> None:
 
 async def test_a_position_that_does_not_come_is_behind() -> None:
     loop = asyncio.get_running_loop()
-    with pytest.raises(errors.Behind, match="no position yet") as told:
+    with pytest.raises(errors.Behind, match="no position yet") as raised:
         await Follower(Notes()).reached(0, loop.time())
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
@@ -125,10 +127,10 @@ async def test_a_position_that_is_far_off_is_not_waited_for() -> None:
     await followed(follower, Feed(3))
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    with pytest.raises(errors.Behind, match="position 3 has been reached") as told:
+    with pytest.raises(errors.Behind, match="position 3 has been reached") as raised:
         await follower.reached(3 + AHEAD_MAX + 1, loop.time() + 60)
     assert loop.time() - began_s < 30
-    assert told.value.retry_after_s > 0
+    assert raised.value.retry_after_s > 0
 
 
 async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:
@@ -145,7 +147,7 @@ async def test_waits_of_one_identity_leave_room_for_those_of_others() -> None:
     await asyncio.gather(good, *greedy[:2])
 
 
-async def test_who_need_not_wait_takes_no_place() -> None:
+async def test_a_wait_for_a_reached_position_takes_no_place() -> None:
     follower = Follower(Notes(), waits_max=1)
     await followed(follower, Feed(3))
     waiting = asyncio.ensure_future(follower.reached(4, asyncio.get_running_loop().time() + 10.0))

@@ -1,4 +1,4 @@
-"""Probes and scrapers are answered; anything else on the port does no harm."""
+"""The health port answers probes and scrapes, and survives any other bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def ask(address: str, request: bytes) -> bytes:
     return answer
 
 
-async def test_a_probe_hears_why_a_service_is_not_ready() -> None:
+async def test_a_probe_learns_why_a_service_is_not_ready() -> None:
     async with health.served("127.0.0.1:0", health.Checks(lambda: "no lease yet")) as address:
         answer = await ask(address, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         alive = await ask(address, b"GET /livez HTTP/1.1\r\n\r\n")
@@ -47,7 +47,7 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         (b"", b"text/plain; version=0.0.4"),
         (b"Accept: text/plain\r\n", b"text/plain; version=0.0.4"),
@@ -55,15 +55,17 @@ async def test_a_warning_stands_behind_readiness_and_changes_nothing_else(
         (b"X-Not-Accept: application/openmetrics-text\r\n", b"text/plain; version=0.0.4"),
     ],
 )
-async def test_metrics_come_in_the_format_that_is_asked_for(headers: bytes, told: bytes) -> None:
+async def test_metrics_come_in_the_format_that_is_asked_for(
+    headers: bytes, expected: bytes
+) -> None:
     answer = health.respond(
         b"GET /metrics HTTP/1.1\r\n" + headers + b"\r\n", health.Checks(health.well)
     )
-    assert told in answer.content_type.encode()
-    assert answer.body.endswith(b"# EOF\n") == (told == b"openmetrics-text")
+    assert expected in answer.content_type.encode()
+    assert answer.body.endswith(b"# EOF\n") == (expected == b"openmetrics-text")
 
 
-async def test_a_missing_part_is_told_and_leaves_the_process_ready() -> None:
+async def test_a_missing_part_is_reported_and_leaves_the_process_ready() -> None:
     missing = "3 shards are held by no connected agent"
     checks = health.Checks(health.well, complete=lambda: missing)
     async with health.served("127.0.0.1:0", checks) as address:
@@ -109,7 +111,7 @@ async def test_head_gets_no_body() -> None:
         assert (await ask(address, b"HEAD /livez HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
 
 
-async def test_a_port_in_use_is_told_with_the_setting_that_names_it() -> None:
+async def test_a_port_in_use_is_reported_with_the_setting_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"telemetry.listen = {address}"):
@@ -117,7 +119,7 @@ async def test_a_port_in_use_is_told_with_the_setting_that_names_it() -> None:
                 pass
 
 
-async def test_none_listens_nowhere() -> None:
+async def test_without_an_address_no_port_is_opened() -> None:
     async with health.served(None, health.Checks(health.well)) as address:
         assert address == ""
 

@@ -1,4 +1,4 @@
-"""The stages of a process, and the tasks that end with it."""
+"""`lifecycle`: the stages of a process, and background tasks that end with its life."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_process_starts_serves_drains_and_stops() -> None:
     assert seen == list(Stage)
 
 
-def test_what_starts_late_does_not_serve_any_more() -> None:
+def test_a_process_that_drains_while_it_starts_never_serves() -> None:
     machine = Machine()
     machine.handle(Asked())
     assert not machine.handle(Started())
@@ -40,7 +40,7 @@ def test_serving_again_after_the_end_is_our_own_mistake() -> None:
         machine.handle(Started())
 
 
-async def test_what_a_life_owns_ends_with_it() -> None:
+async def test_tasks_of_a_lifecycle_end_with_it() -> None:
     life = Lifecycle()
     async with life:
         task = life.spawn("test", asyncio.sleep(3600))

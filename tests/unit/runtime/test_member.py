@@ -1,4 +1,4 @@
-"""Belonging to the fleet: a lease is held while it is renewed, and given back at the end."""
+"""`Membership` renews the lease of a process and gives the lease back at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midstreamer.runtime.member import Membership
 
 
 class Sync:
-    """The session as a membership uses it, and the peer that it gives."""
+    """A session and the peer that it yields, as `Membership` uses them."""
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
@@ -40,13 +40,13 @@ class Sync:
         return Fleet(members=(request.member,), lease_s=self.lease_s, shard_points=64)
 
 
-def a_membership(sync: Sync, told: list[Fleet]) -> Membership:
+def a_membership(sync: Sync, fleets: list[Fleet]) -> Membership:
     me = Member("agent/a1", "i", "")
-    return Membership(sync, lambda: me, told.append)  # type: ignore[arg-type]
+    return Membership(sync, lambda: me, fleets.append)  # type: ignore[arg-type]
 
 
-async def run_until_renewed(made: Membership, sync: Sync, times: int) -> None:
-    running = asyncio.ensure_future(made.run())
+async def run_until_renewed(membership: Membership, sync: Sync, times: int) -> None:
+    running = asyncio.ensure_future(membership.run())
     while len(sync.renewals) < times:
         sync.came.clear()
         await sync.came.wait()
@@ -56,22 +56,23 @@ async def run_until_renewed(made: Membership, sync: Sync, times: int) -> None:
 
 
 async def test_a_renewed_lease_is_held_and_the_fleet_is_told() -> None:
-    sync, told = Sync(), list[Fleet]()
-    made = a_membership(sync, told)
-    assert not made.held()
-    await run_until_renewed(made, sync, 1)
-    assert made.held()
-    assert [fleet.members[0].name for fleet in told] == ["agent/a1"]
+    sync, fleets = Sync(), list[Fleet]()
+    membership = a_membership(sync, fleets)
+    assert not membership.held()
+    await run_until_renewed(membership, sync, 1)
+    assert membership.held()
+    assert [fleet.members[0].name for fleet in fleets] == ["agent/a1"]
 
 
-async def test_a_change_is_told_before_the_lease_needs_it() -> None:
+async def test_a_change_is_sent_before_the_lease_must_be_renewed() -> None:
     sync = Sync()
-    made = a_membership(sync, [])
-    made.renew_soon()
-    running = asyncio.ensure_future(made.run())
+    membership = a_membership(sync, [])
+    membership.renew_soon()
+    running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
-    made.renew_soon()
-    async with asyncio.timeout(5):  # far less than a third of the lease
+    membership.renew_soon()
+    # Far less than a third of the lease, the usual time between renewals.
+    async with asyncio.timeout(5):
         while len(sync.renewals) < 2:
             sync.came.clear()
             await sync.came.wait()
@@ -82,18 +83,18 @@ async def test_a_change_is_told_before_the_lease_needs_it() -> None:
 async def test_a_renewal_that_fails_leaves_the_lease_to_run_out() -> None:
     sync = Sync()
     sync.error, sync.lease_s = errors.StoreError("away"), 0.0
-    made = a_membership(sync, [])
-    await run_until_renewed(made, sync, 1)
-    assert not made.held()
+    membership = a_membership(sync, [])
+    await run_until_renewed(membership, sync, 1)
+    assert not membership.held()
 
 
 async def test_leaving_gives_the_lease_back() -> None:
     sync = Sync()
-    made = a_membership(sync, [])
-    await run_until_renewed(made, sync, 1)
-    await made.leave()
+    membership = a_membership(sync, [])
+    await run_until_renewed(membership, sync, 1)
+    await membership.leave()
     assert sync.renewals[-1].leaving
-    assert not made.held()
+    assert not membership.held()
 
 
 async def test_leaving_does_not_wait_for_a_sync_that_is_away() -> None:
@@ -115,10 +116,10 @@ async def test_a_renewal_that_waits_for_a_link_takes_no_lease_after_leaving() ->
     sync = Sync()
     sync.peer = None
     sync.linked.clear()
-    made = a_membership(sync, [])
-    running = asyncio.ensure_future(made.run())
+    membership = a_membership(sync, [])
+    running = asyncio.ensure_future(membership.run())
     await asyncio.sleep(0)
-    await made.leave()
+    await membership.leave()
     sync.linked.set()
     sync.peer = sync
     await asyncio.sleep(0)
@@ -129,29 +130,29 @@ async def test_a_renewal_that_waits_for_a_link_takes_no_lease_after_leaving() ->
 
 async def test_leaving_gives_back_what_could_not_be_given_back_before_and_only_that() -> None:
     sync = Sync()
-    made = a_membership(sync, [])
+    membership = a_membership(sync, [])
     sync.peer = None
-    await made.leave()
+    await membership.leave()
     sync.peer = sync
-    await made.leave()
-    await made.leave()
+    await membership.leave()
+    await membership.leave()
     assert [renewal.leaving for renewal in sync.renewals] == [True]
 
 
 async def test_leaving_comes_after_a_renewal_that_is_under_way() -> None:
     sync = Sync()
     sync.answers.clear()
-    made = a_membership(sync, [])
-    running = asyncio.ensure_future(made.run())
+    membership = a_membership(sync, [])
+    running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
-    leaving = asyncio.ensure_future(made.leave())
+    leaving = asyncio.ensure_future(membership.leave())
     for _ in range(5):
         await asyncio.sleep(0)
     assert [renewal.leaving for renewal in sync.renewals] == [False]
     sync.answers.set()
     await leaving
     assert [renewal.leaving for renewal in sync.renewals] == [False, True]
-    assert not made.held()
+    assert not membership.held()
     running.cancel()
     await asyncio.wait([running])
 
@@ -162,11 +163,11 @@ async def test_leaving_does_not_wait_long_for_a_sync_that_is_silent(
     monkeypatch.setattr(member, "LEAVE_S", 0.05)
     sync = Sync()
     sync.answers.clear()
-    made = a_membership(sync, [])
-    running = asyncio.ensure_future(made.run())
+    membership = a_membership(sync, [])
+    running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
     async with asyncio.timeout(5):
-        await made.leave()
+        await membership.leave()
     assert len(sync.renewals) == 1
     running.cancel()
     await asyncio.wait([running])
@@ -187,6 +188,6 @@ async def test_a_sync_of_an_older_version_is_told_only_what_it_takes(
     sync.capabilities = frozenset(OURS) - set(lacking)
     evidence = {"stage": "serving", "engine": "numba", "outside": "lb.test:7400"}
     me = Member("coordinator/c1", "i", "10.0.0.1:7400", evidence=evidence)
-    made = Membership(sync, lambda: me, lambda _fleet: None)  # type: ignore[arg-type]
-    await run_until_renewed(made, sync, 1)
+    membership = Membership(sync, lambda: me, lambda _fleet: None)  # type: ignore[arg-type]
+    await run_until_renewed(membership, sync, 1)
     assert sync.renewals[0].member.evidence.keys() == kept

@@ -1,4 +1,4 @@
-"""What a name leads to, looked up again before each dial."""
+"""`Names`: the places that a name resolves to, resolved again before each dial."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def test_an_address_that_is_no_longer_wanted_is_forgotten() -> None:
     names.found(POD, ["a"])
     names.failed("other:1", 0.0)
     names.due(["other:1"], 0.0)
-    names.found(POD, ["a"])  # a late answer
+    names.found(POD, ["a"])  # the answer to a look-up that began before the name was dropped
     assert names.places == []

@@ -1,4 +1,4 @@
-"""Requests and answers over the memory carrier: deadlines, bounds, failures, sessions."""
+"""Requests and responses over memory links: deadlines, bounds, failures and sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def a_pair(
     server: Identity = COORDINATOR,
     in_flight_max: int = 4,
 ) -> AsyncIterator[tuple[Peer, list[Peer]]]:
-    """A dialled peer, and the list of those the server sees."""
+    """Yield a dialled peer, and the list of peers that the server has accepted."""
     network, seen = MemoryNetwork(), list[Peer]()
 
     async def opened(peer: Peer) -> None:
@@ -69,7 +69,7 @@ async def a_pair(
 
 @asynccontextmanager
 async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Link]:
-    """A dialled link without a Peer: what it sends is chosen by the test."""
+    """Yield a dialled link without a Peer, so that the test chooses the frames to send."""
     network = MemoryNetwork()
     serving = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
     link = await MemoryCarrier(network, who).dial(AT, expect=Kind.COORDINATOR)
@@ -80,7 +80,7 @@ async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Lin
         await serving.close()
 
 
-async def test_a_request_is_answered_by_who_was_asked_to_who_asked() -> None:
+async def test_the_peer_that_got_a_request_answers_the_peer_that_sent_it() -> None:
     async with a_pair(answer_surveys) as (peer, _):
         answer = await peer.ask(frames.Survey())
     assert isinstance(answer, frames.Surveyed)
@@ -132,7 +132,7 @@ async def test_an_error_of_the_handler_is_raised_at_the_asker() -> None:
     assert caught.value.retry_after_s == 0.25
 
 
-async def test_an_unforeseen_error_is_told_without_its_text() -> None:
+async def test_an_unforeseen_error_is_sent_without_its_text() -> None:
     async def broken(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
         raise ZeroDivisionError("secret detail")
 
@@ -191,7 +191,7 @@ async def test_a_budget_that_is_no_time_is_over_at_once(budget_s: float) -> None
     ("budget_s", "worked_s"),
     [(float("nan"), 0.0), (float("inf"), 0.0), (-1.0, 0.0), (1e9, 300.0), (2.0, 2.0)],
 )
-async def test_who_works_on_a_request_sees_a_budget_it_can_reckon_with(
+async def test_the_handler_of_a_request_gets_a_budget_within_bounds(
     budget_s: float, worked_s: float
 ) -> None:
     seen: list[float] = []
@@ -252,8 +252,8 @@ async def test_an_exemplar_leads_from_a_slow_request_to_its_trace() -> None:
         text, _ = metrics.render_for(metrics.OPEN_METRICS)
     finally:
         tracing.configure("off", service="test")
-    told = [line for line in text.decode().splitlines() if trace in line]
-    names = {line.partition("{")[0] for line in told}
+    lines = [line for line in text.decode().splitlines() if trace in line]
+    names = {line.partition("{")[0] for line in lines}
     assert {
         "midstreamer_call_latency_seconds_bucket",
         "midstreamer_request_latency_seconds_bucket",
@@ -306,7 +306,7 @@ async def test_statements_are_handled_in_the_order_they_came() -> None:
     assert positions == list(range(20))
 
 
-async def test_those_who_wait_learn_that_the_connection_ended() -> None:
+async def test_pending_requests_fail_when_the_connection_ends() -> None:
     async with a_pair(never) as (peer, seen):
         asked = asyncio.create_task(peer.ask(frames.Survey()))
         await eventually(lambda: bool(seen) and bool(seen[0]._working))
@@ -400,7 +400,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
     let.set()
     with pytest.raises(DeadlineExceeded):
-        await session.live(0.3)  # several attempts later
+        await session.live(0.3)  # long enough for several attempts
     assert opened == []
     assert server.peers == ()
     running.cancel()
@@ -412,7 +412,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
 async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second address has it move from carrier to carrier all the time."""
+    """At the second address the session changes from one carrier to the other all the time."""
     monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
     network, opened = MemoryNetwork(), list[Peer]()
 
@@ -513,7 +513,7 @@ async def test_a_connection_whose_beginning_fails_is_begun_anew(failing: Excepti
     await server.close()
 
 
-async def test_an_answer_too_large_to_send_is_told_as_a_failure() -> None:
+async def test_an_answer_too_large_to_send_becomes_a_failure() -> None:
     async def too_much(_peer: Peer, _frame: frames.Frame) -> frames.Answer:
         many = frames.Member("agent/a", "i" * 5_000_000, "")
         return frames.Surveyed(members=(many,))

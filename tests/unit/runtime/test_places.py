@@ -1,4 +1,4 @@
-"""Places: never more than there are, never more than half for one, the fewest first."""
+"""`Places`: bounded, at most half for one identity, and the next to whoever has the fewest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from midstreamer.runtime.places import Entry, Places, Shares, share_of
 
 IDENTITIES = ("client/a", "client/b", "client/c", "client/d")
 Step = tuple[str, int]
-"""Who asks, or which of those inside or in the line leaves."""
+"""The identity that asks, or "leave" with the number of the entry that leaves."""
 STEPS = st.lists(st.tuples(st.sampled_from((*IDENTITIES, "leave")), st.integers(0, 99)))
 LIMITS = st.integers(1, 9)
 
 
 class Watched:
-    """Places, and a plain account of who is where, oldest first."""
+    """Places, and a simple model of the entries inside and in the line, oldest first."""
 
     def __init__(self, limit: int, line: int) -> None:
         self.places = Places(limit, line=line)
@@ -42,7 +42,11 @@ class Watched:
             self.inside[admitted] = self.line.pop(admitted)
 
     def _check_next(self, identity: str, key: int) -> None:
-        """Whoever is let in is the first of its own, and none that may come in has fewer."""
+        """Check which entry was let in.
+
+        It is the first entry of its identity, and no other waiting identity that may enter holds
+        fewer places.
+        """
         assert key == next(other for other, who in self.line.items() if who == identity)
         held = self.held(identity)
         eligible = {who for who in self.line.values() if self.held(who) < self.places.share}
@@ -100,7 +104,8 @@ def test_nobody_starves_while_others_keep_coming(
     walk(watched, steps)
     watched.ask("client/d")
     mine = [key for key, who in watched.line.items() if who == "client/d"][:1]
-    for other in others:  # whoever has been inside the longest leaves, and another comes
+    # The entry that has been inside the longest leaves, and another entry comes.
+    for other in others:
         watched.ask(other)
         if watched.inside:
             watched.leave(next(iter(watched.inside)))
@@ -114,19 +119,20 @@ def test_a_greedy_identity_leaves_half_of_the_places() -> None:
     assert places.enter(9, "client/good") == (Entry.ADMITTED, None)
 
 
-def test_the_next_place_goes_to_whoever_has_the_fewest() -> None:
+def test_the_next_place_goes_to_the_identity_with_the_fewest() -> None:
     places = Places(4)
     for key, identity in enumerate(("a", "a", "b", "b", "a", "c")):
         places.enter(key, identity)
-    assert places.leave(0) == [5]  # c has none and came last
+    assert places.leave(0) == [5]  # identity c has no place, although it came last
 
 
-def test_whoever_has_few_in_a_full_line_takes_the_newest_room_of_whoever_has_most() -> None:
+def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_with_most() -> None:
     places = Places(2, line=4)
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    assert places.enter(7, "c") == (Entry.REFUSED, None)  # with two it would have the most
+    # With two entries in the line, identity c would have the most.
+    assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 
 
@@ -153,7 +159,7 @@ def test_many_origins_do_not_make_an_identity_larger() -> None:
     assert places.enter(6, "coordinator/c3", "client/u1") == (Entry.WAITING, 1)
 
 
-def test_a_single_place_is_for_anybody() -> None:
+def test_a_single_place_is_open_to_every_identity() -> None:
     places = Places(1, line=0)
     assert places.enter(1, "a")[0] is Entry.ADMITTED
     assert places.enter(2, "a")[0] is Entry.REFUSED
@@ -177,7 +183,7 @@ def test_no_identity_holds_more_than_half_of_an_amount(
 
 
 @pytest.mark.parametrize("amount", [6, 11])
-def test_what_is_larger_than_a_share_goes_alone(amount: int) -> None:
+def test_an_amount_larger_than_a_share_is_taken_alone(amount: int) -> None:
     shares = Shares(10)
     assert shares.fits("a", amount)
     shares.take("a", amount)
@@ -186,7 +192,7 @@ def test_what_is_larger_than_a_share_goes_alone(amount: int) -> None:
     assert (shares.taken, shares.held("a")) == (0, 0)
 
 
-def test_amounts_of_nothing_are_taken_and_given_back_as_often_as_one_likes() -> None:
+def test_amounts_of_zero_may_be_taken_and_given_back_any_number_of_times() -> None:
     shares = Shares(10)
     for amount in (0, 0, 3):
         shares.take("client/a", amount)

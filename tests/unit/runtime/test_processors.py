@@ -1,4 +1,4 @@
-"""A process counts on the processors that it may use, not on those that it sees."""
+"""A process counts the processors that it may use: CPU quotas and affinity reduce the number."""
 
 import os
 from pathlib import Path

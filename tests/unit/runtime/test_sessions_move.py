@@ -1,4 +1,4 @@
-"""A session moves from one link to the next, and nothing under way is lost."""
+"""A session moves from one link to the next without losing a request under way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE, THERE = "here:7400", "there:7400"
 
 
 class _Server:
-    """Answers surveys when it is let, and knows its peers."""
+    """A server that answers surveys while `let` is set, and keeps the list of its peers."""
 
     def __init__(self) -> None:
         self.peers: list[Peer] = []
@@ -99,13 +99,13 @@ async def test_no_request_fails_while_links_are_replaced_again_and_again(
 async def test_a_server_that_leaves_sends_its_peers_to_the_other() -> None:
     async with _a_session(HERE, THERE) as (session, servers):
         await _survey(session)
-        one, other = sorted(servers, key=lambda server: -server.answered)
-        one.peers[0].drain(leaving=True)
-        await eventually(lambda: one.peers[0].draining)
+        first, other = sorted(servers, key=lambda server: -server.answered)
+        first.peers[0].drain(leaving=True)
+        await eventually(lambda: first.peers[0].draining)
         await _survey(session)
         await _survey(session)
         assert other.answered == 2
-        await asyncio.wait_for(one.peers[0].wait_closed(), 5)
+        await asyncio.wait_for(first.peers[0].wait_closed(), 5)
 
 
 @pytest.mark.parametrize("leaving", [False, True])
@@ -123,7 +123,7 @@ async def test_a_server_that_sends_everybody_away_at_once_is_dialled_ever_more_r
         began_s, before = asyncio.get_running_loop().time(), len(server.peers)
         await eventually(lambda: send_away() >= before + 3)
         took_s = asyncio.get_running_loop().time() - began_s
-        assert took_s > 0.25, "three links within the least pauses"
+        assert took_s > 0.25, f"three links within {took_s:.2f} s: too short a pause between them"
         assert session._line is not None
 
 

@@ -1,4 +1,4 @@
-"""A session whose address leads to several servers: a name of several places, or a shared one."""
+"""A session whose address leads to several servers: by DNS or behind one shared address."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _linked(session: Session) -> str:
     return session.peer.identity.name.removeprefix("coordinator/")
 
 
-# --- one address, several servers ----------------------------------------------------------------
+# --- several servers behind one address ----------------------------------------------------------
 
 
 @_on_virtual_time
@@ -67,7 +67,7 @@ async def test_a_draining_server_behind_a_shared_address_is_left_out_at_once() -
         assert max(took_s) < 0.5
         assert [name for _, _, name in carrier.dialled] == ["c1", "c1", "c1", "c1", "c2"]
         assert _linked(session) == "c2"
-        assert len(servers[0].asked_s) <= 2  # the second came before the drain was heard
+        assert len(servers[0].asked_s) <= 2  # the second request came before the drain was known
 
 
 @_on_virtual_time
@@ -86,7 +86,7 @@ async def test_one_that_drains_and_takes_no_new_link_is_left_out_too() -> None:
 async def test_the_only_server_behind_an_address_is_taken_though_it_drains() -> None:
     async with _several(SHARED, "c1") as (session, carrier, servers):
         await survey(session)
-        servers[0].listener.peers[0].drain(leaving=True)  # those that come are taken
+        servers[0].listener.peers[0].drain(leaving=True)  # drains, but accepts new links
         await asyncio.sleep(2.0)
         assert _linked(session) == "c1"
         assert len(carrier.dialled) == 2 + avoiding.TRIES_AWAY
@@ -171,7 +171,7 @@ async def test_a_server_that_refuses_us_is_not_asked_again_at_once() -> None:
         assert 1 <= dialled <= 4
 
 
-# --- one name, several places --------------------------------------------------------------------
+# --- one name that resolves to several servers ---------------------------------------------------
 
 
 @_on_virtual_time
@@ -188,11 +188,11 @@ async def test_a_name_gives_each_of_its_servers_a_chance() -> None:
 async def test_a_draining_server_behind_a_name_is_not_dialled_again() -> None:
     async with _several(NAME, "c1", "c2") as (session, carrier, servers):
         await survey(session)
-        one = next(server for server in servers if server.name == _linked(session))
-        one.drain()
+        linked = next(server for server in servers if server.name == _linked(session))
+        linked.drain()
         took_s = [await survey(session) for _ in range(50)]
         assert max(took_s) < 0.5
-        assert [name for _, _, name in carrier.dialled].count(one.name) == 1
+        assert [name for _, _, name in carrier.dialled].count(linked.name) == 1
 
 
 @_on_virtual_time
@@ -214,24 +214,24 @@ async def test_a_look_up_that_fails_leaves_the_places_known_before() -> None:
     async with _several(NAME, "c1", "c2") as (session, carrier, servers):
         await survey(session)
         carrier.lookup_error = Unavailable("'pods.test' has no address: try again")
-        one = next(server for server in servers if server.name == _linked(session))
-        one.drain()
+        linked = next(server for server in servers if server.name == _linked(session))
+        linked.drain()
         assert max([await survey(session) for _ in range(5)]) < 0.5
-        assert _linked(session) != one.name
+        assert _linked(session) != linked.name
 
 
 @_on_virtual_time
-async def test_a_resolver_that_says_nothing_does_not_hold_what_is_known() -> None:
+async def test_a_silent_resolver_does_not_delay_known_places() -> None:
     async with _several([NAME, "10.0.0.1:7400"], "c1", "c2") as (session, carrier, _servers):
         carrier.resolving = asyncio.Event()
         assert await survey(session) <= lookups.KNOWN_S + 0.01
         carrier.network.cut("10.0.0.1:7400")
         assert await survey(session) < 0.5
-        assert carrier.looked_up == 1, "one look-up at a time"
+        assert carrier.looked_up == 1, "more than one look-up ran at a time"
 
 
 @_on_virtual_time
-async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_told() -> None:
+async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_reported() -> None:
     async with _several(NAME, "c1") as (session, carrier, _servers):
         carrier.lookup_error = Unavailable("'pods.test' has no address: not known")
         with pytest.raises(Unavailable, match="has no address"):
@@ -244,7 +244,7 @@ async def test_a_name_that_is_not_found_is_looked_up_ever_more_rarely_and_told()
 
 
 @_on_virtual_time
-async def test_a_resolver_that_never_answers_is_told_with_the_name() -> None:
+async def test_a_resolver_that_never_answers_is_reported_with_the_name() -> None:
     async with _several(NAME, "c1") as (session, carrier, _servers):
         carrier.resolving = asyncio.Event()
         with pytest.raises(Unavailable, match="resolver gave no address of 'pods"):

@@ -1,4 +1,4 @@
-"""The first signal cancels, the second ends the process."""
+"""The first signal cancels the main task; a second signal ends the process at once."""
 
 from __future__ import annotations
 

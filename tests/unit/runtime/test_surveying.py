@@ -1,4 +1,4 @@
-"""The catalogue in pages: no page outgrows a frame, and together they are everything."""
+"""The catalogue comes in pages: no page exceeds a frame, and the pages together are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAR = 2**62
 
 
 class Server:
-    """Answers pages of a catalogue that grows by a series after each."""
+    """A server that answers its catalogue in pages, each at a later position of the feed."""
 
     def __init__(self, *names: str, size: int = 2) -> None:
         self.names = sorted(names)
@@ -27,13 +27,13 @@ class Server:
     async def ask(self, request: Survey) -> Surveyed:
         rest = [name for name in self.names if name > request.after]
         page = tuple(SeriesSummary(name, 1, 0, 0, 1.0) for name in rest[: self.size])
-        told = Surveyed(series=page, more=len(rest) > self.size, position=next(self.position))
+        answer = Surveyed(series=page, more=len(rest) > self.size, position=next(self.position))
         if request.after:
-            return told
+            return answer
         return Surveyed(
             series=page,
-            more=told.more,
-            position=told.position,
+            more=answer.more,
+            position=answer.position,
             ticks=9,
             members=(Member("agent/a", "i", ""),),
         )
@@ -43,9 +43,14 @@ class Server:
 async def test_all_pages_are_one_value_true_at_the_first_position(
     names: set[str], size: int
 ) -> None:
-    told = await surveying.whole(Server(*names, size=size).ask)
-    assert [one.series for one in told.series] == sorted(names)
-    assert (told.position, told.ticks, len(told.members), told.more) == (7, 9, 1, False)
+    surveyed = await surveying.whole(Server(*names, size=size).ask)
+    assert [summary.series for summary in surveyed.series] == sorted(names)
+    assert (surveyed.position, surveyed.ticks, len(surveyed.members), surveyed.more) == (
+        7,
+        9,
+        1,
+        False,
+    )
 
 
 async def test_pages_that_lead_nowhere_are_not_followed_for_ever() -> None:
@@ -64,7 +69,7 @@ def test_a_page_after_what_is_no_name_is_refused(after: str) -> None:
 
 def test_a_page_of_the_longest_names_and_numbers_stays_far_below_a_frame() -> None:
     names = (f"u/{place:0126d}" for place in range(surveying.PAGE_SERIES + 1))
-    there = [SeriesSummary(name, FAR, -FAR, FAR, 1 / 3) for name in names]
-    page = surveying.cut(there)
-    assert 1000 < len(page) < len(there)
+    summaries = [SeriesSummary(name, FAR, -FAR, FAR, 1 / 3) for name in names]
+    page = surveying.cut(summaries)
+    assert 1000 < len(page) < len(summaries)
     assert len(codec.encode(Surveyed(series=page))) <= 1.01 * surveying.PAGE_BYTES

@@ -1,4 +1,4 @@
-"""Which address is dialled next."""
+"""`Targets`: which of several addresses is dialled next."""
 
 from __future__ import annotations
 

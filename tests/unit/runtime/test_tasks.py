@@ -1,4 +1,4 @@
-"""A loop that fails is started again or takes its group down, as declared."""
+"""`tasks`: a failed loop is restarted or ends its task group, as its declaration says."""
 
 from __future__ import annotations
 

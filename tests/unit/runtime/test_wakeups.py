@@ -1,4 +1,4 @@
-"""A core is woken up when it wants to be, and not otherwise."""
+"""A core's tick is called at the times that the core asks for, and at no other time."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.looptime
 
 
 class _Core:
-    """Wants to be woken up at some times."""
+    """A core that asks for a wake-up at each of the given times."""
 
     def __init__(self, *times_s: float) -> None:
         self.times_s = sorted(times_s)
@@ -32,7 +32,7 @@ async def test_a_core_is_woken_up_at_each_of_its_times() -> None:
     running.cancel()
 
 
-async def test_an_earlier_time_is_kept_once_the_change_is_told() -> None:
+async def test_an_earlier_wakeup_is_kept_once_the_change_is_announced() -> None:
     core = _Core(9.0)
     wakeups = Wakeups(core.next_wakeup_s, core.tick)
     running = asyncio.create_task(wakeups.run())

@@ -1,4 +1,4 @@
-"""The allowlist: two forms of entry, and errors that name their line."""
+"""The allowlist: exact entries and prefixes, grants, and errors that name the line."""
 
 import pytest
 from hypothesis import given
@@ -113,7 +113,7 @@ def test_entries_that_limit_nobody_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("client/u1 universes=", "'' in 'universes='"),
         ("client/u1 universes=a,,b", "''"),
@@ -128,6 +128,8 @@ def test_entries_that_limit_nobody_are_named() -> None:
         ("client/u1 drains", "'drains' follows client/u1"),
     ],
 )
-def test_a_grant_that_cannot_be_read_is_an_error_that_names_its_line(line: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"allowed\.txt, line 2: .*{told}"):
+def test_a_grant_that_cannot_be_read_is_an_error_that_names_its_line(
+    line: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"allowed\.txt, line 2: .*{message}"):
         allowlist.parse(f"agent/a1\n{line}\n", source="allowed.txt")

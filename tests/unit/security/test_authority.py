@@ -1,4 +1,4 @@
-"""The local authority signs somebody else's request: for the key and the identity that it names."""
+"""The local authority signs a request only for the key and the identity that the request names."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def signed(request: x509.CertificateSigningRequest, identity: Identity = AGENT) 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_request_of_each_kind_is_certified_for_what_that_kind_does(kind: Kind) -> None:
     identity = who(kind)
-    made = x509.load_pem_x509_csr(requested.request(KEY, identity))
-    leaf = signed(made, identity)
+    request = x509.load_pem_x509_csr(requested.request(KEY, identity))
+    leaf = signed(request, identity)
     assert leaf.public_key() == KEY.public_key()
     for role in Role:
         if role.value in USAGES[kind]:
@@ -61,8 +61,8 @@ def test_what_is_signed_says_the_same_as_what_is_certified() -> None:
     theirs, ours = signed(a_request(KEY, uri())), SIGNER.certify(AGENT, now_s=time.time(), days=1)
     assert theirs.subject == ours.certificate.subject
     assert list(theirs.extensions) == list(ours.certificate.extensions)
-    apart = abs(theirs.not_valid_after_utc - ours.certificate.not_valid_after_utc)
-    assert apart < dt.timedelta(minutes=1)
+    difference = abs(theirs.not_valid_after_utc - ours.certificate.not_valid_after_utc)
+    assert difference < dt.timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_request_with_a_key_of_another_strong_kind_is_signed() -> None:
 
 
 def test_a_request_that_another_key_signed_is_not_signed() -> None:
-    made = bytearray(a_request(KEY, uri()).public_bytes(Encoding.DER))
-    made[-1] ^= 1
+    request = bytearray(a_request(KEY, uri()).public_bytes(Encoding.DER))
+    request[-1] ^= 1
     with pytest.raises(BadInput, match="not signed by its own key"):
-        signed(x509.load_der_x509_csr(bytes(made)))
+        signed(x509.load_der_x509_csr(bytes(request)))
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_a_request_for_an_identity_of_another_domain_is_not_signed() -> None:
 
 
 def test_what_else_a_request_asks_for_is_not_granted() -> None:
-    made = (
+    request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
         .add_extension(x509.SubjectAlternativeName([uri()]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(KEY, hashes.SHA256())
     )
-    constraints = chain.extension(signed(made), x509.BasicConstraints)
+    constraints = chain.extension(signed(request), x509.BasicConstraints)
     assert constraints is not None
     assert not constraints.ca
 
@@ -129,14 +129,14 @@ def test_a_request_with_a_kind_of_name_that_nobody_reads_is_not_signed() -> None
     party = x509.UnrecognizedExtension(
         x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3007a505a1030c0161")
     )
-    made = (
+    request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
         .add_extension(party, critical=False)
         .sign(KEY, hashes.SHA256())
     )
     with pytest.raises(BadInput, match="cannot be read"):
-        signed(made)
+        signed(request)
 
 
 HOSTS = ("postgres", "postgres.fleet.svc")
@@ -144,8 +144,8 @@ HOSTS = ("postgres", "postgres.fleet.svc")
 
 def test_a_request_gets_the_host_names_that_it_may_have_and_asks_for() -> None:
     database = who(Kind.POSTGRES, "p1")
-    made = a_request(KEY, uri(database), x509.DNSName("postgres"))
-    leaf = SIGNER.sign(made, database, now_s=time.time(), days=1, dns_names=HOSTS)
+    request = a_request(KEY, uri(database), x509.DNSName("postgres"))
+    leaf = SIGNER.sign(request, database, now_s=time.time(), days=1, dns_names=HOSTS)
     names = chain.extension(leaf, x509.SubjectAlternativeName)
     assert list(names or ()) == [uri(database), x509.DNSName("postgres")]
     shown = Presented(leaf)
@@ -155,6 +155,6 @@ def test_a_request_gets_the_host_names_that_it_may_have_and_asks_for() -> None:
 
 def test_a_request_for_a_host_name_that_it_may_not_have_is_not_signed() -> None:
     database = who(Kind.POSTGRES, "p1")
-    made = a_request(KEY, uri(database), x509.DNSName("postgres"), x509.DNSName("bank.example"))
+    request = a_request(KEY, uri(database), x509.DNSName("postgres"), x509.DNSName("bank.example"))
     with pytest.raises(BadInput, match=r"1 names besides .* carry the URI and postgres, postgres"):
-        SIGNER.sign(made, database, now_s=time.time(), days=1, dns_names=HOSTS)
+        SIGNER.sign(request, database, now_s=time.time(), days=1, dns_names=HOSTS)

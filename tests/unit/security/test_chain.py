@@ -1,4 +1,4 @@
-"""From certificate to identity: each way to be refused, by name, and the order of the checks."""
+"""The identity in a certificate: each refusal has its reason, and the checks have an order."""
 
 import datetime as dt
 import time
@@ -43,7 +43,7 @@ def crafted(
     usage: bool = True,
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.Certificate:
-    """A leaf of our authority to which the test adds what it is about."""
+    """Return a certificate of our authority, to which `change` adds what the test is about."""
     now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()
@@ -110,12 +110,16 @@ def below_a_weak_authority() -> object:
 
 
 def signed_with_sha1() -> x509.Certificate:
-    """What an RSA authority signed, said to be signed with SHA-1: no library signs so any more."""
+    """Return a certificate that claims an RSA signature with SHA-1.
+
+    No library signs with SHA-1 any more, so the algorithm's number is replaced in the encoded
+    certificate.
+    """
     key = rsa.generate_private_key(65537, 2048)
     signer = Authority(OURS.trust_domain, OURS.certificate, cast("ec.EllipticCurvePrivateKey", key))
-    made = credentials(signer, AGENT).certificate.public_bytes(serialization.Encoding.DER)
+    encoded = credentials(signer, AGENT).certificate.public_bytes(serialization.Encoding.DER)
     with_sha256, with_sha1 = (bytes.fromhex(f"2a864886f70d0101{last}") for last in ("0b", "05"))
-    return x509.load_der_x509_certificate(made.replace(with_sha256, with_sha1))
+    return x509.load_der_x509_certificate(encoded.replace(with_sha256, with_sha1))
 
 
 def by_key(key: object, digest: hashes.HashAlgorithm | None = None) -> object:
@@ -195,7 +199,8 @@ CASES: dict[str, tuple[Reason, Callable[[], object]]] = {
         ),
     ),
     "an authority below ours": (
-        Reason.UNKNOWN_AUTHORITY,  # ours signs leaves only: its path length is 0
+        # Our authority signs leaf certificates only: its path length is 0.
+        Reason.UNKNOWN_AUTHORITY,
         by_an_authority_below,
     ),
 }
@@ -252,7 +257,7 @@ def test_without_a_trusted_authority_nobody_is_anybody() -> None:
 
 
 def test_every_reason_can_happen() -> None:
-    told = {reason for reason, _ in CASES.values()}
+    reasons = {reason for reason, _ in CASES.values()}
     elsewhere = {
         Reason.UNREADABLE,
         Reason.WRONG_TRUST_DOMAIN,
@@ -260,5 +265,5 @@ def test_every_reason_can_happen() -> None:
         Reason.NOT_ALLOWED,
         Reason.TOO_MANY_LINKS,
     }
-    assert told | elsewhere == set(Reason)
+    assert reasons | elsewhere == set(Reason)
     assert len(decide.CHECKS) == 3

@@ -1,4 +1,4 @@
-"""Who may connect: the order of the checks, and a refusal for each."""
+"""`decide`: which identities may connect, the order of the checks, and a reason per refusal."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def reason_for(identity: Identity, policy: Policy = POLICY) -> str:
     return refused.value.reason
 
 
-def test_who_is_of_this_domain_of_a_served_kind_and_listed_is_admitted() -> None:
+def test_a_listed_identity_of_this_domain_and_a_served_kind_is_admitted() -> None:
     decide.admit(who(Kind.AGENT, "a1"), POLICY)
 
 

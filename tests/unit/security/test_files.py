@@ -1,4 +1,4 @@
-"""Certificates and keys on disk: issued, renewed in time, replaced whole, closed to others."""
+"""Certificates and keys in files: issued, renewed in time, replaced whole, private."""
 
 import stat
 import time
@@ -21,7 +21,7 @@ AGENT = who(Kind.AGENT, "a1")
 
 
 class Clock:
-    """A clock that only the test moves."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = time.time()
@@ -110,7 +110,7 @@ def test_a_certificate_that_somebody_else_replaced_is_reread(directory: Path) ->
     assert manager.current.certificate != before
 
 
-def test_a_broken_file_keeps_the_last_good_one_and_is_complained_about(directory: Path) -> None:
+def test_a_broken_file_keeps_the_last_good_one_and_is_reported(directory: Path) -> None:
     files.init_authority(directory, DOMAIN)
     manager = CertificateManager(directory, AGENT)
     before = manager.load_or_generate()
@@ -166,12 +166,12 @@ def test_a_file_whose_mode_was_mended_is_read_without_being_written_again(
     assert manager.complaints == {}
 
 
-def test_a_certificate_whose_parts_cannot_be_read_is_complained_about(directory: Path) -> None:
+def test_a_certificate_with_unreadable_parts_is_reported(directory: Path) -> None:
     signer = files.init_authority(directory, DOMAIN)
     manager = CertificateManager(directory, AGENT)
     before, path = manager.load_or_generate(), files.identity_path(directory, AGENT)
     garbage = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\xff")
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(before.certificate.subject)
         .issuer_name(before.certificate.issuer)
@@ -183,7 +183,7 @@ def test_a_certificate_whose_parts_cannot_be_read_is_complained_about(directory:
         .sign(signer.key, hashes.SHA256())
     )
     key = path.read_bytes().partition(b"-----BEGIN CERT")[0]
-    path.write_bytes(key + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(key + certificate.public_bytes(serialization.Encoding.PEM))
     assert not manager.refresh()
     assert "no readable" in manager.complaints[Watched.CERTIFICATE]
 
@@ -245,13 +245,13 @@ def test_ids_of_several_parts_have_files_of_their_own(directory: Path) -> None:
 
 def test_a_certificate_is_described_without_its_key(directory: Path) -> None:
     path = files.issue(files.init_authority(directory, DOMAIN), AGENT, directory, days=10)
-    told = files.describe(path)
-    assert told.uris == (AGENT.uri,)
-    assert told.label == "a1"
-    assert told.usages == ("clientAuth",)
-    assert told.mode == "0600"
-    assert 9.9 < told.days_left < 10
-    assert "PRIVATE" not in repr(told)
+    description = files.describe(path)
+    assert description.uris == (AGENT.uri,)
+    assert description.label == "a1"
+    assert description.usages == ("clientAuth",)
+    assert description.mode == "0600"
+    assert 9.9 < description.days_left < 10
+    assert "PRIVATE" not in repr(description)
 
 
 def test_describing_what_is_not_there_says_so(directory: Path) -> None:

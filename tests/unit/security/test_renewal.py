@@ -1,4 +1,4 @@
-"""When a certificate is asked for: at two thirds of its life, and ever less often when in vain."""
+"""`Renewal`: when a certificate is requested, and the pauses between failed requests."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ dices = st.floats(0.0, 1.0)
 
 
 def held(life_s: float, dice: float = MIDDLE) -> Renewal:
-    made = Renewal()
-    made.obtained(NOW_S + life_s, NOW_S, dice)
-    return made
+    renewal = Renewal()
+    renewal.obtained(NOW_S + life_s, NOW_S, dice)
+    return renewal
 
 
-def pauses(made: Renewal, now_s: float, count: int, dice: float = 1.0) -> list[float]:
-    """The pauses after so many failures, each at the moment when it was time to ask again."""
+def pauses(renewal: Renewal, now_s: float, count: int, dice: float = 1.0) -> list[float]:
+    """Return the pauses after each of `count` failures, in seconds.
+
+    Each failure happens at the time when the certificate may be requested again.
+    """
     found = []
     for _ in range(count):
-        made.failed("away", now_s, dice)
-        found.append(made.wait_s(now_s))
+        renewal.failed("away", now_s, dice)
+        found.append(renewal.wait_s(now_s))
         now_s += found[-1]
     return found
 
@@ -48,9 +51,9 @@ def test_the_first_is_asked_for_at_once() -> None:
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_give_or_take_a_tenth(
     life_s: float, dice: float, after_s: float
 ) -> None:
-    made = held(life_s, dice)
-    assert made.wait_s(NOW_S) == pytest.approx(after_s)
-    assert made.wait_s(NOW_S + after_s + 0.001) == 0.0
+    renewal = held(life_s, dice)
+    assert renewal.wait_s(NOW_S) == pytest.approx(after_s)
+    assert renewal.wait_s(NOW_S + after_s + 0.001) == 0.0
 
 
 def test_pauses_double_up_to_five_minutes() -> None:
@@ -82,42 +85,42 @@ def test_a_pause_is_never_shorter_than_half_a_second_nor_longer_than_five_minute
 def test_while_an_issuer_is_away_it_is_asked_several_times_before_the_certificate_expires(
     life_s: float, first: float, dice: float
 ) -> None:
-    made = held(life_s, first)
-    now_s, asked = NOW_S + made.wait_s(NOW_S), 0
+    renewal = held(life_s, first)
+    now_s, asked = NOW_S + renewal.wait_s(NOW_S), 0
     while now_s < NOW_S + life_s and asked < 50:
-        made.failed("away", now_s, dice)
-        now_s, asked = now_s + made.wait_s(now_s), asked + 1
+        renewal.failed("away", now_s, dice)
+        now_s, asked = now_s + renewal.wait_s(now_s), asked + 1
     assert asked >= 5
 
 
 def test_a_certificate_begins_the_pauses_anew() -> None:
-    made = Renewal()
-    pauses(made, NOW_S, 8)
-    made.obtained(NOW_S + DAY_S, NOW_S, MIDDLE)
-    assert pauses(made, NOW_S, 1) == [1.0]
+    renewal = Renewal()
+    pauses(renewal, NOW_S, 8)
+    renewal.obtained(NOW_S + DAY_S, NOW_S, MIDDLE)
+    assert pauses(renewal, NOW_S, 1) == [1.0]
 
 
 def test_a_clock_that_was_set_back_has_it_asked_at_once() -> None:
     assert held(90 * DAY_S).wait_s(NOW_S - 1.0) == 0.0
 
 
-def test_what_is_told_names_the_reason_and_how_long_the_old_one_is_good() -> None:
-    made = Renewal()
-    assert made.complaint(NOW_S) == ""
-    made.failed("it is shut", NOW_S, MIDDLE)
-    assert made.complaint(NOW_S) == "no certificate yet: it is shut"
-    made.obtained(NOW_S + 60.0, NOW_S, MIDDLE)
-    assert made.complaint(NOW_S) == ""
-    made.failed("it is shut", NOW_S + 40.0, MIDDLE)
+def test_a_complaint_names_the_reason_and_the_end_of_the_old_certificate() -> None:
+    renewal = Renewal()
+    assert renewal.complaint(NOW_S) == ""
+    renewal.failed("it is shut", NOW_S, MIDDLE)
+    assert renewal.complaint(NOW_S) == "no certificate yet: it is shut"
+    renewal.obtained(NOW_S + 60.0, NOW_S, MIDDLE)
+    assert renewal.complaint(NOW_S) == ""
+    renewal.failed("it is shut", NOW_S + 40.0, MIDDLE)
     ends = "2027-01-15 08:01:00 UTC"
-    assert made.complaint(NOW_S + 40.0) == (
+    assert renewal.complaint(NOW_S + 40.0) == (
         f"no new certificate: it is shut; the present one is in force until {ends}"
     )
-    assert made.complaint(NOW_S + 61.0) == (
+    assert renewal.complaint(NOW_S + 61.0) == (
         f"no new certificate: it is shut; the present one expired on {ends}"
     )
 
 
-def test_one_that_expired_unasked_is_told_of_too() -> None:
-    made = held(60.0)
-    assert "a request is under way; the present one expired on" in made.complaint(NOW_S + 61.0)
+def test_a_certificate_that_expired_is_reported_too() -> None:
+    renewal = held(60.0)
+    assert "a request is under way; the present one expired on" in renewal.complaint(NOW_S + 61.0)

@@ -1,4 +1,4 @@
-"""Credentials by signing request: an issuer is believed in nothing, and waited for patiently."""
+"""Certificates from an issuer: each answer is checked, and failures are retried with pauses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.security import DOMAIN, an_authority, stranger_key, who
 
 AGENT = who(Kind.AGENT, "a1")
 EPOCH_S = 1_800_000_000.0
-"""The clock on the wall when a virtual loop begins."""
+"""Wall-clock time, in seconds since 1970, at which the virtual event loop starts."""
 Request = x509.CertificateSigningRequest
 
 
@@ -38,24 +38,24 @@ def an_issuer(**given: Any) -> ScriptedIssuer:
 def a_source(
     issuer: ScriptedIssuer, identity: Identity = AGENT, **given: Any
 ) -> tuple[RequestedSource, list[str]]:
-    told: list[str] = []
-    made = RequestedSource(
-        identity, issuer, now=wall_s, dice=lambda: 0.5, waits=told.append, **given
+    reports: list[str] = []
+    source = RequestedSource(
+        identity, issuer, now=wall_s, dice=lambda: 0.5, waits=reports.append, **given
     )
-    return made, told
+    return source, reports
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     virtual_time.run(main())
 
 
-# --- lies ----------------------------------------------------------------------------------------
+# --- answers that must be refused ----------------------------------------------------------------
 
 
 def _other_key(issuer: ScriptedIssuer) -> Answer:
     def answer(_request: Request, identity: Identity) -> Signed:
-        made = issuer.authority.certify(identity, now_s=issuer.now(), days=1)
-        return Signed((made.certificate,), (issuer.authority.certificate,))
+        certified = issuer.authority.certify(identity, now_s=issuer.now(), days=1)
+        return Signed((certified.certificate,), (issuer.authority.certificate,))
 
     return answer
 
@@ -69,7 +69,8 @@ def _other_name(issuer: ScriptedIssuer) -> Answer:
 
 def _other_usage(issuer: ScriptedIssuer) -> Answer:
     def answer(request: Request, identity: Identity) -> Signed:
-        signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))  # serves, does not dial
+        # A certificate of sync, which serves and never dials.
+        signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))
         return replace(signed, chain=(_renamed(issuer, signed.chain[0], identity),))
 
     return answer
@@ -91,27 +92,27 @@ def _other_chain(issuer: ScriptedIssuer) -> Answer:
 
 
 def _dated(by_s: float) -> Callable[[ScriptedIssuer], Answer]:
-    def made(issuer: ScriptedIssuer) -> Answer:
+    def make_answer(issuer: ScriptedIssuer) -> Answer:
         def answer(request: Request, identity: Identity) -> Signed:
             leaf = issuer.authority.sign(request, identity, now_s=issuer.now() + by_s, days=0.01)
             return Signed((leaf,), (issuer.authority.certificate,))
 
         return answer
 
-    return made
+    return make_answer
 
 
 def _without(**parts: Any) -> Callable[[ScriptedIssuer], Answer]:
-    def made(issuer: ScriptedIssuer) -> Answer:
+    def make_answer(issuer: ScriptedIssuer) -> Answer:
         return lambda request, identity: replace(issuer.honest(request, identity), **parts)
 
-    return made
+    return make_answer
 
 
 def _resigned(issuer: ScriptedIssuer, request: Request, identity: Identity) -> Signed:
     """Certify the request's key for another identity, which the authority itself would refuse."""
-    made = issuer.authority.certify(identity, now_s=issuer.now(), days=1).certificate
-    leaf = _rebuilt(issuer, made, key=request.public_key())
+    certified = issuer.authority.certify(identity, now_s=issuer.now(), days=1).certificate
+    leaf = _rebuilt(issuer, certified, key=request.public_key())
     return Signed((leaf,), (issuer.authority.certificate,))
 
 
@@ -167,10 +168,10 @@ def test_a_lie_is_named_and_keeps_out_until_the_truth_comes(lie: str) -> None:
     async def main() -> None:
         issuer = an_issuer()
         issuer.script = [make(issuer)]
-        source, told = a_source(issuer)
+        source, reports = a_source(issuer)
         got = await source.obtain()
-        assert len(told) == 1
-        assert named in told[0]
+        assert len(reports) == 1
+        assert named in reports[0]
         assert got.certificate.public_key() == got.key.public_key()
         assert source.complaints == {}
 
@@ -202,7 +203,7 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
     run(main)
 
 
-# --- away, slow, refusing ------------------------------------------------------------------------
+# --- issuers that are away, slow or refusing -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,13 +222,13 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
     ],
     ids=["away", "away-by-name", "bad-input", "refusing", "times-out", "broken", "slow"],
 )
-def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_told_once(
+def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_reported_once(
     step: Exception | float, why: str
 ) -> None:
     async def main() -> None:
         issuer = an_issuer(script=[step] * 4)
         each_s = ASK_S if isinstance(step, float) else 0.0
-        source, told = a_source(issuer)
+        source, reports = a_source(issuer)
         began_s = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(source.obtain())
@@ -236,10 +237,12 @@ def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_told_on
             with pytest.raises(ConfigError, match="agent/a1 has no certificate yet"):
                 _ = source.current
             await asking
-        apart = [b - a - each_s for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)]
+        pauses_s = [
+            b - a - each_s for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)
+        ]
         assert issuer.asked_s[0] == began_s
-        assert apart == pytest.approx([0.75, 1.5, 3.0, 6.0])
-        assert [why in each for each in told] == [True]
+        assert pauses_s == pytest.approx([0.75, 1.5, 3.0, 6.0])
+        assert [why in each for each in reports] == [True]
         assert source.waiting == ""
 
     run(main)
@@ -248,15 +251,15 @@ def test_an_issuer_that_fails_is_asked_ever_less_often_and_the_reason_is_told_on
 def test_a_slow_issuer_is_given_its_time() -> None:
     async def main() -> None:
         issuer = an_issuer(script=[ASK_S - 1.0])
-        source, told = a_source(issuer)
+        source, reports = a_source(issuer)
         await source.obtain()
-        assert told == []
+        assert reports == []
 
     run(main)
 
 
 class PatientIssuer(ScriptedIssuer):
-    """One that may take an hour, and says what it waits for."""
+    """An issuer that may take an hour to answer, and says what it waits for."""
 
     ask_s = 3600.0
     waiting = "request x is not answered yet"
@@ -266,20 +269,20 @@ def test_a_patient_issuer_is_given_its_own_time_and_says_what_it_waits_for() -> 
     async def main() -> None:
         signer = authority.establish(DOMAIN, now_s=EPOCH_S, days=3650)
         issuer = PatientIssuer(signer, now=wall_s, script=[3599.0])
-        source, told = a_source(issuer)
+        source, reports = a_source(issuer)
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(source.obtain())
             await asyncio.sleep(3598.0)
             assert source.waiting == "request x is not answered yet"
             await asking
-        assert told == []
+        assert reports == []
 
     run(main)
 
 
 def test_host_names_are_asked_for_besides_the_identity() -> None:
-    made = x509.load_pem_x509_csr(requested.request(stranger_key(), AGENT, ["postgres"]))
-    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    request = x509.load_pem_x509_csr(requested.request(stranger_key(), AGENT, ["postgres"]))
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["postgres"]
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [AGENT.uri]
 
@@ -312,8 +315,9 @@ def test_certificates_are_renewed_at_two_thirds_of_their_life_each_with_a_key_of
             running = tasks.create_task(source.run())
             await asyncio.sleep(4 * 2400.0 + 1.0)
             running.cancel()
-        apart = [b - a for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)]
-        assert apart == pytest.approx([2400.0] * 4, abs=1.0)  # certificates count whole seconds
+        pauses_s = [b - a for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)]
+        # Times in certificates are whole seconds.
+        assert pauses_s == pytest.approx([2400.0] * 4, abs=1.0)
         assert len({_key_of(each) for each in issuer.requests}) == 5
 
     run(main)
@@ -340,16 +344,16 @@ def test_waiting_and_renewing_at_once_ask_once() -> None:
     run(main)
 
 
-# --- the rest ------------------------------------------------------------------------------------
+# --- requests, bundles and sources ---------------------------------------------------------------
 
 
 def test_a_request_holds_the_public_half_of_the_key_alone() -> None:
     key = stranger_key()
-    made = requested.request(key, AGENT)
+    request = requested.request(key, AGENT)
     secret = key.private_numbers().private_value.to_bytes(32, "big")
-    der = x509.load_pem_x509_csr(made).public_bytes(serialization.Encoding.DER)
+    der = x509.load_pem_x509_csr(request).public_bytes(serialization.Encoding.DER)
     assert secret not in der
-    assert b"PRIVATE" not in made
+    assert b"PRIVATE" not in request
 
 
 @pytest.mark.parametrize("broken", ["chain", "anchors"])
@@ -372,11 +376,11 @@ def test_a_new_bundle_counts_at_once_and_not_only_with_the_next_certificate() ->
 
     async def main() -> None:
         issuer, bundle = an_issuer(), Kept()
-        source, told = a_source(issuer, bundle=bundle)
+        source, reports = a_source(issuer, bundle=bundle)
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(source.obtain())
             await asyncio.sleep(0.1)
-            assert told == ["trust.pem: not there"]
+            assert reports == ["trust.pem: not there"]
             bundle.current, bundle.complaint = (issuer.authority.certificate,), ""
             before = await asking
         assert not source.refresh()

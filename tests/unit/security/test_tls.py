@@ -1,4 +1,4 @@
-"""Dialling a server that has a host name: whose certificate is believed for it."""
+"""A TLS client that dials a host name accepts only a certificate that carries the name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def credentials(name: str, *hosts: str) -> Credentials:
 
 
 def dialled(shown: Credentials) -> str | None:
-    """The version of TLS that a client of HOST and a server with these come to."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = tls.serving(shown).wrap_bio(there, back, server_side=True)
-    client = tls.dialling(shown.anchors).wrap_bio(back, there, server_hostname=HOST)
+    """Return the TLS version that a client of HOST negotiates with a server, or None."""
+    to_server, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = tls.serving(shown).wrap_bio(to_server, back, server_side=True)
+    client = tls.dialling(shown.anchors).wrap_bio(back, to_server, server_hostname=HOST)
     for end in (client, server, client, server):
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()

@@ -1,4 +1,4 @@
-"""Blocks of ticks: a run that is stored is found wherever blocks are cut; few blocks are kept."""
+"""`Blocks` reads stored ticks in blocks: any run is found, and only a few blocks are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOLE = 2 * BLOCK_POINTS + 5
 
 
 class Rows:
-    """One series in memory, a hole in it, read as PostgreSQL would give it."""
+    """The rows of one series with a missing point, in the format of the query `audit_runs`."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -51,7 +51,7 @@ def test_a_run_is_found_within_a_block_and_across_several() -> None:
         assert found.values.tolist() == list(range(start, stop))
 
 
-def test_a_run_with_a_point_missing_is_none() -> None:
+def test_a_run_with_a_missing_point_is_not_found() -> None:
     for run in (
         ("u/a", HOLE - 2, HOLE + 2),
         ("u/a", HOLE - 2, POINTS),

@@ -1,4 +1,4 @@
-"""Over a network only TLS with verification will do."""
+"""`dsn.checked`: a connection over a network needs TLS with a verified certificate."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def test_a_network_without_verification_is_refused(mode: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_network_that_says_nothing_is_verified() -> None:
-    made = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
-    assert made == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
+def test_a_network_dsn_without_sslmode_is_verified() -> None:
+    checked = dsn.checked("postgresql://me@db.example/db?sslrootcert=/etc/ca.pem", {})
+    assert checked == "postgresql://me@db.example/db?sslrootcert=/etc/ca.pem&sslmode=verify-full"
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 def test_verification_is_kept_as_it_was_asked(mode: str) -> None:
-    made = dsn.checked(f"postgresql://db.example/db?sslmode={mode}", {})
-    assert made.endswith(f"sslmode={mode}")
+    checked = dsn.checked(f"postgresql://db.example/db?sslmode={mode}", {})
+    assert checked.endswith(f"sslmode={mode}")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ PIECES = (
 
 
 def used(text: str) -> str:
-    """The DSN that would be used; empty when it is refused, by name."""
+    """Return the DSN that would be used; empty when the DSN is refused by a ConfigError."""
     try:
         return dsn.checked(text, {})
     except ConfigError:
@@ -93,7 +93,7 @@ def used(text: str) -> str:
 
 
 @given(st.lists(st.sampled_from(PIECES.split()), max_size=14).map("".join))
-def test_any_text_is_a_dsn_or_named_as_none(text: str) -> None:
+def test_any_text_is_a_dsn_or_refused_by_name(text: str) -> None:
     shown, found = dsn.shown(text), used(text)
     if found:
         remote = [host for host in dsn.hosts(found, {}) if not dsn.is_local(host)]
@@ -114,7 +114,7 @@ def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("named", "environment", "told"),
+    ("named", "environment", "message"),
     [
         ("postgresql://me@db.example/db?sslmode=disable", {}, "sslmode must be verify-full"),
         ("postgresql://me@localhost/db?sslmode=prefer", {}, "sslmode must be verify-full"),
@@ -132,9 +132,9 @@ def test_the_fleets_authorities_can_judge_any_host_that_is_named(named: str) -> 
     ],
 )
 def test_what_the_fleets_authorities_cannot_judge_is_refused(
-    named: str, environment: dict[str, str], told: str
+    named: str, environment: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         dsn.checked(named, environment, by_fleet=True)
 
 

@@ -1,4 +1,4 @@
-"""What is found in rows of series, specifications, migrations and the feed, by plain calls."""
+"""The findings of a check of the database: rows that contradict other rows or themselves."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from tests.support.store import SPECIFICATION, STEP, a_column, value_at
 
 
 def a_series_row(**changes: Any) -> dict[str, Any]:
-    there = {"first_there": 0, "count_there": 3, "last_there": 2 * STEP, "value_there": value_at(2)}
+    columns = {
+        "first_there": 0,
+        "count_there": 3,
+        "last_there": 2 * STEP,
+        "value_there": value_at(2),
+    }
     row = {"name": "test/A", "count": 3, "first_time": 0, "last_time": 2 * STEP}
-    return row | {"last_value": value_at(2)} | there | changes
+    return row | {"last_value": value_at(2)} | columns | changes
 
 
 def a_specification_row(**changes: Any) -> dict[str, Any]:
-    made = SPECIFICATION
-    return {"digest": made.digest, "stream": made.stream, "body": rows.json(made)} | changes
+    specification = SPECIFICATION
+    return {
+        "digest": specification.digest,
+        "stream": specification.stream,
+        "body": rows.json(specification),
+    } | changes
 
 
-def of_points(told: Points, stored: Ticks | None) -> list[Finding]:
-    return list(findings.of_change(7, told, stored, {}))
+def of_points(change: Points, stored: Ticks | None) -> list[Finding]:
+    return list(findings.of_change(7, change, stored, {}))
 
 
 def ticks(start: int, stop: int, *, shift: float = 0.0) -> Ticks:
@@ -51,7 +60,7 @@ def test_a_finding_names_table_key_column_and_both_values() -> None:
 def test_a_series_row_that_its_points_do_not_give_is_found(
     changes: dict[str, Any], column: str
 ) -> None:
-    assert [one.column for one in findings.of_series(a_series_row(**changes))] == [column]
+    assert [finding.column for finding in findings.of_series(a_series_row(**changes))] == [column]
 
 
 def test_a_series_as_its_points_are_is_not_found() -> None:
@@ -60,36 +69,36 @@ def test_a_series_as_its_points_are_is_not_found() -> None:
 
 @pytest.mark.parametrize("body", ["{}", "[]", '{"universe": "u", "unheard_of": 1}'])
 def test_a_specification_that_cannot_be_read_is_found_and_not_used(body: str) -> None:
-    made, found = findings.of_specification(a_specification_row(body=body))
-    assert made is None
-    assert [one.column for one in found] == ["body"]
+    read, found = findings.of_specification(a_specification_row(body=body))
+    assert read is None
+    assert [finding.column for finding in found] == ["body"]
 
 
 def test_a_specification_that_is_another_has_another_digest_and_stream() -> None:
     other = rows.json(msgspec.structs.replace(SPECIFICATION, band=0))
     _, found = findings.of_specification(a_specification_row(body=other))
-    assert [one.column for one in found] == ["digest", "stream"]
+    assert [finding.column for finding in found] == ["digest", "stream"]
     assert findings.of_specification(a_specification_row()) == (SPECIFICATION, [])
 
 
-def test_points_told_and_points_stored_that_differ_are_found_at_the_first_place() -> None:
-    told = Points(3, a_column(3, 6))
-    assert of_points(told, ticks(3, 6)) == []
-    (found,) = of_points(told, ticks(3, 6, shift=0.5))
+def test_points_in_the_feed_that_differ_from_stored_ones_are_found_at_the_first_place() -> None:
+    change = Points(3, a_column(3, 6))
+    assert of_points(change, ticks(3, 6)) == []
+    (found,) = of_points(change, ticks(3, 6, shift=0.5))
     assert (found.table, found.key, found.column) == ("points", "test/A/3", "value")
     assert found.derived.endswith("(feed 7)")
 
 
-def test_points_told_that_are_not_stored_are_found() -> None:
+def test_points_in_the_feed_that_are_not_stored_are_found() -> None:
     (found,) = of_points(Points(3, a_column(3, 6)), None)
     assert found.derived == "no such points"
 
 
-def test_a_state_told_that_its_stream_has_not_reached_is_found() -> None:
+def test_a_state_in_the_feed_beyond_its_stream_is_a_finding() -> None:
     known = {"u@1": 5}
     assert list(findings.of_change(7, Learned("u@1", 5, b""), None, known)) == []
-    for told in (Learned("u@1", 6, b""), Learned("u@1", 0, b""), Learned("u@2", 1, b"")):
-        (found,) = findings.of_change(7, told, None, known)
+    for change in (Learned("u@1", 6, b""), Learned("u@1", 0, b""), Learned("u@2", 1, b"")):
+        (found,) = findings.of_change(7, change, None, known)
         assert found.column == "body.version"
 
 
@@ -98,7 +107,7 @@ def test_a_change_of_a_kind_that_is_not_known_is_found_by_its_name() -> None:
     assert "Split" in str(found)
 
 
-def test_members_told_are_not_compared_with_anything() -> None:
+def test_members_in_the_feed_are_not_compared() -> None:
     assert list(findings.of_change(7, Joined(()), None, {})) == []
 
 
@@ -110,30 +119,32 @@ def test_states_of_one_length_differ_at_a_place() -> None:
 
 
 def test_a_migration_with_another_name_is_found() -> None:
-    known = {made.number: made for made in migrate.shipped()}
+    known = {migration.number: migration for migration in migrate.shipped()}
     first = known[1]
     row = {"number": 1, "name": "other", "checksum": first.checksum, "compatible": None}
-    assert [one.derived for one in findings.of_migration(row, known)] == [f"{first.name} (file)"]
-    assert [one.column for one in findings.of_migration(row | {"number": 9999}, known)] == [
+    assert [finding.derived for finding in findings.of_migration(row, known)] == [
+        f"{first.name} (file)"
+    ]
+    assert [finding.column for finding in findings.of_migration(row | {"number": 9999}, known)] == [
         "number"
     ]
 
 
 def test_a_newer_migration_that_is_marked_compatible_is_no_finding() -> None:
-    known = {made.number: made for made in migrate.shipped()}
+    known = {migration.number: migration for migration in migrate.shipped()}
     row = {"number": 9999, "name": "later", "checksum": "?", "compatible": max(known)}
     assert list(findings.of_migration(row, known)) == []
     assert list(findings.of_migration(row | {"compatible": max(known) + 1}, known))
 
 
 def test_another_mark_than_the_files_is_found() -> None:
-    known = {made.number: made for made in migrate.shipped()}
+    known = {migration.number: migration for migration in migrate.shipped()}
     newest = known[max(known)]
     row = {"number": newest.number, "name": newest.name, "checksum": newest.checksum}
     found = list(findings.of_migration(row | {"compatible": 0}, known))
-    assert [(one.column, one.stored) for one in found] == [("compatible", "0")]
+    assert [(finding.column, finding.stored) for finding in found] == [("compatible", "0")]
 
 
 def test_a_hole_in_the_schemas_history_is_found() -> None:
-    assert [one.key for one in findings.of_missing_migrations([1, 4])] == ["2", "3"]
+    assert [finding.key for finding in findings.of_missing_migrations([1, 4])] == ["2", "3"]
     assert list(findings.of_missing_migrations([1, 2, 3])) == []

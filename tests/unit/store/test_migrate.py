@@ -1,4 +1,4 @@
-"""Migrations: forward only, each once, and never an edited one."""
+"""Migrations run forward only and once each; an edited migration is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE, TWO = Migration(1, "one", "SELECT 1"), Migration(2, "two", "SELECT 2")
 
 
 class _Recorder:
-    """A connection that only notes what it is told."""
+    """A connection that records its statements and runs none of them."""
 
     def __init__(self, applied: list[Applied]) -> None:
         self.applied = applied
@@ -54,7 +54,10 @@ def test_a_newer_schema_without_a_mark_is_refused(compatible: int | None) -> Non
 
 def test_a_newer_schema_that_is_marked_compatible_is_accepted() -> None:
     newer = Migration(3, "three", "-- compatible: 0002\nSELECT 3")
-    applied = [Applied(one.number, one.checksum, one.compatible) for one in (ONE, TWO, newer)]
+    applied = [
+        Applied(migration.number, migration.checksum, migration.compatible)
+        for migration in (ONE, TWO, newer)
+    ]
     assert migrate.pending(applied, [ONE, TWO]) == []
 
 
@@ -69,7 +72,7 @@ def test_a_mark_above_its_own_number_says_no_more_than_the_number() -> None:
 
 
 def test_the_shipped_numbers_have_no_hole() -> None:
-    numbers = [one.number for one in migrate.shipped()]
+    numbers = [migration.number for migration in migrate.shipped()]
     assert numbers == list(range(1, len(numbers) + 1))
 
 

@@ -1,8 +1,8 @@
-"""Migrations expand first and contract a version later (docs/explanation/versions.md).
+"""Each migration must keep the previous version working (docs/explanation/versions.md).
 
-Two versions use one database while a fleet is upgraded.  So the schema of a new version must let
-the code of the version before read and write as it always did.  What takes something away comes a
-version later and says so.
+During an upgrade two versions use the same database, so the new schema must let the previous
+version read and write as before. A migration that removes something must come one version later and
+give the reason in a comment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
 
 RULED_FROM = 4
-"""Earlier migrations came before there were two versions."""
+"""Number of the first migration that must keep the policy; the earlier ones had one version."""
 _COMPATIBLE = re.compile(r"^-- compatible: (\d{4})$", re.MULTILINE)
 _ALONE = re.compile(r"^-- incompatible: \S.{20,}$", re.MULTILINE)
 _CONTRACTS = re.compile(r"^-- contracts: \S.{20,}$", re.MULTILINE)
@@ -30,22 +30,22 @@ TAKES_AWAY = {
     "adds a unique index": r"\bCREATE\s+UNIQUE\s+INDEX\b",
     "deletes rows": r"\b(DELETE\s+FROM|TRUNCATE)\b",
 }
-"""What the code of the version before may stumble over."""
+"""Changes of a schema that may break the previous version, as patterns of SQL."""
 
 
 def faults(migration: Migration) -> list[str]:
-    """Why a migration may not be shipped; empty when it may."""
+    """Return the reasons why a migration may not be shipped; empty when it may."""
     name, text = f"{migration.number:04d}_{migration.name}", migration.text
     marked = _COMPATIBLE.search(text)
     found = []
     if marked is None and not _ALONE.search(text):
         found.append(f"{name} says neither '-- compatible: NNNN' nor '-- incompatible: <why>'")
     if marked is not None and int(marked[1]) >= migration.number:
-        found.append(f"{name} is compatible with no schema before it: say at most"
+        found.append(f"{name} must name an older schema behind 'compatible': at most"
                      f" {migration.number - 1:04d}")  # fmt: skip
     if not _CONTRACTS.search(text):
         found += [
-            f"{name} {what}: the version before still needs it. Do it a version later and say"
+            f"{name} {what} that the previous version may need: do it a version later, with"
             " '-- contracts: <since when nobody needs it>'"
             for what in taken_away(text)
         ]
@@ -53,17 +53,17 @@ def faults(migration: Migration) -> list[str]:
 
 
 def taken_away(text: str) -> list[str]:
-    """What the statements of a migration take away."""
-    statements = [_without_default(one) for one in _COMMENT.sub("", text).split(";")]
+    """Return the names of the patterns in TAKES_AWAY that match the migration."""
+    statements = [_without_default(statement) for statement in _COMMENT.sub("", text).split(";")]
     return [
         what
         for what, pattern in TAKES_AWAY.items()
-        if any(re.search(pattern, one, re.IGNORECASE) for one in statements)
+        if any(re.search(pattern, statement, re.IGNORECASE) for statement in statements)
     ]
 
 
 def _without_default(statement: str) -> str:
-    """The statement, with every column that has a default as one that may be left out."""
+    """Return the statement without NOT NULL in the columns that have a default."""
     parts = statement.split(",")
     has_default = re.compile(r"\bADD\b.*\bDEFAULT\b", re.IGNORECASE | re.DOTALL)
     return ",".join(
@@ -73,8 +73,8 @@ def _without_default(statement: str) -> str:
 
 
 def test_every_migration_keeps_to_the_policy() -> None:
-    ruled = [one for one in migrate.shipped() if one.number >= RULED_FROM]
-    assert [fault for one in ruled for fault in faults(one)] == []
+    ruled = [migration for migration in migrate.shipped() if migration.number >= RULED_FROM]
+    assert [fault for migration in ruled for fault in faults(migration)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A password comes from a file as it stands there, and no error quotes it."""
+"""A password is read from a file without its newline; errors never quote it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_end_of_its_line_is_no_part_of_it(tmp_path: Path, ending: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", "its password has 0 characters; at least 16 are needed"),
         (b"\n", "its password has 0 characters"),
@@ -32,11 +32,11 @@ def test_the_end_of_its_line_is_no_part_of_it(tmp_path: Path, ending: str) -> No
     ],
 )
 def test_what_is_no_password_is_named_and_not_quoted(
-    tmp_path: Path, data: bytes, told: str
+    tmp_path: Path, data: bytes, message: str
 ) -> None:
     path = tmp_path / "word"
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match=told) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         password.read(path, "postgres.password_file", characters_min=16)
     assert f"postgres.password_file = {path}" in raised.value.message
     assert "hush" not in raised.value.message

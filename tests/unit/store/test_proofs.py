@@ -1,4 +1,4 @@
-"""Deriving decisions and verdicts again: what follows from ticks, and what changed bytes show."""
+"""Decisions and verdicts are derived again from the ticks; each changed byte is detected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START, LENGTH = 200, 220
 
 
 class Told(NamedTuple):
-    """A decision made of two series, and its verdict."""
+    """A decision made from two series, and its verdict."""
 
     points: dict[str, Points]
     decision: Decision
@@ -38,47 +38,47 @@ class Told(NamedTuple):
 def a_told() -> Told:
     points = {f"u/{name}": build.a_season(LENGTH, seed=seed) for seed, name in enumerate("ab")}
     walk = Walk(points, build.a_specification(), start=START * build.HOUR)
-    decision = next(one for one in walk if isinstance(one, Decision))
+    decision = next(event for event in walk if isinstance(event, Decision))
     verdict = next(
-        one for one in walk
-        if isinstance(one, Verdict) and one.experience_id == decision.experience_id
+        event for event in walk
+        if isinstance(event, Verdict) and event.experience_id == decision.experience_id
     )  # fmt: skip
     return Told(points, decision, verdict)
 
 
 def ticks_of(decision: Decision, *, changes: dict[int, float] | None = None) -> dict[Any, Any]:
-    """The ticks of a decision; ``changes`` are values of its own series by position."""
-    made: dict[Any, Ticks | None] = {}
+    """Return the ticks of a decision; ``changes`` replaces values of its own series by position."""
+    ticks: dict[Any, Ticks | None] = {}
     for name, start, stop in [*proofs.runs_of(decision), proofs.due_of(decision)]:
         points = a_told().points.get(name)
-        made[name, start, stop] = None
+        ticks[name, start, stop] = None
         if points is not None and 0 <= start < stop <= LENGTH:
             values = points.values.copy()
             if name == decision.series:
                 values[list(changes or {})] = list((changes or {}).values())
-            made[name, start, stop] = Ticks(points.times[start:stop], values[start:stop])
-    return made
+            ticks[name, start, stop] = Ticks(points.times[start:stop], values[start:stop])
+    return ticks
 
 
 def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
-    made = {name: column[0] for name, column in rows.decisions([decision]).items()}
-    return made if body is None else made | {"body": body}
+    row = {name: column[0] for name, column in rows.decisions([decision]).items()}
+    return row if body is None else row | {"body": body}
 
 
 def found_in(row: dict[str, Any]) -> list[Finding]:
-    """All that is found in a row of a decision that was made with nothing learned."""
-    made, found = proofs.decision_of(row)
-    if made is None:
+    """Return the findings in a row of a decision that was made without anything learned."""
+    decided, found = proofs.decision_of(row)
+    if decided is None:
         return found
-    found += proofs.of_ticks(made, ticks_of(made), between)
-    state = reasoning.initial(made.specification)
-    return [*found, *proofs.decided_again(RULES, made, state, 2 * LENGTH)]
+    found += proofs.of_ticks(decided, ticks_of(decided), between)
+    state = reasoning.initial(decided.specification)
+    return [*found, *proofs.decided_again(RULES, decided, state, 2 * LENGTH)]
 
 
 def test_a_decision_as_it_was_made_contradicts_nothing() -> None:
-    told = a_told()
-    assert len(told.decision.matches) == 10
-    assert found_in(row_of(told.decision)) == []
+    story = a_told()
+    assert len(story.decision.matches) == 10
+    assert found_in(row_of(story.decision)) == []
 
 
 def test_every_byte_of_a_decision_that_is_changed_shows() -> None:
@@ -92,15 +92,15 @@ def test_every_byte_of_a_decision_that_is_changed_shows() -> None:
 
 
 def test_every_byte_of_a_verdict_that_is_changed_shows() -> None:
-    told = a_told()
-    row = {name: column[0] for name, column in rows.verdicts([told.verdict]).items()}
+    story = a_told()
+    row = {name: column[0] for name, column in rows.verdicts([story.verdict]).items()}
     hidden = []
     for at in range(len(row["body"])):
         body = row["body"][:at] + bytes([row["body"][at] ^ 1]) + row["body"][at + 1 :]
-        made, found = proofs.verdict_of(row | {"body": body})
-        if made is not None:
-            ticks = ticks_of(told.decision)
-            found += proofs.judged_again(RULES, made, told.decision, ticks)
+        read, found = proofs.verdict_of(row | {"body": body})
+        if read is not None:
+            ticks = ticks_of(story.decision)
+            found += proofs.judged_again(RULES, read, story.decision, ticks)
         hidden += [] if found else [at]
     assert hidden == []
 
@@ -116,10 +116,13 @@ def test_a_tick_of_the_window_that_is_changed_shows(back: int) -> None:
 
 
 def test_the_tick_that_settles_is_the_verdict_s() -> None:
-    told = a_told()
-    changes = {told.decision.due_index: told.decision.last - 1.0}
-    ticks = ticks_of(told.decision, changes=changes)
-    found = [one.column for one in proofs.judged_again(RULES, told.verdict, told.decision, ticks)]
+    story = a_told()
+    changes = {story.decision.due_index: story.decision.last - 1.0}
+    ticks = ticks_of(story.decision, changes=changes)
+    found = [
+        finding.column
+        for finding in proofs.judged_again(RULES, story.verdict, story.decision, ticks)
+    ]
     assert "body.change" in found
     assert "body.outcome" in found
 
@@ -127,13 +130,13 @@ def test_the_tick_that_settles_is_the_verdict_s() -> None:
 def test_a_match_that_was_not_known_yet_shows() -> None:
     decision = msgspec.structs.replace(a_told().decision, time=100 * build.HOUR)
     found = proofs.of_ticks(decision, ticks_of(decision), between)
-    assert any("known by" in one.derived for one in found)
+    assert any("known by" in finding.derived for finding in found)
 
 
 def test_matches_that_are_not_stored_show() -> None:
     decision = a_told().decision
     missing = dict.fromkeys(ticks_of(decision))
-    columns = [one.column for one in proofs.of_ticks(decision, missing, between)]
+    columns = [finding.column for finding in proofs.of_ticks(decision, missing, between)]
     assert columns == ["body.index", "body.matches.start"]
 
 

@@ -1,4 +1,4 @@
-"""Every error of PostgreSQL says whether to try again, and the way out."""
+"""Each error of PostgreSQL is translated, with the way out and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_a_server_that_is_not_there_says_how_to_reach_one() -> None:
     ],
 )
 def test_a_server_that_is_not_reached_says_what_is_in_the_way(error: OSError, says: str) -> None:
-    told = trouble.absent(error)
+    translated = trouble.absent(error)
 
-    assert says in told.message
-    assert told.retry_after_s > 0
+    assert says in translated.message
+    assert translated.retry_after_s > 0
 
 
 @pytest.mark.parametrize("sqlstate", ["22000", "22003", "22021", "22P02"])
-def test_a_value_that_cannot_be_stored_is_the_fault_of_who_sent_it(sqlstate: str) -> None:
+def test_a_value_that_cannot_be_stored_is_bad_input_of_its_sender(sqlstate: str) -> None:
     error = trouble.explain(sqlstate, "value out of int64 range")
     assert isinstance(error, BadInput)
     assert "value out of int64 range" in error.message

@@ -1,4 +1,4 @@
-"""Ticks that were stored long before they are decided about: nothing of them is foreseen."""
+"""Decisions about ticks that were stored early equal decisions about ticks that come live."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _decided(store: MemoryStore, name: str, at: int) -> Decision:
 
 
 async def _story(*, ahead: bool) -> tuple[list[Decision], MemoryStore]:
-    store, made = MemoryStore(), []
+    store, decisions = MemoryStore(), []
     committer = build.a_committer(store)
     await build.commit(committer, build.a_write(*_columns(0, LAST if ahead else FIRST)))
     for at in range(FIRST, LAST):
@@ -47,14 +47,16 @@ async def _story(*, ahead: bool) -> tuple[list[Decision], MemoryStore]:
             await build.commit(committer, build.a_write(*_columns(at, at + 1)))
         decided = [_decided(store, name, at) for name in NAMES]
         await build.commit(committer, build.a_write(decisions=decided))
-        made += [msgspec.structs.replace(each, state_version=0) for each in decided]
-    return made, store
+        decisions += [msgspec.structs.replace(each, state_version=0) for each in decided]
+    return decisions, store
 
 
 def test_ticks_stored_first_are_decided_about_as_ticks_that_come_live() -> None:
-    live, there = asyncio.run(_story(ahead=False))
+    live, live_store = asyncio.run(_story(ahead=False))
     stored, here = asyncio.run(_story(ahead=True))
     assert stored == live
-    assert any(each.low > -np.inf for each in live), "the interval was learned"
-    assert here.state_of == there.state_of
+    assert any(each.low > -np.inf for each in live), (
+        "no interval was learned: the story is too short for this test"
+    )
+    assert here.state_of == live_store.state_of
     assert asyncio.run(folding.check(here)) == []

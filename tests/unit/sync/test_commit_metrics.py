@@ -1,4 +1,4 @@
-"""What a commit says of the reasoning is what its verdicts and states say."""
+"""The metrics of a commit agree with the verdicts and learning states in the commit."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support.metered import shown
 
 
 def a_verdict(series: str = "counted/a", **changes: Any) -> Verdict:
-    made = Verdict(b"k", series, 1, 2, 0.1, 1.0, True, True, 0.16, (0.25,), 5.0)
-    return msgspec.structs.replace(made, **changes)
+    verdict = Verdict(b"k", series, 1, 2, 0.1, 1.0, True, True, 0.16, (0.25,), 5.0)
+    return msgspec.structs.replace(verdict, **changes)
 
 
 def of(universe: str) -> dict[str, float]:
@@ -76,7 +76,7 @@ def test_the_confidence_is_read_back_from_the_brier_score(probability: float, ro
     assert commit_metrics.confidence(verdict) == pytest.approx(max(probability, 1.0 - probability))
 
 
-def test_streams_are_counted_by_whether_they_may_speak() -> None:
+def test_streams_are_counted_by_whether_they_hold_a_licence() -> None:
     universe = "licensed"
     state = reasoning.initial(a_specification(universe=universe))
     held = msgspec.structs.replace(state.licence, held=True)

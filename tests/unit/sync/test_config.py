@@ -1,4 +1,4 @@
-"""Settings about the database that contradict each other are refused, and no password is shown."""
+"""Contradicting settings about the database are refused, and no password is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DSN = "postgresql://me@db.example/db"
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"password_file": "word"}, "password_file is for a server named by dsn"),
         ({"database_trust": "fleet"}, "database_trust is for a server named by dsn"),
@@ -23,15 +23,15 @@ DSN = "postgresql://me@db.example/db"
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_named(given: dict[str, str], told: str) -> None:
+def test_settings_that_do_not_fit_are_named(given: dict[str, str], message: str) -> None:
     environ = {f"MIDSTREAMER_SYNC__{key.upper()}": value for key, value in given.items()}
-    with pytest.raises(ConfigError, match=told) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         config.load(SyncSettings, environ=environ)
     assert "hush" not in raised.value.message
 
 
 def test_a_server_may_have_its_password_in_a_file_and_the_fleets_trust() -> None:
-    made = config.load(
+    settings = config.load(
         SyncSettings,
         environ={
             "MIDSTREAMER_SYNC__DSN": DSN,
@@ -39,4 +39,7 @@ def test_a_server_may_have_its_password_in_a_file_and_the_fleets_trust() -> None
             "MIDSTREAMER_SYNC__DATABASE_TRUST": "fleet",
         },
     )
-    assert (str(made.password_file), made.database_trust) == ("/etc/postgres/password", "fleet")
+    assert (str(settings.password_file), settings.database_trust) == (
+        "/etc/postgres/password",
+        "fleet",
+    )

@@ -1,4 +1,4 @@
-"""Sync drains: nothing that waits is refused, and everybody is sent to another sync or away."""
+"""Draining sync: pending writes are committed, and every peer moves to another sync."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.store import Fleet, a_column, a_sync, a_write
 
 
 class Held(MemoryStore):
-    """Begins no transaction until it is let."""
+    """A store whose transactions wait until `let` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,13 +150,13 @@ async def test_a_member_that_can_reach_no_other_sync_does_not_hold_this_one(
 ) -> None:
     monkeypatch.setattr(link_drain, "MOVE_S", 0.1)
     store = MemoryStore()
-    async with a_sync(store) as one, a_sync(store, name="sync-2", network=one.network):
-        only = one.service.address
-        session = Session(one.carrier(Kind.AGENT, "a1"), only, expect=Kind.SYNC)
+    async with a_sync(store) as first, a_sync(store, name="sync-2", network=first.network):
+        only = first.service.address
+        session = Session(first.carrier(Kind.AGENT, "a1"), only, expect=Kind.SYNC)
         running = asyncio.create_task(session.run())
         await session.live(1.0)
-        one.life.drain("a test")
-        await ended(one)
+        first.life.drain("a test")
+        await ended(first)
         assert [member.name for member in store.leases.members()] == ["sync/sync-2"]
         running.cancel()
         await asyncio.wait({running})
@@ -183,7 +183,7 @@ async def test_its_lease_says_that_it_drains_before_it_is_given_back() -> None:
         peer = await fleet.dial()
         asked = asyncio.ensure_future(peer.ask(a_write(a_column(0, 1))))
         await eventually(lambda: peer.busy)
-        assert [one.evidence["stage"] for one in store.leases.members()] == [Stage.SERVING]
+        assert [member.evidence["stage"] for member in store.leases.members()] == [Stage.SERVING]
         fleet.life.drain("a test")
         await eventually(lambda: _stages(store) == [Stage.DRAINING])
         store.let.set()
@@ -193,7 +193,7 @@ async def test_its_lease_says_that_it_drains_before_it_is_given_back() -> None:
 
 
 def _stages(store: MemoryStore) -> list[str]:
-    return [one.evidence.get("stage", "") for one in store.leases.members()]
+    return [member.evidence.get("stage", "") for member in store.leases.members()]
 
 
 async def test_a_drain_ends_in_time_though_nothing_can_be_committed() -> None:
@@ -206,7 +206,7 @@ async def test_a_drain_ends_in_time_though_nothing_can_be_committed() -> None:
         await ended(fleet)
         with pytest.raises(Unavailable):
             await asked
-    assert _stages(store) == []  # its lease is given back all the same
+    assert _stages(store) == []  # the lease is given back although nothing was committed
 
 
 async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> None:
@@ -256,8 +256,8 @@ async def test_a_sync_that_is_asked_to_drain_does_so_by_itself() -> None:
 
 async def test_another_sync_is_asked_through_the_database() -> None:
     store = MemoryStore()
-    async with a_sync(store, lease_s=0.3) as one, a_sync(store, name="sync-2") as other:
+    async with a_sync(store, lease_s=0.3) as first, a_sync(store, name="sync-2") as other:
         operator = await other.dial(Kind.OPERATOR, "o1")
         await operator.ask(frames.Retire(name="sync/sync-1"))
-        await ended(one)
+        await ended(first)
         assert other.life.stage is Stage.SERVING

@@ -1,4 +1,4 @@
-"""The change feed in memory: order, gaps, and frames of a bounded size."""
+"""The change feed in memory: order, gaps, and frames of bounded size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _change(version: int) -> Change:
     return Learned("s", version, b"")
 
 
-def test_commits_told_out_of_order_come_in_order() -> None:
+def test_commits_announced_out_of_order_come_in_order() -> None:
     feed = _feed()
     feed.publish(1, [_change(2)])
     assert feed.position == 0
@@ -49,12 +49,12 @@ def test_what_memory_does_not_reach_is_left_to_the_store() -> None:
 
 
 def test_memory_is_bounded_in_bytes_as_well() -> None:
-    made = Recent(10**6)
+    memory = Recent(10**6)
     for at in range(100):
-        made.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(sizes.change_bytes(change) for change in made._newest) <= recent.MEMORY_BYTES
-    assert made.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
-    assert made.page(0) is None
+        memory.publish(at, [Learned("s", at + 1, bytes(2**20))])
+    assert sum(sizes.change_bytes(change) for change in memory._newest) <= recent.MEMORY_BYTES
+    assert memory.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
+    assert memory.page(0) is None
 
 
 def test_a_large_page_is_cut_and_only_its_end_has_its_position() -> None:
@@ -70,7 +70,7 @@ def test_an_empty_page_still_tells_its_position() -> None:
 
 
 class Follower:
-    """Stands where the follower's connection would."""
+    """A stand-in for the connection of a follower; it records the frames sent to it."""
 
     capabilities = frozenset(OURS)
 
@@ -78,13 +78,13 @@ class Follower:
         self.told: list[Changes] = []
 
     async def drained(self) -> None:
-        """There is always room."""
+        """Return at once, because a test follower never applies back-pressure."""
 
     def tell(self, frame: Changes) -> None:
         self.told.append(frame)
 
 
-async def test_who_has_heard_everything_is_told_so_at_once() -> None:
+async def test_a_follower_without_missing_changes_learns_so_at_once() -> None:
     feed, follower = _feed(), Follower()
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
     await eventually(lambda: bool(follower.told))
@@ -96,7 +96,7 @@ async def test_who_has_heard_everything_is_told_so_at_once() -> None:
     following.cancel()
 
 
-async def test_who_wants_no_states_hears_of_them_at_the_same_positions() -> None:
+async def test_a_follower_without_states_gets_the_same_positions() -> None:
     feed, follower = _feed(), Follower()
     feed.publish(0, [Learned("s", 1, b"state"), Joined(())])
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0, states=False))
@@ -106,7 +106,7 @@ async def test_who_wants_no_states_hears_of_them_at_the_same_positions() -> None
     following.cancel()
 
 
-async def test_who_has_something_to_hear_is_told_that_and_nothing_else() -> None:
+async def test_a_follower_with_missing_changes_gets_them_and_no_empty_page() -> None:
     feed, follower = _feed(), Follower()
     feed.publish(0, [_change(1)])
     following = asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0))
@@ -133,7 +133,7 @@ async def test_a_follower_whose_link_ended_is_held_by_nothing() -> None:
 
 
 class _Counting(MemoryStore):
-    """Counts how often the feed is read."""
+    """A store that counts how often the feed is read from it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,12 +150,12 @@ class _Counting(MemoryStore):
 
 @asynccontextmanager
 async def _followed(store: MemoryStore, count: int) -> AsyncIterator[tuple[Feed, list[Follower]]]:
-    """A feed that runs, and followers of it that have begun."""
+    """Yield a running feed and followers that have received their first page."""
     feed, followers = Feed(store, memory=8), [Follower() for _ in range(count)]
     tasks = [asyncio.create_task(feed.run())] + [
-        asyncio.create_task(feed.follow(cast(Peer, one), 7, 0)) for one in followers
+        asyncio.create_task(feed.follow(cast(Peer, follower), 7, 0)) for follower in followers
     ]
-    await eventually(lambda: all(one.told for one in followers))
+    await eventually(lambda: all(follower.told for follower in followers))
     try:
         yield feed, followers
     finally:
@@ -170,7 +170,9 @@ async def test_what_another_sync_commits_is_read_once_for_all_followers() -> Non
         for _ in range(3):
             store.publish([Joined(())])
             feed.heard(store.head)
-            await eventually(lambda: all(one.told[-1].position == store.head for one in followers))
+            await eventually(
+                lambda: all(follower.told[-1].position == store.head for follower in followers)
+            )
     assert store.reads == ["changes 0 1", "changes 1 1", "changes 2 1"]
 
 

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL answers, as a metric."""
+"""The metric that says whether PostgreSQL answers."""
 
 from __future__ import annotations
 

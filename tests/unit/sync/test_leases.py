@@ -1,4 +1,4 @@
-"""Leases: what they may tell and how many there may be, so that a list of all fits a frame."""
+"""Leases are bounded in number and in size, so that the list of all leases fits a frame."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_lease_that_tells_too_much_is_refused(member: Member, message: str) ->
         leases.check(member, (), members_max=9, capabilities=OURS)
 
 
-def test_a_peer_of_the_version_before_may_tell_what_it_always_told_and_no_more() -> None:
+def test_a_peer_of_the_previous_version_may_send_only_the_facts_of_that_version() -> None:
     leases.check(a_member(evidence={"serial": "1", "engine": "numba"}), (), members_max=9)
     member = a_member(evidence={"stage": "draining"})
     with pytest.raises(BadInput, match="key 'stage' is unknown: .* known keys are bundle, eng"):
@@ -69,7 +69,8 @@ async def test_one_member_too_many_is_refused_until_another_leaves() -> None:
             await peer.ask(Renew(member=a_member(name="")))
         with pytest.raises(Overloaded, match="3 members hold a lease, members_max=3: agent/a2"):
             await peers[2].ask(Renew(member=a_member(name="")))
-        await peers[0].ask(Renew(member=a_member(name="")))  # who has one keeps it
+        # A member that holds a lease may renew it.
+        await peers[0].ask(Renew(member=a_member(name="")))
         await peers[1].ask(Renew(member=a_member(name=""), leaving=True))
         answer = await peers[2].ask(Renew(member=a_member(name="")))
     assert isinstance(answer, Fleet)

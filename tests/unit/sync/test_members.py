@@ -1,4 +1,4 @@
-"""What a peer is told of the fleet depends on what it understands."""
+"""Which members of the fleet a peer learns of depends on the peer's protocol version."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_peer_of_this_version_is_told_of_everybody() -> None:
 
 
 def test_a_peer_of_the_version_before_is_told_of_no_sync_and_of_no_agent_that_drains() -> None:
-    told = members.visible(FLEET, ())
-    assert [one.name for one in told] == ["agent/a1", "agent/a3", "coordinator/c1"]
+    visible = members.visible(FLEET, ())
+    assert [member.name for member in visible] == ["agent/a1", "agent/a3", "coordinator/c1"]
 
 
 @pytest.mark.parametrize(
-    ("served", "told"),
+    ("served", "expected"),
     [
         ("h:7400", "h:7400"),
         ("quic+wss://h:7400", "h:7400"),
@@ -47,11 +47,13 @@ def test_a_peer_of_the_version_before_is_told_of_no_sync_and_of_no_agent_that_dr
         ("gopher://h:7400", ""),
     ],
 )
-def test_a_peer_that_reads_no_carriers_is_told_where_quic_leads_to(served: str, told: str) -> None:
+def test_a_peer_that_reads_no_carriers_is_told_where_quic_leads_to(
+    served: str, expected: str
+) -> None:
     fleet = (Member("coordinator/c1", "first", served),)
-    assert [one.address for one in members.visible(fleet, OURS)] == [served]
+    assert [member.address for member in members.visible(fleet, OURS)] == [served]
     for known in ((), [name for name in OURS if name != Capability.SCHEMES]):
-        assert [one.address for one in members.visible(fleet, known)] == [told]
+        assert [member.address for member in members.visible(fleet, known)] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,14 @@ def test_an_unknown_name_gets_the_nearest_or_a_way_to_find_out() -> None:
 
 
 async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
-    """Names of the members, by each way that they are told."""
+    """Return the members' names from a renewal, a survey, a new feed and a resumed feed."""
     peer = await fleet.dial(Kind.AGENT, "a1", old=old)
     renewed = await peer.ask(Renew(member=Member("", "", "")))
     surveyed = await peer.ask(frames.Survey())
     begun = await _joined(peer, -1)
     stored = await _joined(peer, 1)
-    told = (cast(Any, renewed).members, cast(Any, surveyed).members, begun, stored)
-    return [sorted(one.name for one in members) for members in told]
+    listed = (cast(Any, renewed).members, cast(Any, surveyed).members, begun, stored)
+    return [sorted(member.name for member in members) for members in listed]
 
 
 async def _joined(peer: Peer, after: int) -> tuple[Member, ...]:
@@ -95,7 +97,9 @@ async def test_every_way_of_telling_leaves_out_the_same_members(old: bool) -> No
     store = MemoryStore()
     async with a_sync(store) as fleet:
         await store.renew(a_member("agent/a2", "draining"), 30.0)
-        told = await _everywhere(fleet, old=old)
+        listed = await _everywhere(fleet, old=old)
     unseen = [] if old else ["agent/a2", "sync/sync-1"]
-    assert told[:3] == [sorted(["agent/a1", *unseen])] * 3
-    assert told[3] == sorted(unseen)  # what was stored before this peer joined
+    assert listed[:3] == [sorted(["agent/a1", *unseen])] * 3
+    assert listed[3] == sorted(
+        unseen
+    )  # the peer gets the changes that were stored before it joined

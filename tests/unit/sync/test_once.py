@@ -1,4 +1,4 @@
-"""Whatever is sent twice, out of step, in other batches or through a failing store: the same."""
+"""Writes are stored once, whatever is repeated, reordered, batched otherwise or retried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERIES = ("test/A", "test/B")
 
 
 def _story(steps: int = 8) -> list[Write]:
-    """Ticks and then decisions of two series, one time after another."""
+    """Return writes of ticks and decisions of two series, in the order of their times."""
     writes = [build.a_write(*(build.a_column(0, 4, name=name) for name in SERIES))]
     for at in range(4, 4 + steps):
         for name in SERIES:
@@ -32,7 +32,7 @@ def _story(steps: int = 8) -> list[Write]:
     return writes
 
 
-async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[str, Any]:
+async def _contents_after(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[str, Any]:
     committer = build.a_committer(store)
     for batch in batches:
         await committer.commit([build.given(write) for write in batch])
@@ -41,7 +41,7 @@ async def _told(store: MemoryStore, batches: Sequence[Sequence[Write]]) -> dict[
 
 
 STORY = _story()
-PLAIN = asyncio.run(_told(MemoryStore(), [[write] for write in STORY]))
+PLAIN = asyncio.run(_contents_after(MemoryStore(), [[write] for write in STORY]))
 
 
 @given(st.randoms(use_true_random=False))
@@ -54,13 +54,13 @@ def test_repeats_and_other_batches_change_nothing(random: Any) -> None:
         again = [STORY[random.randrange(upto)] for _ in range(random.randint(0, 3))]
         batches.append([*STORY[at:upto], *again])
         at = upto
-    assert asyncio.run(_told(MemoryStore(), batches)) == PLAIN
+    assert asyncio.run(_contents_after(MemoryStore(), batches)) == PLAIN
 
 
 def _mixed(random: Any) -> list[Write]:
-    """Each series in its order, decisions anywhere."""
+    """Return the writes of the story in random order, but each series' ticks in order."""
     queues = [
-        [write for write in STORY[1:] if any(one.series == name for one in write.columns)]
+        [write for write in STORY[1:] if any(column.series == name for column in write.columns)]
         for name in SERIES
     ]
     queues += [[write] for write in STORY if write.decisions]
@@ -78,7 +78,7 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
     async def tell() -> MemoryStore:
         store, left = MemoryStore(), _mixed(random)
         committer = build.a_committer(store)
-        for _ in range(2):  # a decision that came before its ticks is refused, and sent again
+        for _ in range(2):  # a decision that came before its ticks is refused and sent again
             committed = await committer.commit([build.given(write) for write in left])
             refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]
             left = list(itertools.compress(left, refused))
@@ -92,7 +92,7 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
 
 
 class _Failing(MemoryStore):
-    """Loses the connection before or after a commit, as told."""
+    """A store that loses the connection before or after commits, as its script says."""
 
     def __init__(self, script: list[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What several callers asked for in one Write is taken or refused by itself."""
+"""Each part of a Write, which holds what one caller asked for, is taken or refused alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import store as build
 
 
 def a_write(*columns: Column, sequence: int = 1) -> Write:
-    """One caller for each column."""
+    """Return a Write in which each column comes from another caller."""
     callers = tuple(Caller(f"client/u{place}", 1) for place in range(len(columns)))
     return Write(sequence=sequence, columns=columns, callers=callers)
 
@@ -29,7 +29,7 @@ async def test_a_part_that_is_refused_leaves_its_neighbours_as_they_are() -> Non
     write = a_write(build.a_column(3, 6), wrong, build.a_column(1, 5, name="test/B"), sequence=2)
     answer = await build.commit(committer, write)
     assert (answer.stored, answer.repeated, answer.column_repeats) == (3, 4, (2, 0, 2))
-    assert [(one.place, one.code) for one in answer.refused] == [(1, "stale_tick")]
+    assert [(refusal.place, refusal.code) for refusal in answer.refused] == [(1, "stale_tick")]
     assert [len(kept.times) for kept in store.series.values()] == [4, 5]
     assert store.mark_of == {("c1", "first"): Mark("c1", "first", 2, 0, 0)}
 
@@ -38,7 +38,7 @@ async def test_a_part_sees_what_the_parts_before_it_added_and_nothing_of_refused
     mixed = build.a_column(0, 4), build.a_column(0, 4, shift=1.0), build.a_column(4, 6)
     answer = await build.commit(build.a_committer(MemoryStore()), a_write(*mixed))
     assert isinstance(answer, Written)
-    assert (answer.stored, [one.code for one in answer.refused]) == (6, ["conflict"])
+    assert (answer.stored, [refusal.code for refusal in answer.refused]) == (6, ["conflict"])
 
 
 async def test_a_write_of_one_part_is_refused_by_a_failure() -> None:
@@ -71,8 +71,8 @@ def test_the_parts_of_a_write_are_all_of_it() -> None:
         callers=(Caller("client/u1", 2, 1), Caller("", 0, 0), Caller("", 0, 1)),
     )
     found = list(parts.parts_of([build.given(write)]))
-    assert [(len(one.write.columns), len(one.write.decisions)) for one in found] == [
+    assert [(len(part.write.columns), len(part.write.decisions)) for part in found] == [
         (2, 1), (0, 0), (0, 1)
     ]  # fmt: skip
-    assert tuple(d for one in found for d in one.write.decisions) == decisions
-    assert [one.caller for one in found] == ["client/u1", "c1", "c1"]
+    assert tuple(d for part in found for d in part.write.decisions) == decisions
+    assert [part.caller for part in found] == ["client/u1", "c1", "c1"]

@@ -1,4 +1,4 @@
-"""The rules of "once": what is stored, what repeats, what is refused."""
+"""`planning`: which parts of a write are stored, which are repeats, which are refused."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ def test_a_write_that_is_too_large_is_refused() -> None:
 
 @pytest.mark.parametrize(("value", "error"), [(float("nan"), BadInput), (float("inf"), BadInput)])
 def test_a_value_that_is_no_number_is_refused(value: float, error: type[Exception]) -> None:
-    made = a_column(0, 1)
-    wrong = msgspec.structs.replace(made, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
+    column = a_column(0, 1)
+    wrong = msgspec.structs.replace(column, values=bytes(msgspec.msgpack.encode(value))[1:][::-1])
     with pytest.raises(error, match="not a finite number"):
         planning.check_write(a_write(wrong))
 
@@ -211,7 +211,7 @@ def test_only_what_may_repeat_is_read() -> None:
     assert overlapping.ticks["test/A"].tolist() == [3 * STEP, 4 * STEP]
 
 
-def test_of_a_wide_span_only_the_times_that_occur_are_read() -> None:
+def test_only_the_times_in_a_column_are_read_however_wide_its_span() -> None:
     summary = frames.SeriesSummary("test/A", 10**7, 0, 10**7 * STEP, 1.0)
     sparse = series.column("test/A", [0, 10**7 * STEP], [1.0, 1.0])
     read = planning.needed([given(a_write(sparse))], {"test/A": summary})

@@ -1,4 +1,4 @@
-"""Series and streams are bounded, in all and of each client, and a refusal names the client."""
+"""Quotas bound series and streams in total and per client; a refusal names the client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUOTAS = Quotas(series_max=5, series_per_identity_max=3, streams_max=3, streams_
 
 
 def a_write(*names: str, by: str = "client/u1") -> Write:
-    """Eight points of each of these series, asked for by one client."""
+    """Return a write by one client of eight points in each of these series."""
     columns = tuple(build.a_column(0, 8, name=f"test/{name}") for name in names)
     return Write(sequence=1, columns=columns, callers=(Caller(by, len(columns)),))
 
@@ -34,24 +34,29 @@ def a_specification(horizon: int) -> Specification:
 
 
 def a_decided(*horizons: int, by: str = "client/u1") -> Write:
-    """One decision in a stream of its own for each horizon."""
-    decisions = tuple(build.a_decision(5, specification=a_specification(one)) for one in horizons)
+    """Return a write by one client of one decision per horizon, each in its own stream."""
+    decisions = tuple(
+        build.a_decision(5, specification=a_specification(horizon)) for horizon in horizons
+    )
     return Write(sequence=1, decisions=decisions, callers=(Caller(by, 0, len(decisions)),))
 
 
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
-    """What became of each Write: nothing, or why it is refused."""
+    """Plan all writes in one batch; return the error of each write, empty for success."""
     plan = planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
-    return ["" if isinstance(one, PartTaken) else f"{one.code}: {one}" for one in plan.outcomes]
+    return [
+        "" if isinstance(outcome, PartTaken) else f"{outcome.code}: {outcome}"
+        for outcome in plan.outcomes
+    ]
 
 
-async def told(*writes: Write) -> list[str]:
-    """The same, of Writes that are committed one after another."""
+async def commit_outcomes(*writes: Write) -> list[str]:
+    """Commit the writes one after another; return the error of each, empty for success."""
     committer = build.a_committer(MemoryStore(), QUOTAS)
     found = []
     for write in writes:
-        (one,) = (await committer.commit([build.given(write)])).outcomes
-        found.append(f"{one.code}: {one}" if isinstance(one, MidstreamerError) else "")
+        (outcome,) = (await committer.commit([build.given(write)])).outcomes
+        found.append(f"{outcome.code}: {outcome}" if isinstance(outcome, MidstreamerError) else "")
     return found
 
 
@@ -88,7 +93,7 @@ def test_a_refused_write_uses_up_nothing() -> None:
     assert others == ["", ""]
 
 
-def test_a_series_counts_for_who_asked_first() -> None:
+def test_a_series_counts_for_the_client_that_asked_first() -> None:
     first, second = a_write("a", "b"), a_write("b", "c", by="client/u2")
     plan = planning.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
     assert plan.series_makers == {
@@ -96,8 +101,11 @@ def test_a_series_counts_for_who_asked_first() -> None:
     }  # fmt: skip
 
 
-async def test_who_asks_second_is_counted_when_the_first_is_refused() -> None:
-    """Else the second's series would be held against no count at all."""
+async def test_a_series_counts_for_the_second_client_when_the_first_is_refused() -> None:
+    """A series counts for the client that creates it, also when an earlier request was refused.
+
+    Otherwise the second client's series would count for nobody.
+    """
     wrong = Write(
         sequence=3,
         columns=(
@@ -116,7 +124,7 @@ async def test_who_asks_second_is_counted_when_the_first_is_refused() -> None:
 
 
 async def test_each_specification_that_is_recorded_uses_up_a_stream() -> None:
-    found = await told(a_write("A"), a_decided(2, 3), a_decided(2, 3), a_decided(4))
+    found = await commit_outcomes(a_write("A"), a_decided(2, 3), a_decided(2, 3), a_decided(4))
     assert found[:3] == ["", "", ""]
     assert found[3] == (
         "quota_exceeded: client/u1: 1 new streams were requested and it has made 2; the limit"
@@ -128,14 +136,14 @@ async def test_each_specification_that_is_recorded_uses_up_a_stream() -> None:
 async def test_streams_are_bounded_in_all_and_learn_on() -> None:
     writes = a_decided(2, 3), a_decided(4, by="client/u2"), a_decided(5, by="client/u2")
     again = Write(sequence=9, columns=(build.a_column(8, 12),))
-    found = await told(a_write("A"), *writes, again)
+    found = await commit_outcomes(a_write("A"), *writes, again)
     assert found[3].startswith("quota_exceeded: client/u2: 1 new streams were requested and 3 are")
     assert [*found[:3], found[4]] == ["", "", "", ""]
 
 
 async def test_without_callers_the_writer_is_counted() -> None:
     columns = a_write("a", "b", "c", "d").columns
-    (refusal,) = await told(Write(sequence=1, columns=columns))
+    (refusal,) = await commit_outcomes(Write(sequence=1, columns=columns))
     assert refusal.startswith("quota_exceeded: c1: 4 new series were requested")
 
 
@@ -163,7 +171,7 @@ def test_one_client_gets_half_unless_told_otherwise() -> None:
 
 async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> None:
     committer = build.a_committer(MemoryStore(), QUOTAS)
-    box, told = Outbox(), dict[int, str]()
+    box, errors_by_key = Outbox(), dict[int, str]()
     items = {
         1: Item(a_write("u1-a").columns, identity="client/u1"),
         2: Item(a_write("u1-b").columns, identity="client/u1"),
@@ -177,16 +185,16 @@ async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> Non
         match todo.pop(0):
             case Post(write):
                 posts += 1
-                (one,) = (
+                (outcome,) = (
                     await committer.commit([build.given(planning.check_write(write))])
                 ).outcomes
-                failed = isinstance(one, MidstreamerError)
+                failed = isinstance(outcome, MidstreamerError)
                 event = outbox.Failed if failed else outbox.Answered
-                todo += box.handle(event(write.sequence, one), 0.0)  # type: ignore[arg-type]
+                todo += box.handle(event(write.sequence, outcome), 0.0)  # type: ignore[arg-type]
             case Settle(key):
-                told[key] = ""
+                errors_by_key[key] = ""
             case Reject(key, error):
                 assert isinstance(error, QuotaExceeded)
-                told[key] = error.message.partition(":")[0]
-    assert told == {1: "", 2: "", 3: "client/greedy", 4: ""}
+                errors_by_key[key] = error.message.partition(":")[0]
+    assert errors_by_key == {1: "", 2: "", 3: "client/greedy", 4: ""}
     assert posts == 2

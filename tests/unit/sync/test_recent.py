@@ -1,4 +1,4 @@
-"""The end of the feed in memory: whatever is heard in whatever order, positions stay contiguous."""
+"""`Recent`, the end of the feed in memory, stays contiguous for any order of notifications."""
 
 from __future__ import annotations
 
@@ -20,74 +20,75 @@ def changes(after: int, upto: int) -> list[Change]:
 
 
 def test_what_lies_between_our_commits_is_missing_and_nothing_else() -> None:
-    made = Recent(64)
-    made.publish(0, changes(0, 3))
-    made.publish(5, changes(5, 7))
-    assert (made.position, made.missing()) == (3, 2)
-    made.publish(3, changes(3, 5))
-    assert (made.position, made.missing()) == (7, 0)
-    assert made.page(0) == FeedPage(tuple(changes(0, 7)), 7)
+    memory = Recent(64)
+    memory.publish(0, changes(0, 3))
+    memory.publish(5, changes(5, 7))
+    assert (memory.position, memory.missing()) == (3, 2)
+    memory.publish(3, changes(3, 5))
+    assert (memory.position, memory.missing()) == (7, 0)
+    assert memory.page(0) == FeedPage(tuple(changes(0, 7)), 7)
 
 
 def test_a_commit_of_somebody_else_drops_nothing_from_memory() -> None:
-    made = Recent(64)
-    made.publish(0, changes(0, 3))
-    made.heard(5)
-    assert made.missing() == 2
-    made.publish(3, changes(3, 5))
-    assert made.page(1) == FeedPage(tuple(changes(1, 5)), 5)
+    memory = Recent(64)
+    memory.publish(0, changes(0, 3))
+    memory.heard(5)
+    assert memory.missing() == 2
+    memory.publish(3, changes(3, 5))
+    assert memory.page(1) == FeedPage(tuple(changes(1, 5)), 5)
 
 
 def test_what_was_read_and_published_twice_is_told_once() -> None:
-    made = Recent(64)
-    made.publish(0, changes(0, 4))
-    made.publish(2, changes(2, 6))
-    assert made.page(0) == FeedPage(tuple(changes(0, 6)), 6)
+    memory = Recent(64)
+    memory.publish(0, changes(0, 4))
+    memory.publish(2, changes(2, 6))
+    assert memory.page(0) == FeedPage(tuple(changes(0, 6)), 6)
 
 
 def test_a_position_that_nobody_committed_is_forgotten() -> None:
-    made = Recent(64)
-    made.heard(10**15)
-    assert made.missing() == 10**15
-    made.nothing_more()
-    assert made.missing() == 0
+    memory = Recent(64)
+    memory.heard(10**15)
+    assert memory.missing() == 10**15
+    memory.nothing_more()
+    assert memory.missing() == 0
 
 
 def test_commits_beyond_a_gap_are_bounded() -> None:
-    made = Recent(64)
+    memory = Recent(64)
     for at in range(recent.EARLY_MAX + 2):
-        made.publish(10 + at, changes(10 + at, 11 + at))
-    assert len(made._early) <= recent.EARLY_MAX
-    assert made.position == 0
-    assert made.missing() > 0
+        memory.publish(10 + at, changes(10 + at, 11 + at))
+    assert len(memory._early) <= recent.EARLY_MAX
+    assert memory.position == 0
+    assert memory.missing() > 0
 
 
 COMMITS = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=30)
-"""Of each commit, in order: whether it is ours, and how many changes it has."""
+"""For each commit, in order: whether this sync made it, and its number of changes."""
 
 
 @given(COMMITS, st.randoms(use_true_random=False))
 def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
     commits: list[tuple[bool, int]], dice: object
 ) -> None:
-    made, events, head = Recent(8), [], 0
-    told: list[Change] = []
+    memory, events, head = Recent(8), [], 0
+    followed: list[Change] = []
     for ours, count in commits:
         events.append((ours, head, head + count))
         head += count
     dice.shuffle(events)  # type: ignore[attr-defined]
     for ours, before, after in events:
-        made.publish(before, changes(before, after)) if ours else made.heard(after)
-        told += _follow(made, len(told), head)
-        while missing := made.missing():  # as `Feed.run` reads, 3 at once
-            at = made.position
-            made.publish(at, changes(at, min(head, at + min(missing, 3))))
-            told += _follow(made, len(told), head)
-    assert told == changes(0, made.position)
-    assert made.position == head
+        memory.publish(before, changes(before, after)) if ours else memory.heard(after)
+        followed += _follow(memory, len(followed), head)
+        # `Feed.run` reads missing positions like this, here 3 at a time.
+        while missing := memory.missing():
+            at = memory.position
+            memory.publish(at, changes(at, min(head, at + min(missing, 3))))
+            followed += _follow(memory, len(followed), head)
+    assert followed == changes(0, memory.position)
+    assert memory.position == head
 
 
-def _follow(made: Recent, after: int, head: int) -> list[Change]:
-    """What a follower is told next: from memory, or from the store when it is behind."""
-    page = made.page(after)
-    return changes(after, min(made.position, head)) if page is None else list(page.changes)
+def _follow(memory: Recent, after: int, head: int) -> list[Change]:
+    """Return the follower's next changes: from memory, or from the store if it is behind."""
+    page = memory.page(after)
+    return changes(after, min(memory.position, head)) if page is None else list(page.changes)

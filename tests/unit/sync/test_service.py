@@ -1,4 +1,4 @@
-"""The sync process over the memory carrier: what its peers see."""
+"""The sync process as its peers see it, over the memory carrier."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support.store import (
 )
 
 JOINED = 1
-"""Position of the feed once sync has joined the fleet."""
+"""Position of the feed after sync itself has joined the fleet."""
 
 
 async def _written(peer: Peer, write: Write) -> frames.Written:
@@ -92,7 +92,7 @@ async def test_a_bad_write_fails_alone(fleet: Fleet) -> None:
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 5)))
     writes = [a_write(a_column(5, 6)), a_write(a_column(0, 1, shift=1)), a_write(a_column(6, 7))]
-    answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
+    answers = await asyncio.gather(*(peer.ask(write) for write in writes), return_exceptions=True)
     assert [type(answer) for answer in answers] == [frames.Written, Conflict, frames.Written]
 
 
@@ -101,7 +101,7 @@ async def test_writes_that_wait_share_a_transaction() -> None:
     async with a_sync(store) as fleet:
         peer = await fleet.dial()
         writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(20)]
-        answers = await asyncio.gather(*(_written(peer, one) for one in writes))
+        answers = await asyncio.gather(*(_written(peer, write) for write in writes))
     assert len({answer.position for answer in answers}) < 20
 
 
@@ -149,9 +149,9 @@ async def test_members_see_each_other_and_hear_of_changes(fleet: Fleet) -> None:
     agent, coordinator = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
     follower = _follow(coordinator, after=JOINED)
     await agent.ask(frames.Renew(member=Member("agent/a1", "", "", 0, 7)))
-    while not (told := (await anext(follower)).changes):
+    while not (page := (await anext(follower)).changes):
         pass
-    (joined,) = told
+    (joined,) = page
     assert isinstance(joined, Joined)
     assert [(one.name, one.held) for one in joined.members] == [("agent/a1", 7), ("sync/sync-1", 0)]
     answer = await coordinator.ask(frames.Renew(member=Member("coordinator/c1", "", "x:1")))
@@ -177,7 +177,7 @@ async def test_history_is_loaded_and_surveyed(fleet: Fleet) -> None:
     assert loaded.parts == (frames.Part(a_column(2, 6), 2, 6),)
     surveyed = await peer.ask(frames.Survey())
     assert isinstance(surveyed, frames.Surveyed)
-    assert [(one.series, one.count) for one in surveyed.series] == [("test/A", 6)]
+    assert [(summary.series, summary.count) for summary in surveyed.series] == [("test/A", 6)]
     with pytest.raises(UnknownSeries):
         await peer.ask(frames.Load(runs=(frames.Run("test/none", 0, 1),)))
 
@@ -191,7 +191,7 @@ async def test_a_catalogue_larger_than_a_frame_is_surveyed_in_pages() -> None:
     async with a_sync(store) as fleet:
         peer = await fleet.dial(Kind.AGENT, "a1")
         pages = [page async for page in surveying.pages(surveying.by(peer, 10.0))]
-    assert [one.series for page in pages for one in page.series] == names
+    assert [summary.series for page in pages for summary in page.series] == names
     assert [page.ticks for page in pages] == [len(names), *([0] * (len(pages) - 1))]
     assert max(len(codec.encode(page)) for page in pages) <= 1.1 * surveying.PAGE_BYTES
 
@@ -227,21 +227,24 @@ async def test_it_works_again_when_the_store_is_back() -> None:
         assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        await eventually(lambda: not fleet.service.complete_reasons())  # a round of housekeeping
+        # Housekeeping notices that the store is back.
+        await eventually(lambda: not fleet.service.complete_reasons())
 
 
 async def test_writes_beyond_the_queue_are_refused_early() -> None:
     async with a_sync(MemoryStore(), queue_writes_max=2) as fleet:
         peer = await fleet.dial()
         writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(50)]
-        answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
-    refused = [str(one) for one in answers if isinstance(one, Exception)]
+        answers = await asyncio.gather(
+            *(peer.ask(write) for write in writes), return_exceptions=True
+        )
+    refused = [str(answer) for answer in answers if isinstance(answer, Exception)]
     assert refused
     assert all("queue_writes_max is 2" in message for message in refused)
 
 
 class _Slow(MemoryStore):
-    """Takes its time for a transaction."""
+    """A store whose transactions take long."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -254,16 +257,16 @@ async def test_a_coordinator_with_a_long_queue_delays_no_other() -> None:
     async with a_sync(_Slow(), batch_rows=10, queue_writes_max=200) as fleet:
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         writes = [a_write(a_column(0, 10, name=f"test/S{at}"), sequence=at) for at in range(80)]
-        asked = [asyncio.ensure_future(greedy.ask(one)) for one in writes]
+        asked = [asyncio.ensure_future(greedy.ask(write)) for write in writes]
         await eventually(lambda: fleet.service._writes.depth > 50)
         await good.ask(a_write(a_column(0, 1, name="test/mine")))
-        answered = sum(one.done() for one in asked)
+        answered = sum(task.done() for task in asked)
         await asyncio.gather(*asked)
     assert answered < 40
 
 
 class _Stuck(MemoryStore):
-    """Answers no Lookup."""
+    """A store that never answers a lookup of experiences."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,15 +286,15 @@ async def test_reads_of_one_peer_leave_connections_to_others() -> None:
         lookup = frames.Lookup(experience_ids=(b"x",))
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         asked = [asyncio.ensure_future(greedy.ask(lookup)) for _ in range(20)]
-        await good.ask(frames.Survey())  # comes after all of them, and is answered
+        await good.ask(frames.Survey())  # sent after all of the lookups, and still answered
         assert (store.reading, fleet.service._reads.waiting) == (2, 18)
-        for one in asked:
-            one.cancel()
+        for task in asked:
+            task.cancel()
         await asyncio.wait(asked)
 
 
 class _Objecting(MemoryStore):
-    """Raises what it is given, once each."""
+    """A store whose transactions raise the given errors, each once."""
 
     def __init__(self, *errors: StoreError) -> None:
         super().__init__()
@@ -310,7 +313,7 @@ def _commits() -> list[float]:
 
 
 def _gained(before: list[float]) -> list[float]:
-    return [after - one for after, one in zip(_commits(), before, strict=True)]
+    return [after - earlier for after, earlier in zip(_commits(), before, strict=True)]
 
 
 async def test_a_clash_of_transactions_is_tried_again_unseen_and_counted() -> None:
@@ -357,11 +360,14 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
     async with a_sync(_Objecting(*refusals)) as fleet:
         peer = await fleet.dial()
         writes = [a_write(a_column(0, 1, name=f"test/S{at}")) for at in range(4)]
-        answers = await asyncio.gather(*(peer.ask(one) for one in writes), return_exceptions=True)
-    # The first was alone in its batch; of the other three, tried singly, none is refused.
+        answers = await asyncio.gather(
+            *(peer.ask(write) for write in writes), return_exceptions=True
+        )
+    # The first write was alone in its batch. The three others were tried singly, and none of them
+    # was refused.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
-    assert {type(one) for one in answers if isinstance(one, Exception)} <= {StoreError}
+    assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {StoreError}
 
 
 async def test_a_follower_far_behind_reads_from_the_store() -> None:
@@ -394,7 +400,7 @@ async def test_a_member_that_leaves_is_gone_at_once(fleet: Fleet) -> None:
     await agent.ask(frames.Renew(member=Member("", "", "")))
     answer = await agent.ask(frames.Renew(member=Member("", "", ""), leaving=True))
     assert isinstance(answer, frames.Fleet)
-    assert [one.name for one in answer.members] == ["sync/sync-1"]
+    assert [member.name for member in answer.members] == ["sync/sync-1"]
 
 
 async def test_too_many_experiences_at_once_are_refused(fleet: Fleet) -> None:
@@ -407,23 +413,23 @@ async def test_a_lookup_of_large_experiences_is_answered_in_parts(fleet: Fleet) 
     wide = msgspec.structs.replace(SPECIFICATION, window=4096)
     peer = await fleet.dial()
     await peer.ask(a_write(a_column(0, 4250)))
-    made = [a_decision(at, specification=wide) for at in range(4100, 4250)]
+    decisions = [a_decision(at, specification=wide) for at in range(4100, 4250)]
     for at in range(0, 150, 50):
-        await peer.ask(a_write(decisions=made[at : at + 50]))
-    ids, rounds = [*(one.experience_id for one in made), b"unknown"], 0
-    told: list[Decision] = []
+        await peer.ask(a_write(decisions=decisions[at : at + 50]))
+    ids, rounds = [*(decision.experience_id for decision in decisions), b"unknown"], 0
+    received: list[Decision] = []
     while ids:
         found = await peer.ask(frames.Lookup(experience_ids=tuple(ids)))
         assert isinstance(found, frames.Experiences)
         assert len(codec.encode(found)) < 0.6 * frames.FRAME_BYTES_MAX
-        told += found.decisions
+        received += found.decisions
         ids, rounds = list(found.left), rounds + 1
-    assert sorted(told, key=lambda one: one.time) == made
+    assert sorted(received, key=lambda decision: decision.time) == decisions
     assert rounds == 3
 
 
 class _Deaf(MemoryStore):
-    """Has no connection left to listen on."""
+    """A store that has no connection left to listen for notifications."""
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
         raise StoreError("it has no connection left", retry_after_s=1.0)
@@ -434,7 +440,7 @@ async def test_a_sync_that_cannot_listen_polls_and_is_ready_all_the_same() -> No
     async with a_sync(store) as fleet:
         follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=JOINED)
         assert (await anext(follower)).changes == ()
-        store.publish([Joined(())])  # by another sync
+        store.publish([Joined(())])  # committed by another sync
         assert (await anext(follower)).changes == (Joined(()),)
         assert fleet.service.complete_reasons() == []
         await follower.aclose()

@@ -1,4 +1,4 @@
-"""Verdicts and learning: in event time, once, and never stopped by a wrong question."""
+"""Verdicts and learning: in order of event time, each once, and no bad decision stops them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _point(index: int) -> Point:
 
 def test_lessons_come_in_event_time_with_verdicts_first() -> None:
     due = [(a_decision(at), _point(at + 2)) for at in (6, 4)]
-    made = [a_decision(8), a_decision(6, name="test/B"), a_decision(6)]
-    lessons = settle.judged(reasoning, due, made).lessons
-    told = [
+    decisions = [a_decision(8), a_decision(6, name="test/B"), a_decision(6)]
+    lessons = settle.judged(reasoning, due, decisions).lessons
+    order = [
         (lesson.event.time if isinstance(lesson.event, Decision) else lesson.event.due_time,
          type(lesson.event).__name__, lesson.event.series)
         for lesson in lessons
     ]  # fmt: skip
-    assert told == [
+    assert order == [
         (6 * STEP, "Verdict", "test/A"),
         (6 * STEP, "Decision", "test/A"),
         (6 * STEP, "Decision", "test/B"),
@@ -46,7 +46,7 @@ def test_every_lesson_raises_the_version_by_one() -> None:
     assert reasoning.decode(stored.body).version == 3
 
 
-def test_what_was_learned_already_is_no_event() -> None:
+def test_an_event_that_was_learned_already_is_ignored() -> None:
     lessons = [Lesson(SPECIFICATION, a_decision(4))] * 2
     assert len(settle.fold(reasoning, {}, lessons).events) == 1
 
@@ -75,7 +75,7 @@ def test_a_value_that_cannot_be_compared_ends_a_decision_and_teaches_nothing(
     assert state.losses == reasoning.initial(spec).losses
 
 
-def test_streams_learn_apart() -> None:
+def test_each_stream_learns_separately() -> None:
     other = msgspec.structs.replace(SPECIFICATION, horizon=3)
     lessons = [
         Lesson(SPECIFICATION, a_decision(4)),

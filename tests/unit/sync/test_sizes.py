@@ -1,4 +1,4 @@
-"""A learning state never outgrows a frame: the decision that would let it is refused."""
+"""A learning state always fits a frame: a decision that would make it too large is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _decided(name: str, index: int) -> Decision:
 
 
 async def _filled(store: MemoryStore) -> int:
-    """Decide about one series after another until one is refused; how many were taken."""
+    """Add decisions about one series after another; return how many fit before one is refused."""
     committer = build.a_committer(store)
     columns = [build.a_column(0, 8, name=name) for name in NAMES]
     await build.commit(committer, build.a_write(*columns))
@@ -48,7 +48,7 @@ async def _filled(store: MemoryStore) -> int:
             await build.commit(committer, build.a_write(decisions=[_decided(name, 5)]))
         except BadInput:
             return taken
-    raise AssertionError("nothing was refused")
+    raise AssertionError("no decision was refused: add more series to the test")
 
 
 async def test_a_decision_that_would_let_a_state_outgrow_a_frame_is_refused() -> None:
@@ -77,7 +77,7 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     assert await folding.check(store) == []
 
 
-async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
+async def test_the_largest_states_can_be_sent_and_recalled() -> None:
     store = MemoryStore()
     await _filled(store)
     await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
@@ -85,10 +85,10 @@ async def test_the_largest_states_there_can_be_are_told_and_recalled() -> None:
     assert len(kept.body) > 0.9 * settle.STATE_BYTES_MAX
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.COORDINATOR, "c2")
-        told = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
+        pages = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
         recalled = await peer.ask(Recall(stream=kept.stream))
-    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in told)
-    learned = [one for frame in told for one in frame.changes if isinstance(one, Learned)]
+    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in pages)
+    learned = [change for frame in pages for change in frame.changes if isinstance(change, Learned)]
     assert learned[-1] == Learned(*kept)
     assert isinstance(recalled, Recalled)
     assert (recalled.version, recalled.state) == (kept.version, kept.body)
@@ -102,7 +102,7 @@ async def _until(position: int, feed: AsyncIterator[Changes]) -> AsyncIterator[C
 
 
 @pytest.mark.parametrize("after", [-1, 0])
-async def test_nobody_is_told_all_states_there_are(after: int) -> None:
+async def test_no_follower_gets_all_states_at_once(after: int) -> None:
     store = MemoryStore()
     await _filled(store)
     ((specification, kept),) = store.state_of.values()
@@ -112,22 +112,22 @@ async def test_nobody_is_told_all_states_there_are(after: int) -> None:
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.AGENT, "a1")
         feed = peer.follow(Tail(after=after, states=False))
-        told = [changes async for changes in _until(store.head, feed)]
+        pages = [changes async for changes in _until(store.head, feed)]
         unknown = await (await fleet.dial()).ask(Recall(stream="never learned"))
-    assert sum(len(codec.encode(frame)) for frame in told) < 100_000
+    assert sum(len(codec.encode(frame)) for frame in pages) < 100_000
     assert isinstance(unknown, Recalled)
     assert (unknown.version, unknown.state) == (0, b"")
 
 
-async def test_a_write_that_brings_any_number_of_verdicts_is_told_the_latest() -> None:
+async def test_a_write_that_brings_many_verdicts_gets_the_latest() -> None:
     store = MemoryStore()
     committer = Committer(store, reasoning, verdicts_max=5, streams_memory=16)
     await build.commit(committer, build.a_write(build.a_column(0, 30)))
     decided = [build.a_decision(index) for index in range(10, 30)]
-    told = await build.commit(committer, build.a_write(decisions=decided))
+    written = await build.commit(committer, build.a_write(decisions=decided))
     assert len(store.verdicts) > 5
-    latest = sorted(store.verdicts.values(), key=lambda one: one.due_time)[-5:]
-    assert list(told.verdicts) == latest
+    latest = sorted(store.verdicts.values(), key=lambda verdict: verdict.due_time)[-5:]
+    assert list(written.verdicts) == latest
 
 
 def test_the_most_verdicts_there_can_be_fit_a_frame() -> None:

@@ -1,4 +1,4 @@
-"""One decision never stops a series: what cannot be settled or learned is left out, by name."""
+"""A decision that cannot be settled or learned is left out and named; the series goes on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ STREAM = SPECIFICATION.stream
 
 
 def _due(*decisions: Decision) -> list[tuple[Decision, Point]]:
-    return [(one, Point((one.due_index) * STEP, value_at(one.due_index))) for one in decisions]
+    return [
+        (decision, Point((decision.due_index) * STEP, value_at(decision.due_index)))
+        for decision in decisions
+    ]
 
 
 async def _open_decisions(*decisions: Decision) -> MemoryStore:
@@ -44,7 +47,8 @@ async def _open_decisions(*decisions: Decision) -> MemoryStore:
 
 
 def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned() -> None:
-    stranger, known = a_decision(4), a_decision(5)  # the stream never learned the first
+    # The stream never learned the decision `stranger`.
+    stranger, known = a_decision(4), a_decision(5)
     judged = settle.judged(reasoning, _due(stranger, known), [known])
     folded = settle.fold(reasoning, {}, judged.lessons)
     assert len(judged.verdicts) == 2
@@ -55,16 +59,17 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 
 
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
-    late = msgspec.structs.replace(a_decision(4), time=10**9)  # later than the tick it is due at
+    # The decision has a later time than the tick at which it is due.
+    late = msgspec.structs.replace(a_decision(4), time=10**9)
     judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
-    assert [one.experience_id for one in judged.verdicts] == [a_decision(5).experience_id]
-    assert [one.experience_id for one in judged.unsettled] == [late.experience_id]
+    assert [verdict.experience_id for verdict in judged.verdicts] == [a_decision(5).experience_id]
+    assert [verdict.experience_id for verdict in judged.unsettled] == [late.experience_id]
 
 
 def test_numbers_too_large_to_be_squared_give_a_void_verdict() -> None:
     wild = msgspec.structs.replace(a_decision(4), probability=1e200)
     judged = settle.judged(reasoning, _due(wild), [])
-    assert [one.void for one in judged.verdicts] == [True]
+    assert [verdict.void for verdict in judged.verdicts] == [True]
     assert judged.unsettled == ()
 
 
@@ -82,10 +87,10 @@ async def test_a_state_that_a_newer_version_wrote_does_not_refuse_ticks() -> Non
     specification, state = store.state_of[STREAM]
     newer = StoredState(STREAM, state.version, b"\x02" + state.body[1:])
     store.state_of[STREAM] = specification, newer
-    with structlog.testing.capture_logs() as told:
+    with structlog.testing.capture_logs() as raised:
         written = await commit(a_committer(store), a_write(a_column(6, 7), sequence=2))
-    assert [one.experience_id for one in written.verdicts] == [a_decision(4).experience_id]
-    assert [(one["event"], one["stream"]) for one in told] == [("verdict.unlearned", STREAM)]
+    assert [verdict.experience_id for verdict in written.verdicts] == [a_decision(4).experience_id]
+    assert [(line["event"], line["stream"]) for line in raised] == [("verdict.unlearned", STREAM)]
     assert store.state_of[STREAM] == (specification, newer)
 
 

@@ -1,4 +1,4 @@
-"""Spans reach a collector, and one that is slow, away or deaf costs no request anything."""
+"""Spans are exported to a collector; a slow, absent or refusing collector delays no request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.metered import shown
 
 @dataclass
 class Collector:
-    """Takes spans by OTLP over HTTP, as a collector does."""
+    """A collector that takes spans by OTLP over HTTP."""
 
     address: str
     spans: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ def a_collector(status: int = 200) -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write no log line."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     collector = Collector(f"http://127.0.0.1:{server.server_port}")
@@ -73,7 +73,7 @@ def _off_afterwards() -> Iterator[None]:
 
 @contextmanager
 def a_drip() -> Iterator[str]:
-    """Where a collector is that goes on with its answer for ever, a byte now and then."""
+    """Yield the address of a collector whose response never ends: a byte every 0.1 s."""
     over = threading.Event()
 
     def drip(server: socket.socket) -> None:
@@ -122,7 +122,7 @@ def test_ended_spans_reach_the_collector_and_are_counted() -> None:
 
 def test_a_collector_that_is_away_costs_a_request_nothing_and_is_named_once() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
+        taken.bind(("127.0.0.1", 0))  # the port is bound, but nobody listens
         before = counted()
         with capture_logs() as lines:
             sending_to(f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -179,7 +179,7 @@ def test_spans_that_the_collector_does_not_take_are_dropped_and_the_answer_is_na
     assert f"{collector.address}/v1/traces: HTTP {status} " in line["detail"]
 
 
-def test_a_header_that_cannot_be_sent_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0Ax")
     before = counted()
     with a_collector() as collector, capture_logs() as lines:

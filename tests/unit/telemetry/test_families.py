@@ -1,4 +1,4 @@
-"""Counters that ask for their value when somebody scrapes."""
+"""Metric families: callbacks for values at each scrape, cached children, bounded labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_counter_asks_for_its_value_in_either_format() -> None:
         assert b'\nthings_total{kind="b"} 7.0\n' in text
 
 
-def test_a_counter_that_is_told_nothing_shows_nothing() -> None:
+def test_a_counter_whose_value_is_unknown_shows_nothing() -> None:
     registry = CollectorRegistry()
     counter = Counter("things", "Things.", registry=registry)
     families.asked(counter, lambda: None)

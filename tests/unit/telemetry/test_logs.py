@@ -1,4 +1,4 @@
-"""Log lines: readable by machines, and never a secret in one."""
+"""Log lines are JSON or text, have levels and bound keys, and show no secret."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_one_json_object_per_line_with_level_and_logger(
     logs.configure(json=True)
     logs.get("midstreamer.agent.service").info("shard.loaded", points=3)
     (line,) = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert (said["event"], said["points"], said["level"]) == ("shard.loaded", 3, "info")
-    assert said["logger"] == "midstreamer.agent.service"
+    logged = json.loads(line)
+    assert (logged["event"], logged["points"], logged["level"]) == ("shard.loaded", 3, "info")
+    assert logged["logger"] == "midstreamer.agent.service"
 
 
 def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +43,9 @@ def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
-def test_libraries_are_heard_from_warning_upward(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_of_libraries_are_written_from_warning_upward(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure(json=True)
     logging.getLogger("a.library").info("chatter")
     logging.getLogger("a.library").warning("trouble")
@@ -73,9 +75,9 @@ def test_a_traceback_does_not_show_a_password(
         raise OSError("postgresql://me:hunter2@db/x is away")
     except OSError:
         logs.get("midstreamer.sync").error("store.lost", exc_info=True)
-    said = capsys.readouterr().err
-    assert "hunter2" not in said
-    assert "OSError" in said
+    output = capsys.readouterr().err
+    assert "hunter2" not in output
+    assert "OSError" in output
 
 
 @pytest.mark.parametrize("name", ["password", "ca_private_key", "api_token", "key_pem", "secrets"])
@@ -111,8 +113,8 @@ def test_lines_that_a_stranger_causes_are_limited_and_counted(
     for _ in range(500):
         logs.get("midstreamer.transport").warning("peer.refused")
         logs.get("midstreamer.agent").warning("shard.dropped")
-    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
-    written = said.count("peer.refused")
+    names = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    written = names.count("peer.refused")
     assert throttle.BURST <= written <= throttle.BURST + 5
-    assert said.count("shard.dropped") == 500
+    assert names.count("shard.dropped") == 500
     assert left_out.get() - before == 500 - written

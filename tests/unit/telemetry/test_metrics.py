@@ -1,4 +1,4 @@
-"""The catalogue and the registry say the same."""
+"""The catalogue of metrics agrees with the registry."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ def test_every_metric_of_ours_is_in_the_catalogue() -> None:
         for family in text_string_to_metric_families(metrics.render().decode())
         if family.name.startswith("midstreamer_")
     }
-    assert published == {one.name.removesuffix("_total") for one in metrics.CATALOGUE}
+    assert published == {metric.name.removesuffix("_total") for metric in metrics.CATALOGUE}
 
 
 def test_names_carry_their_unit_or_count_last() -> None:
-    for one in metrics.CATALOGUE:
-        assert one.name.endswith("_total") == (one.kind == "counter")
+    for metric in metrics.CATALOGUE:
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
 
 
 def test_dtw_latency_has_the_agreed_buckets() -> None:
-    (dtw,) = [one for one in metrics.CATALOGUE if one.name == "midstreamer_dtw_latency_ms"]
+    (dtw,) = [metric for metric in metrics.CATALOGUE if metric.name == "midstreamer_dtw_latency_ms"]
     assert dtw.buckets == (1, 2, 5, 10, 20)
 
 
 def test_no_label_can_hold_a_series_or_a_peer() -> None:
-    labels = {label for one in metrics.CATALOGUE for label in one.labels}
+    labels = {label for metric in metrics.CATALOGUE for label in metric.labels}
     assert not labels & {"series", "peer", "id", "address", "value"}
 
 

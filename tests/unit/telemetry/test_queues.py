@@ -1,4 +1,4 @@
-"""What metrics say of queues is asked for when somebody looks, and of the living only."""
+"""The metrics of queues are read at each scrape, for existing queues only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def watched() -> AQueue:
     return queue
 
 
-def told() -> tuple[float, float, float]:
+def queue_metrics() -> tuple[float, float, float]:
     every = (metrics.QUEUE_DEPTH, metrics.QUEUE_CAPACITY, metrics.QUEUE_OLDEST_S)
     depth, capacity, oldest_s = (shown(each, queue="outbox") for each in every)
     return depth, capacity, oldest_s
@@ -37,9 +37,9 @@ def told() -> tuple[float, float, float]:
 
 def test_a_queue_is_shown_as_it_is_at_that_moment() -> None:
     queue = watched()
-    assert told() == (0, 9, 0)
+    assert queue_metrics() == (0, 9, 0)
     queue.items += [3.0, 1.0]
-    assert told() == (2, 9, 3)
+    assert queue_metrics() == (2, 9, 3)
 
 
 def test_a_queue_that_is_gone_is_shown_as_nothing_and_kept_by_nobody() -> None:
@@ -47,4 +47,4 @@ def test_a_queue_that_is_gone_is_shown_as_nothing_and_kept_by_nobody() -> None:
     queue.items.append(3.0)
     del queue
     gc.collect()
-    assert told() == (0, 0, 0)
+    assert queue_metrics() == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Spans are real when they are on and nothing when they are off."""
+"""Spans are recorded when tracing is on, and cost nothing when it is off."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_a_span_continues_what_a_request_brought() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with tracing.span("asks"):
-        told = tracing.current()
-    with tracing.span("answers", parent=told):
+        parent = tracing.current()
+    with tracing.span("answers", parent=parent):
         pass
     asks, answers = kept.get_finished_spans()
     assert answers.parent is not None
@@ -76,7 +76,7 @@ def test_a_span_continues_what_a_request_brought() -> None:
     "parent",
     ["", "00", "00-0-0-00", "x" * 10_000_000, "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "\n\0é"],
 )
-def test_a_parent_that_is_none_is_ignored(parent: str) -> None:
+def test_a_malformed_trace_parent_is_ignored(parent: str) -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with tracing.span("answers", parent=parent):
@@ -85,11 +85,11 @@ def test_a_parent_that_is_none_is_ignored(parent: str) -> None:
     assert answers.parent is None
 
 
-def test_off_means_nothing_to_tell() -> None:
+def test_without_tracing_no_trace_is_sent_on() -> None:
     assert (tracing.current(), tracing.context()) == ("", None)
 
 
-# --- what is kept -------------------------------------------------------------------------------
+# --- which traces are kept ----------------------------------------------------------------------
 
 
 def kept_of(ratio: float, *, parents: list[str]) -> list[bool]:
@@ -106,7 +106,7 @@ def a_parent(*, sampled: bool, trace: int = 7) -> str:
     return f"00-{trace:032x}-{9:016x}-0{int(sampled)}"
 
 
-def test_whoever_asked_decides_whether_a_trace_is_kept() -> None:
+def test_the_caller_decides_whether_a_trace_is_kept() -> None:
     parents = [a_parent(sampled=True), a_parent(sampled=False)]
     assert kept_of(0.0, parents=parents) == [True, False]
     assert kept_of(1.0, parents=parents) == [True, False]
@@ -125,7 +125,7 @@ def test_a_trace_that_is_not_kept_gives_no_exemplar_and_nothing_to_carry_on() ->
         assert int(tracing.current().rpartition("-")[2], 16) & 1 == 0
 
 
-def test_an_error_leaves_its_code_and_none_of_its_words() -> None:
+def test_an_error_leaves_its_code_and_no_message_in_the_span() -> None:
     kept = InMemorySpanExporter()
     tracing.configure("log", service="agent", exporter=kept)
     with pytest.raises(Unavailable), tracing.span("outer"):
@@ -135,7 +135,7 @@ def test_an_error_leaves_its_code_and_none_of_its_words() -> None:
     assert "hunter2" not in ended.to_json()
 
 
-# --- what is done for several -------------------------------------------------------------------
+# --- one batch for several requests -------------------------------------------------------------
 
 
 def test_a_batch_is_in_the_trace_of_the_first_and_linked_to_the_others() -> None:

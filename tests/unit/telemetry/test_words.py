@@ -1,4 +1,4 @@
-"""Labels of metrics are closed: no word of a peer makes a time series."""
+"""The label values of metrics are closed sets, so that no peer can create a time series."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ def series() -> int:
 
 
 def test_every_label_of_the_catalogue_has_its_closed_set() -> None:
-    labelled = [one for one in metrics.CATALOGUE if one.labels]
+    labelled = [metric for metric in metrics.CATALOGUE if metric.labels]
     assert len(labelled) == len(LABELLED)
-    sets = [closed for one in labelled for closed in one.labels.values()]
+    sets = [closed for metric in labelled for closed in metric.labels.values()]
     assert all(closed for closed in sets)
-    sizes = [one.most if isinstance(one, words.FirstNames) else len(one) for one in sets]
+    sizes = [
+        metric.most if isinstance(metric, words.FirstNames) else len(metric) for metric in sets
+    ]
     assert max(sizes) < 64
 
 
@@ -72,9 +74,9 @@ def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
 
 def test_the_words_are_those_of_the_code() -> None:
     assert set(frames.FRAMES) == words.FRAMES
-    told = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
-    told |= {open_links.NOT_JUDGED, dispatcher.HOLDINGS_MISMATCH}
-    assert told <= words.REFUSALS <= told | words.CODES
+    codes = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
+    codes |= {open_links.NOT_JUDGED, dispatcher.HOLDINGS_MISMATCH}
+    assert codes <= words.REFUSALS <= codes | words.CODES
 
 
 def test_the_names_of_background_loops_are_those_of_the_services() -> None:
@@ -103,7 +105,7 @@ def test_lines_that_a_client_can_cause_at_will_are_limited() -> None:
     assert {"survey.remembered", "agent.known_wrongly", "verdict.void"} <= words.EVENTS_BY_PEERS
 
 
-def test_the_first_names_keep_their_place_and_later_ones_get_none() -> None:
+def test_the_first_names_stay_labels_and_later_names_become_other() -> None:
     names = words.FirstNames("the first 2", 2)
     assert [each in names for each in ("b", "a", "c", "b")] == [True, True, False, True]
     assert list(names) == ["a", "b"]

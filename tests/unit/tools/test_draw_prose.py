@@ -1,4 +1,4 @@
-"""Prose is drawn from all rooms by a seed, and the same seed draws the same."""
+"""`draw_prose` draws texts from all folders of the code; the same seed draws the same texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release is made step by step; what cannot be released is refused before a file is written."""
+"""The steps of a release; what cannot be released is refused before a file is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Commands = list[tuple[str, ...]]
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """What was run, in order; nothing is really run."""
+    """Record the commands that a release runs, in order; none of them is executed."""
     ran: Commands = []
 
     def run(*command: object) -> str:
@@ -99,6 +99,6 @@ def test_a_step_that_fails_leaves_the_files_as_they_were(
     assert not any("tag" in words and "--annotate" in words for words in commands)
 
 
-def test_a_command_that_fails_is_told_with_what_it_printed() -> None:
+def test_a_command_that_fails_is_reported_with_its_output() -> None:
     with pytest.raises(release.Refused, match=r"git no-such-verb.*failed: .*no-such-verb"):
         release.run("git", "no-such-verb")

@@ -1,4 +1,4 @@
-"""The version is written in one place, and repeated by all others."""
+"""The version is written in one place, and all other places repeat it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_a_new_version_is_written_to_every_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", version.PLACES, ids=lambda place: place.path)
-def test_a_place_that_differs_or_says_none_is_told(place: version.Place, tmp_path: Path) -> None:
+def test_a_place_that_differs_or_has_no_version_is_reported(
+    place: version.Place, tmp_path: Path
+) -> None:
     top = a_copy(tmp_path)
     text = (top / place.path).read_text()
     (top / place.path).write_text(text.replace(version.stated(), "0.0.7"))

@@ -1,4 +1,4 @@
-"""Addresses as templates and people write them: IPv6, and IPv4 in brackets."""
+"""Addresses as people and templates write them, with brackets around IPv6 and IPv4."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_ipv4_peer_of_an_ipv6_socket_is_written_as_ipv4() -> None:
 @pytest.mark.parametrize(
     ("listen", "instead"), [("[::]:7400", r"0\.0\.0\.0:7400"), ("[::1]:7400", r"127\.0\.0\.1:7400")]
 )
-async def test_a_kernel_without_ipv6_is_told_with_the_way_out(
+async def test_a_kernel_without_ipv6_is_reported_with_the_way_out(
     listen: str, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without(family: int, kind: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Half-open connections: room for newcomers is made by whoever holds most of it."""
+"""Half-open connections are bounded: the origin that holds the most loses its oldest."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def holding(*hosts: str) -> HalfOpen[int]:
-    made: HalfOpen[int] = HalfOpen()
+    table: HalfOpen[int] = HalfOpen()
     for number, host in enumerate(hosts):
-        made.add(number, at(host, number))
-    return made
+        table.add(number, at(host, number))
+    return table
 
 
 def test_addresses_are_believed_until_it_is_crowded() -> None:
@@ -32,7 +32,7 @@ def test_addresses_are_believed_until_it_is_crowded() -> None:
     assert holding("10.0.0.1", "10.0.0.1").crowded
 
 
-def test_nobody_leaves_while_there_is_room() -> None:
+def test_no_connection_leaves_while_there_is_room() -> None:
     assert holding("10.0.0.1", "10.0.0.1", "10.0.0.2").must_leave(at("10.0.0.1")) is None
 
 
@@ -49,7 +49,7 @@ def test_when_full_the_oldest_of_the_greediest_leaves_for_a_newcomer() -> None:
     assert held.must_leave(at("10.0.0.3")) is None
 
 
-def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
+def test_a_discarded_connection_is_forgotten_even_when_discarded_twice() -> None:
     held = holding("10.0.0.1", "10.0.0.1")
     for key in (0, 0, 1, 7):
         held.discard(key)
@@ -58,7 +58,7 @@ def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "other", "same"),
     [
         ("10.0.0.1", "10.0.0.2", False),
         ("2001:db8::1", "2001:db8::2:0:0:1", True),
@@ -68,8 +68,10 @@ def test_who_was_discarded_holds_nothing_even_when_discarded_twice() -> None:
         ("fe80::1%eth0", "fe80::2%eth0", True),
     ],
 )
-def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(one: str, other: str, same: bool) -> None:
-    assert (halfopen.origin(at(one)) == halfopen.origin(at(other))) is same
+def test_an_origin_is_a_host_of_ipv4_or_a_network_of_ipv6(
+    first: str, other: str, same: bool
+) -> None:
+    assert (halfopen.origin(at(first)) == halfopen.origin(at(other))) is same
 
 
 def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
@@ -81,13 +83,13 @@ def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
         held.hold(key, size)
     assert held.overfull() is None
     held.hold(3, 40)
-    assert held.overfull() == 2  # 1 is older, and holds nothing
+    assert held.overfull() == 2  # number 1 is older than number 2 and holds no bytes
     held.discard(2)
     assert held.overfull() is None
     assert held.held_bytes == 85
 
 
-def test_bytes_of_who_is_no_longer_half_open_do_not_count() -> None:
+def test_bytes_of_connections_no_longer_half_open_do_not_count() -> None:
     held = holding("10.0.0.1")
     held.hold(0, 50)
     held.discard(0)

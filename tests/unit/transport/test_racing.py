@@ -1,4 +1,4 @@
-"""Several ways to one thing: the first that works, without waiting long for a silent one."""
+"""`racing.first`: alternatives start one after another, and the first that works wins."""
 
 from __future__ import annotations
 
@@ -125,4 +125,4 @@ async def test_an_answer_that_is_final_ends_the_race_though_others_are_left() ->
 
 
 async def _keep(_result: str) -> None:
-    """Nothing is to be ended."""
+    """Do nothing: this test never has a result to discard."""

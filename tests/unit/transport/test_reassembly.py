@@ -1,4 +1,4 @@
-"""Bytes that came early: out they come whole, whatever came twice, and they cost what they hold."""
+"""Bytes of a stream that arrive early come out in order, once each, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 from midstreamer.transport.aioquic.receiving import Receiver
 
-WHOLE = bytes(range(256))
+STREAM = bytes(range(256))
 PIECES = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=60)
 
 
@@ -22,11 +22,11 @@ def test_a_stream_comes_out_in_order_however_its_pieces_came(
 ) -> None:
     receiver, out = Receiver(0), b""
     for start, length in [*pieces, (0, 256)]:
-        event = receiver.handle_frame(QuicStreamFrame(WHOLE[start : start + length], offset=start))
+        event = receiver.handle_frame(QuicStreamFrame(STREAM[start : start + length], offset=start))
         out += event.data if event else b""
-        assert out == WHOLE[: len(out)]
+        assert out == STREAM[: len(out)]
         assert receiver.starting_offset() == len(out)
-    assert out == WHOLE
+    assert out == STREAM
     assert len(receiver.early) == receiver.early.held_bytes == 0
 
 
@@ -34,25 +34,27 @@ def test_a_stream_comes_out_in_order_however_its_pieces_came(
 def test_no_byte_is_held_twice(pieces: list[tuple[int, int]]) -> None:
     segments, seen = Segments(), set[int]()
     for start, length in pieces:
-        segments.add(start, WHOLE[start : start + length])
+        segments.add(start, STREAM[start : start + length])
         seen |= set(range(start, min(start + length, 256)))
         assert segments.held_bytes == len(seen)
 
 
 @given(PIECES, st.integers(1, 255))
-def test_the_end_is_told_with_the_last_byte(pieces: list[tuple[int, int]], size: int) -> None:
+def test_the_end_of_the_stream_comes_with_the_last_byte(
+    pieces: list[tuple[int, int]], size: int
+) -> None:
     receiver, ends = Receiver(0), 0
-    last = QuicStreamFrame(WHOLE[size - 1 : size], fin=True, offset=size - 1)
+    last = QuicStreamFrame(STREAM[size - 1 : size], fin=True, offset=size - 1)
     early = [
-        QuicStreamFrame(WHOLE[at : min(at + n, size)], offset=at) for at, n in pieces if at < size
+        QuicStreamFrame(STREAM[at : min(at + n, size)], offset=at) for at, n in pieces if at < size
     ]
-    for frame in [*early, last, QuicStreamFrame(WHOLE[:size])]:
+    for frame in [*early, last, QuicStreamFrame(STREAM[:size])]:
         event = receiver.handle_frame(frame)
         ends += bool(event and event.end_stream)
     assert (ends, receiver.is_finished) == (1, True)
 
 
-def test_what_continues_a_segment_makes_no_other() -> None:
+def test_bytes_that_continue_a_segment_join_it() -> None:
     segments = Segments()
     for at in range(1000, 50_000, 100):
         segments.add(at, bytes(100))

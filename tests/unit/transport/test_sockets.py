@@ -1,4 +1,4 @@
-"""Addresses of sockets: read, written, and how much a datagram to them may carry."""
+"""Addresses of sockets: resolved, written, and the size of the datagrams sent to them."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""What QUIC of this process did is counted: on real sockets, and on wires in memory."""
+"""The metrics of QUIC and UDP, on real sockets and on connections in memory."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def udp() -> dict[str, float]:
 
 
 def a_socket(receive_bytes: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    made.bind(("127.0.0.1", 0))
-    return made
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    opened.bind(("127.0.0.1", 0))
+    return opened
 
 
 async def flooded(count: int, *, receive_bytes: int) -> tuple[dict[str, float], int]:
-    """What is counted for so many datagrams that came before any was read; and how many were."""
+    """Send `count` datagrams before any is read; return the counts and the number read."""
     before, read = udp(), 0
     done = asyncio.Event()
 
@@ -65,14 +65,14 @@ async def test_each_datagram_is_counted_with_its_bytes() -> None:
     }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the drops of a socket")
 async def test_a_full_receive_buffer_is_seen_as_drops_and_still_when_its_socket_is_closed() -> None:
     gained, read = await flooded(50, receive_bytes=4096)
     assert gained["dropped"] == 50 - read > 0
     assert gained["received"] == read
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the drops of a socket")
 async def test_drops_are_seen_while_the_socket_is_open() -> None:
     sock = a_socket(4096)
     full = DatagramSocket(sock, received=lambda *_: None, drained=lambda: None)

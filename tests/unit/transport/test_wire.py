@@ -1,4 +1,4 @@
-"""When a QUIC wire sends, on a clock that no busy machine can disturb."""
+"""When a QUIC connection sends packets, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANYWHERE = ("192.0.2.1", 7400)
 
 
 class End:
-    """One side of a connection in memory; its owner, and the socket it has."""
+    """One end of a connection in memory: the owner of its wire, and its socket."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
         self.wire = QuicWire(quic, self)
@@ -62,7 +62,10 @@ class End:
 
 
 async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
-    """A client's end and a coordinator's that answers each Survey, both past their handshakes."""
+    """Return a client's end, and that of a coordinator which answers each Survey.
+
+    Both ends have finished their handshakes.
+    """
     signer = security.an_authority(CLIENT.trust_domain)
     dialling, serving = (
         enforcement.configuration(
@@ -95,7 +98,7 @@ async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
         return True
 
     link.attend(answer)
-    await asyncio.sleep(1)  # until nothing of the handshakes is left to say
+    await asyncio.sleep(1)  # long enough to finish all packets of the handshakes
     near.sent = far.sent = 0
     return near, far
 
@@ -118,7 +121,7 @@ async def asked(near: End) -> None:
     ("pause_s", "packets"),
     [(0.0, 80), (0.003, 80), (0.008, 80), (0.011, 80), (0.019, 80), (0.03, 120)],
 )
-def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
+def test_acknowledgements_are_sent_with_data_that_is_sent_before_they_are_due(
     pause_s: float, packets: int
 ) -> None:
     async def main() -> None:
@@ -131,25 +134,25 @@ def test_acknowledgements_ride_on_what_is_said_before_they_are_due(
     virtual_time.run(main())
 
 
-def test_after_a_packet_that_took_all_no_other_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_second_packet_is_begun_when_one_holds_all_data(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     start = QuicPacketBuilder.start_packet
 
-    def counting(made: QuicPacketBuilder, *packet: Any) -> None:
-        begun.append(made.packet_number)
-        start(made, *packet)
+    def counting(builder: QuicPacketBuilder, *packet: Any) -> None:
+        begun.append(builder.packet_number)
+        start(builder, *packet)
 
     async def main() -> None:
         near, _ = await joined()
         monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
         await asked(near)
-        assert len(begun) == 2  # the request's and the answer's
+        assert len(begun) == 2  # one packet for the request and one for the response
 
     virtual_time.run(main())
 
 
 @pytest.mark.parametrize(("pause_s", "pings"), [(LIMITS.idle_s / 4, 0), (0.6 * LIMITS.idle_s, 60)])
-def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
+def test_pings_are_sent_only_on_an_idle_connection(pause_s: float, pings: int) -> None:
     async def main() -> None:
         near, far = await joined()
         await asked(near)
@@ -164,7 +167,7 @@ def test_only_silence_is_broken_by_pings(pause_s: float, pings: int) -> None:
     virtual_time.run(main())
 
 
-def test_the_shorter_patience_of_the_two_is_kept() -> None:
+def test_the_shorter_idle_timeout_of_the_two_ends_applies() -> None:
     async def main() -> None:
         near, far = await joined(far_idle_s=0.3 * LIMITS.idle_s)
         near.wire.keep_alive()
@@ -176,7 +179,7 @@ def test_the_shorter_patience_of_the_two_is_kept() -> None:
     virtual_time.run(main())
 
 
-def test_what_a_stranger_sends_is_no_word_of_the_peer() -> None:
+def test_forged_packets_do_not_count_as_packets_of_the_peer() -> None:
     async def main() -> None:
         near, far = await joined()
         near.wire.keep_alive()
@@ -201,14 +204,14 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
         far.alive = False
         link, began_s = await near.linked, loop.time()
         await link.closed.wait()
-        # The first ping that is not answered begins the idle period anew (RFC 9000, section 10.1).
+        # The idle period starts again with the first unanswered ping (RFC 9000, section 10.1).
         assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
 
     virtual_time.run(main())
 
 
-# --- what is measured ---
+# --- metrics of the connection ---
 
 
 def packets(fate: str) -> float:
@@ -271,7 +274,8 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
-        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]  # it has not heard of it yet
+        # The other end has not received the close yet.
+        assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) == way
