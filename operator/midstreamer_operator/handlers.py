@@ -1,7 +1,7 @@
 """Event handlers for kopf: they decide nothing and only pass events on.
 
 kopf watches the signing requests of the cluster; those for the installation's signers go to
-`Signer.attend`.  In the installation's namespace kopf watches pools, their Deployments and the
+`Signer.handle`.  In the installation's namespace kopf watches pools, their Deployments and the
 PodTemplate of agents; a change of any calls `Pools.wake`.  kopf stores nothing in these objects,
 neither annotations nor finalizers, because handlers of the type `kopf.on.event` need none.
 """
@@ -37,7 +37,7 @@ def registry(signer: Signer, pools: Pools, account: Account) -> kopf.OperatorReg
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, when=_is_for(signer.policy.signers))
     async def requested(event: kopf.RawEvent, **_: Any) -> None:
-        await signer.attend(dict(event["object"]))
+        await signer.handle(dict(event["object"]))
 
     @kopf.on.event(
         agentpools.GROUP, agentpools.VERSION, agentpools.PLURAL, registry=handlers,

@@ -84,7 +84,7 @@ class Signer:
             " the next sweep continues"
         )
 
-    async def attend(self, given: Object) -> None:
+    async def handle(self, given: Object) -> None:
         """Reconcile the request of an event, with up to `ATTEMPTS_MAX` attempts.
 
         When all attempts fail, the next sweep takes the request up again.  Events caused by the

@@ -36,10 +36,10 @@ async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> h
     """Send bytes before the protocol handshake; return the end, and check that no link opened."""
     links: list[Link] = []
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         links.append(link)
 
-    server = await ground.carrier(COORDINATOR).serve(ground.address, attend)
+    server = await ground.carrier(COORDINATOR).serve(ground.address, serve)
     async with ground.intruder(server.address, me) as intruder:
         for part in parts:
             intruder.write(part, stream=stream)

@@ -189,11 +189,11 @@ async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
     """A server, and both ends of a link to it that no task reads."""
     met: asyncio.Queue[Link] = asyncio.Queue()
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         met.put_nowait(link)
         await asyncio.Event().wait()
 
-    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", serve)
     near = await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
     return server, near, await met.get()
 
@@ -229,11 +229,11 @@ async def test_buffers_are_given_back_after_a_large_frame(place: Installation) -
 async def test_no_datagram_is_larger_than_the_peer_takes(place: Installation, most: int) -> None:
     large = frames.Changes(changes=(frames.Learned("s", 1, bytes(1_000_000)),))
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         link.send(large)
         await link.receive()
 
-    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", attend)
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", serve)
     holder = credentials(place.authority, AGENT)
     limited = {"max_udp_payload_size": most}
     client = await a_quic_intruder(server.address, holder, parameters=limited).open(AGENT)

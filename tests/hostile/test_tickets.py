@@ -34,7 +34,7 @@ class Serving:
     links: list[Link] = field(default_factory=list)
     server: Server = field(init=False)
 
-    async def attend(self, link: Link) -> None:
+    async def serve(self, link: Link) -> None:
         self.links.append(link)
         await link.receive()
 
@@ -43,7 +43,7 @@ class Serving:
 async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
     coordinator = Serving(Installation(tmp_path / "certs", Limits(handshake_s=2.0)))
     carrier = coordinator.place.carrier(who(Kind.COORDINATOR, "c1"))
-    coordinator.server = await carrier.serve("127.0.0.1:0", coordinator.attend)
+    coordinator.server = await carrier.serve("127.0.0.1:0", coordinator.serve)
     yield coordinator
     await coordinator.server.close()
 

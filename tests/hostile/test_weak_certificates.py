@@ -52,10 +52,10 @@ async def test_a_weak_client_is_refused_and_told_why(
     place, links = Installation(tmp_path), []
     before = metrics.HANDSHAKES.labels(reason)._value.get()
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         links.append(link)
 
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, serve)
     weak = with_key(place.authority, AGENT, key, digest)
     with pytest.raises(Refused) as refused:
         await place.carrier(weak).dial(server.address, expect=Kind.COORDINATOR)
@@ -70,11 +70,11 @@ async def test_a_weak_server_is_refused(
 ) -> None:
     place = Installation(tmp_path)
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         await link.receive()
 
     weak = with_key(place.authority, COORDINATOR, key, digest)
-    server = await place.carrier(weak).serve(ANY_PORT, attend)
+    server = await place.carrier(weak).serve(ANY_PORT, serve)
     with pytest.raises(Refused) as refused:
         await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
     await server.close()

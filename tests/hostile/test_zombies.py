@@ -55,11 +55,11 @@ class Application:
     links: list[Link] = field(default_factory=list)
     fails: bool = False
 
-    async def attend(self, link: Link) -> None:
+    async def serve(self, link: Link) -> None:
         if self.fails:
             raise Broken("on_link")
         self.links.append(link)
-        link.attend(self.take)
+        link.deliver_to(self.take)
         await link.receive()
 
     def take(self, frame: frames.Frame) -> bool:
@@ -99,7 +99,7 @@ class Quic:
 @pytest.fixture
 async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
     place, application = Installation(tmp_path / "certs", LIMITS), Application()
-    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", application.attend)
+    server = await place.carrier(COORDINATOR).serve("127.0.0.1:0", application.serve)
     assert isinstance(server, QuicServer)
     yield Quic(place, server, application)
     await server.close()
@@ -256,7 +256,7 @@ async def in_memory() -> tuple[MemoryServer, FramedLink, FramedLink]:
         MemoryCarrier(network, me, allowlist=lambda: everybody, limits=LIMITS)
         for me in (AGENT, COORDINATOR)
     )
-    server = await far.serve("local:0", application.attend)
+    server = await far.serve("local:0", application.serve)
     dialled = await near.dial(server.address, expect=Kind.COORDINATOR)
     await asyncio.sleep(0.01)
     assert isinstance(server, MemoryServer)

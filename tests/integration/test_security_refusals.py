@@ -51,7 +51,7 @@ class Application:
 
     links: list[Link] = field(default_factory=list)
 
-    async def attend(self, link: Link) -> None:
+    async def serve(self, link: Link) -> None:
         self.links.append(link)
         await link.receive()
 
@@ -115,7 +115,7 @@ async def test_a_client_is_refused_before_the_application_sees_a_byte(
 ) -> None:
     place.allow("agent/a*", "coordinator/*", "sync/*")
     application, before = Application(), counted(reason)
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     with capture_logs() as logged, pytest.raises(Refused) as refused:
         await place.carrier(holder(place)).dial(server.address, expect=Kind.COORDINATOR)
     await server.close()
@@ -133,7 +133,7 @@ async def test_an_intermediate_counts_when_it_is_shown(place: Installation, show
     own = credentials(place.authority, COORDINATOR)
     serving = dataclasses.replace(own, anchors=(*own.anchors, *agent.anchors))
     dialling = dataclasses.replace(agent, anchors=own.anchors)
-    server = await place.carrier(serving).serve(ANY_PORT, application.attend)
+    server = await place.carrier(serving).serve(ANY_PORT, application.serve)
     dial = place.carrier(dialling).dial(server.address, expect=Kind.COORDINATOR)
     if shown:
         await (await dial).close()
@@ -146,7 +146,7 @@ async def test_an_intermediate_counts_when_it_is_shown(place: Installation, show
 
 async def test_a_client_without_a_certificate_is_refused(place: Installation) -> None:
     application, before = Application(), counted("no_certificate")
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     end = await stranger(server, None, codec.encode(frames.AgentHandshake("a1", "agent", 1)))
     await server.close()
     assert end.error_code == 0x100 + 116  # certificate_required
@@ -188,7 +188,7 @@ async def test_a_server_is_refused_before_it_sees_a_byte(
 ) -> None:
     place.allow("agent/*", "coordinator/c*", "sync/*")
     application, before = Application(), counted(reason)
-    server = await place.carrier(holder(place)).serve(ANY_PORT, application.attend)
+    server = await place.carrier(holder(place)).serve(ANY_PORT, application.serve)
     with capture_logs() as logged, pytest.raises(Refused) as refused:
         await place.carrier(AGENT).dial(server.address, expect=Kind.COORDINATOR)
     await server.close()
@@ -206,7 +206,7 @@ async def test_anothers_agent_id_in_the_handshake_closes_the_connection(
     place: Installation,
 ) -> None:
     application, before = Application(), counted("claim_mismatch")
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     honest = credentials(place.authority, AGENT)
     liar = Credentials(who(Kind.AGENT, "a2"), honest.certificate, (), honest.key, honest.anchors)
     with pytest.raises(Refused, match="handshake claims agent/a2, certificate says agent/a1"):
@@ -251,7 +251,7 @@ async def test_nobody_gets_in_by_an_error_of_the_judge(
     place: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     application = Application()
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -331,7 +331,7 @@ async def test_a_certified_stranger_that_breaks_the_rules_is_told_which(
     place: Installation, data: bytes, code: str
 ) -> None:
     application = Application()
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     end = await stranger(server, credentials(place.authority, AGENT), data)
     await server.close()
     assert end.reason_phrase.startswith(f"{code}: ")
@@ -340,7 +340,7 @@ async def test_a_certified_stranger_that_breaks_the_rules_is_told_which(
 
 async def test_a_frame_of_100_mb_is_refused_by_its_length(place: Installation) -> None:
     application = Application()
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     hello = codec.encode(frames.AgentHandshake("a1", "agent", frames.VERSION))
     claim = (100 * 1024 * 1024).to_bytes(4, "big")
     end = await stranger(server, credentials(place.authority, AGENT), hello + claim)
@@ -352,7 +352,7 @@ async def test_a_stranger_of_another_protocol_is_turned_away_and_counted(
     place: Installation,
 ) -> None:
     application, before = Application(), counted("handshake_failed")
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, application.serve)
     holding = credentials(place.authority, AGENT)
     with pytest.raises(ConnectionError):
         await stranger(server, holding, b"", alpn="h3")

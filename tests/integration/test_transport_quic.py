@@ -102,11 +102,11 @@ async def test_a_reader_that_never_reads_loses_its_link_not_the_memory(
     place.limits = Limits(inbox_bytes_max=1_000_000, send_low_bytes=50_000)
     met: asyncio.Queue[Link] = asyncio.Queue()
 
-    async def attend(link: Link) -> None:
+    async def serve(link: Link) -> None:
         met.put_nowait(link)
         await asyncio.Event().wait()
 
-    server = await place.carrier(COORDINATOR).serve(ANY_PORT, attend)
+    server = await place.carrier(COORDINATOR).serve(ANY_PORT, serve)
     near = await place.carrier(CLIENT).dial(server.address, expect=Kind.COORDINATOR)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(100_000)),))
     with pytest.raises(LinkClosed, match="inbox_full"):  # noqa: PT012 - one of the sends raises

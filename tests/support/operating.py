@@ -184,7 +184,7 @@ async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
     async def work() -> None:
         async for change in signer.api.watch(naming.REQUESTS, {}, lasts_s=600):
             if change.type != "DELETED":
-                await signer.attend(change.object)
+                await signer.handle(change.object)
 
     task = asyncio.create_task(work())
     try:

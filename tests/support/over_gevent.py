@@ -78,7 +78,7 @@ class GeventEnd:
     number: int
     peer: Identity
 
-    def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
+    def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
         body = codec.encode(frame, frame_bytes_max=FRAME_BYTES_MAX)[codec.HEAD_BYTES :]
         line = _line(do="send", link=self.number, frame=base64.b64encode(body).decode(), bulk=bulk)
         with socket.socket(socket.AF_UNIX) as asking:
@@ -91,7 +91,7 @@ class GeventEnd:
         answer = await _later(self.place, do="receive", link=self.number)
         return codec.decode(base64.b64decode(answer["frame"]))
 
-    def attend(self, _take: object) -> None:
+    def deliver_to(self, _take: object) -> None:
         pytest.skip("a user of a load test reads frames one by one, and not with a callback")
 
     async def drained(self) -> None:

@@ -36,7 +36,7 @@ PLACES = {
     "runtime/conversation.py::_next": "the function, which ends the tasks it starts",
     "runtime/lifecycle.py::Lifecycle.__init__": "the owner of all other tasks of a process",
     "runtime/lifecycle.py::Lifecycle.spawn": "the owner of all other tasks of a process",
-    "runtime/listener.py::_attended": "the function, which ends the tasks it starts",
+    "runtime/listener.py::_serve_peer": "the function, which ends the tasks it starts",
     "runtime/lookups.py::Lookups.places": "`close` ends the look-ups under way",
     "runtime/peer.py::Session.__init__": "the TaskGroup that `run` enters",
     "runtime/peer.py::Session.run": "a TaskGroup inside the method",

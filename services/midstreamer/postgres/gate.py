@@ -105,9 +105,9 @@ class Gate:
 
     def admit(self, guest: Guest) -> None:
         """Start the TLS handshake with a client that has asked for TLS."""
-        self._life.spawn("postgres.guest", self._attend(guest))
+        self._life.spawn("postgres.guest", self._serve(guest))
 
-    async def _attend(self, guest: Guest) -> None:
+    async def _serve(self, guest: Guest) -> None:
         try:
             await self._joined(guest)
         except (OSError, TimeoutError) as error:

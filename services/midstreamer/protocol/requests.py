@@ -210,7 +210,7 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     """Effect: send ``frame`` on the link."""
 
     frame: Frame
-    at_once: bool = False
+    flush: bool = False
     """True: do not delay the frame, because no other frame follows soon to share a packet."""
 
 

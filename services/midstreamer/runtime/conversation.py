@@ -37,7 +37,7 @@ log = logs.get(__name__)
 
 __all__ = ["FOLLOW_MAX", "IN_FLIGHT_MAX", "Handle", "OnPeer", "Peer"]
 
-FAREWELL_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """Seconds for which `Peer.close` waits for the handling of the last received statement."""
 
 _AWAITED = frozenset({requests.Statement, requests.Breach})
@@ -152,8 +152,8 @@ class Peer:
         self._waiting[number] = answer
         began_s, result = loop.time(), words.CANCELLED
         try:
-            # The only request under way has no others to share a datagram with: send it at once.
-            self._send(request, at_once=core.asked == 1)
+            # A single open request has no other to share a datagram with: do not delay it.
+            self._send(request, flush=core.asked == 1)
             sent = True
             if core.next_wakeup_s() < self._timer_s:
                 self._set_timer()
@@ -227,7 +227,7 @@ class Peer:
         await self._link.close(code, message)
         running = self._running
         if running is not None and running is not asyncio.current_task():
-            _, late = await asyncio.wait({running}, timeout=FAREWELL_S)
+            _, late = await asyncio.wait({running}, timeout=CLOSE_TIMEOUT_S)
             for task in late:
                 task.cancel()
 
@@ -239,7 +239,7 @@ class Peer:
         """Read frames until the link ends; the creator of a peer must run this."""
         metrics.LINKS.labels(self.identity.kind).inc()
         why: MidstreamerError = LinkClosed(f"the link to {self.identity.name} is closed")
-        self._link.attend(self._take_at_once)
+        self._link.deliver_to(self._take_on_arrival)
         try:
             while True:
                 self._reading = True
@@ -255,7 +255,7 @@ class Peer:
 
     # --- received frames ---
 
-    def _take_at_once(self, frame: Frame) -> bool:
+    def _take_on_arrival(self, frame: Frame) -> bool:
         """Handle a frame without awaiting; return False if it must be received by `run` instead."""
         if not self._reading:
             return False
@@ -309,7 +309,7 @@ class Peer:
         frame = effect.frame
         try:
             try:
-                self._send(frame, at_once=effect.at_once)
+                self._send(frame, flush=effect.flush)
             except errors.LocalProtocolError as error:  # too large to send: send a Failure instead
                 self._send(exchange.failure(getattr(frame, "request", 0), error))
         except Overloaded:
@@ -388,8 +388,8 @@ class Peer:
 
     # --- small pieces ---
 
-    def _send(self, frame: Frame, *, at_once: bool = False) -> None:
-        self._link.send(frame, bulk=type(frame) in BULK, at_once=at_once)
+    def _send(self, frame: Frame, *, flush: bool = False) -> None:
+        self._link.send(frame, bulk=type(frame) in BULK, flush=flush)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

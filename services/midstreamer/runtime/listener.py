@@ -55,7 +55,7 @@ async def listen(
         try:
             if listener.refusing:  # its handshake was under way when `refuse_new` was called
                 peer.drain(leaving=True)
-            await _attended(peer, opened)
+            await _serve_peer(peer, opened)
         finally:
             peers.discard(peer)
             if closed is not None:
@@ -122,7 +122,7 @@ class Listener:
         await self.server.close()
 
 
-async def _attended(peer: Peer, opened: OnPeer | None) -> None:
+async def _serve_peer(peer: Peer, opened: OnPeer | None) -> None:
     """Run a peer until its connection ends, with ``opened`` as a task in parallel."""
     following = asyncio.get_running_loop().create_task(beside(peer, opened)) if opened else None
     try:

@@ -4,6 +4,11 @@ QUIC (`transport.aioquic`) is the usual carrier.  `transport.websocket` is for n
 UDP, and `transport.memory` connects two ends in one process.  All pass the same conformance suite.
 A carrier returns a link only after its peer was verified and admitted: ``peer`` is an identity from
 a certificate, and no byte of an unverified peer reaches the caller.
+
+Two shortcuts save a turn of the event loop for each request.  `Link.send` with ``flush`` sends a
+frame now instead of at the end of the turn.  `Link.deliver_to` passes an arriving frame to a
+function, instead of waking the task that waits in `Link.receive`.  Both change when a frame moves;
+neither changes which frames move, or their order.
 """
 
 from __future__ import annotations
@@ -88,17 +93,17 @@ class Link(Protocol):
         """Time since a packet of the peer arrived, as a share of `Limits.idle_s`; at 1 the link is
         lost. A keepalive is sent at 1/3, so a live peer stays below 1/3 plus one round trip."""
 
-    def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
+    def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
         """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed.
 
-        Frames queued in one turn of the event loop are sent together at its end.  With ``at_once``
+        Frames queued in one turn of the event loop are sent together at its end.  With ``flush``
         the frame is sent now, because no other frame would share its packet.
         """
 
     async def receive(self) -> Frame:
         """Return the next frame of either stream. Raise LinkClosed when no frame can follow."""
 
-    def attend(self, take: Callable[[Frame], bool]) -> None:
+    def deliver_to(self, take: Callable[[Frame], bool]) -> None:
         """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
 
         A frame for which ``take`` returns False is returned by `receive`.

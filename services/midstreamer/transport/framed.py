@@ -48,13 +48,13 @@ class Wire(Protocol):
     def silent_s(self) -> float:
         """Seconds since data of the peer last arrived."""
 
-    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order. Without ``at_once`` they leave at the turn's end."""
+    def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
+        """Send bytes on a stream, in order. Without ``flush`` they leave at the turn's end."""
 
     def hang_up(self, code: str, message: str) -> None:
         """Close the connection, with the reason for the peer if possible. Never raises."""
 
-    def taken(self) -> None:
+    def consumed(self) -> None:
         """Note that the application took a frame received on this wire."""
 
     @property
@@ -113,7 +113,7 @@ class FramedLink:
         """Time since data of the peer arrived, as a share of `Limits.idle_s`. 0 once closed."""
         return 0.0 if self._end is not None else self._wire.silent_s / self._limits.idle_s
 
-    def send(self, frame: Frame, *, bulk: bool = False, at_once: bool = False) -> None:
+    def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
         """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed."""
         if self._end is not None:
             raise self._closed_error()
@@ -129,7 +129,7 @@ class FramedLink:
             self._drained.clear()
         effects = self._connection.send(frame, bulk=bulk)
         try:
-            self._carry_out(effects, at_once=at_once)
+            self._carry_out(effects, flush=flush)
         except Exception as error:
             self._fail(error)
             raise self._closed_error() from None  # the log has the cause
@@ -143,10 +143,10 @@ class FramedLink:
             await self._arrived.wait()
         taken = self._inbox.popleft()
         self._inbox_bytes -= taken.size
-        self._wire.taken()
+        self._wire.consumed()
         return taken.frame
 
-    def attend(self, take: Callable[[Frame], bool]) -> None:
+    def deliver_to(self, take: Callable[[Frame], bool]) -> None:
         """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
 
         A frame for which ``take`` returns False is returned by `receive`.  A frame that ``take``
@@ -248,11 +248,11 @@ class FramedLink:
 
     # --- effects ---
 
-    def _carry_out(self, effects: list[Effect], *, at_once: bool = False) -> None:
+    def _carry_out(self, effects: list[Effect], *, flush: bool = False) -> None:
         for effect in effects:
             match effect:
                 case Transmit(stream, data):
-                    self._wire.write(stream, data, at_once=at_once)
+                    self._wire.write(stream, data, flush=flush)
                 case Deliver():
                     self._deliver(effect)
                 case Opened():
@@ -264,7 +264,7 @@ class FramedLink:
 
     def _deliver(self, effect: Deliver) -> None:
         if self._take is not None and not self._inbox and self._take(effect.frame):
-            self._wire.taken()
+            self._wire.consumed()
             return
         self._inbox.append(effect)
         self._inbox_bytes += effect.size

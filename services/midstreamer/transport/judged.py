@@ -16,7 +16,7 @@ from midstreamer.protocol import authorisation
 from midstreamer.protocol.connection import Side
 from midstreamer.security.chain import Presented, Role
 from midstreamer.telemetry import logs
-from midstreamer.transport import open_links as attending
+from midstreamer.transport import open_links
 from midstreamer.transport.framed import FramedLink, Wire, opening_error
 from midstreamer.transport.halfopen import HalfOpen
 from midstreamer.transport.open_links import OpenLinks
@@ -83,7 +83,7 @@ class DialledPeer(Generic[WireT]):
         try:
             self._judged = self._trust.judge(presented, Role.SERVES, self._kinds)
         except Refused as refusal:
-            attending.refused(self._written, refusal)
+            open_links.refused(self._written, refusal)
             raise
 
     def established(self, wire: WireT) -> FramedLink:
@@ -133,7 +133,7 @@ class AcceptedPeers(Generic[WireT]):
 
     def reconsider(self) -> None:
         """Verify the peer of every open link again, and close links that are no longer allowed."""
-        attending.reconsider(self._wire_of, self._judge_again)
+        open_links.reconsider(self._wire_of, self._judge_again)
 
     def refuse_new(self) -> None:
         """Accept no new links. Open links stay."""
@@ -145,7 +145,7 @@ class AcceptedPeers(Generic[WireT]):
             judged = self._trust.judge(presented, Role.DIALS, self._kinds)
             self._open_links.require_room(judged.identity, self._trust.limits)
         except MidstreamerError as refusal:
-            attending.refused(place, refusal)
+            open_links.refused(place, refusal)
             self._turned_away.add(wire)
             raise
         self._judged[wire] = judged

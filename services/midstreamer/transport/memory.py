@@ -199,8 +199,8 @@ class MemoryWire:
         self._loop = asyncio.get_running_loop()
         self._in_flight_bytes = 0
 
-    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order. ``at_once`` makes no difference for this carrier."""
+    def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
+        """Send bytes on a stream, in order. ``flush`` makes no difference for this carrier."""
         self._in_flight_bytes += len(data)
         self._loop.call_soon(self._arrive, stream, data)
 
@@ -208,7 +208,7 @@ class MemoryWire:
         """Close the connection. The other end first receives all bytes that were written."""
         self._loop.call_soon(self.other.link.lost, code, message)
 
-    def taken(self) -> None:
+    def consumed(self) -> None:
         """Note that the application took a frame received on this wire."""
         self.other.link.written()
 

@@ -22,7 +22,7 @@ log = logs.get(__name__)
 
 NOT_JUDGED = "not_judged"
 RETRY_AFTER_S = 1.0
-FAREWELL_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """Seconds that a closing server waits for the tasks of its links, before it cancels them."""
 
 
@@ -44,7 +44,7 @@ class OpenLinks:
         """Admitted peers that have no link yet, by connection. They count toward the limits.
         Otherwise a peer could begin many connections and exceed the limits by finishing them."""
         self._on_link = on_link
-        self._attending: dict[FramedLink, asyncio.Task[None]] = {}
+        self._tasks: dict[FramedLink, asyncio.Task[None]] = {}
         self.full = False
         """True: no new link is accepted, because this process is about to stop."""
 
@@ -72,21 +72,21 @@ class OpenLinks:
     def welcome(self, link: FramedLink, server: object) -> None:
         """Add the link of an admitted peer, start its handshake and a task that serves it."""
         self.links[link] = server
-        self._spawn(link, self._attend(link))
+        self._spawn(link, self._serve(link))
         link.start()
 
     async def close(self, server: object) -> None:
-        """Close the links of one server, and wait up to `FAREWELL_S` for their tasks to end."""
+        """Close the links of one server; wait up to `CLOSE_TIMEOUT_S` for their tasks to end."""
         closing = [link for link, by in self.links.items() if by is server]
-        waiting = {self._attending[link] for link in closing} - {asyncio.current_task()}
+        waiting = {self._tasks[link] for link in closing} - {asyncio.current_task()}
         for link in closing:
             await link.close()
         if waiting:
-            _, late = await asyncio.wait(waiting, timeout=FAREWELL_S)
+            _, late = await asyncio.wait(waiting, timeout=CLOSE_TIMEOUT_S)
             for task in late:
                 task.cancel()
 
-    async def _attend(self, link: FramedLink) -> None:
+    async def _serve(self, link: FramedLink) -> None:
         try:
             await link.opened()
             metrics.HANDSHAKES.labels(words.ACCEPTED).inc()
@@ -99,12 +99,12 @@ class OpenLinks:
             log.exception("link.failed", peer=link.peer.name)
         finally:
             self.links.pop(link, None)
-            self._attending.pop(link, None)
+            self._tasks.pop(link, None)
             await link.close()
 
     def _spawn(self, link: FramedLink, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._attending[link] = task
+        self._tasks[link] = task
 
 
 def reconsider(links: Iterable[FramedLink], judge: Callable[[FramedLink], None]) -> None:

@@ -122,14 +122,14 @@ class Serving:
         self.server: Server
 
     async def __aenter__(self) -> "Serving":
-        self.server = await self.carrier.serve(self.world.address, self._attend)
+        self.server = await self.carrier.serve(self.world.address, self._serve)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._leave.set()
         await self.server.close()
 
-    async def _attend(self, link: Link) -> None:
+    async def _serve(self, link: Link) -> None:
         self.links.put_nowait(link)
         await self._leave.wait()
 
@@ -163,7 +163,7 @@ async def test_frames_arrive_whole_and_in_order_on_each_stream(serving: Serving)
     await near.close()
 
 
-async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
+async def test_frames_are_delivered_on_arrival_and_the_rest_are_received_in_order(
     serving: Serving,
 ) -> None:
     near, far = await serving.meet()
@@ -174,9 +174,9 @@ async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
         offered.append(frame.position)
         return frame.position < 2
 
-    far.attend(take)
+    far.deliver_to(take)
     for position in range(4):
-        near.send(holdings(position), at_once=position == 3)
+        near.send(holdings(position), flush=position == 3)
     received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
     # Frames behind a frame that waits also wait, and are not offered.
     assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
@@ -184,7 +184,7 @@ async def test_who_attends_is_offered_what_comes_and_receives_the_rest_in_order(
 
 
 @pytest.mark.parametrize("broken", ["dialling", "accepting"])
-async def test_who_attends_and_raises_loses_the_link_at_both_ends(
+async def test_a_receiver_that_raises_loses_the_link_at_both_ends(
     serving: Serving, broken: str
 ) -> None:
     near, far = await serving.meet()
@@ -193,7 +193,7 @@ async def test_who_attends_and_raises_loses_the_link_at_both_ends(
     def take(frame: frames.Frame) -> bool:
         raise RuntimeError("broken")
 
-    link.attend(take)
+    link.deliver_to(take)
     other.send(holdings(1))
     for each in (link, other):
         with pytest.raises(LinkClosed, match="this side failed"):
@@ -204,7 +204,7 @@ async def test_a_link_that_is_closed_sends_nothing_at_once_either(serving: Servi
     near, far = await serving.meet()
     await near.close()
     with pytest.raises(LinkClosed):
-        near.send(holdings(1), at_once=True)
+        near.send(holdings(1), flush=True)
     with pytest.raises(LinkClosed):
         await asyncio.wait_for(far.receive(), 2)
 

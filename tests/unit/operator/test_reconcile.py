@@ -351,7 +351,7 @@ async def test_many_at_once_take_turns() -> None:
         return True
 
     signer.may_act = may_act
-    await asyncio.gather(*(signer.attend(each) for each in given))
+    await asyncio.gather(*(signer.handle(each) for each in given))
     assert all(certificate(server, each) for each in given)
     assert max(under_way) == reconcile.PASSES_AT_ONCE
 
@@ -360,9 +360,9 @@ async def test_an_event_of_before_the_answer_is_passed_over() -> None:
     server = an_installation()
     signer = a_signer(server)
     given = posted(server)
-    await signer.attend(given)
+    await signer.handle(given)
     calls = len(server.calls)
-    await signer.attend(given)
+    await signer.handle(given)
     assert len(server.calls) == calls
 
 
@@ -370,7 +370,7 @@ async def test_a_request_is_tried_again_while_the_api_server_is_away() -> None:
     server = an_installation()
     given = posted(server)
     server.is_away = True
-    task = asyncio.create_task(a_signer(server).attend(given))
+    task = asyncio.create_task(a_signer(server).handle(given))
     await until(lambda: server.refused > 1)
     server.is_away = False
     await task

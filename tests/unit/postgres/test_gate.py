@@ -32,10 +32,10 @@ class Counted(Gate):
 
     attended = begun = 0
 
-    async def _attend(self, guest: object) -> None:
+    async def _serve(self, guest: object) -> None:
         self.attended, self.begun = self.attended + 1, self.begun + 1
         try:
-            await super()._attend(guest)  # type: ignore[arg-type]
+            await super()._serve(guest)  # type: ignore[arg-type]
         finally:
             self.attended -= 1
 

@@ -94,10 +94,10 @@ async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
     await link.opened()
 
     def answer(_: frames.Frame) -> bool:
-        link.send(frames.Surveyed(), at_once=True)
+        link.send(frames.Surveyed(), flush=True)
         return True
 
-    link.attend(answer)
+    link.deliver_to(answer)
     await asyncio.sleep(1)  # long enough to finish all packets of the handshakes
     near.sent = far.sent = 0
     return near, far
@@ -113,7 +113,7 @@ def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def asked(near: End) -> None:
     link = await near.linked
-    link.send(frames.Survey(), at_once=True)
+    link.send(frames.Survey(), flush=True)
     await link.receive()
 
 
@@ -250,11 +250,11 @@ def test_a_packet_that_later_ones_overtake_is_counted_as_lost() -> None:
         lost = packets("lost")
         link = await near.linked
         far.alive = False
-        link.send(frames.Survey(), at_once=True)
+        link.send(frames.Survey(), flush=True)
         await asyncio.sleep(TRAVEL_S)
         far.alive = True
         for _ in range(6):
-            link.send(frames.Survey(), at_once=True)
+            link.send(frames.Survey(), flush=True)
         await asyncio.sleep(1)
         assert packets("lost") == lost + 1
 
@@ -270,7 +270,7 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_WINDOW_BYTES) - window == sum(each)
         far.alive = False
         link = await near.linked
-        link.send(frames.Survey(), at_once=True)
+        link.send(frames.Survey(), flush=True)
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")

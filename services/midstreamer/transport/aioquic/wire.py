@@ -38,7 +38,7 @@ KEY_UPDATE_PACKETS = 1 << 22
 ACK_AT_ONCE_PACKETS = 8
 """Datagrams received in one turn of the event loop from which on they are acknowledged at once: a
 peer that sends so much waits for the acknowledgement."""
-ALONG_S = internals.ACK_DELAY_S / 2
+ACK_PIGGYBACK_S = internals.ACK_DELAY_S / 2
 """Seconds after which a waiting acknowledgement is sent with the next data. With a smaller value,
 more packets carry acknowledgements, which costs time. With a larger value, data sent every 11 ms
 would come first too early for it and then too late. If no data carried an acknowledgement for
@@ -99,10 +99,10 @@ class QuicWire:
 
     # --- Wire ---
 
-    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order: at the end of this loop turn, or ``at_once``."""
+    def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
+        """Send bytes on a stream, in order: at the end of this loop turn, or ``flush``."""
         self.quic.send_stream_data(stream, data)
-        if at_once:
+        if flush:
             self.flush(written=True)
         elif self._flush is None:
             self._flush = self._loop.call_soon(self.flush)
@@ -113,7 +113,7 @@ class QuicWire:
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
         self._end(error, reason, "", "")
 
-    def taken(self) -> None:
+    def consumed(self) -> None:
         """Do nothing: flow control depends on bytes passed to the link, not on frames taken."""
 
     @property
@@ -191,7 +191,7 @@ class QuicWire:
 
     def _acknowledge_along(self, now: float) -> None:
         seldom = now - self._along_s >= internals.ACK_DELAY_S
-        if internals.acknowledge(self.quic, now, waited_s=0.0 if seldom else ALONG_S):
+        if internals.acknowledge(self.quic, now, waited_s=0.0 if seldom else ACK_PIGGYBACK_S):
             self._along_s = now
 
     def keep_alive(self) -> None:

@@ -13,8 +13,7 @@ from midstreamer.protocol.connection import Code
 from midstreamer.security.credentials import Credentials
 from midstreamer.security.reasons import Reason
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport import hosts
-from midstreamer.transport import open_links as attending
+from midstreamer.transport import hosts, open_links
 from midstreamer.transport.framed import FramedLink
 from midstreamer.transport.judged import AcceptedPeers
 from midstreamer.transport.open_links import OpenLinks
@@ -76,7 +75,7 @@ class WssServer(AcceptedPeers[WssWire]):
         for wire in list(self._wires):
             wire.abandon("", "the server has closed")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(attending.FAREWELL_S):
+            async with asyncio.timeout(open_links.CLOSE_TIMEOUT_S):
                 await self._empty.wait()  # peers close after they have read all data
         for wire in list(self._wires):
             wire.drop()

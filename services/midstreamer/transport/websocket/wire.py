@@ -111,10 +111,10 @@ class WssWire(asyncio.Protocol):
 
     # --- Wire ---
 
-    def write(self, stream: int, data: bytes, *, at_once: bool = False) -> None:
-        """Send bytes on a stream, in order: at the end of this loop turn, or ``at_once``."""
+    def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
+        """Send bytes on a stream, in order: at the end of this loop turn, or ``flush``."""
         self._waiting.add(stream, data)
-        if at_once:
+        if flush:
             self._flush_now()
         elif self._flush is None:
             self._flush = self._loop.call_soon(self._flush_now)
@@ -123,7 +123,7 @@ class WssWire(asyncio.Protocol):
         """Close the connection, and send the reason to the peer."""
         self._end(phrases.coded(code, message), "", "")
 
-    def taken(self) -> None:
+    def consumed(self) -> None:
         """Do nothing: flow control depends on bytes read from the socket, not on frames taken."""
 
     @property
