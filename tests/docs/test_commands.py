@@ -140,6 +140,35 @@ OTHERS = {
         ("make dashboards-live", "make traces"),
         "takes minutes with a fleet and a real Prometheus or Jaeger; it checks itself",
     ),
+    **dict.fromkeys(
+        (
+            ".venv/bin/python -m docs.generate",
+            ".venv/bin/pytest -q tests/unit/protocol tests/unit/telemetry/test_words.py"
+            " tests/unit/test_code_size.py",
+            ".venv/bin/pytest -q tests/unit/client tests/unit/coordinator/test_checks.py"
+            " tests/docs/test_drift.py",
+            ".venv/bin/pytest -q tests/integration/test_fleet_in_one_process.py",
+            ".venv/bin/pytest -q tests/docs/test_drift.py tests/unit/runtime/test_config.py"
+            " tests/unit/coordinator/test_coordinator_config.py",
+            ".venv/bin/pytest -q tests/conformance/carriers -k wss",
+            ".venv/bin/pytest -q tests/unit/transport tests/unit/telemetry/test_words.py",
+            ".venv/bin/lint-imports --no-logo",
+            ".venv/bin/pytest -q tests/unit/kernels/test_twins.py"
+            " tests/unit/kernels/test_lcss.py tests/unit/kernels/test_search.py",
+            ".venv/bin/pytest -q tests/unit/domain tests/unit/analogs"
+            " tests/unit/agent/test_searching.py",
+            ".venv/bin/pytest -q tests/unit/operator",
+            ".venv/bin/pytest -q tests/docs/test_rights.py tests/docs/test_drift.py",
+            ".venv/bin/pytest -q tests/unit/telemetry tests/unit/dashboards"
+            " tests/docs/test_drift.py",
+            ".venv/bin/python -m dashboards build",
+            ".venv/bin/python -m dashboards lint",
+            ".venv/bin/python -m dashboards test",
+            ".venv/bin/pytest -q tests/unit/dashboards tests/docs",
+            ".venv/bin/python -m dashboards alerts-live --only PoolShort --healthy 5",
+        ),
+        "checks of a change: docs/how-to/extend.md",
+    ),
     "make images": "takes minutes; tests/unit/images and the tests in a cluster cover it",
     "make images PUSH=registry.example.com/team": "takes minutes, and this registry does not exist",
 }
