@@ -294,7 +294,7 @@ async def test_without_agents_the_deadline_says_which_shard_nobody_holds() -> No
         error = await refused(client, request, budget_s=0.3)
         assert isinstance(error, errors.DeadlineExceeded)
         assert "no connected agent holds walk/00 shard 0" in str(error)
-        assert "held by no agent" in fleet.coordinator().complete_reasons()[0]
+        assert "held by no connected agent" in fleet.coordinator().complete_reasons()[0]
 
 
 async def test_a_survey_is_answered_also_while_sync_is_away() -> None:

@@ -96,7 +96,9 @@ async def test_a_coordinator_stays_ready_while_a_shard_or_sync_is_missing() -> N
         await running.settled(agents=1)
         coordinator = running.coordinator()
         await running.stop("a1")
-        await eventually(lambda: "held by no agent" in "".join(coordinator.complete_reasons()))
+        await eventually(
+            lambda: "held by no connected agent" in "".join(coordinator.complete_reasons())
+        )
         without_agent = coordinator.serving_reasons()
         await running.stop("s1")
         await eventually(lambda: "no connection to sync" in coordinator.complete_reasons()[0])

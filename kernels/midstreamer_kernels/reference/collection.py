@@ -29,8 +29,10 @@ def nearest(
     for number, row in enumerate(compared):
         if measure == "dtw":
             distance = dtw(wanted, row, band)
-        else:
+        elif measure == "lcss":
             distance = 1.0 - lcss(wanted, row, epsilon, band) / min(len(wanted), len(row))
+        else:
+            raise ValueError(f"the measure {measure!r} has no definition here")
         if cutoff is None or distance <= cutoff:
             found.append((distance, number))
     return [(number, distance) for distance, number in sorted(found)[:k]]

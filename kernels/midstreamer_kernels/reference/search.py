@@ -43,8 +43,10 @@ def search(
         window = shape(values[begin : begin + m])
         if measure == "dtw":
             distance = dtw(wanted, window, band)
-        else:
+        elif measure == "lcss":
             distance = 1.0 - lcss(wanted, window, epsilon, band) / m
+        else:
+            raise ValueError(f"the measure {measure!r} has no definition here")
         if cutoff is None or distance <= cutoff:
             found.append((distance, position))
     kept: list[tuple[int, float]] = []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from midstreamer_kernels import History, Matches
+from midstreamer_kernels.options import MEASURES
 from midstreamer_kernels.reference.search import search as brute_force
 from midstreamer_kernels.storage import Storage
 
@@ -40,7 +41,7 @@ def searches(draw: st.DrawFn) -> Search:
         query,
         {
             "k": draw(st.integers(1, 12)),
-            "measure": draw(st.sampled_from(["dtw", "lcss"])),
+            "measure": draw(st.sampled_from(MEASURES)),
             "epsilon": draw(st.sampled_from([0.0, 0.25, 1.0])),
             "band": draw(st.none() | st.integers(0, 4)),
             "step": draw(st.integers(1, 4)),

@@ -11,6 +11,24 @@ from tests.support.transport import Pair
 CHANGES = (frames.Learned("s", 1, b""), frames.Skipped("Split"), frames.Joined(()))
 
 
+OF_EVERY_VERSION = frozenset(
+    """
+    AgentHandshake CoordinatorAck Refusal Append Match Lookup Survey Search Holdings Write Renew
+    Load Recall Tail
+    """.split()
+)
+"""Requests and statements that every version of protocol 2 knows. Do not add to them."""
+
+
+def test_a_frame_that_older_versions_do_not_know_needs_a_capability() -> None:
+    newer = {
+        kind
+        for name, kind in frames.FRAMES.items()
+        if name not in OF_EVERY_VERSION and not issubclass(kind, frames.Answer)
+    }
+    assert newer == set(capabilities.NEEDS)
+
+
 def test_a_frame_that_needs_a_capability_is_sent_only_to_peers_with_it() -> None:
     for kind, needed in capabilities.NEEDS.items():
         frame = {frames.Cancel: frames.Cancel(1), frames.Drain: frames.Drain()}.get(
