@@ -12,10 +12,10 @@ CHANGES = (frames.Learned("s", 1, b""), frames.Skipped("Split"), frames.Joined((
 
 
 OF_EVERY_VERSION = frozenset(
-    """
-    AgentHandshake CoordinatorAck Refusal Append Match Lookup Survey Search Holdings Write Renew
-    Load Recall Tail
-    """.split()
+    {
+        *("AgentHandshake", "CoordinatorAck", "Refusal", "Append", "Match", "Lookup", "Survey"),
+        *("Search", "Holdings", "Write", "Renew", "Load", "Recall", "Tail"),
+    }
 )
 """Requests and statements that every version of protocol 2 knows. Do not add to them."""
 
