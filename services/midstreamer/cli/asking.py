@@ -68,7 +68,7 @@ def status(
 ) -> None:
     """Show the members of the fleet, their state, and what is stored.
 
-    Example: midstreamer --config .midstreamer/client.toml status
+    Example: midstreamer --config ~/.local/state/midstreamer/client.toml status
     """
     from midstreamer.cli import work
 

@@ -69,7 +69,7 @@ def check(
 
     - midstreamer db check --dsn postgresql://localhost/midstreamer
 
-    - midstreamer db check --state-dir .midstreamer --since 2020-03-01
+    - midstreamer db check --state-dir ~/.local/state/midstreamer --since 2020-03-01
     """
     from midstreamer.cli import checking
     from midstreamer.console.terminal import console_here

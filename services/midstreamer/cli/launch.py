@@ -90,6 +90,8 @@ def _execute(
     fresh: bool,
 ) -> None:
     """Lock the state folder, show the run, and print its report however it ends."""
+    from rich.text import Text
+
     from midstreamer.cli import run as runs
     from midstreamer.cli import state
     from midstreamer.console import screen
@@ -101,6 +103,8 @@ def _execute(
     with contextlib.ExitStack() as ends:
         folder = ends.enter_context(state.held(state.where(run_settings.state_directory)))
         shown = ends.enter_context(screen.screen_here())
+        if remark := state.remark(folder.folder):
+            shown.show(Text(remark))
         ends.callback(_tell, done, shown, json_report)
         stopped = shutdown.run(
             runs.execute(

@@ -20,8 +20,8 @@ from midstreamer.domain.errors import ConfigError
 
 HOME_VARIABLE = "MIDSTREAMER_HOME"
 """Environment variable that names the state folder."""
-NAME = ".midstreamer"
-"""Name of the default state folder."""
+FORMER = ".midstreamer"
+"""The former default: a folder of this name in the working folder. It is used where it exists."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,28 @@ class StateFolder:
 
 
 def where(chosen: Path | None) -> Path:
-    """Return the given folder, else ``$MIDSTREAMER_HOME``, else ``.midstreamer`` here."""
+    """Return the state folder: the given one, else ``$MIDSTREAMER_HOME``, else the default.
+
+    A folder `FORMER` in the working folder goes before the default, so that its data are found.
+    """
     if chosen is None:
+        former = Path.cwd() / FORMER
         home = os.environ.get(HOME_VARIABLE)
-        chosen = Path(home) if home else Path.cwd() / NAME
+        chosen = Path(home) if home else former if former.is_dir() else default()
     return chosen.expanduser().absolute()
+
+
+def default() -> Path:
+    """Return the folder of a user's state: ``$XDG_STATE_HOME/midstreamer``, or below the home."""
+    states = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(states).expanduser().absolute() / "midstreamer"
+
+
+def remark(folder: Path) -> str:
+    """Return a sentence that names the folder if it is `FORMER` in the working folder; else ""."""
+    if folder != Path.cwd() / FORMER:
+        return ""
+    return f"state folder: {folder} (it exists; without it, {default()} is used)"
 
 
 @contextlib.contextmanager

@@ -38,10 +38,28 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_where_state_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/users/u")
+    assert state.where(None) == Path("/users/u/.local/state/midstreamer")
+    monkeypatch.setenv("XDG_STATE_HOME", "/states")
+    assert state.where(None) == Path("/states/midstreamer")
+    assert state.remark(state.where(None)) == ""
+    (tmp_path / ".midstreamer").mkdir()
     assert state.where(None) == tmp_path / ".midstreamer"
     monkeypatch.setenv("MIDSTREAMER_HOME", "/else")
     assert state.where(None) == Path("/else")
     assert state.where(Path("here")) == tmp_path / "here"
+
+
+def test_a_state_folder_of_the_former_default_is_used_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", "/states")
+    (tmp_path / ".midstreamer").mkdir()
+    remark = state.remark(state.where(None))
+    assert str(tmp_path / ".midstreamer") in remark
+    assert "/states/midstreamer" in remark
 
 
 @pytest.mark.parametrize("datagram", [True, False])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from midstreamer.cli import errors, main
+from midstreamer.cli import errors, main, state
 from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
 from midstreamer.market import report
 from tests.support.client import a_csv
@@ -103,7 +103,7 @@ def test_a_broken_file_stops_a_run_before_anything_starts(
     path = a_csv(tmp_path / "prices.csv", "2020-01-01,a,1", "2020-01-02,a,nan")
     assert main.execute(["run", "--data", str(path)]) == errors.WRONG
     assert "prices.csv:3: value of default/a is nan" in capsys.readouterr().err
-    assert not (tmp_path / ".midstreamer").exists()
+    assert not state.where(None).exists()
 
 
 def test_the_schema_of_the_report_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
