@@ -31,7 +31,8 @@ class Match(NamedTuple):
     operator: str
     value: str
     words: tuple[str, ...] = ()
-    """The plain words in the value; the label must be able to have each. Empty for a pattern."""
+    """The label values that the matcher lists; each must be a value that the label can have. Empty
+    if the matcher is a regular expression."""
 
 
 Wanted: TypeAlias = str | Match

@@ -14,7 +14,7 @@ from docs.chart_refusals import Schema, matching, not_empty, refused
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
 USERS_MAX = 20_000
-"""Most users of a load test."""
+"""Maximum users of a load test."""
 
 
 class Rule(NamedTuple):

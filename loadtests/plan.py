@@ -21,7 +21,7 @@ KINDS = ("append", "match", "lookup", "survey", "refusal")
 MIX = {"append": 30.0, "match": 20.0, "lookup": 45.0, "survey": 1.0, "refusal": 4.0}
 """Default weights of the types of requests."""
 USERS_MAX = 20_000
-"""Most users of one load test."""
+"""Maximum users of one load test."""
 VARIABLE = "LOAD_PLAN"
 """Environment variable that names the file of the plan."""
 

@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The carrier of an `Installation` in this test."""
+    """The carrier, quic or wss, on which an `Installation` runs in this test."""
     chosen = str(request.param)
     monkeypatch.setattr(security, "SCHEME", chosen)
     return chosen

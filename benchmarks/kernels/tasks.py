@@ -18,7 +18,7 @@ class Entry:
     same_question: bool = True
     """Whether the answer must equal that of the first entry of the task."""
     rounds_max: int | None = None
-    """Most rounds of a call that takes seconds; None: no limit."""
+    """Maximum rounds of a call that takes seconds; None: no limit."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def quotes(path: Path) -> Iterator[Quote]:
 
 @functools.cache
 def sources() -> tuple[Path, ...]:
-    """Return the Python files except this file, whose examples do not exist."""
+    """Return the Python files except this one, which has names that do not exist as examples."""
     return tuple(path for path in tracked() if path.suffix == ".py" and path != TOP / HERE)
 
 

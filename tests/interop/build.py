@@ -64,7 +64,9 @@ def _write_lock(pinned: Path, place: Path) -> None:
         subprocess.run(["cargo", "generate-lockfile", "--quiet"], cwd=place, check=True)
     source = _SOURCE.search(lock.read_text(encoding="utf-8"))
     if source is None:
-        raise RuntimeError(f"{lock} has no source line of a package: remove it and build again")
+        raise RuntimeError(
+            f"{lock} names no package (no line `source = ...`): remove the file and build again"
+        )
     text = pinned.read_text(encoding="utf-8")
     lock.write_text(_PINNED.sub(rf"\g<1>{source[0]}\g<2>", text), encoding="utf-8")
 

@@ -208,7 +208,7 @@ async def test_a_server_changes_keys_and_is_understood(
         wire.quic.request_key_update()
         await survey(user, number)
         assert phase(wire) != before
-        await survey(user, 10 * number)  # the peer has confirmed the new keys
+        await survey(user, 10 * number)  # its answer confirms the new keys
 
 
 @pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)  # quinn only migrates

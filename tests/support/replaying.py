@@ -20,7 +20,7 @@ from midstreamer.market.backtest import Points, Walk
 
 STOCKS = ("sp500/AAPL", "sp500/GE", "sp500/JPM", "sp500/XOM")
 PARTS = {
-    # The period is long enough for the stream to earn a licence and emit signals.
+    # The period is long enough that the stream gets its licence and emits signals.
     "load": (datasets.LOAD, ("load/ELEC",), "2014-01-01", "2014-03-01"),
     "sp500": (datasets.SP500, STOCKS, "2020-01-01", "2020-07-01"),
 }

@@ -172,4 +172,4 @@ GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
     "quic": quic_ground,
     "wss": wss_ground,
 }
-"""Grounds by carrier, for ``@pytest.fixture(params=GROUNDS)``."""
+"""A test environment for each carrier, for ``@pytest.fixture(params=GROUNDS)``."""

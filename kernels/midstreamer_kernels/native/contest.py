@@ -48,7 +48,7 @@ UP = 1.0 + 1e-6  # factor for limits, which makes up for rounding them to float3
 
 
 def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Return the scratch arrays from `group` on for `compare_common` or `compare_warped`.
+    """Return the scratch arrays that `compare_common` or `compare_warped` takes after `group`.
 
     Which of the two functions it is depends on ``plan["lcss"]``.
     """

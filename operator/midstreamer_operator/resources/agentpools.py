@@ -99,7 +99,7 @@ class Spread(_Made, frozen=True):
     topology_key: Annotated[str, Meta(min_length=1, max_length=253)]
     """Label of nodes whose value names the domain, such as `topology.kubernetes.io/zone`."""
     max_skew: Annotated[int, Meta(ge=1, le=100)] = 1
-    """Most agents that one domain may have more than another."""
+    """Maximum agents that one domain may have more than another."""
     when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
     """What happens when the spread cannot be kept: `ScheduleAnyway`, or `DoNotSchedule`, with which
     the agent waits."""

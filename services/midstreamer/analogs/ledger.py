@@ -17,7 +17,7 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 
 CELLS_AT_ONCE = 1 << 18
-"""Most points (windows times window length) processed in one part; a part takes about 2 ms."""
+"""Maximum points (windows times window length) processed in one part; a part takes about 2 ms."""
 _CAPACITY_MIN = 16
 """Number of windows that the first buffers hold."""
 

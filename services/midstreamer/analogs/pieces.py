@@ -19,12 +19,12 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Measure, Specification
 
 CELLS_MAX = 1 << 27
-"""Most cells of the distance matrix in one piece, if no bound rules out any window.
+"""Maximum cells of the distance matrix in one piece, if no bound rules out any window.
 
 They take about 0.3 s on one processor. A usual search has far fewer and is one piece."""
 
 WINDOWS_MAX = 1 << 18
-"""Most windows in one piece: with more, the WebAssembly engine cannot stop within 5 ms."""
+"""Maximum windows in one piece: with more, the WebAssembly engine cannot stop within 5 ms."""
 
 
 class Nearest(NamedTuple):

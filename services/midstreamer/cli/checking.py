@@ -17,11 +17,11 @@ from midstreamer.store.postgres import PostgresStore
 from midstreamer.store.proofs import Rules
 
 SHOWN_MAX = 100
-"""Most findings that are printed."""
+"""Maximum findings that are printed."""
 
 
 def rules() -> Rules:
-    """Return the reasoning and the kernels of this installation, as the audit uses them."""
+    """Return the functions of reasoning and kernels with which the audit recomputes decisions."""
     from midstreamer import reasoning
     from midstreamer.market import distances
 

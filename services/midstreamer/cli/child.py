@@ -30,7 +30,7 @@ BACKOFF = Backoff(first_s=0.2, most_s=2.0)
 POLL_S = 0.05
 """Seconds between two probes of a starting child."""
 PROBE_S = 2.0
-"""Most seconds that one probe may take."""
+"""Maximum seconds that one probe may take."""
 LOG_TAIL_BYTES = 16_384
 """Bytes at the end of a log that are searched for an error."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
@@ -52,7 +52,7 @@ class Child:
     log: Path
     """File for the child's output."""
     restarts_max: int
-    """Most restarts before the run fails."""
+    """Maximum restarts before the run fails."""
     news: Callable[[str], None]
     """Called with each line of news for the user."""
     process: asyncio.subprocess.Process | None = None

@@ -27,10 +27,10 @@ class RunSettings(config.Settings):
     """Carrier between the processes and this command: QUIC, WebSocket over TLS, or QUIC with
     WebSocket as the fallback."""
     ready_s: float = Field(120.0, gt=0, le=3600)
-    """Most seconds until all processes are ready; the first start compiles kernels."""
+    """Maximum seconds until all processes are ready; the first start compiles kernels."""
     stop_s: float = Field(15.0, gt=0, le=600)
-    """Most seconds for a process to stop before it is killed."""
+    """Maximum seconds for a process to stop before it is killed."""
     restarts_max: int = Field(10, ge=0, le=1000)
-    """Most restarts of one process that exits on its own; the next exit fails the run."""
+    """Maximum restarts of one process that exits on its own; the next exit fails the run."""
     patience_s: float = Field(120.0, gt=0, le=3600)
-    """Most seconds for one append or match of the replay, outages included."""
+    """Maximum seconds for one append or match of the replay, outages included."""

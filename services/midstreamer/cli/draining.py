@@ -26,7 +26,7 @@ LOOK_S = 0.5
 NOBODY_THERE = (Unavailable, LinkClosed, DeadlineExceeded)
 """Errors of a request that no coordinator answered. Overloaded is not one of them."""
 ATTEMPT_S = 2.0
-"""Most seconds for one request. It is short because the draining member may be the one asked."""
+"""Maximum seconds for one request. It is short because the draining member may be the one asked."""
 
 
 class Watch:

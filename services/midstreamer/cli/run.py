@@ -38,9 +38,9 @@ from midstreamer.market.tally import Tally
 SUFFIX_CHARACTERS_MAX = 40
 """Longest suffix of a universe's name; a longer one is replaced by its hash."""
 ATTEMPT_S = 30.0
-"""Most seconds for one attempt of a request."""
+"""Maximum seconds for one attempt of a request."""
 COUNT_S = 3.0
-"""Most seconds to wait for the counts of stored rows at the end."""
+"""Maximum seconds to wait for the counts of stored rows at the end."""
 JUDGED_BLOCKS_MIN = 6
 """Blocks of time with verdicts needed for judging: intervals of fewer blocks are meaningless."""
 
@@ -59,7 +59,7 @@ class Selection:
     window: int | None = None
     horizon: int | None = None
     rate: float | None = None
-    """Most ticks per second."""
+    """Maximum ticks per second."""
 
 
 def selection(

@@ -242,7 +242,7 @@ def _note_broken(keeper: asyncio.Task[None]) -> None:
 class Door:
     """A carrier that also remembers which coordinators refused this client.
 
-    A refused handshake is not retried by waiting: `unless_refused` ends the wait at once.
+    Waiting does not help after a refusal: `unless_refused` ends the wait immediately.
     """
 
     def __init__(self, carrier: Carrier) -> None:

@@ -41,9 +41,9 @@ Object: TypeAlias = dict[str, Any]
 """An object of the API, as parsed from JSON."""
 
 CONNECT_S = 5.0
-"""Most seconds for opening a connection."""
+"""Maximum seconds for opening a connection."""
 REQUEST_S = 10.0
-"""Most seconds for one request and its answer."""
+"""Maximum seconds for one request and its answer."""
 IDLE_S = 20.0
 """Seconds for which an idle connection is kept."""
 IDLE_MAX = 4
@@ -52,9 +52,9 @@ SILENCE_S = 15.0
 """Seconds after the requested end of a watch at which it is given up if the server does not end it.
 """
 HEAD_BYTES_MAX = 64 * 1024
-"""Most bytes of the headers of an answer."""
+"""Maximum bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
-"""Most bytes of the body of an answer, and of one line of a watch."""
+"""Maximum bytes of the body of an answer, and of one line of a watch."""
 READ_BYTES = 64 * 1024
 RETRY_S = 1.0
 """Seconds after which a caller may retry, if the server does not say."""

@@ -8,7 +8,7 @@ from typing import Any
 from midstreamer.domain.errors import shortened
 
 MESSAGE_CHARACTERS_MAX = 1000
-"""Most characters of an Event's message; the API server accepts 1,024 bytes."""
+"""Maximum characters of an Event's message; the API server accepts 1,024 bytes."""
 
 
 def path(namespace: str) -> str:

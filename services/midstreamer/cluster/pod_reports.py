@@ -24,7 +24,7 @@ from midstreamer.telemetry import logs
 TERMINATION = Path("/dev/termination-log")
 """File from which the kubelet reads a container's termination message."""
 TERMINATION_CHARACTERS_MAX = 2000
-"""Most characters of a termination message; the kubelet reads 4,096 bytes."""
+"""Maximum characters of a termination message; the kubelet reads 4,096 bytes."""
 LOOK_S = 0.5
 """Seconds between two reads of the state of the process."""
 STEADY_S = 3.0

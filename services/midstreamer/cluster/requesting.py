@@ -27,7 +27,7 @@ from midstreamer.security.requested import Signed
 from midstreamer.telemetry import logs
 
 ASK_S = 300.0
-"""Most seconds to wait for the answer to one signing request; after that a new one is made."""
+"""Maximum seconds to wait for the answer to one signing request; after that a new one is made."""
 EXPIRES_S = 86_400
 """Requested life of a certificate in seconds; the signer may grant less."""
 WATCH_S = 60.0
@@ -35,7 +35,7 @@ WATCH_S = 60.0
 AGAIN_S = 1.0
 """Seconds before a watch that ended is started again."""
 CLEAN_S = 3.0
-"""Most seconds for deleting a signing request."""
+"""Maximum seconds for deleting a signing request."""
 
 log = logs.get(__name__)
 

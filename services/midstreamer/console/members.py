@@ -34,9 +34,9 @@ HASH_SHOWN = 8
 CUT = "..."
 """Ending of a text that was shortened."""
 CELL_CHARACTERS_MAX = 16
-"""Most characters of a short cell. A member may report longer texts."""
+"""Maximum characters of a short cell. A member may report longer texts."""
 LINE_CHARACTERS_MAX = 200
-"""Most characters of a long cell. A member may report longer texts."""
+"""Maximum characters of a long cell. A member may report longer texts."""
 
 
 def tables(surveyed: Surveyed, now_s: float) -> RenderableType:

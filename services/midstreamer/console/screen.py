@@ -25,7 +25,7 @@ PROGRESS_EVERY_S = 2.0
 LINES_EVERY_S = 0.5
 """Seconds between two groups of decision lines of a plain screen."""
 LINES_AT_ONCE = 2
-"""Most decisions in one group of lines."""
+"""Maximum decisions in one group of lines."""
 REFRESH_PER_SECOND = 6
 """Redraws of a terminal per second."""
 

@@ -18,7 +18,7 @@ from midstreamer.domain.specification import Specification
 EXPERIENCE_ID_BYTES = 16
 """Length of an experience id."""
 ARMS_MAX = 16
-"""Most arms (forecasting methods) that one decision may carry.
+"""Maximum arms (forecasting methods) that one decision may carry.
 
 The limit also bounds the size of a learning state, which keeps horizon x arms numbers."""
 

@@ -29,7 +29,7 @@ do.
 from __future__ import annotations
 
 QUOTED_CHARACTERS_MAX = 200
-"""Most characters of one value that a message quotes: a peer may send megabytes."""
+"""Maximum characters of one value that a message quotes: a peer may send megabytes."""
 MESSAGE_CHARACTERS_MAX = 2000
 """Longest message of any error, in characters. It also bounds messages that quote a value in full.
 """

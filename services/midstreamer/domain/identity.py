@@ -17,7 +17,7 @@ from midstreamer.domain.errors import BadInput, quoted
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 PARTS_MAX = 4
-"""Most parts of an id."""
+"""Maximum parts of an id."""
 URI_CHARACTERS_MAX = 255
 """Longest identity URI, in characters."""
 

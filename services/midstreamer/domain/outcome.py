@@ -29,7 +29,7 @@ FLATNESS = 1e-12
 MAGNITUDE_MAX = 1e150
 """Largest absolute transformed value: the kernels' sums of squared differences stay finite."""
 _CELLS_AT_ONCE = 1 << 18
-"""Most points that are copied together: windows in one block times the points of a window."""
+"""Maximum points that are copied together: windows in one block times the points of a window."""
 
 
 def transformed(values: Floats, transform: Transform) -> Floats:

@@ -29,7 +29,7 @@ from midstreamer.domain.series import Column, Floats, Integers, Tick, qualified
 from midstreamer.market.rows import HEADER, Row, instant, instant_of, number_of
 
 ROWS_MAX = 20_000_000
-"""Most rows of one file: 320 MB of arrays. Split larger files by time; replay them in order."""
+"""Maximum rows of one file: 320 MB of arrays. Split larger files by time; replay them in order."""
 
 
 class Step(NamedTuple):

@@ -20,7 +20,7 @@ from midstreamer.market.rows import HEADER, Row, instant_of, number_of
 BATCH_ROWS = 65_536
 """Number of rows read at a time."""
 SHOWN_CHARACTERS_MAX = 200
-"""Most characters of an error from pyarrow that a message quotes."""
+"""Maximum characters of an error from pyarrow that a message quotes."""
 
 
 def rows(path: Path) -> Iterator[Row]:

@@ -106,9 +106,9 @@ class ReplayPlan:
     history: Table | None = None
     """Ticks that are appended first, without decisions."""
     rate: float | None = None
-    """Most ticks per second; None: as fast as they become durable."""
+    """Maximum ticks per second; None: as fast as they become durable."""
     patience_s: float = PATIENCE_S
-    """Most seconds that one append or match may take, outages included."""
+    """Maximum seconds that one append or match may take, outages included."""
 
     @property
     def steps(self) -> int:

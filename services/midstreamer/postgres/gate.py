@@ -33,7 +33,7 @@ HANDSHAKE_S = 5.0
 CLOSE_S = 2.0
 """Seconds to wait for the orderly end of a TLS session."""
 EARLY_BYTES_MAX = 64 * 1024
-"""Most bytes buffered from a client until the connection to the server is open."""
+"""Maximum bytes buffered from a client until the connection to the server is open."""
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),

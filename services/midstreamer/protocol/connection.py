@@ -37,7 +37,7 @@ CONTROL_STREAM = 0
 BULK_STREAM = 4
 """Id of the stream for large frames. QUIC gives ids 0, 4, 8 … to streams of the dialling side."""
 HANDSHAKE_BYTES_MAX = 4096
-"""Most bytes of a frame that is accepted before the handshake is complete."""
+"""Maximum bytes of a frame that is accepted before the handshake is complete."""
 MESSAGE_CHARACTERS_MAX = 500  # of the message of a Refusal that we send
 HANDSHAKE_S = 5.0  # seconds in which the handshake must complete
 

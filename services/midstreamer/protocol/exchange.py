@@ -63,13 +63,14 @@ IN_FLIGHT_MAX = 256
 """Default limit of received requests that are worked on at once, on one link."""
 RETRY_AFTER_S = 0.05
 BUDGET_S_MAX = 300.0
-"""Most seconds of work for one request, even if its budget is larger."""
+"""Maximum seconds of work for one request, even if its budget is larger."""
 FOLLOW_MAX = 1024
 """Default limit of unread answers of a Tail. A reader that is slower gets an Overloaded error."""
 STALE_MAX = 64
 """Old deadlines to keep, beyond two per open request, before they are removed from the heap."""
 TRACE_CHARACTERS_MAX = 256
-"""Most characters of a request's trace. A longer trace is dropped, because it occupies memory."""
+"""Maximum characters of a request's trace. A longer trace is dropped, because it occupies
+memory."""
 KEPT: frozenset[type[Request]] = frozenset(
     {frames.Append, frames.Write, frames.Renew, frames.Retire}
 )
@@ -106,7 +107,7 @@ class Exchange:
         """Whether the peer sent Drain; whether it said that the peer's process is about to stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
         self.in_flight_max = in_flight_max
-        """Most requests of the peer that are worked on at once."""
+        """Maximum requests of the peer that are worked on at once."""
         self._follow_max = follow_max
         self._asked: dict[int, Ask] = {}
         self._taken: dict[int, Work] = {}

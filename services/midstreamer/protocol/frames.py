@@ -228,7 +228,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
 DRAINING = "draining"
 """Value of the evidence ``stage`` of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
-"""Most bytes of the evidence of one lease: all keys and values together."""
+"""Maximum bytes of the evidence of one lease: all keys and values together."""
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -21,25 +21,25 @@ from midstreamer.protocol.frames import (
 )
 
 ANSWER_BYTES_MAX = FRAME_BYTES_MAX * 3 // 4
-"""Most bytes that all decisions of one Match may take, each counted by `decision_bytes_max`."""
+"""Maximum bytes that all decisions of one Match may take, each counted by `decision_bytes_max`."""
 EXPERIENCES_BYTES_MAX = FRAME_BYTES_MAX // 2
-"""Most bytes of decisions and verdicts in one answer to a Lookup. The first experience is always
+"""Maximum bytes of decisions and verdicts in one answer to a Lookup. The first experience is always
 sent, however large."""
 
 MATCH_BYTES = 34
 """Bytes of one analog in a decision: index of its series, start, time, distance and outcome."""
 NAME_BYTES = NAME_CHARACTERS_MAX + 3
-"""Most bytes of a series name. Each analog of a decision may come from a different series."""
+"""Maximum bytes of a series name. Each analog of a decision may come from a different series."""
 DECISION_BYTES = 768
-"""Most bytes of a decision without its window and its analogs."""
+"""Maximum bytes of a decision without its window and its analogs."""
 COLUMN_BYTES = 256
-"""Most bytes of a column without its ticks; the name of the series is included."""
+"""Maximum bytes of a column without its ticks; the name of the series is included."""
 SHARD_BYTES = 32
-"""Most bytes of a shard without the name of its series."""
+"""Maximum bytes of a shard without the name of its series."""
 STATE_BYTES = 256
-"""Most bytes of a `Learned` change without the encoded state."""
+"""Maximum bytes of a `Learned` change without the encoded state."""
 MEMBER_BYTES = 512
-"""Most bytes of a member without its name, address and evidence."""
+"""Maximum bytes of a member without its name, address and evidence."""
 
 
 def decision_bytes_max(specification: Specification) -> int:

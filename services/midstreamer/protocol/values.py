@@ -12,20 +12,21 @@ import msgspec
 from midstreamer.domain.series import Column
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
-"""Most bytes in the body of one frame. The sender splits work that needs more."""
+"""Maximum bytes in the body of one frame. The sender splits work that needs more."""
 TICKS_MAX = 100_000
-"""Most ticks in one Append or Write, over all columns."""
+"""Maximum ticks in one Append or Write, over all columns."""
 COLUMNS_MAX = 1024
-"""Most columns in one Append or Write. Reading one column takes about 10 us, besides its ticks: so
-1024 columns occupy the event loop of sync for about 12 ms, and that of a coordinator for 1 ms."""
+"""Maximum columns in one Append or Write. Reading one column takes about 10 us, besides its ticks:
+so 1024 columns occupy the event loop of sync for about 12 ms, and that of a coordinator for 1
+ms."""
 WINDOWS_MAX = 256
-"""Most windows in one Match."""
+"""Maximum windows in one Match."""
 DECISIONS_MAX = 256
-"""Most decisions in one Write, and most experience ids in one Lookup."""
+"""Maximum decisions in one Write, and most experience ids in one Lookup."""
 CHANGES_MAX = 1024
-"""Most changes of the feed in one Changes frame."""
+"""Maximum changes of the feed in one Changes frame."""
 RUNS_MAX = 1024
-"""Most runs of points in one Load."""
+"""Maximum runs of points in one Load."""
 
 
 class Level(StrEnum):

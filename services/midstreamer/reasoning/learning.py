@@ -39,7 +39,7 @@ from midstreamer.reasoning import forecast, licence, mixture, tracker
 DOUBTS_KEPT = 1000
 """Number of recent doubts kept in a state, for ranking later decisions."""
 LATE_MAX = 1024
-"""Most late events kept until a later decision arrives; more are folded without waiting."""
+"""Maximum late events kept until a later decision arrives; more are folded without waiting."""
 
 
 def initial(specification: Specification) -> State:

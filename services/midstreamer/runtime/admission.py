@@ -64,7 +64,7 @@ class Admission:
 
     @property
     def room(self) -> int:
-        """Most requests that may have a place or wait for one."""
+        """Maximum requests that may have a place or wait for one."""
         return self._places.limit + self._places.line
 
     @property

@@ -21,11 +21,11 @@ ALONE_S = 600.0
 """Seconds for which an address is taken to have one server only, after a search found no other. No
 other server is searched for after a failure in that time."""
 TRIES_AWAY = 8
-"""Most dials beyond the first to find another server than one that drains. With two servers behind
-an address, one in 256 such searches misses the other server."""
+"""Maximum dials beyond the first to find another server than one that drains. With two servers
+behind an address, one in 256 such searches misses the other server."""
 TRIES_FAILED = 2
-"""Most dials beyond the first to find another server after a link failed. Few, because usually the
-same server works again, or it is the only one."""
+"""Maximum dials beyond the first to find another server after a link failed. Few, because usually
+the same server works again, or it is the only one."""
 BESIDE_AWAY = 8, 0.15
 """After a server drained: most dials in parallel to a dial that gets no answer, and the seconds
 between their starts. A source port that leads to a stopped server never gets an answer."""
@@ -48,9 +48,9 @@ class _Doubt:
     until_s: float
     """Time until which this holds."""
     tries: int
-    """Most dials beyond the first that search for another server."""
+    """Maximum dials beyond the first that search for another server."""
     beside: tuple[int, float]
-    """Most dials in parallel to an unanswered dial, and the seconds between their starts."""
+    """Maximum dials in parallel to an unanswered dial, and the seconds between their starts."""
 
 
 class Avoiding:

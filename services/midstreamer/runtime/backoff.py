@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOUBLINGS_MAX = 16
-"""Most doublings of the first pause. The longest pause is reached with fewer, so this only keeps
+"""Maximum doublings of the first pause. The longest pause is reached with fewer, so this only keeps
 the power of two small."""
 
 

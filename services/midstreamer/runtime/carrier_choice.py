@@ -40,7 +40,9 @@ class Ways:
         self._back_s = now_s + BACK.after(1, dice=self._dice())
 
     def wanted(self, address: str, scheme: Scheme, *, silent: bool, now_s: float) -> list[str]:
-        """Return the addresses, one carrier each, to dial now while a link by ``scheme`` is open.
+        """Return the addresses to dial now, although a link over the carrier ``scheme`` is open.
+
+        Each address names one carrier that may serve better than the present one.
 
         ``silent`` says that a packet from the peer is overdue on that link.
         """

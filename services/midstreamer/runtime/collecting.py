@@ -26,7 +26,7 @@ from midstreamer.telemetry import logs
 GROWTH = 1.5
 """A full collection is due when the memory blocks in use have grown by this factor."""
 LONGEST_S = 600.0
-"""Most seconds between two full collections."""
+"""Maximum seconds between two full collections."""
 LOOK_S = 5.0
 """Seconds between two reads of the memory blocks in use; one read takes about 10 microseconds."""
 NEVER = 2**31 - 1

@@ -127,17 +127,17 @@ class LimitSettings(Settings):
     """Largest frame in bytes, in both directions. With a small limit histories load slowly, in many
     frames; with a large one a peer can use this much memory for each of its streams."""
     in_flight_max: int = Field(256, ge=1, le=65536)
-    """Most requests of one peer under way at once; further ones are answered `overloaded`."""
+    """Maximum requests of one peer under way at once; further ones are answered `overloaded`."""
     links_max: int = Field(256, ge=1, le=65536)
-    """Most connections that a server keeps at once; further ones are refused."""
+    """Maximum connections that a server keeps at once; further ones are refused."""
     links_per_identity_max: int = Field(16, ge=2, le=65536)
-    """Most connections of one identity at once, so that one identity cannot use up `links_max`. A
-    process needs one or two; those of a killed process remain for `idle_s`."""
+    """Maximum connections of one identity at once, so that one identity cannot use up `links_max`.
+    A process needs one or two; those of a killed process remain for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
-    """Most seconds that a new connection may take for its handshake before it is closed."""
+    """Maximum seconds that a new connection may take for its handshake before it is closed."""
     frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
-    """Most seconds from the first byte of a frame to its last, plus one second for each 16 kB of it
-    received. So a peer that stops inside a frame is closed, but not one on a slow network."""
+    """Maximum seconds from the first byte of a frame to its last, plus one second for each 16 kB of
+    it received. So a peer that stops inside a frame is closed, but not one on a slow network."""
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
     third of it. A peer notices only by this timeout that a server has restarted on the same port.

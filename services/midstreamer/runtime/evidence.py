@@ -22,8 +22,8 @@ from midstreamer.transport.carrier import Carrier, TrustReport
 COMPLETE = "yes"
 NO_CERTIFICATE = TrustReport()
 MISSING_BYTES_MAX = 400
-"""Most bytes of the text that says what a process is missing. The rest of the lease's evidence
-needs room too."""
+"""Maximum bytes of the text in a lease that lists what a process lacks. The other fields of the
+lease need room too."""
 CUT = "..."
 """Ends a text that was too long and was cut."""
 BUSY_S = 10.0
@@ -31,7 +31,7 @@ BUSY_S = 10.0
 SAMPLE_LEAST_S = 1.0
 """Least seconds between two kept samples of the clocks, so that at most 11 are kept."""
 LOOK_SHARE = 0.005
-"""Most of the event loop's time, as a share, that is spent on finding out what is missing. A
+"""Maximum of the event loop's time, as a share, that is spent on finding out what is missing. A
 coordinator checks every shard for that."""
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import deque
 
 MARKS_MAX = 1024
-"""Most unreached positions kept. When a further one comes, it replaces the newest kept position."""
+"""Maximum unreached positions kept. When a further one comes, it replaces the newest kept
+position."""
 
 
 class FeedLag:

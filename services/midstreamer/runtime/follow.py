@@ -28,8 +28,8 @@ from midstreamer.telemetry import logs, metrics, queues
 RETRY_AFTER_S = 0.05
 """Seconds after which a client may retry a request whose position was not reached in time."""
 AHEAD_MAX = 10_000
-"""Most positions beyond the last applied one for which a request waits. Sync sends each change as
-it commits; so a position further ahead belongs to another installation, or is minutes away."""
+"""Maximum positions beyond the last applied one for which a request waits. Sync sends each change
+as it commits; so a position further ahead belongs to another installation, or is minutes away."""
 AHEAD_RETRY_AFTER_S = 1.0
 """Seconds after which a client may retry a request whose position is too far ahead."""
 WAITS_MAX = 256

@@ -29,11 +29,11 @@ from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import logs, metrics
 
 HEAD_BYTES_MAX = 8192
-"""Most bytes of a request line with all its headers."""
+"""Maximum bytes of a request line with all its headers."""
 REQUEST_S = 5.0
-"""Most seconds for a connection, from its opening to the end of its answer."""
+"""Maximum seconds for a connection, from its opening to the end of its answer."""
 CONNECTIONS_MAX = 32
-"""Most connections that are answered at once; further ones wait."""
+"""Maximum connections that are answered at once; further ones wait."""
 
 Check = Callable[[], str]
 Warnings = Callable[[], Sequence[str]]

@@ -23,7 +23,8 @@ ASKED = 1 / 3
 QUIET_S = 0.5
 """Seconds after which a peer that does not support Drain has noticed its newer link."""
 SILENT_S = 3.0
-"""Most seconds to wait for the Drain of a peer that supports it; a live peer sends it at once."""
+"""Maximum seconds to wait for the Drain of a peer that supports it; a live peer sends it at
+once."""
 
 
 async def listen(

@@ -18,10 +18,10 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 KNOWN_S = 0.25
-"""Most seconds to wait for a look-up when some place is known already. A result that comes later is
-used for the next dial."""
+"""Maximum seconds to wait for a look-up when some place is known already. A result that comes later
+is used for the next dial."""
 NONE_KNOWN_S = 5.0
-"""Most seconds to wait for a look-up when no place is known."""
+"""Maximum seconds to wait for a look-up when no place is known."""
 
 
 class Lookups:

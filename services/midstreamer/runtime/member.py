@@ -27,7 +27,7 @@ RENEW_LEAST_S = 0.1
 """Least seconds between two renewals, even when the member's description changes more often.
 Each change of the shards that a member holds goes through the change feed to all followers."""
 LEAVE_S = 1.0
-"""Most seconds that giving the lease back may take; after that the lease is left to expire."""
+"""Maximum seconds that giving the lease back may take; after that the lease is left to expire."""
 
 log = logs.get(__name__)
 

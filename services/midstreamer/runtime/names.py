@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PLACES_MAX = 64
-"""Most places of one name that a session dials. Of more places it chooses this many at random and
-keeps them as long as the name resolves to them."""
+"""Maximum places of one name that a session dials. Of more places it chooses this many at random
+and keeps them as long as the name resolves to them."""
 
 
 @dataclass

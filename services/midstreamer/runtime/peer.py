@@ -35,12 +35,12 @@ LOOK_WAYS_S = 0.25
 """Seconds between two checks whether packets of the peer are overdue and another carrier of its
 address should be tried. Used instead of `LOOK_S` for an address of several carriers."""
 MOVE_S = 1.0
-"""Most seconds that another carrier may take to answer; after that the present link is kept."""
+"""Maximum seconds that another carrier may take to answer; after that the present link is kept."""
 HANDOVER_S = 0.25
 """Seconds for which both the old and the new link take requests, until the peer knows the new link.
 """
 RETIRE_S = 60.0
-"""Most seconds that a replaced link is kept open for requests under way on it."""
+"""Maximum seconds that a replaced link is kept open for requests under way on it."""
 STEADY_S = 10.0
 """Seconds after which a link counts as stable: the failures before it are forgotten, so that the
 next dial waits the shortest pause. A link that opens and fails at once keeps its back-off."""

@@ -106,7 +106,7 @@ class Places:
         self.share = share_of(limit)
         self._origin_share = share_of(self.share)
         self.line = limit if line is None else line
-        """Most requests that wait at once."""
+        """Maximum requests that wait at once."""
         self._line_share = share_of(self.line)
         self._inside: dict[int, Caller] = {}
         self._waiting: dict[int, Caller] = {}

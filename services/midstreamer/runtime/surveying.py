@@ -20,9 +20,9 @@ from midstreamer.runtime.peer import Peer
 PAGE_BYTES = 1024 * 1024
 """Approximate limit of the bytes of one page."""
 SUMMARY_BYTES = 100
-"""Most encoded bytes of one series in a page, without its name."""
+"""Maximum encoded bytes of one series in a page, without its name."""
 PAGE_SERIES = PAGE_BYTES // SUMMARY_BYTES
-"""Most series in one page."""
+"""Maximum series in one page."""
 
 Ask = Callable[[Survey], Awaitable[Surveyed]]
 

@@ -29,7 +29,7 @@ from midstreamer.domain.grant import EVERYTHING, NOTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 
 ENTRIES_MAX = 100_000
-"""Most entries of an allowlist."""
+"""Maximum entries of an allowlist."""
 UNIVERSES = "universes="
 DRAIN = "drain"
 EVERY = "*"

@@ -31,7 +31,7 @@ from midstreamer.security.decide import refused
 from midstreamer.security.reasons import Reason
 
 INTERMEDIATES_MAX = 4
-"""Most intermediate certificates that a peer may present."""
+"""Maximum intermediate certificates that a peer may present."""
 RSA_BITS_MIN = 2048
 """Least size of an RSA key in bits."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")

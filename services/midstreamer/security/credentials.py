@@ -30,7 +30,7 @@ class Watched(StrEnum):
     ALLOWLIST = "allowlist"
     """The file of the allowlist."""
     REQUEST = "request"
-    """Not a file: the requests for a certificate of a process that keeps its key in memory."""
+    """The certificate requests of a process that keeps its key in memory and has no files."""
 
 
 @dataclass(frozen=True)

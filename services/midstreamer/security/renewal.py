@@ -21,11 +21,11 @@ started together do not send their requests together."""
 LEAST_S = 1.0
 """Least seconds between two planned requests, before jitter, which may halve a pause."""
 PAUSE_MOST_S = 300.0
-"""Most seconds between two requests after failures."""
+"""Maximum seconds between two requests after failures."""
 LEFT_SHARE = 0.1
 """Longest pause after a failure, as a share of the certificate's remaining life."""
 DOUBLINGS_MAX = 16
-"""Most doublings of the pause after failures; the longest pause is reached with fewer."""
+"""Maximum doublings of the pause after failures; the longest pause is reached with fewer."""
 
 
 class Renewal:

@@ -33,10 +33,10 @@ from midstreamer.security.credentials import Credentials, Watched
 from midstreamer.security.renewal import Renewal
 
 ASK_S = 30.0
-"""Most seconds to wait for an issuer's answer; after that the request has failed."""
+"""Maximum seconds to wait for an issuer's answer; after that the request has failed."""
 LOOK_S = 30.0
-"""Most seconds between two reads of the system clock, because the clock may be set, or the machine
-may have been suspended."""
+"""Maximum seconds between two reads of the system clock, because the clock may be set, or the
+machine may have been suspended."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Patient(Protocol):
     """An `Issuer` that may take longer than `ASK_S`, and that says what its request waits for."""
 
     ask_s: float
-    """Most seconds to wait for the issuer's answer, instead of `ASK_S`."""
+    """Maximum seconds to wait for the issuer's answer, instead of `ASK_S`."""
     waiting: str
     """What the open request waits for; empty when no request is open."""
 

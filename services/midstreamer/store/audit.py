@@ -32,7 +32,7 @@ EVER = -(2**63)
 PAGE_ROWS = 64
 """Rows read at once from tables whose rows may be large."""
 FINDINGS_KEPT = 1000
-"""Most findings that a report keeps in full; further findings are only counted."""
+"""Maximum findings that a report keeps in full; further findings are only counted."""
 _READ: dict[str, Callable[[bytes], Decision | Verdict]] = {"D": rows.decision, "V": rows.verdict}
 
 

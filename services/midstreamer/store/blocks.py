@@ -18,10 +18,10 @@ from midstreamer.store.findings import Ticks
 BLOCK_POINTS = 1024
 """Points in one block."""
 BLOCKS_KEPT = 4096
-"""Most blocks in the cache: 67 MB at 16 bytes a point. A single decision may need more for a
+"""Maximum blocks in the cache: 67 MB at 16 bytes a point. A single decision may need more for a
 moment."""
 BLOCKS_A_READ = 256
-"""Most blocks read by one query."""
+"""Maximum blocks read by one query."""
 POSITION_MAX = 2**48
 """Largest position that is looked up; a corrupt row may name any number."""
 

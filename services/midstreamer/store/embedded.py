@@ -45,12 +45,13 @@ from midstreamer.store.setup import (
 )
 
 START_S = 120.0
-"""Most seconds to wait for a start. Crash recovery replays at most ``max_wal_size`` of log, at
+"""Maximum seconds to wait for a start. Crash recovery replays at most ``max_wal_size`` of log, at
 20 MB/s on a slow disk."""
 STOP_S = 20.0
-"""Most seconds to wait for a fast shutdown before the server gets SIGQUIT."""
+"""Maximum seconds to wait for a fast shutdown before the server gets SIGQUIT."""
 OTHER_S = 60.0
-"""Most seconds to wait for the end of an earlier server of this directory in another container."""
+"""Maximum seconds to wait for the end of an earlier server of this directory in another
+container."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of the server's log above which a start begins a new log file."""
 _POLL_S = 0.02

@@ -23,7 +23,7 @@ from midstreamer.store import rows
 from midstreamer.store.migrate import Applied, Migration
 
 SHOWN_CHARACTERS_MAX = 60
-"""Most characters of a value in a finding."""
+"""Maximum characters of a value in a finding."""
 NOTHING = "nothing"
 """Text of a value that is missing (None)."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from midstreamer.domain.errors import StoreError
 
 PATIENCE_S = 10.0
-"""Most seconds to wait for the end of leftover processes."""
+"""Maximum seconds to wait for the end of leftover processes."""
 _POLL_S = 0.02
 
 # (share of the patience after which the signal is sent, signal).  SIGQUIT ends a backend without a

@@ -50,7 +50,7 @@ class SyncSettings(Settings):
     """Directory of the embedded PostgreSQL server. If sync runs as root, the server's data is
     below /var/lib/midstreamer instead, because PostgreSQL does not run as root."""
     connections: int = Field(7, ge=4, le=100)
-    """Most connections to PostgreSQL: one for commits, one for leases, one for learning states.
+    """Maximum connections to PostgreSQL: one for commits, one for leases, one for learning states.
     The rest answer other reads, at most half of them for one peer; further reads wait in a queue.
     One more connection, not counted here, listens for the commits of other syncs."""
     connect_s: float = Field(5.0, gt=0, le=60)
@@ -69,16 +69,16 @@ class SyncSettings(Settings):
     times in this period. A shorter lease moves shards away from a dead agent sooner, but also from
     an agent that is only slow."""
     members_max: int = Field(512, ge=1, le=leases.MEMBERS_MAX)
-    """Most members that may hold a lease at once. A further member is refused as `overloaded`.
+    """Maximum members that may hold a lease at once. A further member is refused as `overloaded`.
     The limit exists because every member receives the list of all members in one frame."""
     shard_points: int = Field(2048, ge=64, le=1_000_000)
     """Window positions in one shard. A smaller value spreads a short history over more agents."""
     load_points_max: int = Field(131_072, ge=1024, le=frames.FRAME_BYTES_MAX // 20)
-    """Most points in one Loaded frame (16 bytes each), summed over its series. Agents request the
-    remaining points in further frames."""
+    """Maximum points in one Loaded frame (16 bytes each), summed over its series. Agents request
+    the remaining points in further frames."""
     verdicts_max: int = Field(4096, ge=1, le=8192)
-    """Most verdicts in the answer to one Write: those with the latest due times. A Lookup returns
-    the others."""
+    """Maximum verdicts in the answer to one Write: those with the latest due times. A Lookup
+    returns the others."""
     feed_keep: int = Field(100_000, ge=1000, le=100_000_000)
     """Changes of the change feed that PostgreSQL keeps. A follower that is further behind must
     load everything again."""
@@ -88,19 +88,19 @@ class SyncSettings(Settings):
     """Learning states cached in memory. A state that is not cached is read from PostgreSQL when
     its stream learns."""
     series_max: int = Field(quota.SERIES_MAX, ge=1, le=10_000_000)
-    """Most series in the store. A Write that would add more is refused as `quota_exceeded`. Each
+    """Maximum series in the store. A Write that would add more is refused as `quota_exceeded`. Each
     series is at least one shard, and about 100 bytes of the catalogue that every coordinator
     keeps."""
     series_per_identity_max: int | None = Field(None, ge=1, le=10_000_000)
-    """Most series that one client may create. None: half of `series_max`."""
+    """Maximum series that one client may create. None: half of `series_max`."""
     streams_max: int = Field(quota.STREAMS_MAX, ge=1, le=1_000_000)
-    """Most streams in the store. A stream is one learning state, for one specification of recorded
-    Match requests. A state usually takes 1 to 10 kB and at most 1 MiB. It is never deleted and is
-    sent to every coordinator that starts, so 1,024 streams are at most 1 GiB."""
+    """Maximum streams in the store. A stream is one learning state, for one specification of
+    recorded Match requests. A state usually takes 1 to 10 kB and at most 1 MiB. It is never deleted
+    and is sent to every coordinator that starts, so 1,024 streams are at most 1 GiB."""
     streams_per_identity_max: int | None = Field(None, ge=1, le=1_000_000)
-    """Most streams that one client may create. None: half of `streams_max`."""
+    """Maximum streams that one client may create. None: half of `streams_max`."""
     drain_s: float = Field(30.0, gt=0, le=3600)
-    """Most seconds that draining may take at a stop. Meanwhile waiting Writes are committed and
+    """Maximum seconds that draining may take at a stop. Meanwhile waiting Writes are committed and
     followers of the feed move to another sync. Give the process a little longer than this before
     it is killed."""
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -31,10 +31,11 @@ from midstreamer.sync.recent import Recent
 from midstreamer.telemetry import metrics, queues
 
 FRAME_BYTES = 1024 * 1024
-"""Most bytes of changes in one Changes frame. A single change that is larger gets its own frame."""
+"""Maximum bytes of changes in one Changes frame. A single change that is larger gets its own
+frame."""
 READ_CHANGES = 64
-"""Most changes in one read from the store. The number is small because one change may hold 100,000
-ticks."""
+"""Maximum changes in one read from the store. The number is small because one change may hold
+100,000 ticks."""
 AGAIN_S = 0.1
 """Seconds to wait after a failed read from the store before the next attempt."""
 

@@ -21,9 +21,9 @@ MEMBERS_MAX = 640
 """Largest value of the setting sync.members_max. This many leases of the largest size just fit into
 one frame."""
 TEXT_BYTES_MAX = 512
-"""Most bytes of a member's name, incarnation and address together."""
+"""Maximum bytes of a member's name, incarnation and address together."""
 DIGEST_BYTES_MAX = 64
-"""Most bytes of the digest in `Member.whole_for`."""
+"""Maximum bytes of the digest in `Member.whole_for`."""
 NUMBER_MAX = 2**63 - 1
 """Largest number in a lease: PostgreSQL's bigint."""
 RETRY_AFTER_S = 1.0

@@ -27,7 +27,7 @@ GRACE_S = 1.0
 """Seconds after the start of the drain in which requests are still accepted from a peer that does
 not understand Drain."""
 MOVE_S = 3.0
-"""Most seconds that an idle peer may keep its link while it connects to another sync."""
+"""Maximum seconds that an idle peer may keep its link while it connects to another sync."""
 LOOK_S = 0.1
 """Seconds between two checks: whether an old peer is idle, or whether another sync still serves."""
 

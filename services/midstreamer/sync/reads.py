@@ -30,7 +30,7 @@ leases and one for learning states, which a coordinator needs before it can deci
 RECALLS_MAX = 1
 """Most Recall requests (reads of a learning state) that run at once."""
 READS_WAITING_MAX = 1024
-"""Most reads that wait for a connection.  One peer may use half of them, which is more than the
+"""Maximum reads that wait for a connection.  One peer may use half of them, which is more than the
 requests that one link may have open."""
 OVERLOADED_S = 0.1
 """Seconds after which a refused read may be retried."""

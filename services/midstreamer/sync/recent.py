@@ -17,7 +17,7 @@ from midstreamer.protocol.sizes import change_bytes
 from midstreamer.store.ports import FeedPage, alone
 
 EARLY_MAX = 1024
-"""Most commits of this process that may wait until missing earlier changes have been read. With
+"""Maximum commits of this process that may wait until missing earlier changes have been read. With
 more, all of them are dropped and read from the store later, like the commits of other syncs."""
 MEMORY_BYTES = 64 * 1024 * 1024
 """Approximate limit on the bytes of the changes in memory. The number of changes is limited too,

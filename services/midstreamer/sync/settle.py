@@ -21,7 +21,7 @@ from midstreamer.protocol.frames import FRAME_BYTES_MAX, Learned
 from midstreamer.store.ports import SNAPSHOT_VERSIONS, Event, Kind, Point, StoredState
 
 STATE_BYTES_MAX = FRAME_BYTES_MAX // 4
-"""Most bytes of an encoded learning state. The limit exists because a state is sent in one frame
+"""Maximum bytes of an encoded learning state. The limit exists because a state is sent in one frame
 together with other changes."""
 
 

@@ -27,7 +27,7 @@ from midstreamer.sync.parts import Given
 from midstreamer.telemetry import logs, metrics, queues, tracing
 
 CLASHES_MAX = 3
-"""Most attempts to commit one batch when it conflicts with another transaction."""
+"""Maximum attempts to commit one batch when it conflicts with another transaction."""
 OVERLOADED_S = 0.1
 """Seconds after which a Write may be retried that was refused because the queue is full."""
 STOPPING_S = 0.5

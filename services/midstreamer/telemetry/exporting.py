@@ -23,17 +23,17 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from midstreamer.telemetry import logs, metrics
 
 QUEUE_MAX = 2048
-"""Most spans that wait to be sent; each takes about 1 kB."""
+"""Maximum spans that wait to be sent; each takes about 1 kB."""
 BATCH_MAX = 256
-"""Most spans sent in one request."""
+"""Maximum spans sent in one request."""
 DELAY_S = 1.0
 """Seconds after which waiting spans are sent even if they do not fill a batch."""
 SEND_S = 2.0
-"""Most seconds for sending one batch, retries included."""
+"""Maximum seconds for sending one batch, retries included."""
 CLOSE_S = 2.0
-"""Most seconds for sending the waiting spans when a process stops."""
+"""Maximum seconds for sending the waiting spans when a process stops."""
 ANSWER_BYTES_MAX = 65_536
-"""Most bytes read of a collector's answer, which only says how many spans it refused."""
+"""Maximum bytes read of a collector's answer, which only says how many spans it refused."""
 SAY_S = 60.0
 """Least seconds between two log lines about dropped spans."""
 

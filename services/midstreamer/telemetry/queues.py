@@ -27,7 +27,7 @@ class Queue(Protocol):
 
     @property
     def room(self) -> int:
-        """Most entries that the queue takes."""
+        """Maximum entries that the queue takes."""
 
     @property
     def oldest_s(self) -> float:

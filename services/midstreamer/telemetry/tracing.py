@@ -37,10 +37,10 @@ _provider: TracerProvider | None = None
 _NOTHING = contextlib.nullcontext()
 _HEADER = "traceparent"
 PARENT_CHARACTERS_MAX = 256
-"""Most characters of a ``traceparent`` that is read. It has 55 characters today, and may grow in a
-later version of the standard."""
+"""Maximum characters of a ``traceparent`` that is read. It has 55 characters today, and may grow in
+a later version of the standard."""
 LINKS_MAX = 128
-"""Most links of one span, because one batch may serve a thousand callers."""
+"""Maximum links of one span, because one batch may serve a thousand callers."""
 _format = TraceContextTextMapPropagator()
 
 

@@ -29,14 +29,14 @@ class Limits:
     """Limits of every link. A peer that exceeds one is refused, and the error names the limit."""
 
     frame_bytes_max: int = frames.FRAME_BYTES_MAX
-    """Most bytes in the body of one frame."""
+    """Maximum bytes in the body of one frame."""
     links_max: int = 256
-    """Most links that a server keeps at once. Further connections are refused."""
+    """Maximum links that a server keeps at once. Further connections are refused."""
     links_per_identity_max: int = 16
-    """Most links of one identity at a server. Its further connections are refused. A process keeps
-    one or two links to each server, and the links of a killed process stay for `idle_s`. So 16 let
-    a user run several processes under one certificate, and 16 identities are needed to fill a
-    server."""
+    """Maximum links of one identity at a server. Its further connections are refused. A process
+    keeps one or two links to each server, and the links of a killed process stay for `idle_s`. So
+    16 let a user run several processes under one certificate, and 16 identities are needed to fill
+    a server."""
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection until its handshake must be complete."""
     frame_s: float = deadlines.FRAME_S
@@ -49,7 +49,8 @@ class Limits:
     send_low_bytes: int = 4 * 1024 * 1024
     """Low-water mark: `drained` returns when at most so many bytes of a link are unsent."""
     inbox_bytes_max: int = 64 * 1024 * 1024
-    """Most bytes of received frames that the application has not taken. Above, the link closes."""
+    """Maximum bytes of received frames that the application has not taken. Above, the link
+    closes."""
 
 
 @dataclass(frozen=True)

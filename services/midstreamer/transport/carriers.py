@@ -30,7 +30,7 @@ needlessly returns to the first one later (`runtime.carrier_choice`)."""
 HANDSHAKE_FAILED = "handshake_failed"
 """Reason of the Refused that a carrier raises when TLS or the carrier's own handshake failed."""
 PORTS_MAX = 20
-"""Most attempts to find one port number that is free for every carrier."""
+"""Maximum attempts to find one port number that is free for every carrier."""
 
 log = logs.get(__name__)
 

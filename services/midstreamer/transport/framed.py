@@ -29,9 +29,9 @@ log = logs.get(__name__)
 
 RETRY_AFTER_S = 0.05
 TURN_BYTES = 16 * 1024
-"""Most bytes of one link that are decoded in one turn of the event loop. When the gap before bytes
-that arrived out of order is filled, megabytes of small frames are ready at once. To decode them in
-one turn would delay all other links."""
+"""Maximum bytes of one link that are decoded in one turn of the event loop. When the gap before
+bytes that arrived out of order is filled, megabytes of small frames are ready at once. To decode
+them in one turn would delay all other links."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
 """Message of the Refusal after an exception at this side; the log of this process has the cause."""

@@ -31,10 +31,11 @@ one more round trip. A handshake takes milliseconds, so without an attack there 
 HALF_OPEN_MAX = 1024
 """Default limit of half-open connections. Each takes about 80 kB."""
 SHARE_MAX = HALF_OPEN_MAX // 2
-"""Most half-open connections of one origin. It is enough for a whole fleet behind one address, and
-half of all places stay free for other origins."""
+"""Maximum half-open connections of one origin. It is enough for a whole fleet behind one address,
+and half of all places stay free for other origins."""
 BYTES_MAX = 16 * 1024 * 1024
-"""Most received bytes of all half-open connections: enough for 3,000 handshakes of 5 kB at once."""
+"""Maximum received bytes of all half-open connections: enough for 3,000 handshakes of 5 kB at
+once."""
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -16,7 +16,7 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits, TrustReport
 
 GRANTS_TOLD_MAX = 20
-"""Most clients named in one ``appends.unlimited`` log line."""
+"""Maximum clients named in one ``appends.unlimited`` log line."""
 
 NUMBER_BITS = 48
 """Lowest bits of a serial number or hash that a metric shows. A float holds 53 bits exactly."""

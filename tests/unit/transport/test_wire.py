@@ -29,7 +29,7 @@ ANYWHERE = ("192.0.2.1", 7400)
 
 
 class End:
-    """One end of a connection in memory: the owner of its wire, and its socket."""
+    """One end of a connection in memory. It plays two parts for its `Wire`: owner and socket."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
         self.wire = QuicWire(quic, self)

@@ -25,7 +25,7 @@ from midstreamer.transport.aioquic import internals
 from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
-"""Most bytes of a reason for closing. Up to three packets of one datagram repeat the reason."""
+"""Maximum bytes of a reason for closing. Up to three packets of one datagram repeat the reason."""
 WINDOW_BYTES = 1024 * 1024
 """First flow-control window of a stream: bytes that a peer may send ahead of those consumed. The
 window grows with the consumed bytes. So a new peer can make this process hold only little."""
@@ -36,7 +36,7 @@ STREAMS = 2
 STREAMS_MAX = 4
 """Streams that a client may open. Data on a stream beyond `STREAMS` gets a clear Refusal."""
 CRYPTO_BYTES_MAX = 64 * 1024
-"""Most bytes of handshake messages from one peer. A chain of certificates takes about 5 kB."""
+"""Maximum bytes of handshake messages from one peer. A chain of certificates takes about 5 kB."""
 
 Judge = Callable[[Presented], None]
 """Function that verifies a peer. It raises Refused or Overloaded if the peer may not connect."""

@@ -15,7 +15,7 @@ from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 
 CRYPTO_GAPS_MAX = 64
-"""Most segments of handshake messages out of order. A handshake has about ten packets."""
+"""Maximum segments of handshake messages out of order. A handshake has about ten packets."""
 
 
 class Receiver(QuicStreamReceiver):

@@ -37,7 +37,7 @@ CONNECTION_ID_BYTES = 8
 LONG_HEADER = b"\x80"
 """Lowest first byte of a packet with a long header: its first bit is set (RFC 8999, section 5)."""
 LEAVING_MAX = 1024
-"""Most connections kept in their closing period. They keep their connection ids, so that late
+"""Maximum connections kept in their closing period. They keep their connection ids, so that late
 packets do not begin new connections. Above this limit the oldest is dropped early."""
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 

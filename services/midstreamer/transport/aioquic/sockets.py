@@ -18,7 +18,7 @@ from midstreamer.transport.aioquic.traffic import TRAFFIC
 from midstreamer.transport.hosts import Found, SocketAddress
 
 BATCH = 64
-"""Most datagrams that are read from one socket in one turn of the event loop."""
+"""Maximum datagrams that are read from one socket in one turn of the event loop."""
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAM_BYTES = 1200
 """Largest datagram to send. Every network path carries this size (RFC 9000, section 14), and larger

@@ -15,7 +15,7 @@ from midstreamer.domain.errors import ConfigError, Unavailable
 ENVIRONMENT = "environment"
 """Value of the proxy setting that means: use HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
 ANSWER_BYTES_MAX = 16 * 1024
-"""Most bytes of the proxy's answer to CONNECT."""
+"""Maximum bytes of the proxy's answer to CONNECT."""
 _END = b"\r\n\r\n"
 
 

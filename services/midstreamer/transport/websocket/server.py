@@ -28,7 +28,7 @@ log = logs.get(__name__)
 
 BACKLOG = 128
 HALF_OPEN_MAX = 256
-"""Most connections whose peer is not verified yet. Each is an open file, and a process often may
+"""Maximum connections whose peer is not verified yet. Each is an open file, and a process often may
 have only 1024 open files."""
 _COUNTED = frozenset(Reason)
 """Reasons of failed TLS handshakes that the metric counts by name. Others are counted together."""

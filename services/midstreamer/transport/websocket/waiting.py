@@ -9,7 +9,7 @@ import collections
 from collections.abc import Iterator
 
 CHUNK_BYTES = 16 * 1024
-"""Most bytes of a stream in one message: the size of one TLS record."""
+"""Maximum bytes of a stream in one message: the size of one TLS record."""
 
 
 class Waiting:

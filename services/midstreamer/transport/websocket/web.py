@@ -15,7 +15,7 @@ from midstreamer.transport import phrases
 from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED
 
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Most bytes accepted in one WebSocket message."""
+"""Maximum bytes accepted in one WebSocket message."""
 SUBPROTOCOL = Subprotocol(frames.ALPN.replace("/", "."))
 """WebSocket subprotocol with our protocol's name and version. HTTP allows no slash here."""
 SILENT = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG001

@@ -37,9 +37,9 @@ log = logs.get(__name__)
 FAILED = "this side failed"
 ENDED = "the peer closed"
 UNJUDGED_BYTES_MAX = 64 * 1024
-"""Most bytes from a peer before it is verified. A handshake with a chain takes about 5 kB."""
+"""Maximum bytes from a peer before it is verified. A handshake with a chain takes about 5 kB."""
 TURN_BYTES, TURN_S = 16 * 1024, 0.005
-"""Most bytes of one connection, and most seconds, to read in one turn of the event loop. To read
+"""Maximum bytes of one connection, and most seconds, to read in one turn of the event loop. To read
 megabytes of small messages in one turn would delay all other links."""
 SLICE_BYTES = 2 * 1024
 """Bytes to read between two checks of the clock against `TURN_S`."""
@@ -50,14 +50,14 @@ BUFFER_BYTES = 64 * 1024
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
-"""Most pings of a peer in one idle timeout. All are answered, even if the peer does not read."""
+"""Maximum pings of a peer in one idle timeout. All are answered, even if the peer does not read."""
 LINGER_S = 1.0
 """Seconds that a closed connection waits for the peer to close. If the socket were closed earlier,
 the last messages could be lost before the peer has read them."""
 CLOSE_NORMAL, CLOSE_REASON = 1000, 4000
 """Status codes of a WebSocket close frame: without a reason, and with a reason of ours."""
 CLOSE_BYTES_MAX = 123
-"""Most bytes of the text in a WebSocket close frame (RFC 6455, section 5.5)."""
+"""Maximum bytes of the text in a WebSocket close frame (RFC 6455, section 5.5)."""
 
 
 class Owner(Protocol):
