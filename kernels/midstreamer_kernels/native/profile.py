@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.forms import envelope_of, normal_form
+from midstreamer_kernels.plan import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
 TINY = 1e-15  # more than is lost where squares are too small for float32, in units of the plan
@@ -105,22 +106,12 @@ class Profile(NamedTuple):
     """Places of the fine bounds."""
 
 
-def profile_of(
-    raw: NDArray[np.float64],
-    *,
-    k: int,
-    step: int,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
-    stop: int,
-) -> Profile:
+def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:
     """Return the profile of the query `raw`, shape (m,), which is not yet z-normalised.
 
-    `stop` is the address of the stop flag. The other options are those of `native.scan.scan`.
+    `stop` is the address of the stop flag.
     """
+    k, step, band, normalized, lcss, epsilon, cutoff = options
     m = raw.size
     query = normal_form(raw) if normalized else raw
     origin = 0.0 if normalized else float(raw[0])
@@ -136,14 +127,15 @@ def profile_of(
     sizes = _sizes(m, band, step)
     plan = {
         "k": k, "m": m, "band": band, "step": step, "normalized": normalized, "lcss": lcss,
-        "corners": corners, "segment": segment, **sizes._asdict(),
+        "corners": corners, "segment": segment,
+        "windows": sizes.windows, "stride": sizes.stride, "size": sizes.size, "row": sizes.row,
         "origin": origin, "unit": unit, "shrink": 1.0 - (m + 8) * SPARE,
         "noise_slope": spread * (10.0 + math.log2(segment)), "noise": spread * 4.0 * most + TINY,
         "filter_factor": 1.0 + (2 * m + 8) * SPARE,
         "filter_noise": math.sqrt(2.0 * m) * 2.0 * SPARE * most + TINY,
         "epsilon": epsilon, "cutoff": cutoff, "stop": stop,
     }  # fmt: skip
-    record = np.array([tuple(plan[name] for name in PLAN.names or ())], PLAN)
+    record = np.array([tuple([plan[name] for name in PLAN.names or ()])], PLAN)
     around = np.empty((3, m))
     around[0] = inner
     around[1], around[2] = envelope_of(inner, band, m)

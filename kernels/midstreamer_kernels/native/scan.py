@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from midstreamer_kernels.native import block, contest, sift
 from midstreamer_kernels.native.histories import numbered, places
 from midstreamer_kernels.native.profile import STRIP, Profile, profile_of
-from midstreamer_kernels.plan import SEEDS_PER_MATCH
+from midstreamer_kernels.plan import SEEDS_PER_MATCH, SearchOptions
 from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -33,14 +33,8 @@ CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a 
 
 def scan(
     table: NDArray[np.int64],
-    step: int,
     query: NDArray[np.float64],
-    k: int,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
+    options: SearchOptions,
     shared: NDArray[np.float64],
     stop: Stop,
 ) -> Found:
@@ -50,20 +44,9 @@ def scan(
     ----------
     table : ndarray, shape (runs, COLUMNS), int64
         The histories to search; `plan` describes the columns.
-    step : int
-        Points from one candidate window to the next.
     query : ndarray, shape (m,), float64
-        Not z-normalised; if `normalized`, this function normalises the query.
-    k, band : int
-        Number of matches, and half-width of the warping band in points.
-    normalized : bool
-        Whether z-normal forms are compared.
-    lcss : bool
-        Whether the distance is that of LCSS instead of DTW.
-    epsilon : float
-        For LCSS, the greatest difference of two points that match.
-    cutoff : float
-        Greatest distance of a match; infinity for no limit.
+        Not z-normalised; if the options say so, this function normalises the query.
+    options : SearchOptions
     shared : ndarray, shape (1,), float64
         An upper bound of the k-th best distance, infinity at first. All threads of a search read
         and lower this value.
@@ -82,15 +65,11 @@ def scan(
     StoppedError
         `stop` was set.
     """
-    profile = profile_of(
-        query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
-        epsilon=epsilon, cutoff=cutoff, stop=stop.address,
-    )  # fmt: skip
-    under_way = _Scan(table, profile, k, lcss, shared, stop)
+    under_way = _Scan(table, profile_of(query, options, stop.address), options, shared, stop)
     under_way.bound()
     under_way.seed()
     under_way.refine()
-    return under_way.matches(step)
+    return under_way.matches()
 
 
 class _Scan:
@@ -100,17 +79,16 @@ class _Scan:
         self,
         table: NDArray[np.int64],
         profile: Profile,
-        k: int,
-        lcss: bool,
+        options: SearchOptions,
         shared: NDArray[np.float64],
         stop: Stop,
     ) -> None:
         self._histories = numbered(table)
         self._profile, self._stop = profile, stop
-        self._lcss = lcss
+        self._options = options
         self._windows = int(self._histories.before[-1])
         """Number of candidates in all histories."""
-        self._kept = min(k, self._windows)
+        self._kept = min(options.k, self._windows)
         self._ranking = contest.Ranking(
             np.empty(self._kept), np.empty(self._kept, np.int64), np.zeros(1, np.int64), shared
         )
@@ -150,13 +128,13 @@ class _Scan:
         # by each process.
         distances, _, found, shared = self._ranking
         worst = distances[0] if found[0] == distances.size else np.inf
-        limit: float = min(worst, self._profile.plan["cutoff"][0], shared[0])
+        limit: float = min(worst, self._options.cutoff, shared[0])
         return limit
 
     def _compare(self, chosen: NDArray[np.int64], bounds: NDArray[np.float32]) -> None:
         profile = self._profile
         plan, query = profile.plan[0], profile.query
-        if self._lcss:
+        if self._options.lcss:
             contest.compare_common(
                 plan, self._histories, query, chosen, bounds, self._desk, self._ranking
             )
@@ -167,9 +145,9 @@ class _Scan:
             )  # fmt: skip
         self._stop.check()
 
-    def matches(self, step: int) -> Found:
+    def matches(self) -> Found:
         """Return row, position and distance of the matches, by distance and then by number."""
         distances, orders, found, _ = self._ranking
         distances, orders = distances[: found[0]], orders[: found[0]]
         best = np.lexsort((orders, distances))
-        return *places(self._histories, orders[best], step), distances[best]
+        return *places(self._histories, orders[best], self._options.step), distances[best]
