@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,7 @@ from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
 from midstreamer_kernels.errors import OptionError
 from midstreamer_kernels.native import lcss, matrix
+from midstreamer_kernels.native.matrix import Tile
 from midstreamer_kernels.options import (
     checked_distance,
     checked_epsilon,
@@ -32,15 +32,6 @@ CELLS_MAX = 2**26  # cells of all cost matrices in one tile, which take 10 to 50
 TILES_PER_THREAD = 8  # least number of tiles per thread, so that all threads end at about one time
 
 Progress = Callable[[int, int], object]
-
-
-class Tile(NamedTuple):
-    """One tile: the rows [top, bottom) and the columns [left, right) of the distance matrix."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
 
 
 def pairwise(
@@ -165,7 +156,7 @@ def _filler(grid: _Grid, measure: str, epsilon: float, engine: str) -> Callable[
 
 def _dtw_tiles(grid: _Grid) -> Callable[[Tile], None]:
     def fill(tile: Tile) -> None:
-        matrix.dtw_tile(grid.rows, grid.columns, grid.band, grid.symmetric, *tile, grid.distances)
+        matrix.dtw_tile(grid.rows, grid.columns, grid.band, grid.symmetric, tile, grid.distances)
 
     return fill
 
@@ -175,8 +166,7 @@ def _lcss_tiles(grid: _Grid, epsilon: float) -> Callable[[Tile], None]:
 
     def fill(tile: Tile) -> None:
         matrix.lcss_tile(
-            grid.rows, grid.columns, keys, epsilon, grid.band, grid.symmetric, *tile,
-            grid.distances,
+            grid.rows, grid.columns, keys, epsilon, grid.band, grid.symmetric, tile, grid.distances,
         )  # fmt: skip
 
     return fill

@@ -1,4 +1,4 @@
-"""The table of histories that both engines search, and the tolerances for rounding errors.
+"""What both engines are given: the table of histories, the options, the tolerances for rounding.
 
 The table is an int64 array of shape (histories, `COLUMNS`); the constants here name its columns.
 Points and window statistics are passed by address, because numba has no cheap list of arrays, and
@@ -7,6 +7,8 @@ alive until the search has returned.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 VALUES = 0  # address of the first stored point
 SHIFT = 1  # address of the first window's shift; 0 when windows are not z-normalised
@@ -23,3 +25,22 @@ SLACK = 1e-9
 # Absolute tolerance for a bound: squares below about 1e-308 lose digits, where SLACK is too small.
 SMALLEST = 1e-290
 SEEDS_PER_MATCH = 2  # candidates with the smallest bounds compared first, per wanted match
+
+
+class SearchOptions(NamedTuple):
+    """The checked options of a search of histories, as both engines take them."""
+
+    k: int
+    """Number of wanted matches."""
+    step: int
+    """Number of points from one candidate window to the next."""
+    band: int
+    """Half-width of the warping band in points."""
+    normalized: bool
+    """Whether z-normal forms are compared."""
+    lcss: bool
+    """Whether the distance is that of LCSS instead of DTW."""
+    epsilon: float
+    """For LCSS, the greatest difference of two points that match; otherwise 0."""
+    cutoff: float
+    """Greatest distance of a match; infinity for no limit."""

@@ -38,7 +38,7 @@ from midstreamer_kernels.options import (
     checked_measure,
     checked_position,
 )
-from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST
+from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST, SearchOptions
 from midstreamer_kernels.series import Floats, filled, floats
 from midstreamer_kernels.stop import NEVER, Stop
 from midstreamer_kernels.storage import Snapshot, Storage
@@ -76,21 +76,18 @@ class Run:
 
 
 class _Plan(NamedTuple):
-    """The checked options of one search of histories."""
+    """One checked search of histories."""
 
     query: NDArray[np.float64]
-    k: int
-    step: int
-    band: int
-    normalized: bool
-    lcss: bool
-    epsilon: float
-    cutoff: float
+    """The query, not z-normalised, shape (m,)."""
+    options: SearchOptions
     backend: Backend
+    """The functions of the engine."""
     stop: Stop
+    """The flag that cancels the search."""
 
 
-def _plan(
+def _checked(
     query: ArrayLike,
     k: int | None,
     *,
@@ -100,23 +97,26 @@ def _plan(
     normalize: bool,
     step: int,
     cutoff: float | None,
-    engine: str,
-    stop: Stop | None,
-) -> _Plan:
+) -> tuple[NDArray[np.float64], SearchOptions]:
+    """Return the points of the query and the options of its search, checked."""
     points = cast("NDArray[np.float64]", filled(query, name="query", dtype=np.float64))
     lcss = checked_measure(measure) == "lcss"
-    return _Plan(
-        points,
-        checked_matches(k, cutoff, most=EVERY_MATCH, of="windows"),
-        checked_count(step, name="step", most=POSITION_MAX),
-        half_width(band, points.size, points.size),
-        checked_flag(normalize, name="normalize"),
-        lcss,
-        checked_epsilon(epsilon) if lcss else 0.0,
-        checked_distance(cutoff, name="cutoff"),
-        backend(engine),
-        NEVER if stop is None else stop,
+    options = SearchOptions(
+        k=checked_matches(k, cutoff, most=EVERY_MATCH, of="windows"),
+        step=checked_count(step, name="step", most=POSITION_MAX),
+        band=half_width(band, points.size, points.size),
+        normalized=checked_flag(normalize, name="normalize"),
+        lcss=lcss,
+        epsilon=checked_epsilon(epsilon) if lcss else 0.0,
+        cutoff=checked_distance(cutoff, name="cutoff"),
     )
+    return points, options
+
+
+def _plan(
+    query: NDArray[np.float64], options: SearchOptions, engine: str, stop: Stop | None
+) -> _Plan:
+    return _Plan(query, options, backend(engine), NEVER if stop is None else stop)
 
 
 class History:
@@ -257,10 +257,11 @@ class History:
         InputError
             `QueryTooLongError`, `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
         """
-        plan = _plan(
+        points, options = _checked(
             query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
-            step=step, cutoff=cutoff, engine=self._engine, stop=stop,
+            step=step, cutoff=cutoff,
         )  # fmt: skip
+        plan = _plan(points, options, self._engine, stop)
         return _matches(Run(self, first, last, until), plan, exclusion, threads)
 
 
@@ -298,10 +299,11 @@ def nearest(
     InputError
         `NotFiniteError`, `ShapeError`, `BandError` or `OptionError`.
     """
-    plan = _plan(
+    points, options = _checked(
         query, k, measure=measure, epsilon=epsilon, band=band, normalize=normalize,
-        step=step, cutoff=cutoff, engine=engine, stop=stop,
+        step=step, cutoff=cutoff,
     )  # fmt: skip
+    plan = _plan(points, options, engine, stop)
     return _search([_checked_run(run, f"runs[{i}]") for i, run in enumerate(runs)], plan, 1)
 
 
@@ -337,32 +339,34 @@ def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matc
     runs = [_checked_run(run, "run")]
     workers = checked_count(threads, name="threads", most=THREADS_MAX)
 
-    def ask(count: int) -> Matches:
-        _, index, distance = _search(runs, plan._replace(k=count), workers)
+    def ask(options: SearchOptions) -> Matches:
+        _, index, distance = _search(runs, plan._replace(options=options), workers)
         return Matches(index, distance)
 
+    options = plan.options
     if exclusion is None:
-        return ask(plan.k)
-    return _spread(ask, plan.k, checked_count(exclusion, name="exclusion", least=0))
+        return ask(options)
+    apart = checked_count(exclusion, name="exclusion", least=0)
+    return _spread(lambda count: ask(options._replace(k=count)), options.k, apart)
 
 
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
-    m = plan.query.size
-    fill = plan.backend.window_statistics if plan.normalized else None
+    m, step = plan.query.size, plan.options.step
+    fill = plan.backend.window_statistics if plan.options.normalized else None
     # The snapshots keep the arrays alive whose addresses are in the table, until this call returns.
     snapshots = [run.history.storage.snapshot(m, fill, plan.stop) for run in runs]
     table = np.array(
-        [_row(run, shot, m, plan.step) for run, shot in zip(runs, snapshots, strict=True)],
+        [_row(run, shot, m, step) for run, shot in zip(runs, snapshots, strict=True)],
         dtype=np.int64,
     ).reshape(-1, COLUMNS)
     shared = np.full(1, np.inf)
     if threads == 1:
         return _scan(table, plan, shared)
-    shares = _divided(table, plan.step, threads)
+    shares = _divided(table, step, threads)
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(lambda part: _scan(part, plan, shared), shares))
     which, index, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((index, which, distance))[: plan.k]
+    order = np.lexsort((index, which, distance))[: plan.options.k]
     return which[order], index[order], distance[order]
 
 
@@ -383,10 +387,7 @@ def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
 def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) -> Found:
     if not table[:, COUNT].any():
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    found: Found = plan.backend.scan(
-        table, plan.step, plan.query, plan.k, plan.band,
-        plan.normalized, plan.lcss, plan.epsilon, plan.cutoff, shared, plan.stop,
-    )  # fmt: skip
+    found: Found = plan.backend.scan(table, plan.query, plan.options, shared, plan.stop)
     return found
 
 

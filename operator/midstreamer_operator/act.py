@@ -160,9 +160,7 @@ async def tell(
     if not pod:
         return
     event = events.written(
-        namespace=policy.namespace,
-        pod=pod,
-        uid=uid,
+        events.Pod(policy.namespace, pod, uid),
         about=request.uid,
         reason=reason,
         message=f"signing request {request.name}: {message}",

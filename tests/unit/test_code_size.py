@@ -1,4 +1,4 @@
-"""Bounds of the code's size: functions of at most 60 lines, files of at most 450 lines."""
+"""Bounds of the code: functions of 60 lines and eight parameters, files of 450 lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ ROOMS = tuple(
 )
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
+PARAMETERS_MAX = 8
+"""Most parameters of a function, without ``self`` and ``cls``; options go into a named value."""
+FLAGS = "typer reads the flags of a command from the parameters of its function"
+PUBLIC = "part of the public interface: users already pass these options by keyword"
+MANY_PARAMETERS = {
+    "services/midstreamer/cli/asking.py::replay": FLAGS,
+    "services/midstreamer/cli/launch.py::run": FLAGS,
+    "kernels/midstreamer_kernels/search.py::History.search": PUBLIC,
+    "kernels/midstreamer_kernels/search.py::nearest": PUBLIC,
+    "kernels/midstreamer_kernels/reference/search.py::search": "takes the options of its twin, "
+    "`midstreamer_kernels.search.History.search`, so that tests pass both the same",
+}
+"""Functions that may have more parameters, as ``path::name``, and why."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _files() -> list[Path]:
@@ -26,6 +41,24 @@ def _long_functions(path: Path) -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"
 
 
+def _functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:
+    """Yield the name and the node of every function in ``tree``, for a method with its class."""
+    for node in ast.iter_child_nodes(tree):
+        within = inside
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            within = f"{inside}{node.name}."
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{inside}{node.name}", node
+        yield from _functions(node, within)
+
+
+def _parameters(function: Function) -> int:
+    """Count the parameters with a name of their own, which ``*args`` do not have."""
+    given = function.args
+    every = *given.posonlyargs, *given.args, *given.kwonlyargs
+    return sum(each.arg not in {"self", "cls"} for each in every)
+
+
 def test_no_function_is_longer_than_a_screen() -> None:
     assert [line for path in _files() for line in _long_functions(path)] == []
 
@@ -37,3 +70,16 @@ def test_no_file_is_longer_than_450_lines() -> None:
         for path, count in lines.items()
         if count > FILE_LINES_MAX
     } == {}
+
+
+def test_no_function_takes_more_than_eight_parameters() -> None:
+    rooms = *ROOMS, ROOT / "tests", ROOT / "benchmarks"
+    many = {
+        f"{path.relative_to(ROOT)}::{name}": _parameters(function)
+        for room in rooms
+        for path in sorted(room.rglob("*.py"))
+        for name, function in _functions(ast.parse(path.read_text(encoding="utf-8")))
+        if _parameters(function) > PARAMETERS_MAX
+    }
+    assert {name: count for name, count in many.items() if name not in MANY_PARAMETERS} == {}
+    assert sorted(MANY_PARAMETERS.keys() - many.keys()) == [], "no longer needs its exemption"

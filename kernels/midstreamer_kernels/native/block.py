@@ -11,14 +11,14 @@ dealt into rows: point i goes to row ``i % step``, so that the points of all win
 are adjacent again. Windows that are farther apart than their length and envelope are first copied
 next to each other.
 
-The caller owns the arrays (`room`), which are reused for the next block. Loops over points or
+The caller owns the arrays (`Room`), which are reused for the next block. Loops over points or
 windows are emitted (`emit.block`); the functions here only compute addresses, so numba compiles
 them quickly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,28 +61,36 @@ _farthest_64, _narrow_64, _scales_64, _value_64 = (
 )
 
 
-def room(plan: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the float32 arrays `space` and `lanes` that the blocks of a search with `plan` use.
+class Room(NamedTuple):
+    """The arrays of a block, reused for all blocks of a search."""
 
-    Their shapes are (SPACE_ROWS, elements) and (LANE_ROWS, windows).
+    space: Any
+    """Points, means and dealt points, shape (SPACE_ROWS, elements), float32."""
+    lanes: Any
+    """Slopes, offsets, noises, sums and limits of the windows, shape (LANE_ROWS, windows), float32.
+
+    The names of the rows are the constants from `SLOPES` to `LIMITS`.
     """
-    return (
+
+
+def room(plan: NDArray[Any]) -> Room:
+    """Return the arrays that the blocks of a search with `plan` use."""
+    return Room(
         np.zeros((SPACE_ROWS, int(plan["size"][0])), np.float32),
         np.zeros((LANE_ROWS, int(plan["windows"][0])), np.float32),
     )
 
 
 @jit
-def prepare(
-    plan: Any, row: Any, first: int, count: int, query: Any, segment: int, dealt_rows: Any,
-    space: Any, lanes: Any,
-) -> int:  # fmt: skip
+def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any, room: Any) -> int:
     """Prepare the block of `count` candidates of one history, from candidate `first` on.
 
-    `row` is the history's row of the table in `plan`. Return the row of `space` from which the
-    bounds read points. In that row the first window begins at element `band`, or at element 0 if
-    the points were dealt.
+    `row` is the history's row of the table in `plan`, `level` the `profile.Level` of the bounds
+    that will be computed, and `room` the `Room` for the block. Return the row of `space` from which
+    the bounds read points. In that row the first window begins at element `band`, or at element 0
+    if the points were dealt.
     """
+    space, lanes, segment = room.space, room.lanes, level.segment
     begin = row[FIRST] + first * plan.step
     pitch, pitch_of_lanes = 4 * space.shape[1], 4 * lanes.shape[1]
     points, of_lanes = space.ctypes.data, lanes.ctypes.data
@@ -102,7 +110,7 @@ def prepare(
         source = MEANS
         _means(points, pitch, size, segment)
     if plan.stride > 1:
-        _deal(plan, points, pitch, source, dealt_rows, count)
+        _deal(plan, points, pitch, source, level.rows, count)
         source = DEALT
     return source
 

@@ -17,7 +17,7 @@ ruled out with clipped points would also be ruled out without clipping. `profile
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,18 +47,80 @@ _place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE
 UP = 1.0 + 1e-6  # factor for limits, which makes up for rounding them to float32
 
 
-def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Return the scratch arrays that `compare_common` or `compare_warped` takes after `group`.
+class Ranking(NamedTuple):
+    """The best matches so far: a heap, the worst match first."""
+
+    distances: NDArray[np.float64]
+    """Distances of the matches, shape (k,)."""
+    orders: NDArray[np.int64]
+    """Their candidate numbers, shape (k,)."""
+    found: NDArray[np.int64]
+    """Number of matches in the heap, shape (1,)."""
+    shared: NDArray[np.float64]
+    """An upper bound of the k-th best distance, shape (1,), common to all threads.
+
+    Threads write to it without a lock, so a thread may overwrite a lower value of another. That
+    costs time but no exactness, because every value written there is a valid upper bound.
+    """
+
+
+class Group(NamedTuple):
+    """Candidates that are compared at once, one per lane."""
+
+    orders: Any
+    """Their numbers, shape (lanes,), int64."""
+    windows: Any
+    """Their windows: point t of lane l is at ``t * lanes + l``; shape (m * lanes,), float64."""
+
+
+class Scratch(NamedTuple):
+    """The arrays of one comparison in lanes (`native.lanes`)."""
+
+    block: Any
+    """The windows in the number type of the comparison, with padding; see `lanes.dtw_block`.
+
+    An LCSS comparison reads the windows of the group instead and has an empty block.
+    """
+    cells: Any
+    """Cells of the matrix."""
+    costs: Any
+    """Receives the cost of each lane, shape (lanes,)."""
+
+
+class Desk(NamedTuple):
+    """The arrays of all comparisons of a scan, each shared by all groups of candidates.
+
+    One tuple and no tuples in it, because numba takes half a microsecond more per tuple of a call.
+    """
+
+    orders: Any
+    """`Group.orders`: numbers of the candidates that are compared at once."""
+    windows: Any
+    """`Group.windows`: their windows in lanes."""
+    block: Any
+    """`Scratch.block` of the first comparison: in float32 by DTW, or in float64 by LCSS."""
+    cells: Any
+    """`Scratch.cells` of the first comparison."""
+    costs: Any
+    """`Scratch.costs` of the first comparison."""
+    exact_block: Any
+    """`Scratch.block` of the second comparison: in float64 by DTW; not used by LCSS."""
+    exact_cells: Any
+    """`Scratch.cells` of the second comparison."""
+    exact_costs: Any
+    """`Scratch.costs` of the second comparison."""
+
+
+def desk(plan: NDArray[Any]) -> Desk:
+    """Return the arrays for `compare_common` or `compare_warped`.
 
     Which of the two functions it is depends on ``plan["lcss"]``.
     """
     m, band = int(plan["m"][0]), int(plan["band"][0])
     if plan["lcss"][0]:
-        return (
-            np.empty(LANES, np.int64), np.zeros(m * LANES),
-            np.empty((2 * band + 3) * LANES), np.empty(LANES),
-        )  # fmt: skip
-    return (
+        common = np.empty(0), np.empty((2 * band + 3) * LANES), np.empty(LANES)
+        return Desk(np.empty(LANES, np.int64), np.zeros(m * LANES), *common, *common)
+    return Desk(
         np.empty(LANES_32, np.int64), np.zeros(m * LANES_32),
         np.full((m + 2 * PADDING) * LANES_32, np.inf, np.float32),
         np.empty((2 * band + 2) * LANES_32, np.float32), np.empty(LANES_32, np.float32),
@@ -68,10 +130,11 @@ def room(plan: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 
 @inlined
-def reach(plan: Any, distances: Any, found: Any, shared: Any) -> Any:
+def reach(plan: Any, ranking: Any) -> Any:
     """Return the distance beyond which no window can be one of the k nearest."""
-    worst = distances[0] if found[0] == distances.size else np.inf
-    return min(worst, plan.cutoff, shared[0])
+    full = ranking.found[0] == ranking.distances.size
+    worst = ranking.distances[0] if full else np.inf
+    return min(worst, plan.cutoff, ranking.shared[0])
 
 
 @inlined
@@ -87,77 +150,68 @@ def as_bound(plan: Any, distance: float) -> Any:
 
 @jit
 def compare_warped(
-    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, query: Any, narrow: Any,
-    group: Any, windows: Any, block: Any, cells: Any, costs: Any,
-    exact: Any, exact_cells: Any, exact_costs: Any,
-    distances: Any, orders: Any, found: Any, shared: Any,
+    plan: Any, histories: Any, query: Any, narrow: Any, chosen: Any, bounds: Any, desk: Any,
+    ranking: Any,
 ) -> None:  # fmt: skip
-    """Compare candidate windows by DTW, and add the matches to the heap of the nearest.
+    """Compare candidate windows by DTW, and add the matches to the ranking.
 
-    `chosen` holds ascending candidate numbers, and `bounds` their lower bounds. `distances` and
-    `orders` are a heap of ``found[0]`` matches. `shared` holds an upper bound of the k-th best
-    distance, common to all threads. Threads write to it without a lock, so a thread may overwrite a
-    lower value of another. That costs time but no exactness, because every value written there is a
-    valid upper bound. The function returns early if the search is stopped.
+    `chosen` holds ascending candidate numbers, and `bounds` their lower bounds. `query` and
+    `narrow` are the query of the profile in float64 and in float32. The function returns early if
+    the search is stopped.
     """
-    place = 0
+    group, scratch = Group(desk.orders, desk.windows), Scratch(desk.block, desk.cells, desk.costs)
+    exact, place = Scratch(desk.exact_block, desk.exact_cells, desk.exact_costs), 0
     while place < chosen.size:
-        limit = reach(plan, distances, found, shared)
-        place, count = _gather(
-            plan, table, before, chosen, bounds, place, as_bound(plan, limit), group, windows
-        )
-        count = _filter(plan, limit, count, narrow, windows, block, cells, costs, group)
+        limit = reach(plan, ranking)
+        within = as_bound(plan, limit)
+        place, count = _gather(plan, histories, chosen, bounds, place, within, group)
+        count = _filter(plan, limit, count, narrow, group, scratch)
         if _stopped(plan.stop):
             return
         for begin in range(0, count, LANES_64):
             end = min(begin + LANES_64, count)
-            _rank_exactly(
-                plan, group[begin:end], costs[begin:end], query, windows, exact, exact_cells,
-                exact_costs, distances, orders, found, shared,
-            )  # fmt: skip
+            sources, orders = desk.costs[begin:end], desk.orders[begin:end]
+            _rank_exactly(plan, query, sources, orders, desk.windows, exact, ranking)
             if _stopped(plan.stop):
                 return
 
 
 @jit
 def compare_common(
-    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, query: Any,
-    group: Any, windows: Any, cells: Any, costs: Any,
-    distances: Any, orders: Any, found: Any, shared: Any,
-) -> None:  # fmt: skip
-    """Compare candidate windows by LCSS, and add the matches to the heap of the nearest.
+    plan: Any, histories: Any, query: Any, chosen: Any, bounds: Any, desk: Any, ranking: Any
+) -> None:
+    """Compare candidate windows by LCSS, and add the matches to the ranking.
 
     There is no float32 filter. The arguments are those of `compare_warped` where they have the same
     names. The function returns early if the search is stopped.
     """
-    place = 0
+    group, costs, place = Group(desk.orders, desk.windows), desk.costs, 0
     while place < chosen.size:
-        limit = as_bound(plan, reach(plan, distances, found, shared))
-        place, count = _gather(plan, table, before, chosen, bounds, place, limit, group, windows)
-        lcss_lanes(query, windows, plan.band, plan.epsilon, cells, costs, plan.stop)
+        limit = as_bound(plan, reach(plan, ranking))
+        place, count = _gather(plan, histories, chosen, bounds, place, limit, group)
+        lcss_lanes(query, desk.windows, plan.band, plan.epsilon, desk.cells, costs, plan.stop)
         if _stopped(plan.stop):
             return
         for lane in range(count):
-            distance = 1.0 - (plan.m - costs[lane]) / plan.m
-            _rank(plan, distance, group[lane], distances, orders, found, shared)
+            _rank(plan, 1.0 - (plan.m - costs[lane]) / plan.m, desk.orders[lane], ranking)
 
 
 @jit
 def _gather(
-    plan: Any, table: Any, before: Any, chosen: Any, bounds: Any, place: int, limit: Any,
-    group: Any, windows: Any,
-) -> Any:  # fmt: skip
-    """Copy the next candidates whose bound is within `limit` into the lanes of `windows`.
+    plan: Any, histories: Any, chosen: Any, bounds: Any, place: int, limit: Any, group: Any
+) -> Any:
+    """Copy the next candidates whose bound is within `limit` into the lanes of `group`.
 
-    Return the index in `chosen` after them, and their number. Their numbers are put into `group`.
+    Return the index in `chosen` after them, and their number.
     """
+    orders, windows = group.orders, group.windows
     count = 0
-    while place < chosen.size and count < group.size:
+    while place < chosen.size and count < orders.size:
         order = chosen[place]
         if bounds[place] <= limit:
-            group[count] = order
+            orders[count] = order
             lane = windows.ctypes.data + 8 * count
-            _place(plan, table, before, order, lane, group.size)
+            _place(plan, histories, order, lane, orders.size)
             count += 1
         place += 1
     return place, count
@@ -165,35 +219,35 @@ def _gather(
 
 @jit
 def _rank_exactly(
-    plan: Any, group: Any, sources: Any, query: Any, windows: Any, exact: Any, cells: Any,
-    costs: Any, distances: Any, orders: Any, found: Any, shared: Any,
-) -> None:  # fmt: skip
-    """Compare the windows in the lanes `sources` in float64, and add the matches to the heap.
+    plan: Any, query: Any, sources: Any, orders: Any, windows: Any, exact: Any, ranking: Any
+) -> None:
+    """Compare the windows in the lanes `sources` in float64, and add the matches to the ranking.
 
-    `group` holds the candidate numbers of these windows.
+    `orders` holds the candidate numbers of these windows.
     """
-    for lane in range(group.size):
+    block, costs = exact.block, exact.costs
+    for lane in range(orders.size):
         source = np.int64(sources[lane])
         for t in range(plan.m):
-            exact[(PADDING + t) * LANES_64 + lane] = windows[t * LANES_32 + source]
-    limit = reach(plan, distances, found, shared)
+            block[(PADDING + t) * LANES_64 + lane] = windows[t * LANES_32 + source]
+    limit = reach(plan, ranking)
     # The tolerance is needed because the root of a greater cost may round to exactly the limit.
     highest = limit * limit * (1.0 + SLACK) + SMALLEST
-    dtw_block(query, exact, plan.band, highest, cells, costs, plan.stop)
-    for lane in range(group.size):
-        _rank(plan, np.sqrt(costs[lane]), group[lane], distances, orders, found, shared)
+    dtw_block(query, block, plan.band, highest, exact.cells, costs, plan.stop)
+    for lane in range(orders.size):
+        _rank(plan, np.sqrt(costs[lane]), orders[lane], ranking)
 
 
 @inlined
-def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int) -> None:
+def _place(plan: Any, histories: Any, order: int, lane: int, lanes: int) -> None:
     """Copy the window of candidate `order` into a lane, z-normalised if the plan says so.
 
     `lane` is the address of the lane's first element, and `lanes` the number of lanes.
     """
-    which = 0
+    before, which = histories.before, 0
     while order >= before[which + 1]:
         which += 1
-    row = table[which]
+    row = histories.table[which]
     begin = row[FIRST] + (order - before[which]) * plan.step
     values, origin, shift, scale = row[VALUES] + row[ITEM_BYTES] * begin, 0.0, 0.0, 1.0
     if plan.normalized:
@@ -206,14 +260,12 @@ def _place(plan: Any, table: Any, before: Any, order: int, lane: int, lanes: int
 
 
 @inlined
-def _filter(
-    plan: Any, limit: float, count: int, narrow: Any, windows: Any, block: Any, cells: Any,
-    costs: Any, group: Any,
-) -> int:  # fmt: skip
+def _filter(plan: Any, limit: float, count: int, narrow: Any, group: Any, scratch: Any) -> int:
     """Remove from `group` the candidates that the float32 comparison rules out.
 
-    `costs` receives the lanes of the candidates that stay; their number is returned.
+    The costs of `scratch` receive the lanes of the candidates that stay; their number is returned.
     """
+    orders, windows, block, costs = group.orders, group.windows, scratch.block, scratch.costs
     if limit == np.inf:
         for lane in range(count):
             costs[lane] = lane
@@ -222,22 +274,21 @@ def _filter(
     _narrow(windows.ctypes.data, target, windows.size, plan.origin, 1.0 / plan.unit)
     most = limit / plan.unit * plan.filter_factor + plan.filter_noise
     highest = np.float32(most * most * UP)
-    dtw_block(narrow, block, plan.band, highest, cells, costs, plan.stop)
+    dtw_block(narrow, block, plan.band, highest, scratch.cells, costs, plan.stop)
     kept = 0
     for lane in range(count):
         near = costs[lane] <= highest
-        group[kept], costs[kept] = group[lane], lane if near else costs[kept]
+        orders[kept], costs[kept] = orders[lane], lane if near else costs[kept]
         kept += near
     return kept
 
 
 @inlined
-def _rank(
-    plan: Any, distance: float, order: int, distances: Any, orders: Any, found: Any, shared: Any
-) -> None:
+def _rank(plan: Any, distance: float, order: int, ranking: Any) -> None:
     if distance > plan.cutoff or distance == np.inf:
         return
-    found[0] = offer(distances, orders, found[0], distance, order)
+    distances, found, shared = ranking.distances, ranking.found, ranking.shared
+    found[0] = offer(distances, ranking.orders, found[0], distance, order)
     # With fewer than k matches in this thread, its worst match is no bound of the k-th best.
     if found[0] == plan.k and distances[0] < shared[0]:
         shared[0] = distances[0]

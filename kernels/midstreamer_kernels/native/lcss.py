@@ -25,7 +25,7 @@ Computing M by comparing all pairs of points takes longer than all of this, even
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,23 +132,33 @@ def _prefixes(order: Any, first: int, table: Any) -> None:
             set3 |= bit if word == 3 else _ZERO
 
 
+class _Strip(NamedTuple):
+    """The strip of the matrix that begins at one column, and what its rows read and write."""
+
+    first: int
+    """The first column of the strip."""
+    band: int
+    """Points match only when ``|i - j| <= band``."""
+    low: Any
+    """For each row the rank of the first matching point, shape (n,), uint32."""
+    high: Any
+    """For each row the rank after the last matching point, shape (n,), uint32."""
+    prefixes: Any
+    """The table of prefixes of the strip, four words per rank, uint64."""
+    carries: Any
+    """The carry out of each row: of the strip before, then of this one; shape (n,), uint8."""
+    row: Any
+    """The row of the strip, shape (WORDS,), uint64."""
+
+
 @jit
-def _advance(
-    begin: int,
-    end: int,
-    edge: bool,
-    first: int,
-    band: int,
-    low: Any,
-    high: Any,
-    prefixes: Any,
-    carries: Any,
-    row: Any,
-) -> None:
-    """Compute the rows [begin, end) of the strip at column `first`, in place in `row`.
+def _advance(begin: int, end: int, edge: bool, strip: Any) -> None:
+    """Compute the rows [begin, end) of a strip in place.
 
     With `edge`, the band does not cover the whole strip, so columns outside of the band are masked.
     """
+    first, band, row = strip.first, strip.band, strip.row
+    low, high, prefixes, carries = strip.low, strip.high, strip.prefixes, strip.carries
     row0, row1, row2, row3 = row[0], row[1], row[2], row[3]
     for i in range(np.uint64(begin), np.uint64(end)):
         p, q = np.uint64(low[i]) << _TWO, np.uint64(high[i]) << _TWO
@@ -166,7 +176,7 @@ def _advance(
             u3 &= _BEFORE[p + _THREE] ^ _BEFORE[q + _THREE]
         rest0, rest1, rest2, rest3 = row0 ^ u0, row1 ^ u1, row2 ^ u2, row3 ^ u3
         row0, row1, row2, row3, carry = add_words(
-            row0, row1, row2, row3, u0, u1, u2, u3, np.uint64(carries[i])
+            (row0, row1, row2, row3), (u0, u1, u2, u3), np.uint64(carries[i])
         )
         row0, row1, row2, row3 = row0 | rest0, row1 | rest1, row2 | rest2, row3 | rest3
         carries[i] = carry
@@ -174,22 +184,21 @@ def _advance(
 
 
 @jit
-def _strip(
-    first: int, width: int, band: int, low: Any, high: Any, prefixes: Any, carries: Any, row: Any
-) -> int:
-    """Return how much the LCSS length grows in the `width` columns from `first`.
+def _gained(width: int, strip: Any) -> int:
+    """Return how much the LCSS length grows in the first `width` columns of a strip.
 
     Only rows whose band overlaps the strip are computed. In earlier rows all bits of the strip are
     1 and stay 1 for every carry. In later rows the strip has no match and no carry.
     """
-    begin, end = max(0, first - band), min(low.size, first + width + band)
+    first, band, row = strip.first, strip.band, strip.row
+    begin, end = max(0, first - band), min(strip.low.size, first + width + band)
     # Rows from `inner` to `outer` have the whole strip in their band.
     inner = max(begin, min(end, first + width - 1 - band))
     outer = max(inner, min(end, first + band + 1))
     for word in range(WORDS):
         row[word] = _ALL
     for start, stop, edge in ((begin, inner, True), (inner, outer, False), (outer, end, True)):
-        _advance(start, stop, edge, first, band, low, high, prefixes, carries, row)
+        _advance(start, stop, edge, strip)
     gained = 0
     for word in range(WORDS):
         gained += count_ones(~row[word])
@@ -231,7 +240,8 @@ def common_lengths(rows: Any, b: Any, keys: Any, epsilon: float, band: int, leng
             _prefixes(places, first - begin, prefixes)
             width = min(STRIP, end - first)
             for k in range(lengths.size):
-                lengths[k] += _strip(first, width, band, low[k], high[k], prefixes, carries[k], row)
+                strip = _Strip(first, band, low[k], high[k], prefixes, carries[k], row)
+                lengths[k] += _gained(width, strip)
 
 
 def lcss_length(a: NDArray[np.float64], b: NDArray[np.float64], epsilon: float, band: int) -> int:

@@ -11,7 +11,7 @@ transpose of that of a and b.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,19 +32,20 @@ LEAST_SHARE = 4  # lanes are used only if at least one lane in LEAST_SHARE has a
 CELLS_BYTES = 2**15
 
 
+class Tile(NamedTuple):
+    """One tile: the rows [top, bottom) and the columns [left, right) of the distance matrix."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
 @jit
 def dtw_tile(
-    rows: Any,
-    columns: Any,
-    band: int,
-    symmetric: bool,
-    top: int,
-    bottom: int,
-    left: int,
-    right: int,
-    distances: Any,
+    rows: Any, columns: Any, band: int, symmetric: bool, tile: Any, distances: Any
 ) -> None:
-    """Fill ``distances[top:bottom, left:right]`` with DTW distances.
+    """Fill one tile of `distances` with DTW distances.
 
     Parameters
     ----------
@@ -54,8 +55,10 @@ def dtw_tile(
     symmetric : bool
         Whether `columns` is the same table as `rows`. Then only pairs above the diagonal are
         compared, and each distance is also written to its mirrored cell.
+    tile : Tile
     distances : ndarray, shape (p, q), float64
     """
+    top, bottom, left, right = tile
     lanes = lane_count(rows)
     costs, cells = np.empty(lanes, rows.dtype), block_cells(rows, band)
     block = empty_block(rows, columns.shape[1])
@@ -85,24 +88,16 @@ def _fill_lanes(series: Any, block: Any, lanes: int) -> None:
 
 @jit
 def lcss_tile(
-    rows: Any,
-    columns: Any,
-    keys: Any,
-    epsilon: float,
-    band: int,
-    symmetric: bool,
-    top: int,
-    bottom: int,
-    left: int,
-    right: int,
+    rows: Any, columns: Any, keys: Any, epsilon: float, band: int, symmetric: bool, tile: Any,
     distances: Any,
-) -> None:
-    """Fill ``distances[top:bottom, left:right]`` with LCSS distances, ``1 - length / min(n, m)``.
+) -> None:  # fmt: skip
+    """Fill one tile of `distances` with LCSS distances, ``1 - length / min(n, m)``.
 
     Series are float64, and points match when they differ by at most `epsilon`. `keys` holds the
     result of `native.lcss.ordered` for each of `columns`. The other parameters are those of
     `dtw_tile`.
     """
+    top, bottom, left, right = tile
     most = min(rows.shape[1], columns.shape[1])
     lengths = np.empty(bottom - top, np.int64)
     for j in range(left, right):

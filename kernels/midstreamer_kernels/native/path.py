@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from midstreamer_kernels.emit.turns import LANES, emit_turns
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.emitted import emitted_like
 
 BYTES_MAX = 2**26  # greatest size in bytes of one of the two bit arrays
 MATRICES = 3  # anti-diagonals of cells in memory: two that are read, one that is written
 
-_turns_float32 = emitted(emit_turns, Shape(FLOAT32, LANES, 1))
-_turns_float64 = emitted(emit_turns, Shape(FLOAT64, LANES, 1, integers=False))
+_turns = emitted_like(
+    emit_turns, (Shape(FLOAT32, LANES, 1), Shape(FLOAT64, LANES, 1, integers=False))
+)
 
 
 @jit
@@ -34,38 +35,35 @@ def _first_row(s: int, m: int, band: int) -> int:
 
 @jit
 def _walk(
-    begin: int,
-    end: int,
-    n: int,
-    m: int,
-    band: int,
-    item_bytes: int,
-    rows: int,
-    columns: int,
-    cells: int,
-    cells_bytes: int,
-    straight: int,
-    upward: int,
-    bits_bytes: int,
-) -> None:
-    """Compute the anti-diagonals [begin, end) and their bits; arrays are passed by address.
+    begin: int, end: int, band: int, rows: Any, columns: Any, cells: Any, straight: Any,
+    upward: Any,
+) -> None:  # fmt: skip
+    """Compute the anti-diagonals [begin, end) and their bits.
 
-    Anti-diagonal s is in ``cells[s % 3]``, with the cell of row i at index ``i + 1``. `columns` is
-    the second series reversed: point ``s - i`` is at index ``m - 1 - s + i``.
+    Parameters
+    ----------
+    rows, columns : ndarray, shape (n + LANES,) and (m + LANES,), float32 or float64, the same type
+        The series, padded. `columns` is the second one reversed: point ``s - i`` is at index
+        ``m - 1 - s + i``.
+    cells : ndarray, shape (MATRICES, n + 2 + LANES), of the same type
+        Anti-diagonal s is in ``cells[s % 3]``, with the cell of row i at index ``i + 1``.
+    straight, upward : ndarray, shape (diagonals, bytes), uint8
+        Receive the bits of the cells, of anti-diagonal `begin` first.
     """
+    n, m, item_bytes = rows.size - LANES, columns.size - LANES, rows.itemsize
+    cells_bytes, bits_bytes = item_bytes * cells.shape[1], straight.shape[1]
     for s in range(begin, end):
         low = _first_row(s, m, band)
         count = min(n - 1, s, (s + band) // 2) - low + 1
-        slot = low * item_bytes
-        older = cells + (s + 1) % MATRICES * cells_bytes + slot
-        newer = cells + (s + 2) % MATRICES * cells_bytes + slot
-        target = cells + s % MATRICES * cells_bytes + slot
-        row, column = rows + slot, columns + (m - 1 - s) * item_bytes + slot
-        bits = (s - begin) * bits_bytes
-        if item_bytes == 4:
-            _turns_float32(older, newer, row, column, target, straight + bits, upward + bits, count)
-        else:
-            _turns_float64(older, newer, row, column, target, straight + bits, upward + bits, count)
+        slot, bits = low * item_bytes, (s - begin) * bits_bytes
+        lines = cells.ctypes.data + slot
+        _turns(
+            rows,
+            lines + (s + 1) % MATRICES * cells_bytes, lines + (s + 2) % MATRICES * cells_bytes,
+            rows.ctypes.data + slot, columns.ctypes.data + (m - 1 - s) * item_bytes + slot,
+            lines + s % MATRICES * cells_bytes,
+            straight.ctypes.data + bits, upward.ctypes.data + bits, count,
+        )  # fmt: skip
 
 
 @jit
@@ -123,11 +121,8 @@ def least_path(
     straight, upward = (np.empty((size, stride), np.uint8) for _ in range(2))
 
     def walk(begin: int) -> None:
-        _walk(
-            begin, min(begin + size, diagonals), n, m, band, a.itemsize, rows.ctypes.data,
-            columns.ctypes.data, cells.ctypes.data, cells.strides[0], straight.ctypes.data,
-            upward.ctypes.data, stride,
-        )  # fmt: skip
+        end = min(begin + size, diagonals)
+        _walk(begin, end, band, rows, columns, cells, straight, upward)
 
     starts = []
     for begin in range(0, diagonals, size):

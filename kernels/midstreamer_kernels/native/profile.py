@@ -31,12 +31,14 @@ The profile is computed with numpy in a hundred microseconds; numba would compil
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.forms import envelope_of, normal_form
+from midstreamer_kernels.plan import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
 TINY = 1e-15  # more than is lost where squares are too small for float32, in units of the plan
@@ -79,12 +81,14 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
 class Level(NamedTuple):
     """The places of one level of bounds: their offsets in a block, and the query at each place."""
 
+    segment: int
+    """Number of points whose mean is a place: 1 if the places are the points themselves."""
     offsets: NDArray[np.int64]
     """Offset in elements from a window's first point to each place, shape (places,)."""
     envelope: NDArray[np.float32]
     """The query, its upper and its lower envelope at each place, shape (3, places)."""
     rows: NDArray[np.int64]
-    """Numbers of the dealt rows (see `block`) that hold the places."""
+    """Numbers of the dealt rows (see `block`) that hold the places, int64."""
 
 
 class Profile(NamedTuple):
@@ -102,67 +106,70 @@ class Profile(NamedTuple):
     """Places of the fine bounds."""
 
 
-def profile_of(
-    raw: NDArray[np.float64],
-    *,
-    k: int,
-    step: int,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
-    stop: int,
-) -> Profile:
+def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:
     """Return the profile of the query `raw`, shape (m,), which is not yet z-normalised.
 
-    `stop` is the address of the stop flag. The other options are those of `native.scan.scan`.
+    `stop` is the address of the stop flag.
     """
+    k, step, band, normalized, lcss, epsilon, cutoff = options
     m = raw.size
     query = normal_form(raw) if normalized else raw
     origin = 0.0 if normalized else float(raw[0])
     unit = 1.0 if normalized else float(np.abs(raw - origin).max())
     unit = unit if unit > UNIT_MIN else 1.0
     inner = (query - origin) / unit
+    most = float(np.abs(inner).max())
     corners = 0 if lcss else min(m, 2)
     segment = 1
     while not lcss and (m - 2) // (2 * segment) >= SEGMENTS_MIN:
         segment *= 2
-    plan = np.zeros(1, PLAN)
-    plan["k"] = k
-    _set_sizes(plan, m, band, step)
-    spread = SPARE if lcss else SPARE * np.sqrt(m)
-    plan["corners"], plan["segment"] = corners, segment
-    plan["normalized"], plan["lcss"] = normalized, lcss
-    plan["origin"], plan["unit"], plan["shrink"] = origin, unit, 1.0 - (m + 8) * SPARE
-    plan["noise_slope"] = spread * (10.0 + np.log2(segment))
-    plan["noise"] = spread * 4.0 * np.abs(inner).max() + TINY
-    plan["filter_factor"] = 1.0 + (2 * m + 8) * SPARE
-    plan["filter_noise"] = np.sqrt(2.0 * m) * 2.0 * SPARE * np.abs(inner).max() + TINY
-    plan["epsilon"], plan["cutoff"], plan["stop"] = epsilon, cutoff, stop
-    around = np.stack([inner, *envelope_of(inner, band, m)])[:, min(corners, 1) : m - corners // 2]
-    coarse = _level(around, min(corners, 1), segment, plan)
-    fine = coarse if segment == 1 else _level(around, min(corners, 1), 1, plan)
-    return Profile(plan, query, inner.astype(np.float32), coarse, fine)
+    spread = SPARE if lcss else SPARE * math.sqrt(m)
+    sizes = _sizes(m, band, step)
+    plan = {
+        "k": k, "m": m, "band": band, "step": step, "normalized": normalized, "lcss": lcss,
+        "corners": corners, "segment": segment,
+        "windows": sizes.windows, "stride": sizes.stride, "size": sizes.size, "row": sizes.row,
+        "origin": origin, "unit": unit, "shrink": 1.0 - (m + 8) * SPARE,
+        "noise_slope": spread * (10.0 + math.log2(segment)), "noise": spread * 4.0 * most + TINY,
+        "filter_factor": 1.0 + (2 * m + 8) * SPARE,
+        "filter_noise": math.sqrt(2.0 * m) * 2.0 * SPARE * most + TINY,
+        "epsilon": epsilon, "cutoff": cutoff, "stop": stop,
+    }  # fmt: skip
+    record = np.array([tuple([plan[name] for name in PLAN.names or ()])], PLAN)
+    around = np.empty((3, m))
+    around[0] = inner
+    around[1], around[2] = envelope_of(inner, band, m)
+    around = around[:, min(corners, 1) : m - corners // 2]
+    coarse = _level(around, min(corners, 1), segment, sizes)
+    fine = coarse if segment == 1 else _level(around, min(corners, 1), 1, sizes)
+    return Profile(record, query, inner.astype(np.float32), coarse, fine)
 
 
-def _set_sizes(plan: NDArray[Any], m: int, band: int, step: int) -> None:
-    """Set the sizes of a block in `plan`: `windows`, `stride`, `size` and `row`; see `block`."""
+class _Sizes(NamedTuple):
+    """The sizes of a block, as in `PLAN`."""
+
+    windows: int
+    stride: int
+    size: int
+    row: int
+
+
+def _sizes(m: int, band: int, step: int) -> _Sizes:
+    """Return the sizes of the blocks of a scan; see `block`."""
     span = m + 2 * band
     stride = min(step, span)
     windows = STRIP * max(1, max(POINTS_MIN, span) // (stride * STRIP))
     row = windows + m // stride + 1 + OVERRUN
     size = max(windows * stride + span, stride * row if stride > 1 else 0) + OVERRUN
-    plan["m"], plan["band"], plan["step"] = m, band, step
-    plan["windows"], plan["stride"], plan["size"], plan["row"] = windows, stride, size, row
+    return _Sizes(windows, stride, size, row)
 
 
-def _level(around: NDArray[np.float64], begin: int, segment: int, plan: NDArray[Any]) -> Level:
+def _level(around: NDArray[np.float64], begin: int, segment: int, sizes: _Sizes) -> Level:
     count = around.shape[1] // segment
-    stride, row = int(plan["stride"][0]), int(plan["row"][0])
-    order, offsets, rows = _places(count, begin, segment, stride, row)
-    means = around[:, : count * segment].reshape(3, count, segment).sum(axis=2) / segment
-    return Level(offsets, np.ascontiguousarray(means[:, order], np.float32), rows)
+    order, offsets, rows = _places(count, begin, segment, sizes.stride, sizes.row)
+    if segment > 1:
+        around = around[:, : count * segment].reshape(3, count, segment).sum(axis=2) / segment
+    return Level(segment, offsets, np.ascontiguousarray(around[:, order], np.float32), rows)
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.native import block, contest, sift
+from midstreamer_kernels.native.histories import numbered, places
 from midstreamer_kernels.native.profile import STRIP, Profile, profile_of
-from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, START
+from midstreamer_kernels.plan import SEEDS_PER_MATCH, SearchOptions
 from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -32,14 +33,8 @@ CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a 
 
 def scan(
     table: NDArray[np.int64],
-    step: int,
     query: NDArray[np.float64],
-    k: int,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
+    options: SearchOptions,
     shared: NDArray[np.float64],
     stop: Stop,
 ) -> Found:
@@ -49,20 +44,9 @@ def scan(
     ----------
     table : ndarray, shape (runs, COLUMNS), int64
         The histories to search; `plan` describes the columns.
-    step : int
-        Points from one candidate window to the next.
     query : ndarray, shape (m,), float64
-        Not z-normalised; if `normalized`, this function normalises the query.
-    k, band : int
-        Number of matches, and half-width of the warping band in points.
-    normalized : bool
-        Whether z-normal forms are compared.
-    lcss : bool
-        Whether the distance is that of LCSS instead of DTW.
-    epsilon : float
-        For LCSS, the greatest difference of two points that match.
-    cutoff : float
-        Greatest distance of a match; infinity for no limit.
+        Not z-normalised; if the options say so, this function normalises the query.
+    options : SearchOptions
     shared : ndarray, shape (1,), float64
         An upper bound of the k-th best distance, infinity at first. All threads of a search read
         and lower this value.
@@ -81,15 +65,11 @@ def scan(
     StoppedError
         `stop` was set.
     """
-    profile = profile_of(
-        query, k=k, step=step, band=band, normalized=normalized, lcss=lcss,
-        epsilon=epsilon, cutoff=cutoff, stop=stop.address,
-    )  # fmt: skip
-    under_way = _Scan(table, profile, k, lcss, shared, stop)
+    under_way = _Scan(table, profile_of(query, options, stop.address), options, shared, stop)
     under_way.bound()
     under_way.seed()
     under_way.refine()
-    return _ranked(table, step, under_way.before, *under_way.matches())
+    return under_way.matches()
 
 
 class _Scan:
@@ -99,88 +79,75 @@ class _Scan:
         self,
         table: NDArray[np.int64],
         profile: Profile,
-        k: int,
-        lcss: bool,
+        options: SearchOptions,
         shared: NDArray[np.float64],
         stop: Stop,
     ) -> None:
-        counts = table[:, COUNT]
-        self.before = np.concatenate([[0], np.cumsum(counts)])
-        """Number of candidates before each row of the table; the last element is the total."""
-        self._table, self._profile, self._stop = table, profile, stop
-        self._lcss = lcss
-        self._strips = np.concatenate([[0], np.cumsum(-(-counts // STRIP))])
-        self._bounds = np.empty(STRIP * self._strips[-1], np.float32)
-        self._lows = np.empty(self._strips[-1], np.float32)
-        """The least bound of each strip, shape (strips,)."""
-        self._kept = min(k, int(self.before[-1]))
-        self._distances, self._orders = np.empty(self._kept), np.empty(self._kept, np.int64)
-        self._found, self._shared = np.zeros(1, np.int64), shared
-        self._room, self._desk = block.room(profile.plan), contest.room(profile.plan)
+        self._histories = numbered(table)
+        self._profile, self._stop = profile, stop
+        self._options = options
+        self._windows = int(self._histories.before[-1])
+        """Number of candidates in all histories."""
+        self._kept = min(options.k, self._windows)
+        self._ranking = contest.Ranking(
+            np.empty(self._kept), np.empty(self._kept, np.int64), np.zeros(1, np.int64), shared
+        )
+        self._room, self._desk = block.room(profile.plan), contest.desk(profile.plan)
 
     def bound(self) -> None:
         """Compute the coarse bounds of all windows."""
         profile = self._profile
-        sift.bound_all(
-            profile.plan[0], self._table, self._strips, profile.narrow, *profile.coarse,
-            *self._room, self._bounds, self._lows,
-        )  # fmt: skip
+        sift.bound_all(profile.plan[0], self._histories, profile.narrow, profile.coarse, self._room)
         self._stop.check()  # a compiled function that returned early leaves incomplete bounds
 
     def seed(self) -> None:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
-        if self._kept < self.before[-1]:  # otherwise all windows are wanted, and no seeds help
+        if self._kept < self._windows:  # otherwise all windows are wanted, and no seeds help
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
-            taken = sift.seeds(self._strips, self.before, most, self._bounds, self._lows)
+            taken = sift.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))
 
     def refine(self) -> None:
         """Compute fine bounds and compare the remaining windows, until no window is left."""
-        plan, profile, cursor = self._profile.plan[0], self._profile, np.zeros(2, np.int64)
-        chosen = np.empty(max(CHOSEN_MAX, int(plan["windows"])) + STRIP, np.int64)
-        near = np.empty(chosen.size, np.float32)
-        while cursor[0] < len(self._table):
-            limit = self._reach()
+        plan, profile = self._profile.plan[0], self._profile
+        capacity = max(CHOSEN_MAX, int(plan["windows"])) + STRIP
+        selection = sift.Selection(
+            np.zeros(2, np.int64), np.empty(capacity, np.int64), np.empty(capacity, np.float32)
+        )
+        while selection.cursor[0] < len(self._histories.table):
             count = sift.refine(
-                plan, self._table, self._strips, self.before, profile.narrow, *profile.fine,
-                *self._room, self._bounds, self._lows, limit, cursor, chosen, near,
+                plan, self._histories, profile.narrow, profile.fine, self._room, self._reach(),
+                selection,
             )  # fmt: skip
             self._stop.check()
-            self._compare(chosen[:count], near[:count])
+            if count:
+                self._compare(selection.orders[:count], selection.bounds[:count])
 
     def _reach(self) -> float:
         # `contest.reach` does the same, but is inlined; called from here it would be compiled anew
         # by each process.
-        full = self._found[0] == self._distances.size
-        worst = self._distances[0] if full else np.inf
-        limit: float = min(worst, self._profile.plan["cutoff"][0], self._shared[0])
+        distances, _, found, shared = self._ranking
+        worst = distances[0] if found[0] == distances.size else np.inf
+        limit: float = min(worst, self._options.cutoff, shared[0])
         return limit
 
-    def matches(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the distances and the candidate numbers of the matches, unordered."""
-        return self._distances[: self._found[0]], self._orders[: self._found[0]]
-
-    def _compare(self, chosen: NDArray[np.int64], near: NDArray[np.float32]) -> None:
+    def _compare(self, chosen: NDArray[np.int64], bounds: NDArray[np.float32]) -> None:
         profile = self._profile
-        given = (profile.plan[0], self._table, self.before, chosen, near, profile.query)
-        ranking = (self._distances, self._orders, self._found, self._shared)
-        if self._lcss:
-            contest.compare_common(*given, *self._desk, *ranking)
+        plan, query = profile.plan[0], profile.query
+        if self._options.lcss:
+            contest.compare_common(
+                plan, self._histories, query, chosen, bounds, self._desk, self._ranking
+            )
         else:
-            contest.compare_warped(*given, profile.narrow, *self._desk, *ranking)
+            contest.compare_warped(
+                plan, self._histories, query, profile.narrow, chosen, bounds, self._desk,
+                self._ranking,
+            )  # fmt: skip
         self._stop.check()
 
-
-def _ranked(
-    table: NDArray[np.int64],
-    step: int,
-    before: NDArray[np.int64],
-    distances: NDArray[np.float64],
-    orders: NDArray[np.int64],
-) -> Found:
-    """Sort the matches by distance, and convert candidate numbers to rows and positions."""
-    best = np.lexsort((orders, distances))
-    orders = orders[best]
-    which = np.searchsorted(before, orders, side="right") - 1
-    index = table[which, START] + table[which, FIRST] + (orders - before[which]) * step
-    return which, index, distances[best]
+    def matches(self) -> Found:
+        """Return row, position and distance of the matches, by distance and then by number."""
+        distances, orders, found, _ = self._ranking
+        distances, orders = distances[: found[0]], orders[: found[0]]
+        best = np.lexsort((orders, distances))
+        return *places(self._histories, orders[best], self._options.step), distances[best]

@@ -2,15 +2,12 @@
 
 All windows get a coarse bound; the few that it does not rule out get a fine bound. A DTW bound is
 stored as a distance in units of the plan, reduced by the possible rounding error, so that it can be
-compared with the k-th best directly. An LCSS bound is stored as a count. `bounds` has `STRIP`
-elements for each strip of windows of a history, in the order of the table; `lows` has the least
-bound of each strip. NaN marks elements that have no window or need no comparison any more, because
-NaN is within no limit.
+compared with the k-th best directly. An LCSS bound is stored as a count.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +29,7 @@ from midstreamer_kernels.native.block import (
 from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.contest import UP, as_bound
 from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.histories import Histories
 from midstreamer_kernels.native.profile import STRIP
 from midstreamer_kernels.plan import COUNT
 
@@ -47,29 +45,72 @@ _keogh, _unmatched = emitted(emit_keogh, _SHAPE), emitted(emit_unmatched, _SHAPE
 _stopped = emitted(emit_stopped, _SHAPE)
 
 
+class Selection(NamedTuple):
+    """The candidates that `refine` chooses, and where it continues."""
+
+    cursor: NDArray[np.int64]
+    """A row of the table and a strip of that row, shape (2,): the next ones to examine."""
+    orders: NDArray[np.int64]
+    """Numbers of the chosen candidates, ascending; shape (capacity,)."""
+    bounds: NDArray[np.float32]
+    """Their coarse bounds, shape (capacity,)."""
+
+
+class _Sources(NamedTuple):
+    """Where the sums of a block read and write: addresses and lengths of rows, in bytes.
+
+    Whole arrays would be passed in thirty parts to each call of `_sum`, one call per vector.
+    """
+
+    points: Any
+    """Address of the points from which the first window is read."""
+    highest: Any
+    """Address of the row of their maxima, or of the maxima of their means."""
+    row: Any
+    """Length of a row of `Room.space`."""
+    lanes: Any
+    """Address of `Room.lanes`."""
+    row_of_lanes: Any
+    """Length of a row of `Room.lanes`."""
+    places: Any
+    """Address of `Level.offsets`."""
+    query: Any
+    """Address of `Level.envelope`."""
+    row_of_query: Any
+    """Length of a row of `Level.envelope`."""
+
+
+@inlined
+def _sources(plan: Any, source: int, level: Any, room: Any) -> Any:
+    """Return the `_Sources` of a block for which `prepare` returned `source`."""
+    row, first = 4 * room.space.shape[1], room.space.ctypes.data
+    points, lead = first + source * row, 0 if source == DEALT else plan.band
+    return _Sources(
+        points + 4 * lead, points + row, row, room.lanes.ctypes.data, 4 * room.lanes.shape[1],
+        level.offsets.ctypes.data, level.envelope.ctypes.data, 4 * level.envelope.shape[1],
+    )  # fmt: skip
+
+
 @jit
-def _sum(
-    plan: Any, source: int, window: int, begin: int, end: int, offsets: Any, around: Any,
-    space: Any, lanes: Any,
-) -> Any:  # fmt: skip
+def _sum(plan: Any, sources: Any, window: int, begin: int, end: int) -> Any:
     """Add the excesses at the places [begin, end) to the bounds of `LANES` windows from `window`.
 
     Return whether any of these windows is still within its limit.
     """
-    lead = window + (0 if source == DEALT else plan.band)
-    row, row_of_lanes = 4 * space.shape[1], 4 * lanes.shape[1]
-    points, of_window = space.ctypes.data + source * row, lanes.ctypes.data + 4 * window
-    places, query, width = offsets.ctypes.data, around.ctypes.data, 4 * around.shape[1]
+    points, highest = sources.points + 4 * window, sources.highest + 4 * window
+    lowest, of_window = highest + sources.row, sources.lanes + 4 * window
+    places, query, width = sources.places, sources.query, sources.row_of_query
+    row_of_lanes = sources.row_of_lanes
     if plan.lcss:
         return _unmatched(
-            points + 4 * lead, points + row + 4 * window, points + 2 * row + 4 * window,
+            points, highest, lowest,
             places, query, query + width, query + 2 * width, begin, end,
             of_window + SLOPES * row_of_lanes, of_window + OFFSETS * row_of_lanes,
             of_window + FORWARD * row_of_lanes, of_window + BACKWARD * row_of_lanes,
             of_window + LIMITS * row_of_lanes, of_window + NOISES * row_of_lanes,
         )  # fmt: skip
     return _keogh(
-        points + 4 * lead, points + row + 4 * window, points + 2 * row + 4 * window,
+        points, highest, lowest,
         places, query, query + width, query + 2 * width, begin, end,
         of_window + SLOPES * row_of_lanes, of_window + OFFSETS * row_of_lanes,
         of_window + FORWARD * row_of_lanes, of_window + BACKWARD * row_of_lanes,
@@ -78,29 +119,27 @@ def _sum(
 
 
 @jit
-def bound_all(
-    plan: Any, table: Any, strips: Any, query: Any, offsets: Any, around: Any, rows: Any,
-    space: Any, lanes: Any, bounds: Any, lows: Any,
-) -> None:  # fmt: skip
-    """Fill `bounds` with the coarse bounds of all windows, and `lows` with each strip's least one.
+def bound_all(plan: Any, histories: Any, query: Any, level: Any, room: Any) -> None:
+    """Fill the bounds in `histories`, for all windows, with the places of `level`.
 
-    The function returns early if the search is stopped.
+    `query` is the `narrow` query of the profile, and `room` the `block.Room` for the blocks. The
+    function returns early if the search is stopped.
     """
+    table, lanes, lows = histories.table, room.lanes, histories.lows
     for which in range(table.shape[0]):
         for first in range(0, table[which, COUNT], plan.windows):
             count = min(plan.windows, table[which, COUNT] - first)
-            source = prepare(
-                plan, table[which], first, count, query, plan.segment, rows, space, lanes
-            )
+            source = prepare(plan, table[which], first, count, query, level, room)
             if plan.lcss:
                 _add_epsilon(plan.epsilon / plan.unit, lanes[NOISES])
+            sources = _sources(plan, source, level, room)
             for window in range(0, count, LANES):
                 if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                     return
                 begin = np.int64(0)  # for a literal numba would compile the function once more
-                _sum(plan, source, window, begin, offsets.size, offsets, around, space, lanes)
-            strip = strips[which] + first // STRIP
-            _note(plan, count, lanes, bounds[strip * STRIP :], lows[strip:])
+                _sum(plan, sources, window, begin, level.offsets.size)
+            strip = histories.strips[which] + first // STRIP
+            _note(plan, count, lanes, histories.bounds[strip * STRIP :], lows[strip:])
 
 
 @inlined
@@ -130,44 +169,43 @@ def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
         lows[begin // STRIP] = least
 
 
-def seeds(
-    strips: NDArray[np.int64],
-    before: NDArray[np.int64],
-    wanted: int,
-    bounds: NDArray[np.float32],
-    lows: NDArray[np.float32],
-) -> NDArray[np.int64]:
+def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
     """Return the numbers of the candidates with the least bounds, at most `wanted` of them.
 
     Their bounds become NaN, so that they are not compared a second time.
     """
     # Near windows are adjacent, so half as many strips as wanted windows have enough of them.
+    bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= np.partition(lows, strip)[strip])
     slots = (near[:, np.newaxis] * STRIP + np.arange(STRIP)).ravel()
     values = bounds[slots]
-    slots = slots[values <= lows[near].max()]
+    within = values <= lows[near].max()
+    slots = slots[within]
     if slots.size > wanted:
-        values = bounds[slots]
+        values = values[within]
         slots = slots[values <= np.partition(values, wanted - 1)[wanted - 1]][:wanted]
     bounds[slots] = np.nan
-    which = np.searchsorted(strips, slots // STRIP, side="right") - 1
-    numbers: NDArray[np.int64] = before[which] + slots - strips[which] * STRIP
+    which = np.searchsorted(histories.strips, slots // STRIP, side="right") - 1
+    begins: NDArray[np.int64] = histories.before[which] - histories.strips[which] * STRIP
+    numbers: NDArray[np.int64] = begins + slots
     return numbers
 
 
 @jit
 def refine(
-    plan: Any, table: Any, strips: Any, before: Any, query: Any, offsets: Any, around: Any,
-    rows: Any, space: Any, lanes: Any, bounds: Any, lows: Any,
-    limit: float, cursor: Any, chosen: Any, kept: Any,
-) -> int:  # fmt: skip
-    """Choose candidates that no bound rules out, until `chosen` is full or none is left.
+    plan: Any, histories: Any, query: Any, level: Any, room: Any, limit: float, selection: Any
+) -> int:
+    """Choose candidates that no bound rules out, until `selection` is full or none is left.
 
-    `cursor` holds where to continue: a row of the table and a strip of that row. The function fills
-    `chosen` with candidate numbers and `kept` with their coarse bounds, and returns their number.
-    It returns early if the search is stopped.
+    `level` has the places of the fine bounds; the other arguments are those of `bound_all`. `limit`
+    is the greatest distance of a wanted window. Return the number of chosen candidates. The
+    function returns early if the search is stopped.
     """
+    table, before, strips = histories.table, histories.before, histories.strips
+    coarse, lows, lanes = histories.bounds, histories.lows, room.lanes
+    places = level.offsets.size
+    cursor, chosen, kept = selection.cursor, selection.orders, selection.bounds
     within, count = as_bound(plan, limit), 0
     while cursor[0] < table.shape[0]:
         which = cursor[0]
@@ -182,18 +220,18 @@ def refine(
         first = begin * STRIP
         windows = min(end * STRIP, table[which, COUNT]) - first
         slot = (strips[which] + begin) * STRIP
-        fine = plan.segment > 1 and _pays(plan, bounds[slot : slot + windows], within)
+        fine = plan.segment > 1 and _pays(plan, coarse[slot : slot + windows], within)
         if fine:
-            segment = np.int64(1)  # for a literal numba would compile the function once more
-            source = prepare(plan, table[which], first, windows, query, segment, rows, space, lanes)
+            source = prepare(plan, table[which], first, windows, query, level, room)
+            sources = _sources(plan, source, level, room)
             _set_limits(plan, within, lanes)
         for window in range(0, windows, LANES):
             if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                 return count
-            near = bounds[slot + window : slot + window + LANES]
+            near = coarse[slot + window : slot + window + LANES]
             if not _any_within(near, within):
                 continue
-            if fine and not _sum_until(plan, source, window, offsets, around, space, lanes):
+            if fine and not _sum_until(plan, sources, window, places):
                 continue
             for t in range(LANES):
                 chosen[count] = before[which] + first + window + t
@@ -237,16 +275,14 @@ def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
 
 
 @jit
-def _sum_until(
-    plan: Any, source: int, window: int, offsets: Any, around: Any, space: Any, lanes: Any
-) -> bool:
+def _sum_until(plan: Any, sources: Any, window: int, places: int) -> bool:
     """Sum the fine bounds of `LANES` windows from `window`, until all exceed their limits.
 
-    Return whether any window is within its limit at the end.
+    `places` is the number of places. Return whether any window is within its limit at the end.
     """
-    for begin in range(0, offsets.size, CHUNK):
-        end = min(begin + CHUNK, offsets.size)
-        if not _sum(plan, source, window, begin, end, offsets, around, space, lanes):
+    for begin in range(0, places, CHUNK):
+        end = min(begin + CHUNK, places)
+        if not _sum(plan, sources, window, begin, end):
             return False
     return True
 

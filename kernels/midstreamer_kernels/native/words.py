@@ -30,24 +30,23 @@ def _joined(builder: Any, words: Any) -> Any:
 
 
 @intrinsic
-def add_words(
-    typing_context: Any,
-    a0: Any, a1: Any, a2: Any, a3: Any,
-    b0: Any, b1: Any, b2: Any, b3: Any,
-    carry: Any,
-) -> Any:  # fmt: skip
+def add_words(typing_context: Any, a: Any, b: Any, carry: Any) -> Any:
     """Return the four words of ``a + b + carry``, the lowest first, and then the carry out.
 
-    `a` and `b` are given as four 64-bit words each; `carry` is 0 or 1.
+    `a` and `b` are tuples of four 64-bit words, the lowest first; `carry` is 0 or 1.
     """
     word = types.uint64
-    several: Any = types.UniTuple(word, WORDS + 1)  # type: ignore[no-untyped-call]
-    signature = several(*[word] * (2 * WORDS + 1))
+    four, five = (types.UniTuple(word, count) for count in (WORDS, WORDS + 1))  # type: ignore[no-untyped-call]
+    signature = five(four, four, word)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b = (
+            [builder.extract_value(argument, place) for place in range(WORDS)]
+            for argument in arguments[:2]
+        )
         # One more word below the lowest: all ones plus `carry`, so that `carry` is carried over.
-        left = _joined(builder, [_WORD(2**WORD_BITS - 1), *arguments[:WORDS]])
-        right = _joined(builder, [arguments[-1], *arguments[WORDS : 2 * WORDS]])
+        left = _joined(builder, [_WORD(2**WORD_BITS - 1), *a])
+        right = _joined(builder, [arguments[2], *b])
         added = builder.uadd_with_overflow(left, right)
         total, over = (builder.extract_value(added, part) for part in (0, 1))
         words = [

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.errors import OutOfMemoryError
 from midstreamer_kernels.forms import envelope_of, normal_form
-from midstreamer_kernels.plan import COUNT, FIRST, SEEDS_PER_MATCH, SLACK, SMALLEST, START
+from midstreamer_kernels.plan import (
+    COUNT,
+    FIRST,
+    SEEDS_PER_MATCH,
+    SLACK,
+    SMALLEST,
+    START,
+    SearchOptions,
+)
 from midstreamer_kernels.stop import Stop
 from midstreamer_kernels.wasm.host import Instance, session
 
@@ -104,32 +112,27 @@ class _Search:
         instance: Instance,
         table: NDArray[np.int64],
         query: NDArray[np.float64],
-        *,
-        step: int,
-        band: int,
-        normalized: bool,
-        lcss: bool,
-        epsilon: float,
+        options: SearchOptions,
         stop: Stop,
     ) -> None:
         self._instance, self._count, self._stop = instance, len(table), stop
-        self.m, self.lcss, self.candidates = query.size, lcss, int(table[:, COUNT].sum())
+        self.m, self.lcss, self.candidates = query.size, options.lcss, int(table[:, COUNT].sum())
         layout = _Layout()
-        shared = [layout.add(array) for array in (query, *_envelope(query, band))]
+        shared = [layout.add(array) for array in (query, *_envelope(query, options.band))]
         jobs = np.zeros(len(table), _JOB)
-        jobs["epsilon"] = epsilon
+        jobs["epsilon"] = options.epsilon
         for job, row in zip(jobs, table, strict=True):
             stop.check()
-            parts = _parts(row, query.size, step, normalized)
+            parts = _parts(row, query.size, options.step, options.normalized)
             offsets = [layout.add(part) for part in parts]
             job["addresses"][: len(parts)] = offsets
             job["addresses"][3:] = shared
-            job["numbers"] = query.size, step, band, lcss, row[COUNT], 0
+            job["numbers"] = query.size, options.step, options.band, options.lcss, row[COUNT], 0
         self._jobs = layout.room(jobs.nbytes)
         self._chosen = layout.room(4 * self.candidates)
         self._target = layout.room(8 * self.candidates)
         base = layout.place(instance, stop)
-        jobs["addresses"][:, [0, 1, 2, 3, 4, 5] if normalized else [0, 3, 4, 5]] += base
+        jobs["addresses"][:, [0, 1, 2, 3, 4, 5] if options.normalized else [0, 3, 4, 5]] += base
         self._jobs, self._chosen = self._jobs + base, self._chosen + base
         self._target += base
         instance.memory.write(self._jobs, jobs.ctypes.data, jobs.nbytes)
@@ -205,14 +208,8 @@ def _parts(
 
 def scan(
     table: NDArray[np.int64],
-    step: int,
     query: NDArray[np.float64],
-    k: int,
-    band: int,
-    normalized: bool,
-    lcss: bool,
-    epsilon: float,
-    cutoff: float,
+    options: SearchOptions,
     shared: NDArray[np.float64],
     stop: Stop,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -220,17 +217,14 @@ def scan(
 
     Arguments and result are those of `native.scan.scan`; `shared` is not used.
     """
-    wanted = normal_form(query) if normalized else query
+    wanted = normal_form(query) if options.normalized else query
     with session() as instance, stop.copied(instance.stop):
-        search = _Search(
-            instance, table, wanted, step=step, band=band,
-            normalized=normalized, lcss=lcss, epsilon=epsilon, stop=stop,
-        )  # fmt: skip
-        orders, distances = _cascade(search, k, cutoff)
+        search = _Search(instance, table, wanted, options, stop)
+        orders, distances = _cascade(search, options.k, options.cutoff)
     ends = np.cumsum(table[:, COUNT])
     which = np.searchsorted(ends, orders, side="right")
     begins = ends[which] - table[which, COUNT]
-    index = table[which, START] + table[which, FIRST] + (orders - begins) * step
+    index = table[which, START] + table[which, FIRST] + (orders - begins) * options.step
     return which.astype(np.int64), index, distances
 
 

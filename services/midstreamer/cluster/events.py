@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, NamedTuple
 
 from midstreamer.domain.errors import shortened
 
 MESSAGE_CHARACTERS_MAX = 1000
 """Maximum characters of an Event's message; the API server accepts 1,024 bytes."""
+
+
+class Pod(NamedTuple):
+    """The pod that an Event is about."""
+
+    namespace: str
+    """The namespace of the Event, which Kubernetes wants to be the pod's own."""
+    name: str
+    uid: str
 
 
 def path(namespace: str) -> str:
@@ -17,10 +26,8 @@ def path(namespace: str) -> str:
 
 
 def written(
+    pod: Pod,
     *,
-    namespace: str,
-    pod: str,
-    uid: str,
     about: str,
     reason: str,
     message: str,
@@ -36,13 +43,13 @@ def written(
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{pod}.{about}", "namespace": namespace},
+        "metadata": {"name": f"{pod.name}.{about}", "namespace": pod.namespace},
         "involvedObject": {
             "apiVersion": "v1",
             "kind": "Pod",
-            "namespace": namespace,
-            "name": pod,
-            "uid": uid,
+            "namespace": pod.namespace,
+            "name": pod.name,
+            "uid": pod.uid,
         },
         "type": "Warning" if is_warning else "Normal",
         "reason": reason,

@@ -116,9 +116,7 @@ class Teller:
         now_s = time.time()
         about = f"{self._uid} {stands.reason} {stands.why} {now_s:.0f}"
         return events.written(
-            namespace=self._namespace,
-            pod=self._pod,
-            uid=self._uid,
+            events.Pod(self._namespace, self._pod, self._uid),
             about=f"told-{hashlib.sha256(about.encode()).hexdigest()[:16]}",
             reason=stands.reason,
             message=stands.why,

@@ -46,8 +46,7 @@ from midstreamer.security.credentials import Credentials, Watched
 RENEW_BEFORE_DAYS = 30.0
 DAY_S = 86_400.0
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Mode bits that a key file must not have. The bits of the group are allowed, because Kubernetes
-mounts secrets readable by a group."""
+"""Mode bits that a key file must not have. Group bits are allowed: Kubernetes sets them."""
 
 Now = Callable[[], float]
 

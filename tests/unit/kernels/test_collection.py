@@ -1,7 +1,7 @@
 """`Collection.nearest` returns what a float64 comparison with every row returns."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -37,26 +37,43 @@ def found(matches: Any) -> list[tuple[int, float]]:
     return list(zip(matches.index.tolist(), matches.distance.tolist(), strict=True))
 
 
-@slowly
-@given(
-    seed=st.integers(0, 999), count=st.integers(1, 40), m=st.integers(1, 20),
-    n=st.integers(1, 20), slack=st.integers(0, 20), k=st.integers(1, 9),
-    measure=st.sampled_from(["dtw", "lcss"]), normalize=st.booleans(),
-    digits=st.integers(0, 2), dtype=dtypes, engine=engines,
-)  # fmt: skip
-def test_nearest_is_brute_force(
-    seed: int, count: int, m: int, n: int, slack: int, k: int,
-    measure: str, normalize: bool, digits: int, dtype: str, engine: str,
-) -> None:  # fmt: skip
-    # Rounding gives some rows equal distances.
-    series = walks(count, m, seed).round(digits).astype(dtype)
-    query = walks(1, n, seed + 1)[0].round(digits)
-    options: dict[str, Any] = {"measure": measure, "epsilon": 0.5, "band": abs(n - m) + slack}
+class Search(NamedTuple):
+    """A search of rounded random walks, in which rows tie."""
 
-    answer = Collection(series, normalize=normalize, engine=engine).nearest(query, k, **options)
+    seed: int
+    rows: int
+    m: int
+    n: int
+    digits: int
+    dtype: str
+    k: int
+    measure: str
+    slack: int
+    normalize: bool
+    engine: str
+
+
+searches = st.builds(
+    Search, seed=st.integers(0, 999), rows=st.integers(1, 40), m=st.integers(1, 20),
+    n=st.integers(1, 20), digits=st.integers(0, 2), dtype=dtypes, k=st.integers(1, 9),
+    measure=st.sampled_from(["dtw", "lcss"]), slack=st.integers(0, 20), normalize=st.booleans(),
+    engine=engines,
+)  # fmt: skip
+
+
+@slowly
+@given(asked=searches)
+def test_nearest_is_brute_force(asked: Search) -> None:
+    series = walks(asked.rows, asked.m, asked.seed).round(asked.digits).astype(asked.dtype)
+    query = walks(1, asked.n, asked.seed + 1)[0].round(asked.digits)
+    band = abs(asked.n - asked.m) + asked.slack
+    options: dict[str, Any] = {"measure": asked.measure, "epsilon": 0.5, "band": band}
+    collection = Collection(series, normalize=asked.normalize, engine=asked.engine)
+
+    answer = collection.nearest(query, asked.k, **options)
 
     assert found(answer) == brute_force(
-        series.tolist(), query.tolist(), k, normalized=normalize, **options
+        series.tolist(), query.tolist(), asked.k, normalized=asked.normalize, **options
     )
 
 

@@ -149,19 +149,19 @@ def test_with_endless_tolerance_all_points_match(engine: str) -> None:
 @slowly
 @given(a=st.lists(st.integers(0, 2**256 - 1), min_size=2, max_size=2), carry=st.integers(0, 1))
 def test_long_numbers_add_with_their_carry(a: list[int], carry: int) -> None:
-    parts = [np.uint64(number >> 64 * place & (2**64 - 1)) for number in a for place in range(4)]
+    words_of = [
+        tuple(np.uint64(number >> 64 * place & (2**64 - 1)) for place in range(4)) for number in a
+    ]
 
-    *sums, over = _added(*parts, np.uint64(carry))
+    *sums, over = _added(*words_of, np.uint64(carry))
 
     total = sum(int(word) << 64 * place for place, word in enumerate([*sums, over]))
     assert total == sum(a) + carry
 
 
 @jit  # type: ignore[untyped-decorator]
-def _added(
-    a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: Any, b3: Any, carry: Any
-) -> Any:
-    return words.add_words(a0, a1, a2, a3, b0, b1, b2, b3, carry)
+def _added(a: Any, b: Any, carry: Any) -> Any:
+    return words.add_words(a, b, carry)
 
 
 def test_words_are_chosen_and_counted() -> None:

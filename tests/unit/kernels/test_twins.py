@@ -23,7 +23,7 @@ from midstreamer_kernels.native import (
     vector,
     windows,
 )
-from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, VALUES
+from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, VALUES, SearchOptions
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.dtw import cost_matrix
@@ -163,12 +163,13 @@ def test_a_scan_finds_what_is_there() -> None:
     values = np.array([0.0, 5.0, 1.0, 6.0, 1.0])
     row = np.zeros((1, COLUMNS), np.int64)
     row[0, [VALUES, ITEM_BYTES, COUNT]] = values.ctypes.data, 8, 4
+    options = SearchOptions(
+        k=2, step=1, band=0, normalized=False, lcss=False, epsilon=0.0, cutoff=np.inf
+    )
 
     for engine in (scan.scan, wasm.scan):
         shared = np.full(1, np.inf)
-        answer = engine(
-            row, 1, np.array([1.0, 6.0]), 2, 0, False, False, 0.0, np.inf, shared, NEVER
-        )
+        answer = engine(row, np.array([1.0, 6.0]), options, shared, NEVER)
 
         assert [part.tolist() for part in answer] == [[0, 0], [2, 0], [0.0, math.sqrt(2)]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
@@ -241,33 +241,41 @@ UIDS = st.sampled_from([UID, OTHER_UID])
 KINDS = st.sampled_from([Kind.CLIENT, Kind.AGENT, Kind.OPERATOR])
 
 
+class Told(NamedTuple):
+    """What a request for a certificate says, and what the API server says of the requester."""
+
+    space: str
+    name: str
+    uid: str
+    kind: Kind
+    named_space: str
+    named_pod: str
+    named_uid: str
+    usage: Kind
+    labelled: bool
+
+
+TOLD = st.builds(Told, SPACES, NAMES, UIDS, KINDS, SPACES, NAMES, UIDS, KINDS, st.booleans())
+
+
 @settings(max_examples=400, deadline=None)
-@given(SPACES, NAMES, UIDS, KINDS, SPACES, NAMES, UIDS, KINDS, st.booleans())
-def test_no_pod_is_approved_unless_all_that_the_api_server_says_agrees(
-    space: str,
-    name: str,
-    uid: str,
-    kind: Kind,
-    named_space: str,
-    named_pod: str,
-    named_uid: str,
-    usage: Kind,
-    labelled: bool,
-) -> None:
-    user = a_pod_user(space, "default", name, uid)
+@given(TOLD)
+def test_no_pod_is_approved_unless_all_that_the_api_server_says_agrees(told: Told) -> None:
+    user = a_pod_user(told.space, "default", told.name, told.uid)
+    named = told.named_space, told.named_pod, told.named_uid
     request: SigningRequest = a_client_request(
-        pem=csr_pem(uri(kind, named_space, named_pod, named_uid), key=KEY),
-        usages=naming.usages(usage),
+        pem=csr_pem(uri(told.kind, *named), key=KEY),
+        usages=naming.usages(told.usage),
         username=user.username,
         groups=user.groups,
-        pod_name=name,
-        pod_uid=uid,
+        pod_name=told.name,
+        pod_uid=told.uid,
     )
-    decision = clients.decide(request, labelled, POLICY)
+    decision = clients.decide(request, told.labelled, POLICY)
     agrees = (
-        (space, name, uid) == (named_space, named_pod, named_uid)
-        and kind is Kind.CLIENT
+        (told.space, told.name, told.uid) == named
+        and told.kind is Kind.CLIENT
         and request.usages == naming.usages(Kind.CLIENT)
-        and labelled
+        and told.labelled
     )
     assert isinstance(decision, Approve if agrees else Deny)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
@@ -276,35 +276,44 @@ ACCOUNTS = st.sampled_from([*POLICY.kinds, "default"])
 KINDS = st.sampled_from([str(kind) for kind in Kind])
 
 
+class Told(NamedTuple):
+    """What a request for a certificate says, and what the API server says of the requester."""
+
+    space: str
+    account: str
+    name: str
+    uid: str
+    kind: str
+    named_space: str
+    named_pod: str
+    named_uid: str
+    runs_as: str
+    usage: Kind
+
+
+TOLD = st.builds(
+    Told, SPACES, ACCOUNTS, NAMES, UIDS, KINDS, SPACES, NAMES, UIDS, ACCOUNTS, st.sampled_from(Kind)
+)
+
+
 @settings(max_examples=400, deadline=None)
-@given(SPACES, ACCOUNTS, NAMES, UIDS, KINDS, SPACES, NAMES, UIDS, ACCOUNTS, st.sampled_from(Kind))
-def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(
-    space: str,
-    account: str,
-    name: str,
-    uid: str,
-    kind: str,
-    named_space: str,
-    named_pod: str,
-    named_uid: str,
-    runs_as: str,
-    usage: Kind,
-) -> None:
-    user = a_pod_user(space, account, name, uid)
+@given(TOLD)
+def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(told: Told) -> None:
+    user = a_pod_user(told.space, told.account, told.name, told.uid)
     request = a_request(
-        pem=csr_pem(uri(kind, named_space, named_pod, named_uid), key=KEY),
-        usages=naming.usages(usage),
+        pem=csr_pem(uri(told.kind, told.named_space, told.named_pod, told.named_uid), key=KEY),
+        usages=naming.usages(told.usage),
         username=user.username,
         groups=user.groups,
-        pod_name=name,
-        pod_uid=uid,
+        pod_name=told.name,
+        pod_uid=told.uid,
     )
-    decision = issuance.decide(request, Pod(name, uid, runs_as), POLICY)
+    decision = issuance.decide(request, Pod(told.name, told.uid, told.runs_as), POLICY)
     agrees = (
-        space == named_space == NAMESPACE
-        and (name, uid) == (named_pod, named_uid)
-        and POLICY.kinds.get(account) == kind
-        and runs_as == account
-        and request.usages == naming.usages(Kind(kind))
+        told.space == told.named_space == NAMESPACE
+        and (told.name, told.uid) == (told.named_pod, told.named_uid)
+        and POLICY.kinds.get(told.account) == told.kind
+        and told.runs_as == told.account
+        and request.usages == naming.usages(Kind(told.kind))
     )
     assert isinstance(decision, Approve if agrees else Deny)
