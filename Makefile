@@ -143,7 +143,7 @@ judge: setup  ## the reasoning on both data sets, beside its rivals
 	$(BIN)/midstreamer judge $(ARGS)
 
 figures: setup  ## write measured figures into README and docs, from JSON of bench-fleet, run and judge
-	$(BIN)/python -m docs.figures $(ARGS)
+	$(BIN)/python -m docs.measured_figures $(ARGS)
 
 docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
 	$(BIN)/python -m docs.generate

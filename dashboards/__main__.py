@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from dashboards import built, folders, linting, promtool, reading, rule_linting, rules
+from dashboards import board_json, built, folders, linting, promtool, rule_linting, rules
 from dashboards.recordings import RECORDINGS
 from midstreamer.telemetry import logs
 from tests.cluster import build as programs
@@ -68,10 +68,10 @@ def show() -> int:
     """Print each dashboard with its size and the questions of its rows."""
     for board in built.boards():
         read = board.read()
-        shown = list(reading.panels(read))
+        shown = list(board_json.panels(read))
         queries = sum(len(panel.queries) for panel in shown)
         print(f"{board.title}: {len(shown)} panels, {queries} queries ({board.uid})")
-        for question in reading.rows(read):
+        for question in board_json.rows(read):
             print(f"  {question}")
     return 0
 

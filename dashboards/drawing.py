@@ -11,7 +11,7 @@ import numpy as np
 
 from dashboards import panels, units
 from dashboards.answers import Answer, Line
-from dashboards.reading import Panel
+from dashboards.board_json import Panel
 
 INK, FAINT, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 COLOURS = (

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from dashboards.lossy import lossy
+from dashboards.packet_loss_fault import lossy
 from dashboards.world import Fault, Make, World, again, begin, meanwhile
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities

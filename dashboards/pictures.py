@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from dashboards import answers, built, drawing, panels, reading
+from dashboards import answers, board_json, built, drawing, panels
 from dashboards.answers import Kept
 from dashboards.board import Board
 
@@ -67,9 +67,9 @@ def draw(board: Board, kept: Kept) -> bytes:
         figure = pyplot.figure(figsize=size, dpi=DPI)
         _head(figure, board, size)
         for told in several:
-            if told["type"] == reading.ROW:
+            if told["type"] == board_json.ROW:
                 _question(figure, told, size)
-        for panel in reading.panels(read):
+        for panel in board_json.panels(read):
             _panel(figure, board, panel, kept, size)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -103,7 +103,7 @@ def _line(figure: Any, y: float) -> Any:
 
 
 def _panel(
-    figure: Any, board: Board, panel: reading.Panel, kept: Kept, size: tuple[float, float]
+    figure: Any, board: Board, panel: board_json.Panel, kept: Kept, size: tuple[float, float]
 ) -> None:
     at = panel.told["gridPos"]
     graph = panel.kind in ("timeseries", "heatmap")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import curve, fleet, plan, profiling, report, schedule
+from loadtests import fleet, latency_curve, plan, profiling, report, schedule
 from loadtests.plan import Plan
 from loadtests.schedule import Spacing
 from midstreamer.domain.errors import MidstreamerError
@@ -116,7 +116,11 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
 
     Raise MidstreamerError if locust leaves no results.
     """
-    shape = curve.shape(arguments) if arguments.what == "curve" else plan.shape_of(arguments.shape)
+    shape = (
+        latency_curve.shape(arguments)
+        if arguments.what == "curve"
+        else plan.shape_of(arguments.shape)
+    )
     if arguments.users:
         shape = plan.with_users(shape, arguments.users)
     made = plan.check(planned(arguments, shape, folder))
@@ -149,7 +153,7 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     for path in sorted(arguments.profile.glob("*.svg")) if arguments.profile else ():
         screen.print(profiling.table(path.stem, profiling.read(path)))
     if arguments.what == "curve":
-        return curve.show(figures, made, screen, arguments.chart)
+        return latency_curve.show(figures, made, screen, arguments.chart)
     report.show(figures, made, screen)
     return 1 if figures.broken or code else 0
 

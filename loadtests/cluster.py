@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import certifying, identities, plan, report, words
+from loadtests import identities, plan, report, user_certificates, words
 from loadtests.plan import Plan
 from loadtests.schedule import Spacing, length_s, steady
 from midstreamer import AsyncClient, __version__
@@ -165,7 +165,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     who = [identities.loader(made.trust_domain)]
     if not master:
         who = identities.of_worker(made.shape.users, made.worker, made.workers, made.trust_domain)
-    async with certifying.certified(
+    async with user_certificates.certified(
         made.certificates, who, namespace=arguments.namespace, release=arguments.release, news=say
     ):
         if master:

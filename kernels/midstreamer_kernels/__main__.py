@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from midstreamer_kernels import ahead, engines, warming
+from midstreamer_kernels import compile_ahead, engines, warming
 from midstreamer_kernels.announce import ANNOUNCER
 from midstreamer_kernels.errors import KernelError
 
@@ -33,11 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
     begin = time.perf_counter()
     if given.command == "ahead":
         try:
-            made = ahead.build(given.folder, searches=given.searches)
+            made = compile_ahead.build(given.folder, searches=given.searches)
         except (KernelError, OSError) as error:
             sys.exit(f"midstreamer_kernels ahead: {error}")
         told = "".join(f"{level}: {each}\n" for level, each in made.items())
-        sys.stdout.write(f"{told}use it with {ahead.VARIABLE}={given.folder.absolute()}\n")
+        sys.stdout.write(f"{told}use it with {compile_ahead.VARIABLE}={given.folder.absolute()}\n")
     else:
         warming.warm_searches() if given.searches else warming.warm()
     seconds = time.perf_counter() - begin

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from docs import charts, figures
+from docs import charts, measured_figures
 from tests.cluster import deeds, host, renders, rights
 from tests.cluster.deeds import Deed
 from tests.cluster.rights import Right
@@ -258,7 +258,7 @@ def lacking() -> set[str]:
 def main() -> None:
     """Write the table of rights into its documentation page."""
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(figures.replaced(text, "rights", table()), encoding="utf-8")
+    PAGE.write_text(measured_figures.replaced(text, "rights", table()), encoding="utf-8")
     host.say(f"wrote {PAGE}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs import figures
+from docs import measured_figures
 from tests.cluster import missed
 
 
@@ -10,7 +10,7 @@ def test_the_handbook_has_the_table_of_what_fails_without_each_right() -> None:
     text = missed.PAGE.read_text(encoding="utf-8")
 
     assert missed.table() in text
-    assert figures.replaced(text, "rights", missed.table()) == text, (
+    assert measured_figures.replaced(text, "rights", missed.table()) == text, (
         "python -m tests.cluster.missed writes the table again"
     )
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from dashboards import answers, built, drawing, live, pictures, reading
+from dashboards import answers, board_json, built, drawing, live, pictures
 from dashboards.answers import Answer, Kept, Line
 from tests.support.prometheus import Prometheus, Sample, Series
 
@@ -57,9 +57,9 @@ async def test_every_query_and_variable_is_asked_with_values_for_its_variables()
     asked = Everything()
     kept = await run(asked)
     queries = sum(
-        len(panel.queries) for board in built.boards() for panel in reading.panels(board.read())
+        len(panel.queries) for board in built.boards() for panel in board_json.panels(board.read())
     )
-    variables = sum(len(list(reading.variables(board.read()))) for board in built.boards())
+    variables = sum(len(list(board_json.variables(board.read()))) for board in built.boards())
     assert len(kept.answers) == queries + variables
     assert all(each.has_data for each in kept.answers)
     assert [text for text in asked.asked if "$" in text] == []
@@ -105,7 +105,7 @@ async def test_a_run_that_was_kept_is_read_as_it_was(tmp_path: Path) -> None:
 def test_a_variable_is_not_taken_for_the_beginning_of_another(
     values: dict[str, str], text: str
 ) -> None:
-    assert reading.filled('up{pod=~"${pod}",pods="$pods"}', values) == text
+    assert board_json.filled('up{pod=~"${pod}",pods="$pods"}', values) == text
 
 
 def test_a_line_is_named_as_its_legend_says() -> None:
@@ -127,7 +127,7 @@ def test_a_value_has_the_colour_of_the_limit_below_it(
     steps: list[dict[str, Any]], value: float, colour: str
 ) -> None:
     described = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
-    panel = reading.Panel("", described)
+    panel = board_json.Panel("", described)
     assert drawing.colour_of(value, panel) == drawing.STEPS[colour]
 
 

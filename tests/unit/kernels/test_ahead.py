@@ -16,7 +16,7 @@ import pytest
 from llvmlite import binding
 
 from midstreamer_kernels import __main__ as command
-from midstreamer_kernels import ahead
+from midstreamer_kernels import compile_ahead
 from midstreamer_kernels.errors import KernelError
 from midstreamer_kernels.native import levels
 from midstreamer_kernels.native.levels import V3, V4, choose
@@ -74,11 +74,11 @@ def test_other_machines_learn_that_no_code_is_compiled_ahead(
 def test_a_process_that_cannot_compile_is_reported_in_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ahead, "record", None)
+    monkeypatch.setattr(compile_ahead, "record", None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(KernelError, match="compiling for .* failed: exit status 1"):
-        ahead.build(tmp_path)
+        compile_ahead.build(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests import curve, identities, plan, words
+from loadtests import identities, latency_curve, plan, words
 from loadtests.plan import Plan, Shape
 from loadtests.schedule import steady
 from loadtests.tally import Tally
@@ -93,11 +93,11 @@ def test_the_sustained_rate_is_the_last_before_the_first_failure() -> None:
     tallies = [Tally() for _ in stages]
     for number, seconds in enumerate((0.010, 0.015, 0.021, 0.012)):
         tallies[2 * number].ok("match", latency_s=seconds, service_s=seconds)
-    found = curve.points(stages, tallies, "match")
+    found = latency_curve.points(stages, tallies, "match")
     assert [point["rate"] for point in found] == [5, 10, 20, 40]
-    assert curve.borne(found) == 10
+    assert latency_curve.borne(found) == 10
     found[0]["failed"] = 1
-    assert math.isnan(curve.borne(found))
+    assert math.isnan(latency_curve.borne(found))
 
 
 def test_a_point_is_the_median_of_its_sweeps_and_counts_all_of_them() -> None:
@@ -105,6 +105,6 @@ def test_a_point_is_the_median_of_its_sweeps_and_counts_all_of_them() -> None:
     tallies = [Tally() for _ in stages]
     for tally, seconds in zip(tallies, (0.010, 0.5, 0.012, 0.014, 0.3, 0.015), strict=True):
         tally.ok("match", latency_s=seconds, service_s=seconds)
-    found = curve.points(stages, tallies, "match")
+    found = latency_curve.points(stages, tallies, "match")
     assert [(point["rate"], point["count"]) for point in found] == [(5, 3), (10, 3)]
     assert [point["p99_ms"] for point in found] == pytest.approx([12, 15], rel=0.02)

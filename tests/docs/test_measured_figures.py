@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs import figures
+from docs import measured_figures
 
 FLEET = {
     "machine": {"cpu": "A CPU", "cores": 2},
@@ -18,13 +18,13 @@ FLEET = {
 
 def test_what_stands_between_the_marks_is_replaced_and_nothing_else() -> None:
     text = "before\n<!-- figures: fleet -->\nold\n<!-- end -->\nafter"
-    page = figures.replaced(text, "fleet", "new")
+    page = measured_figures.replaced(text, "fleet", "new")
     assert page == "before\n<!-- figures: fleet -->\nnew\n<!-- end -->\nafter"
-    assert figures.replaced(text, "run", "new") == text
+    assert measured_figures.replaced(text, "run", "new") == text
 
 
 def test_a_target_that_was_missed_is_told() -> None:
-    table = figures.fleet(FLEET)
+    table = measured_figures.fleet(FLEET)
     assert "| round trip | 0.5 | 1.5 | ms |  | p99 < 2 | yes |" in table
     assert "| echo | 0.5 | 3 | ms |  | p99 < 2 | **no** |" in table
     assert "| matches | 1,234 |  | 1/s |  |  |  |" in table
@@ -36,7 +36,7 @@ def test_a_run_without_signals_says_none() -> None:
     part = {"data": "sp500", "decisions": 10, "signals": {}, "precision": None,
             "precision_target": 0.55, "base_rate": {"value": 0.5, "low": 0.4, "high": 0.6},
             "coverage": None, "brier_skill": None}  # fmt: skip
-    table = figures.run({"parts": [part]})
+    table = measured_figures.run({"parts": [part]})
     assert "| sp500 | 10 | 0 | none | 0.55 | 0.500 (0.400 to 0.600) | none |  |" in table
 
 
@@ -61,7 +61,7 @@ KERNELS = {
 
 
 def test_a_gate_of_the_kernels_that_was_missed_is_told_and_so_is_what_is_missing() -> None:
-    table = figures.kernels(KERNELS)
+    table = measured_figures.kernels(KERNELS)
     assert "`make bench` on A CPU, 2 cores, avx2, 2030-01-01, 5 minutes; peers: numba 1.2:" in table
     assert "| a gate | 20x | 25x | 100x | **no** |" in table
     assert "| ours | 20 µs | 10 µs to 30 µs | same |" in table
@@ -70,6 +70,6 @@ def test_a_gate_of_the_kernels_that_was_missed_is_told_and_so_is_what_is_missing
 
 
 def test_every_mark_has_its_end() -> None:
-    for path in figures.TARGETS:
+    for path in measured_figures.TARGETS:
         text = path.read_text(encoding="utf-8")
         assert text.count("<!-- figures: ") == text.count("<!-- end -->")

@@ -1,6 +1,6 @@
-"""Write measured figures into README.md and pages of docs/explanation: ``python -m docs.figures``.
+"""Write measured figures into README.md and docs/explanation: ``python -m docs.measured_figures``.
 
-    python -m docs.figures --fleet fleet.json --run report.json --judge judge.json \\
+    python -m docs.measured_figures --fleet fleet.json --run report.json --judge judge.json \\
         --kernels docs/measured/kernels.json
 
 Each file is the JSON that the command of that name wrote with ``--json``.  The text between the two
@@ -184,7 +184,7 @@ def replaced(text: str, name: str, made: str) -> str:
 
 def main() -> None:
     """Replace the figures of the given files in each page that has marks for them."""
-    parser = argparse.ArgumentParser(prog="python -m docs.figures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m docs.measured_figures", description=__doc__)
     kinds: dict[str, Tables] = {
         "fleet": fleet, "run": run, "judge": judge, "kernels": kernels,
     }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import certifying, identities
+from loadtests import identities, user_certificates
 from midstreamer.domain.errors import DeadlineExceeded, Refused
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
@@ -48,16 +48,16 @@ async def test_every_user_of_a_worker_finds_its_certificate(tmp_path: Path) -> N
     issuer = Counting(tmp_path / "authority")
     who = identities.of_worker(40, 1, 2, DOMAIN)
 
-    await certifying.Keeper(issuer, tmp_path / "certs", who).obtain()
+    await user_certificates.Keeper(issuer, tmp_path / "certs", who).obtain()
 
     trusts = [identities.trust(tmp_path / "certs", each) for each in who]
     assert [each.me for each in trusts] == who
-    assert 1 < issuer.most <= certifying.AT_ONCE
+    assert 1 < issuer.most <= user_certificates.AT_ONCE
 
 
 async def test_users_that_nobody_certifies_are_told_with_the_reason(tmp_path: Path) -> None:
     who = identities.of_worker(2, 0, 1, DOMAIN)
-    keeper = certifying.Keeper(Refusing(), tmp_path, who)
+    keeper = user_certificates.Keeper(Refusing(), tmp_path, who)
 
     with pytest.raises(DeadlineExceeded, match=r"4 of 4 users .* may not be used"):
         await keeper.obtain(within_s=0.2)
