@@ -46,7 +46,7 @@ async def test_matches_that_wait_hold_a_share_of_a_bounded_number_of_bytes(tmp_p
         peers = [await fleet.client("greedy") for _ in range(10)]
         waiting = [asyncio.create_task(late(peers[place % 10])) for place in range(MATCHES)]
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        with pytest.raises(Overloaded, match="matches of client/greedy hold"):
+        with pytest.raises(Overloaded, match="matches of client/greedy under way take"):
             await done.pop()
         assert (await match(other, a_specification(), a_window(history, 99, 16))).decisions
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -68,5 +68,5 @@ def test_a_generator_without_a_result_breaks_a_threshold() -> None:
 
 
 def test_without_figures_there_is_nothing_to_judge() -> None:
-    with pytest.raises(BadInput, match="no generator has told its figures"):
+    with pytest.raises(BadInput, match="no generator has sent its results"):
         gathered.judged([], ["failures<=0%"], 2)
