@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midstreamer_kernels.reference.dtw import dtw
-from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.reference.measures import distance
 from midstreamer_kernels.reference.normal import normalize
 
 
@@ -27,12 +26,7 @@ def nearest(
     wanted, *compared = [normalize(one) if normalized else list(one) for one in (query, *rows)]
     found = []
     for number, row in enumerate(compared):
-        if measure == "dtw":
-            distance = dtw(wanted, row, band)
-        elif measure == "lcss":
-            distance = 1.0 - lcss(wanted, row, epsilon, band) / min(len(wanted), len(row))
-        else:
-            raise ValueError(f"the measure {measure!r} has no definition here")
-        if cutoff is None or distance <= cutoff:
-            found.append((distance, number))
-    return [(number, distance) for distance, number in sorted(found)[:k]]
+        value = distance(measure, wanted, row, band=band, epsilon=epsilon)
+        if cutoff is None or value <= cutoff:
+            found.append((value, number))
+    return [(number, value) for value, number in sorted(found)[:k]]

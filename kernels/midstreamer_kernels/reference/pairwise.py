@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midstreamer_kernels.reference.dtw import dtw
-from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.reference.measures import distance
 
 
 def pairwise(
     rows: Sequence[Sequence[float]],
     columns: Sequence[Sequence[float]],
+    measure: str,
+    *,
     band: int | None,
-    epsilon: float | None,
+    epsilon: float = 0.0,
 ) -> list[list[float]]:
-    """Return the distance of every series in `rows` to every series in `columns`.
-
-    DTW distances; with an `epsilon`, LCSS distances: ``1 - length / min(n, m)``.
-    """
-    if epsilon is None:
-        return [[dtw(a, b, band) for b in columns] for a in rows]
-    return [[1.0 - lcss(a, b, epsilon, band) / min(len(a), len(b)) for b in columns] for a in rows]
+    """Return the distance of every series in `rows` to every series in `columns`."""
+    return [[distance(measure, a, b, band=band, epsilon=epsilon) for b in columns] for a in rows]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midstreamer_kernels.reference.dtw import dtw
-from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.reference.measures import distance
 from midstreamer_kernels.reference.normal import normalize
 
 
@@ -41,18 +40,13 @@ def search(
         if (first is not None and position < first) or (last is not None and position >= last):
             continue
         window = shape(values[begin : begin + m])
-        if measure == "dtw":
-            distance = dtw(wanted, window, band)
-        elif measure == "lcss":
-            distance = 1.0 - lcss(wanted, window, epsilon, band) / m
-        else:
-            raise ValueError(f"the measure {measure!r} has no definition here")
-        if cutoff is None or distance <= cutoff:
-            found.append((distance, position))
+        value = distance(measure, wanted, window, band=band, epsilon=epsilon)
+        if cutoff is None or value <= cutoff:
+            found.append((value, position))
     kept: list[tuple[int, float]] = []
-    for distance, position in sorted(found):
+    for value, position in sorted(found):
         if len(kept) == k:
             break
         if all(abs(position - other) >= exclusion for other, _ in kept):
-            kept.append((position, distance))
+            kept.append((position, value))
     return kept

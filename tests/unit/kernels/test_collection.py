@@ -20,6 +20,7 @@ from midstreamer_kernels import (
 from midstreamer_kernels.collection import scan_all
 from midstreamer_kernels.native import cascade, rows, sketch
 from midstreamer_kernels.native.lanes import LANES_32
+from midstreamer_kernels.options import MEASURES
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.collection import nearest as brute_force
@@ -56,7 +57,7 @@ class Search(NamedTuple):
 searches = st.builds(
     Search, seed=st.integers(0, 999), rows=st.integers(1, 40), m=st.integers(1, 20),
     n=st.integers(1, 20), digits=st.integers(0, 2), dtype=dtypes, k=st.integers(1, 9),
-    measure=st.sampled_from(["dtw", "lcss"]), slack=st.integers(0, 20), normalize=st.booleans(),
+    measure=st.sampled_from(MEASURES), slack=st.integers(0, 20), normalize=st.booleans(),
     engine=engines,
 )  # fmt: skip
 

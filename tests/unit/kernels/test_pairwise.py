@@ -53,7 +53,13 @@ def test_entries_are_those_of_the_definition(
     found = distances(rows, columns, epsilon=epsilon, band=band, engine=engine, threads=1)
 
     assert found.dtype == np.float64
-    assert found.tolist() == slow_pairwise(rows.tolist(), columns.tolist(), band, epsilon)
+    assert found.tolist() == slow_pairwise(
+        rows.tolist(),
+        columns.tolist(),
+        "dtw" if epsilon is None else "lcss",
+        band=band,
+        epsilon=epsilon or 0.0,
+    )
 
 
 @slowly
