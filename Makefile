@@ -69,7 +69,7 @@ hooks: dev  ## run `make fmt` and the fast checks before each commit in this che
 	$(BIN)/pre-commit install
 
 unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, under a minute (ARGS="-k name")
-	$(BIN)/pytest tests/unit tests/docs -n 2 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" $(ARGS)
+	$(BIN)/pytest tests/unit tests/docs --ignore tests/unit/kernels -n 2 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" $(ARGS)
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase

@@ -214,6 +214,7 @@ def wrong(quote: Quote) -> bool:
     return not resolves(text)
 
 
+@pytest.mark.slow
 def test_every_name_in_backticks_exists() -> None:
     read = [path for path in tracked() if path.suffix in {".py", ".md"}]
     pages = [
@@ -222,6 +223,7 @@ def test_every_name_in_backticks_exists() -> None:
     assert [str(quote) for path in pages for quote in quotes(path) if wrong(quote)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["coordinator.dispatch", "FrameReceived", "make_up_your_mind", "dispatch.no_such_name"]
 )

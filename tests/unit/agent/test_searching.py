@@ -153,6 +153,7 @@ def with_values(original: Column, places: list[int], value: float) -> Column:
     return column(original.series, original.times_array(), values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transform", "values"),
     [(Transform.LOG, [0.0, -0.0, -7.5]), (Transform.IDENTITY, [1e200, -1e151, 1.7e308])],
@@ -265,6 +266,7 @@ def left_ms(searching: Search, asked: Window, after_s: float) -> float:
     return 1000.0 * (ended[0] - begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", Measure)
 @pytest.mark.parametrize("engine", ["numba", "wasm"])
 def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(

@@ -88,6 +88,7 @@ def test_answers_may_differ_by_what_float32_rounds() -> None:
     assert not measure.close(1.00001, 1.0)
 
 
+@pytest.mark.slow
 def test_a_process_prepares_and_times_a_call(tmp_path: Path) -> None:
     data.Files(tmp_path).write("pair")
     command = [sys.executable, "-m", "benchmarks.kernels.worker", "benchmarks.kernels.ours"]

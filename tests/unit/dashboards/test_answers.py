@@ -131,6 +131,7 @@ def test_a_value_has_the_colour_of_the_limit_below_it(
     assert drawing.colour_of(value, panel) == drawing.STEPS[colour]
 
 
+@pytest.mark.slow
 async def test_boards_are_drawn_with_data_and_without() -> None:
     board = next(each for each in built.boards() if each.name == "certificates")
     kept = await run(Everything(empty="midstreamer_operator_runs_total"))

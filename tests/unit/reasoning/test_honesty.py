@@ -20,6 +20,8 @@ from midstreamer.market import backtest, judge
 from midstreamer.market.backtest import Memory, Points, Walk
 from tests.support import reasoning as make
 
+pytestmark = pytest.mark.slow
+
 SPECIFICATION = make.a_specification(window=16, horizon=3, neighbours=12, grid=5, band=1)
 
 

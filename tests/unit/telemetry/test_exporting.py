@@ -203,6 +203,7 @@ def test_an_exporter_that_fails_in_its_own_way_is_counted() -> None:
     assert counted() == (before[0], before[1] + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traces", ["off", "log"])
 def test_a_process_that_sends_nothing_loads_no_exporter(traces: str) -> None:
     text = (

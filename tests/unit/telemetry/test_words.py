@@ -58,6 +58,7 @@ def test_a_word_from_outside_its_set_counts_as_other(
     assert NOBODYS not in metrics.render().decode()
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_refusal_with_any_code_makes_no_time_series(code: str) -> None:
     open_links.refused("a peer", Refused("no", reason="what nobody says"))

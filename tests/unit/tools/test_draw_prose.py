@@ -68,11 +68,13 @@ def test_all_of_few_texts_are_drawn() -> None:
     assert sorted(draw_prose.draw(3, texts)) == sorted(texts)
 
 
+@pytest.mark.slow
 def test_the_repository_has_texts_in_every_room() -> None:
     rooms = {each.room for each in draw_prose.everything()}
     assert {"charts", "operator/midstreamer_operator", "services/midstreamer/sync"} <= rooms
 
 
+@pytest.mark.slow
 def test_the_command_prints_as_many_as_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert draw_prose.main(["1", "--count", "3"]) == 0
     assert "3. " in capsys.readouterr().out
