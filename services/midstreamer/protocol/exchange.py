@@ -65,9 +65,10 @@ RETRY_AFTER_S = 0.05
 BUDGET_S_MAX = 300.0
 """Maximum seconds of work for one request, even if its budget is larger."""
 FOLLOW_MAX = 1024
-"""Default limit of unread answers of a Tail. A reader that is slower gets an Overloaded error."""
+"""Default limit of unread answers of a Tail. Beyond it, the reader gets an Overloaded error."""
 STALE_MAX = 64
-"""Old deadlines to keep, beyond two per open request, before they are removed from the heap."""
+"""Deadlines of ended requests stay in a heap. They are removed when the heap has more entries than
+twice the open requests plus this number."""
 TRACE_CHARACTERS_MAX = 256
 """Maximum characters of a request's trace. A longer trace is dropped, because it occupies
 memory."""
@@ -102,9 +103,11 @@ class Exchange:
         """Capabilities of the peer."""
         self.state = Draining.OPEN
         self.said = self.said_leaving = False
-        """Whether we sent Drain; whether it said that our process is about to stop."""
+        """``said``: we sent Drain. ``said_leaving``: our Drain said that our process is about to
+        stop."""
         self.heard = self.leaving = False
-        """Whether the peer sent Drain; whether it said that the peer's process is about to stop."""
+        """``heard``: the peer sent Drain. ``leaving``: that Drain said that its process is about to
+        stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
         self.in_flight_max = in_flight_max
         """Maximum requests of the peer that are worked on at once."""
@@ -113,7 +116,8 @@ class Exchange:
         self._taken: dict[int, Work] = {}
         self._last = 0
         self._tails = self._endless = 0
-        """Number of Tails in ``_asked``; number of Tails in ``_taken``."""
+        """``_tails``: our Tails that are under way. ``_endless``: the peer's Tails that are under
+        way."""
         self._deadlines: list[tuple[float, bool, int]] = []
         """Heap of (deadline, whether the request is ours, its number). May hold ended requests."""
 
@@ -177,7 +181,7 @@ class Exchange:
         number = answer.request
         ask = self._asked.get(number)
         if ask is None:
-            return NOTHING  # late: its caller has given up
+            return NOTHING  # a late answer: the caller has given up
         if isinstance(answer, Failure):
             self._ask_ended(ask, AskedEvent.FAILURE)
             error = errors.from_code(answer.code, answer.message, answer.retry_after_s)
@@ -283,7 +287,7 @@ class Exchange:
         return [Stop(work.request)]
 
     def worked(self, number: int, answer: Answer | None) -> list[Effect]:
-        """Handle the end of the work on a request. None: the work was stopped or has no answer."""
+        """Handle the end of work on a request. ``answer`` None: work was stopped or needs none."""
         work = self._taken.pop(number, None)
         if work is None:
             return NOTHING
@@ -323,7 +327,7 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # A number that the peer used twice has two deadlines, and one late tick may handle both.
+        # If the peer used a request number twice, it has two deadlines. One tick may handle both.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,
@@ -361,7 +365,7 @@ class Exchange:
     # --- draining ---
 
     def drain(self, *, leaving: bool = False) -> list[Effect]:
-        """Send Drain, if the peer knows it, so that it sends its next requests on other links.
+        """Send Drain, if the peer knows it. The peer then sends its next requests on other links.
 
         With ``leaving`` the Drain also says that our process is about to stop.
         """

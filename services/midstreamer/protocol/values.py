@@ -22,7 +22,7 @@ ms."""
 WINDOWS_MAX = 256
 """Maximum windows in one Match."""
 DECISIONS_MAX = 256
-"""Maximum decisions in one Write, and most experience ids in one Lookup."""
+"""Maximum decisions in one Write, and maximum experience ids in one Lookup."""
 CHANGES_MAX = 1024
 """Maximum changes of the feed in one Changes frame."""
 RUNS_MAX = 1024

@@ -257,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # sending the answer may have failed
+                    if not self._opened.done():  # done if the answer could not be sent
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)

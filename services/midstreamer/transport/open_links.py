@@ -49,7 +49,7 @@ class OpenLinks:
         """True: no new link is accepted, because this process is about to stop."""
 
     def require_room(self, identity: Identity, limits: Limits) -> None:
-        """Raise Refused if the peer has too many links, Overloaded if the server has."""
+        """Raise Refused if the peer has too many links, Overloaded if all peers have too many."""
         if self.full:
             raise Overloaded(
                 f"{Overloaded.code}: this process is about to stop: dial another, or retry later",

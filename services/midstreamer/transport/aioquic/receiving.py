@@ -36,7 +36,7 @@ class Receiver(QuicStreamReceiver):
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Add a frame's data. Return the event with the bytes that can be read now; None: none."""
+        """Add a frame's data. Return the event with bytes that can now be read; None: no bytes."""
         end = frame.offset + len(frame.data)
         if (
             frame.offset == self._buffer_start < end
