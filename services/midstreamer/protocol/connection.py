@@ -193,8 +193,7 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 
 FROM_PEER = (HandshakeReceived, HandshakeAccepted, FrameReceived)
-"""Events caused by frames of the peer. In a state that does not allow one, the peer broke a
-rule."""
+"""Events caused by frames of the peer. An event that the state does not allow breaks a rule."""
 
 
 class Connection:

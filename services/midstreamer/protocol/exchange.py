@@ -103,11 +103,9 @@ class Exchange:
         """Capabilities of the peer."""
         self.state = Draining.OPEN
         self.said = self.said_leaving = False
-        """``said``: we sent Drain. ``said_leaving``: our Drain said that our process is about to
-        stop."""
+        """``said``: we sent Drain. ``said_leaving``: this Drain said that our process will stop."""
         self.heard = self.leaving = False
-        """``heard``: the peer sent Drain. ``leaving``: that Drain said that its process is about to
-        stop."""
+        """``heard``: the peer sent Drain. ``leaving``: this Drain said that the peer will stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
         self.in_flight_max = in_flight_max
         """Maximum requests of the peer that are worked on at once."""
@@ -116,8 +114,7 @@ class Exchange:
         self._taken: dict[int, Work] = {}
         self._last = 0
         self._tails = self._endless = 0
-        """``_tails``: our Tails that are under way. ``_endless``: the peer's Tails that are under
-        way."""
+        """``_tails``: number of our open Tails. ``_endless``: number of the peer's open Tails."""
         self._deadlines: list[tuple[float, bool, int]] = []
         """Heap of (deadline, whether the request is ours, its number). May hold ended requests."""
 
@@ -143,7 +140,7 @@ class Exchange:
     # --- requests that we send ---
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float, trace: str = "") -> Request:
-        """Return the request to send, with its number. Raise LinkClosed if the peer sent Drain."""
+        """Return ``frame``, numbered, to be sent. Raise LinkClosed if the peer has sent Drain."""
         if self.heard:
             raise LinkClosed(
                 f"{self.peer.name} is draining this link and takes no more requests on it",
@@ -287,7 +284,7 @@ class Exchange:
         return [Stop(work.request)]
 
     def worked(self, number: int, answer: Answer | None) -> list[Effect]:
-        """Handle the end of work on a request. ``answer`` None: work was stopped or needs none."""
+        """Handle the end of work on a request. ``answer`` None: it was stopped or has no answer."""
         work = self._taken.pop(number, None)
         if work is None:
             return NOTHING
@@ -302,7 +299,7 @@ class Exchange:
         send = Send(msgspec.structs.replace(answer, request=number), not self._taken)
         return [send, *self._quiet()] if self.said else [send]
 
-    # --- time and the end ---
+    # --- deadlines and the end of the link ---
 
     def tick(self, now_s: float) -> list[Effect]:
         """Handle all deadlines up to ``now_s``: fail our requests and stop overdue work."""

@@ -392,7 +392,7 @@ class Loaded(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Recall(Request, frozen=True, tag=True, kw_only=True):
-    """Ask for the newest learning state of one stream. A coordinator asks when it first uses it."""
+    """Ask for the newest learning state of a stream. Coordinators ask before they first use it."""
 
     stream: str
 

@@ -120,7 +120,7 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
 }
 
 
-# --- of the link --------------------------------------------------------------------------------
+# --- draining of a link -------------------------------------------------------------------------
 
 
 class Draining(StrEnum):

@@ -104,7 +104,8 @@ Check = Callable[[Case], Refused | None]
 def has_begun(case: Case) -> Refused | None:
     """Refuse a certificate that is not valid yet.
 
-    It may be one that was made for later use and was stolen, or one of the two clocks is wrong.
+    It may have been made for later use and been stolen, or the clock of the issuer or of this
+    machine may be wrong.
     """
     begins = case.leaf.not_valid_before_utc
     if begins <= case.now:

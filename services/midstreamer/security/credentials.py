@@ -69,7 +69,7 @@ class CredentialSource(Protocol):
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """The present problems; the last good files and certificate stay in force meanwhile."""
+        """Present problems, by what is watched. Meanwhile the last good content is used."""
 
     def refresh(self) -> bool:
         """Look for changed files or credentials; return whether open links must be checked again.

@@ -215,7 +215,7 @@ class CertificateManager:
         return self._current
 
     def load_or_generate(self) -> Credentials:
-        """Load the credentials, first issued or renewed if needed; ConfigError if that fails."""
+        """Load the credentials; first issue or renew them if needed. ConfigError if that fails."""
         self._renew()
         self._seen = self._fingerprints()
         key, certificates = self._load_own()

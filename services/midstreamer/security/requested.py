@@ -110,7 +110,7 @@ class RequestedSource:
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``hosts`` are DNS names that the certificate should carry too, as a database needs.
+        """``hosts``: DNS names that the certificate should carry too; PostgreSQL needs some.
 
         ``bundle`` holds the trusted authorities; without it they come with each certificate from
         the issuer.  ``waits`` is called with the reason why there is no first certificate yet, once

@@ -164,7 +164,7 @@ class FramedLink:
         """Close the link; with a code, send a Refusal first. It is safe to call this twice."""
         self.end(code, message)
 
-    # --- what the carrier calls ---
+    # --- methods that the carrier calls ---
 
     def start(self) -> None:
         """Begin the handshake, or wait for the peer's, and start its timeout."""

@@ -362,7 +362,7 @@ def allow_by_consumption(
     ) -> None:
         receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
         consumed = receiver._buffer_start
-        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # 0: receives nothing
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # 0: only we send
             size = window(consumed)
             receiver.announce_at = consumed + size // 2
             stream.max_stream_data_local = consumed + size

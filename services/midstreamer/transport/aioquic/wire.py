@@ -36,8 +36,8 @@ KEY_UPDATE_PACKETS = 1 << 22
 """Packets after which the AES-GCM keys are updated: half of the 2^23 packets that RFC 9001, section
 6.6, allows."""
 ACK_AT_ONCE_PACKETS = 8
-"""If so many datagrams are received in one turn of the event loop, they are acknowledged at once. A
-peer that sends so much waits for the acknowledgement."""
+"""If at least this many datagrams are received in one turn of the event loop, they are acknowledged
+at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = internals.ACK_DELAY_S / 2
 """An acknowledgement that has waited for so many seconds is sent with the next data. With a smaller
 value, more packets carry acknowledgements, which costs time. With a larger value and data every 11
@@ -132,7 +132,7 @@ class QuicWire:
         """Bytes of handshake messages that are held until a message is complete."""
         return internals.handshake_bytes(self.quic)
 
-    # --- what the owner calls ---
+    # --- methods that the owner calls ---
 
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """Handle a datagram that was received for this connection."""
@@ -198,7 +198,8 @@ class QuicWire:
     def keep_alive(self) -> None:
         """Send a ping after each third of the idle timeout without a packet of the peer.
 
-        Without pings a quiet connection would time out.  While packets arrive, no ping is sent.
+        Without pings a quiet connection would time out.  While packets of the peer arrive, no ping
+        is sent.
         """
         if self.over:
             return

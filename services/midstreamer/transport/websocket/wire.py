@@ -138,7 +138,7 @@ class WssWire(asyncio.Protocol):
         """Seconds since bytes of the peer arrived."""
         return self._loop.time() - self._heard_s
 
-    # --- what the owner calls ---
+    # --- methods that the owner calls ---
 
     def begin(self) -> None:
         """Start the TLS handshake, on the side that dialled."""
