@@ -47,15 +47,15 @@ NEEDS: dict[type[Frame], Capability] = {
     frames.Cancel: Capability.CANCEL,
     frames.Retire: Capability.RETIRE,
 }
-"""Frames that not every peer understands. Each is sent only to peers with the given capability."""
+"""Frames that not every peer understands, with the capability that a peer needs to be sent them."""
 
 EVIDENCE_NEEDS: dict[str, Capability] = {"outside": Capability.OUTSIDE}
 """Evidence keys of a lease that only a sync with the named capability accepts. A sync without that
 capability would refuse the whole lease."""
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
-"""Kinds of change of the feed that not every peer understands. Each is sent only to peers with the
-given capability. Other peers get only the position of the change in the feed."""
+"""Kinds of change of the feed that not every peer understands, with the capability that a peer
+needs to be sent them. Other peers get only the position of the change in the feed."""
 
 
 def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change, ...]:

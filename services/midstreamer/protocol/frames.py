@@ -172,7 +172,7 @@ class Matched(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Lookup(Request, frozen=True, tag=True, kw_only=True):
-    """Ask for the stored decisions and verdicts of these experiences."""
+    """Ask for the stored decisions and verdicts of the experiences with the given ids."""
 
     experience_ids: tuple[bytes, ...]
 
@@ -277,7 +277,7 @@ class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Search(Request, frozen=True, tag=True, kw_only=True):
-    """Search these shards for analogs whose outcome was already known at the window's time."""
+    """Search the given shards for analogs whose outcome was already known at the window's time."""
 
     specification: Specification
     windows: tuple[Window, ...]

@@ -35,7 +35,7 @@ class Level(StrEnum):
     RECEIVED = "received"
     """The data is in the coordinator's memory. It is lost if that process crashes."""
     SPOOLED = "spooled"
-    """The coordinator has written the data to its disk with fsync. This needs a volume."""
+    """The coordinator has written the data to its disk with fsync, for which it needs a volume."""
     DURABLE = "durable"
     """The data is committed in PostgreSQL."""
 

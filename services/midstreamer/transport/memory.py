@@ -133,7 +133,7 @@ class MemoryCarrier:
         return []
 
     def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
-        """Return the rules by which this process admits peers of these kinds now."""
+        """Return the rules by which this process now admits peers of the given kinds."""
         allowlist = self._allowlist() if self._allowlist else None
         return decide.Policy(self._me.trust_domain, kinds, allowlist)
 

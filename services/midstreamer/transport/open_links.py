@@ -41,8 +41,9 @@ class OpenLinks:
         self.links: dict[FramedLink, object] = {}
         """The open links, each with the server that accepted it."""
         self.arriving: dict[Hashable, Identity] = {}
-        """Admitted peers that have no link yet, by connection. They count toward the limits.
-        Otherwise a peer could begin many connections and exceed the limits by finishing them."""
+        """Admitted peers that have no link yet, by connection. They count toward the limits,
+        because a peer could else begin many connections, complete them later and exceed the
+        limits."""
         self._on_link = on_link
         self._tasks: dict[FramedLink, asyncio.Task[None]] = {}
         self.full = False

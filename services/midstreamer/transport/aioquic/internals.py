@@ -338,7 +338,10 @@ def handshake_bytes(connection: QuicConnection) -> int:
 
 
 def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
-    """Let the peer open ``bidirectional`` streams and no others; aioquic allows 128 of each."""
+    """Limit the streams that the peer may open: ``bidirectional`` ones, and none in one direction.
+
+    aioquic itself would allow 128 streams of each kind.
+    """
     for limit, value in (
         (connection._local_max_streams_bidi, bidirectional),
         (connection._local_max_streams_uni, 0),

@@ -68,7 +68,7 @@ class Receiver(QuicStreamReceiver):
         )
 
     def _check_end(self, end: int, *, fin: bool) -> None:
-        # The same checks as in aioquic (RFC 9000, section 4.5).
+        # aioquic's own receiver makes the same checks (RFC 9000, section 4.5).
         if self._final_size is not None and end > self._final_size:
             raise FinalSizeError("Data received beyond final size")
         if fin and self._final_size not in (None, end):
