@@ -1,1 +1,1 @@
-"""Frames and the state machines of a link. Everything is sans-IO: tests call plain functions."""
+"""Frames and the state machines of a link. Nothing here does I/O: tests call plain functions."""

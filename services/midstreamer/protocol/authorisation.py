@@ -40,7 +40,7 @@ TABLE: dict[tuple[Kind, Kind], frozenset[type[Frame]]] = {
             frames.Failure,
         }
     ),
-    # An operator reads, and asks members to drain. It has no lease.
+    # An operator reads data, and asks members to drain. It has no lease.
     (Kind.OPERATOR, Kind.COORDINATOR): frozenset({frames.Lookup, frames.Survey, frames.Retire}),
     (Kind.COORDINATOR, Kind.OPERATOR): frozenset(
         {frames.Experiences, frames.Surveyed, frames.Retired, frames.Failure}
@@ -88,8 +88,8 @@ DIALLED_BY: dict[Kind, frozenset[Kind]] = {
     Kind.COORDINATOR: frozenset({Kind.CLIENT, Kind.AGENT, Kind.OPERATOR}),
     Kind.SYNC: frozenset({Kind.COORDINATOR, Kind.AGENT, Kind.OPERATOR}),
 }
-"""Kinds of process that listen, and the kinds that connect to each. Agents, clients and operators
-only dial."""
+"""For each kind of process that listens: the kinds that may connect to it. Agents, clients and
+operators do not listen."""
 
 
 def allowed(sender: Kind, receiver: Kind) -> frozenset[type[Frame]]:
@@ -104,7 +104,7 @@ def accepts(server: Kind) -> frozenset[Kind]:
 
 
 def claim(sender: Identity, frame: Frame) -> str:
-    """Return a message if the frame claims another sender than the certificate; else ""."""
+    """Return an error if a frame names another sender than its certified ``sender``; else ""."""
     if isinstance(frame, frames.Renew) and frame.member.name not in ("", sender.name):
         return f"{sender.name} asked for the lease of {quoted(frame.member.name)}"
     return ""

@@ -23,7 +23,7 @@ class Capability(StrEnum):
     """A feature of the protocol that a peer may support; the handshake lists those it supports."""
 
     DRAIN = "drain"
-    """The peer understands Drain, and members whose evidence says that they are draining."""
+    """The peer understands the frame Drain, and evidence which says that a member is draining."""
     CANCEL = "cancel"
     """The peer stops the work for a request when it receives Cancel."""
     EVIDENCE = "evidence"
@@ -47,21 +47,21 @@ NEEDS: dict[type[Frame], Capability] = {
     frames.Cancel: Capability.CANCEL,
     frames.Retire: Capability.RETIRE,
 }
-"""Frames that are sent only to peers with a capability, and that capability."""
+"""Frames that not every peer understands, with the capability that a peer needs to be sent them."""
 
 EVIDENCE_NEEDS: dict[str, Capability] = {"outside": Capability.OUTSIDE}
 """Evidence keys of a lease that only a sync with the named capability accepts. A sync without that
 capability would refuse the whole lease."""
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
-"""Kinds of change that are sent only to peers with a capability. Other peers get only the position
-in the feed."""
+"""Kinds of change of the feed that not every peer understands, with the capability that a peer
+needs to be sent them. Other peers get only the position of the change in the feed."""
 
 
 def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change, ...]:
     """Return the changes that a peer with these capabilities understands, in their order.
 
-    Other changes are left out; the peer's position in the feed passes them all the same.
+    The other changes are left out.  The peer's position in the feed still moves past them.
     """
     named = {"", *capabilities}
     return tuple(

@@ -37,7 +37,7 @@ _KINDS = frozenset(kind.__name__ for kind in get_args(Change) if kind is not Ski
 
 
 class _Frame(msgspec.Struct):
-    """The fields that tell what an unknown frame is. All other fields are ignored."""
+    """The fields read from a frame whose name is unknown. All its other fields are ignored."""
 
     frame: str
     request: int = 0
@@ -57,7 +57,8 @@ class _Changes(msgspec.Struct):
     request: int
     position: int
     changes: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=frames.CHANGES_MAX)]
-    """Each change is decoded by itself, which is slow. So a frame with more is rejected."""
+    """Encoded changes. Each is decoded by itself, which is slow. So a frame with more than
+    `frames.CHANGES_MAX` changes is rejected."""
 
 
 _frame = msgspec.msgpack.Decoder(_Frame)
@@ -117,7 +118,7 @@ def decode_change(body: bytes | memoryview) -> Change:
 
 
 def _newer(body: bytes | memoryview) -> Frame | None:
-    """Return what a newer peer may mean with a body that is no known frame; None: invalid.
+    """Return the frame that a newer peer sent and that this version cannot decode; None: invalid.
 
     The result is `frames.Unknown`, or a Changes frame in which unknown kinds are `Skipped`.
     """

@@ -193,7 +193,7 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 
 FROM_PEER = (HandshakeReceived, HandshakeAccepted, FrameReceived)
-"""Events caused by frames of the peer. In a state that does not allow them, they break a rule."""
+"""Events caused by frames of the peer. An event that the state does not allow breaks a rule."""
 
 
 class Connection:
@@ -251,7 +251,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # no effects once it is closed
+                effects += self.handle(self._read(body))  # no effects once closed
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:

@@ -3,7 +3,7 @@
 An incomplete frame occupies memory, so it needs a deadline.  A frame must be complete ``frame_s``
 seconds after its first byte, plus one second for each ``BYTES_PER_S`` bytes that have arrived.  A
 peer that sends at least ``BYTES_PER_S`` never misses the deadline, however large the frame.  A peer
-that stops, or sends single bytes now and then, does.  No frame can take longer than
+that stops, or sends only a byte now and then, misses the deadline.  No frame can take longer than
 ``frame_s + frame_bytes_max / BYTES_PER_S`` seconds.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from midstreamer.protocol.codec import Splitter
 
 FRAME_S = 30.0
-"""Default seconds for one frame to arrive, before the bytes that have arrived extend it."""
+"""Default seconds in which a whole frame must arrive. Bytes that arrive extend this time."""
 BYTES_PER_S = 16 * 1024
 """Slowest rate of sending that is accepted. It is 128 kbit/s, less than any network between two
 services. At this rate 4 MiB take 256 s."""
@@ -25,7 +25,7 @@ class _Begun:
     """A frame that has begun to arrive and is not complete."""
 
     at_s: float
-    """When its first byte arrived."""
+    """Time at which the first byte of the frame arrived."""
     number: int
     """How many frames of the same stream were complete before this frame."""
     held_bytes: int

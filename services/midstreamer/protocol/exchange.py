@@ -65,9 +65,10 @@ RETRY_AFTER_S = 0.05
 BUDGET_S_MAX = 300.0
 """Maximum seconds of work for one request, even if its budget is larger."""
 FOLLOW_MAX = 1024
-"""Default limit of unread answers of a Tail. A reader that is slower gets an Overloaded error."""
+"""Default limit of unread answers of a Tail. Beyond it, the reader gets an Overloaded error."""
 STALE_MAX = 64
-"""Old deadlines to keep, beyond two per open request, before they are removed from the heap."""
+"""Deadlines of ended requests stay in a heap. They are removed when the heap has more entries than
+twice the open requests plus this number."""
 TRACE_CHARACTERS_MAX = 256
 """Maximum characters of a request's trace. A longer trace is dropped, because it occupies
 memory."""
@@ -102,9 +103,9 @@ class Exchange:
         """Capabilities of the peer."""
         self.state = Draining.OPEN
         self.said = self.said_leaving = False
-        """Whether we sent Drain; whether it said that our process is about to stop."""
+        """``said``: we sent Drain. ``said_leaving``: this Drain said that our process will stop."""
         self.heard = self.leaving = False
-        """Whether the peer sent Drain; whether it said that the peer's process is about to stop."""
+        """``heard``: the peer sent Drain. ``leaving``: this Drain said that the peer will stop."""
         self._allowed = authorisation.allowed(peer.kind, me.kind)
         self.in_flight_max = in_flight_max
         """Maximum requests of the peer that are worked on at once."""
@@ -113,7 +114,7 @@ class Exchange:
         self._taken: dict[int, Work] = {}
         self._last = 0
         self._tails = self._endless = 0
-        """Number of Tails in ``_asked``; number of Tails in ``_taken``."""
+        """``_tails``: number of our open Tails. ``_endless``: number of the peer's open Tails."""
         self._deadlines: list[tuple[float, bool, int]] = []
         """Heap of (deadline, whether the request is ours, its number). May hold ended requests."""
 
@@ -139,7 +140,7 @@ class Exchange:
     # --- requests that we send ---
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float, trace: str = "") -> Request:
-        """Return the request to send, with its number. Raise LinkClosed if the peer sent Drain."""
+        """Return ``frame``, numbered, to be sent. Raise LinkClosed if the peer has sent Drain."""
         if self.heard:
             raise LinkClosed(
                 f"{self.peer.name} is draining this link and takes no more requests on it",
@@ -177,7 +178,7 @@ class Exchange:
         number = answer.request
         ask = self._asked.get(number)
         if ask is None:
-            return NOTHING  # late: its caller has given up
+            return NOTHING  # a late answer: the caller has given up
         if isinstance(answer, Failure):
             self._ask_ended(ask, AskedEvent.FAILURE)
             error = errors.from_code(answer.code, answer.message, answer.retry_after_s)
@@ -283,7 +284,7 @@ class Exchange:
         return [Stop(work.request)]
 
     def worked(self, number: int, answer: Answer | None) -> list[Effect]:
-        """Handle the end of the work on a request. None: the work was stopped or has no answer."""
+        """Handle the end of work on a request. ``answer`` None: it was stopped or has no answer."""
         work = self._taken.pop(number, None)
         if work is None:
             return NOTHING
@@ -298,7 +299,7 @@ class Exchange:
         send = Send(msgspec.structs.replace(answer, request=number), not self._taken)
         return [send, *self._quiet()] if self.said else [send]
 
-    # --- time and the end ---
+    # --- deadlines and the end of the link ---
 
     def tick(self, now_s: float) -> list[Effect]:
         """Handle all deadlines up to ``now_s``: fail our requests and stop overdue work."""
@@ -323,7 +324,7 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # A number that the peer used twice has two deadlines, and one late tick may handle both.
+        # If the peer used a request number twice, it has two deadlines. One tick may handle both.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,
@@ -361,7 +362,7 @@ class Exchange:
     # --- draining ---
 
     def drain(self, *, leaving: bool = False) -> list[Effect]:
-        """Send Drain, if the peer knows it, so that it sends its next requests on other links.
+        """Send Drain, if the peer knows it. The peer then sends its next requests on other links.
 
         With ``leaving`` the Drain also says that our process is about to stop.
         """

@@ -141,7 +141,8 @@ class Append(Request, frozen=True, tag=True, kw_only=True):
 class Appended(Answer, frozen=True, tag=True, kw_only=True):
     """Result of an Append, with the verdicts that became possible through its ticks.
 
-    An Append that repeats stored ticks gets their verdicts too. Of many, only the latest are sent.
+    An Append that repeats stored ticks gets their verdicts too.  Of many verdicts, only the latest
+    are sent.
     """
 
     stored: int = 0
@@ -171,7 +172,7 @@ class Matched(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Lookup(Request, frozen=True, tag=True, kw_only=True):
-    """Ask for the stored decisions and verdicts of these experiences."""
+    """Ask for the stored decisions and verdicts of the experiences with the given ids."""
 
     experience_ids: tuple[bytes, ...]
 
@@ -224,7 +225,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "carriers",  # that its address serves, as `quic+wss`; absent if QUIC alone
     "outside",  # its address for peers outside the fleet's network
 }
-"""Evidence keys allowed in a lease. Sync refuses all others, because every process gets a lease."""
+"""Evidence keys allowed in a lease. Other keys are refused, as every process is sent all leases."""
 DRAINING = "draining"
 """Value of the evidence ``stage`` of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
@@ -247,10 +248,10 @@ class Member(msgspec.Struct, frozen=True):
     """Facts for operators, such as certificate serial and versions. `EVIDENCE_KEYS` lists the
     allowed keys."""
     whole_for: str = ""
-    """Of an agent that holds all its shards: `domain.shard.agents_digest` of the list of agents by
-    which shards were assigned, as of the feed position ``whole_at``. Else empty."""
+    """Of an agent that holds all shards assigned to it: `domain.shard.agents_digest` of the agents
+    among which the shards were divided. Else empty."""
     whole_at: int = 0
-    """Of an agent: the feed position for which ``whole_for`` holds."""
+    """Of an agent: the feed position at which it held all shards assigned to it (``whole_for``)."""
 
     @property
     def draining(self) -> bool:
@@ -263,7 +264,7 @@ class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
 
     series: tuple[SeriesSummary, ...] = ()
     members: tuple[Member, ...] = ()
-    """Only in the first page, like the counts below."""
+    """Members of the fleet. Only the first page has members and counts."""
     shard_points: int = 0
     decisions: int = 0
     verdicts: int = 0
@@ -276,7 +277,7 @@ class Surveyed(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Search(Request, frozen=True, tag=True, kw_only=True):
-    """Search these shards for analogs whose outcome was already known at the window's time."""
+    """Search the given shards for analogs whose outcome was already known at the window's time."""
 
     specification: Specification
     windows: tuple[Window, ...]
@@ -391,7 +392,7 @@ class Loaded(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Recall(Request, frozen=True, tag=True, kw_only=True):
-    """Ask for the newest learning state of one stream. A coordinator does so at its first use."""
+    """Ask for the newest learning state of a stream. Coordinators ask before they first use it."""
 
     stream: str
 
@@ -445,4 +446,4 @@ class Unknown(Frame, frozen=True, tag=True):
 
     name: str
     request: int = 0
-    """Number of the request, if the frame is a request: it is answered. Else 0."""
+    """Number of the request, which gets a Failure as its answer. 0: the frame is not a request."""

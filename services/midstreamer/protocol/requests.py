@@ -101,7 +101,7 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
         TakenEvent.CANCEL: Taken.ABANDONED,
         TakenEvent.LINK_ENDED: Taken.ABANDONED,
     },
-    # Work that still ends with a result after its budget is answered with that result.
+    # The budget has ended. If the work still ends with a result, the answer is that result.
     Taken.OVERDUE: {
         TakenEvent.DONE: Taken.ANSWERED,
         TakenEvent.CANCEL: Taken.ABANDONED,
@@ -120,7 +120,7 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
 }
 
 
-# --- of the link --------------------------------------------------------------------------------
+# --- draining of a link -------------------------------------------------------------------------
 
 
 class Draining(StrEnum):
@@ -166,7 +166,7 @@ DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
         DrainEvent.QUIET: Draining.SETTLED,
         DrainEvent.LINK_ENDED: Draining.SETTLED,
     },
-    # A peer that does not know Drain may still send a request here.
+    # In this state, a peer that does not know Drain may still send a request.
     Draining.SETTLED: {
         DrainEvent.SAID: Draining.SETTLED,
         DrainEvent.HEARD: Draining.SETTLED,

@@ -22,7 +22,7 @@ ms."""
 WINDOWS_MAX = 256
 """Maximum windows in one Match."""
 DECISIONS_MAX = 256
-"""Maximum decisions in one Write, and most experience ids in one Lookup."""
+"""Maximum decisions in one Write, and maximum experience ids in one Lookup."""
 CHANGES_MAX = 1024
 """Maximum changes of the feed in one Changes frame."""
 RUNS_MAX = 1024
@@ -35,7 +35,7 @@ class Level(StrEnum):
     RECEIVED = "received"
     """The data is in the coordinator's memory. It is lost if that process crashes."""
     SPOOLED = "spooled"
-    """The coordinator has written the data to its disk with fsync. This needs a volume."""
+    """The coordinator has written the data to its disk with fsync, for which it needs a volume."""
     DURABLE = "durable"
     """The data is committed in PostgreSQL."""
 

@@ -43,7 +43,8 @@ class Allowlist:
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
     limited: Mapping[str, Grant] = field(default_factory=dict, hash=False)
-    """Grants of the entries that do not grant exactly every universe, by the text of the entry."""
+    """Grant of each entry, by the text of the entry. Entries that grant exactly every universe are
+    left out."""
 
     def allows(self, identity: Identity) -> bool:
         """Return whether an entry matches this identity."""
@@ -71,7 +72,7 @@ class Allowlist:
         return [entry for entry in clients if self.limited.get(entry, EVERYTHING).every]
 
     def _naming(self, name: str) -> Iterator[str]:
-        """Yield the entries that match a name, in a time that does not depend on their number."""
+        """Yield the entries that match a name, in a time independent of the number of entries."""
         if name in self.names:
             yield name
         for end in range(len(name) + 1):

@@ -78,8 +78,8 @@ class Case:
             .time(self.now)
             .extension_policies(
                 ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-                # The checks that follow verify the extensions of the leaf. An extension that is
-                # critical and unknown is refused here all the same.
+                # Other checks of this module verify the extensions of the leaf. This policy
+                # refuses only critical extensions that are unknown.
                 ee_policy=verification.ExtensionPolicy.permit_all(),
             )
             .build_client_verifier()
@@ -102,7 +102,11 @@ Check = Callable[[Case], Refused | None]
 
 
 def has_begun(case: Case) -> Refused | None:
-    """Refuse a certificate that is not valid yet: a stolen spare, or a wrong clock."""
+    """Refuse a certificate that is not valid yet.
+
+    It may have been made for later use and been stolen, or the clock of the issuer or of this
+    machine may be wrong.
+    """
     begins = case.leaf.not_valid_before_utc
     if begins <= case.now:
         return None
@@ -112,7 +116,8 @@ def has_begun(case: Case) -> Refused | None:
 def has_not_expired(case: Case) -> Refused | None:
     """Refuse an expired certificate.
 
-    Checked before the path, because the path's verifier does not report the date.
+    This check comes before `leads_to_an_authority`, whose verifier does not report the date of
+    expiry.
     """
     ends = case.leaf.not_valid_after_utc
     if case.now <= ends:
@@ -123,9 +128,9 @@ def has_not_expired(case: Case) -> Refused | None:
 def is_strong(case: Case) -> Refused | None:
     """Refuse a weak key or a weak signature in the peer's certificate and its intermediates.
 
-    Checked before the path, because the path's verifier checks the keys of authorities only, and
-    reports each weak signature as an unknown authority. Self-signatures are not checked, because
-    they prove nothing: an authority is trusted because it is in the bundle.
+    This check comes before `leads_to_an_authority`, whose verifier checks the keys of authorities
+    only and reports each weak signature as an unknown authority.  Self-signatures are not checked,
+    because they prove nothing: an authority is trusted because it is in the bundle.
     """
     for certificate in (case.leaf, *case.intermediates):
         if weakness := weakness_of(certificate):
@@ -178,7 +183,7 @@ def carries_one_identity(case: Case) -> Refused | None:
 
 
 def is_labelled_as_it_is_named(case: Case) -> Refused | None:
-    """Refuse a certificate whose common name differs from the label of its id.
+    """Refuse a certificate whose common name is not the label of its id (`Identity.label`).
 
     Operators read the common name, so it must not suggest another identity.
     """
@@ -290,7 +295,7 @@ def _weak_signature(signed: Signable) -> str:
     except UnsupportedAlgorithm as error:
         return f"it is signed with an unsupported algorithm ({error})"
     if digest is None or digest.digest_size >= DIGEST_BYTES_MIN:
-        return ""  # Ed25519 and Ed448 name no hash
+        return ""  # signatures of Ed25519 and Ed448 name no hash, and are strong
     return f"it is signed with {digest.name}, at least sha256 is needed"
 
 

@@ -61,7 +61,7 @@ class CredentialSource(Protocol):
 
     @property
     def current(self) -> Credentials:
-        """The credentials in force; equal to those read before unless they have changed."""
+        """The credentials in force. Reads return equal objects until the credentials change."""
 
     @property
     def allowlist(self) -> Allowlist | None:
@@ -69,10 +69,10 @@ class CredentialSource(Protocol):
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """The present problems; the last good files and certificate stay in force meanwhile."""
+        """Present problems, by what is watched. Meanwhile the last good content is used."""
 
     def refresh(self) -> bool:
-        """Look for changes; return whether open links must be checked again.
+        """Look for changed files or credentials; return whether open links must be checked again.
 
         Called twice a second while a link is open and before each dial, so it must take only
         microseconds.  Raises nothing.
@@ -91,4 +91,4 @@ class Renewed(Protocol):
         """Wait for the first credentials and return them; before that, `current` raises."""
 
     async def run(self) -> None:
-        """Renew the credentials in time, until cancelled."""
+        """Renew the credentials before they expire, until cancelled."""

@@ -27,14 +27,15 @@ class Policy:
     kinds: frozenset[Kind]
     """The kind that was dialled, or the kinds that this server serves."""
     allowlist: Allowlist | None
-    """Identities that may connect; None accepts every verified identity of these kinds."""
+    """Identities that may connect. None: every verified identity of a kind in ``kinds`` may
+    connect."""
 
 
 Check = Callable[[Identity, Policy], Refused | None]
 
 
 def refused(reason: Reason, message: str) -> Refused:
-    """Return a Refused error whose message begins with its reason, so that the peer sees it."""
+    """Return a Refused error. The message begins with ``reason``, so that the peer sees it."""
     return Refused(f"{reason}: {message}", reason=reason)
 
 

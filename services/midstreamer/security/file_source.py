@@ -12,7 +12,7 @@ class FileSource:
     """A `CredentialSource` that reads files: certificate, bundle, and the allowlist if any."""
 
     def __init__(self, manager: CertificateManager, allowlist: AllowlistFile | None) -> None:
-        """Take a ``manager`` whose certificate is loaded; without ``allowlist`` none is checked."""
+        """``manager`` has loaded its certificate. ``allowlist`` None: every identity is allowed."""
         self._manager = manager
         self._allowlist = allowlist
 

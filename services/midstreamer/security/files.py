@@ -46,7 +46,7 @@ from midstreamer.security.credentials import Credentials, Watched
 RENEW_BEFORE_DAYS = 30.0
 DAY_S = 86_400.0
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Mode bits that a key file must not have. Group bits are allowed: Kubernetes sets them."""
+"""Mode bits that no key file may have. Reading by the group is allowed: Kubernetes needs it."""
 
 Now = Callable[[], float]
 
@@ -72,7 +72,7 @@ def identity_path(directory: Path, identity: Identity) -> Path:
 def init_authority(
     directory: Path, trust_domain: str, *, days: float = AUTHORITY_DAYS, now: Now = time.time
 ) -> Authority:
-    """Create an authority in a directory and trust it there; ConfigError if one exists already."""
+    """Create an authority and add it to the trusted ones; ConfigError if one exists already."""
     authority = establish(trust_domain, now_s=now(), days=days)
     path = authority_path(directory)
     _own_directory(directory)
@@ -101,7 +101,7 @@ def issue(
     hosts: Collection[str] = (),
     now: Now = time.time,
 ) -> Path:
-    """Write a new key and certificate to a file in a directory, and trust the authority there.
+    """Write a new key and certificate to a file, and add the authority to the trusted ones.
 
     Returns the file's path. ``hosts`` are DNS names that the certificate carries too.
     """
@@ -118,7 +118,7 @@ def issue(
 
 
 def keep(own: Credentials, directory: Path) -> Path:
-    """Write credentials into a directory (key 0600), and trust their authorities there.
+    """Write credentials to files (key 0600), and add their authorities to the trusted ones.
 
     Returns the path of the file with key and certificate.
     """
@@ -176,7 +176,7 @@ def describe(path: Path, *, now: Now = time.time) -> Description:
 
 
 _Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]
-"""A key, and its certificate followed by the intermediates."""
+"""The private key of this process, and its certificate followed by the intermediates."""
 
 
 class CertificateManager:
@@ -193,7 +193,7 @@ class CertificateManager:
         hosts: Collection[str] = (),
         now: Now = time.time,
     ) -> None:
-        """``hosts`` are DNS names that a certificate issued here carries too."""
+        """``hosts``: DNS names that certificates issued by this object carry too."""
         self.identity = identity
         self.complaints: dict[Watched, str] = {}
         """The problem of each file that is wrong now; empty when all files are good."""
@@ -215,7 +215,7 @@ class CertificateManager:
         return self._current
 
     def load_or_generate(self) -> Credentials:
-        """Load the credentials, first issued or renewed if needed; ConfigError if that fails."""
+        """Load the credentials; first issue or renew them if needed. ConfigError if that fails."""
         self._renew()
         self._seen = self._fingerprints()
         key, certificates = self._load_own()
@@ -277,7 +277,7 @@ class CertificateManager:
 
     def _is_old(self, leaf: x509.Certificate) -> bool:
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        # A certificate that lives shorter than that is renewed in its last third.
+        # A certificate may live only a few days: it is renewed in its last third at the earliest.
         before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
         return _days_left(leaf, self._now()) < before_days
 

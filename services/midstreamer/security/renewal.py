@@ -19,7 +19,7 @@ SPREAD = 0.1
 """Random share by which a renewal is earlier or later than planned, so that processes that were
 started together do not send their requests together."""
 LEAST_S = 1.0
-"""Least seconds between two planned requests, before jitter, which may halve a pause."""
+"""Minimum planned seconds between two requests. Random jitter may then halve a pause."""
 PAUSE_MOST_S = 300.0
 """Maximum seconds between two requests after failures."""
 LEFT_SHARE = 0.1
@@ -35,7 +35,7 @@ class Renewal:
         self.why = ""
         """Why the last request failed; empty when it brought a certificate."""
         self.failures = 0
-        """Requests that failed in a row."""
+        """Number of requests that have failed since the last success."""
         self._planned_s: float | None = None
         self._due_s = 0.0
         self._ends_s: float | None = None
@@ -52,9 +52,9 @@ class Renewal:
         return max(0.0, self._due_s - now_s)
 
     def obtained(self, ends_s: float, now_s: float, dice: float) -> None:
-        """Record a new certificate that expires at ``ends_s``; ``dice`` is a random 0 to 1.
+        """Record a new certificate that expires at ``ends_s``. ``dice``: a random number, 0 to 1.
 
-        Its life is counted from now, because its validity begins in the past.
+        The certificate's life is counted from now, because its validity begins in the past.
         """
         life_s = max(0.0, ends_s - now_s)
         spread = 1.0 + SPREAD * (2.0 * dice - 1.0)
@@ -62,7 +62,7 @@ class Renewal:
         self._plan(now_s, max(LEAST_S, life_s * RENEW_AT * spread))
 
     def failed(self, why: str, now_s: float, dice: float) -> None:
-        """Record a failed request and its reason ``why``; ``dice`` is a random 0 to 1."""
+        """Record a failed request and its reason ``why``; ``dice``: a random number from 0 to 1."""
         self.failures += 1
         self.why = why
         most_s = PAUSE_MOST_S
@@ -72,9 +72,9 @@ class Renewal:
         self._plan(now_s, min(most_s, LEAST_S * 2.0**doublings) * (0.5 + 0.5 * dice))
 
     def complaint(self, now_s: float) -> str:
-        """Return why a due certificate is missing, and when the old one expires; "" if all is well.
+        """Return why a new certificate is missing, and when the old one expires; "" if all is well.
 
-        A certificate is due when a request failed, or when the present one has expired.
+        A new certificate is missing when the last request failed, or when the old one has expired.
         """
         has_expired = self._ends_s is not None and now_s > self._ends_s
         if not (self.why or has_expired):

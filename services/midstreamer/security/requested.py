@@ -55,10 +55,10 @@ class Signed:
 
 
 class Issuer(Protocol):
-    """Certifies the keys of processes by their signing requests."""
+    """Issues certificates for the keys of processes, as their signing requests ask."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Return a certificate for the key of a signing request, or raise why there is none.
+        """Return a certificate for the key of a signing request, or raise the reason why not.
 
         Refused means that the issuer denied a proper request.  A call is cancelled after `ASK_S`
         seconds.
@@ -110,7 +110,7 @@ class RequestedSource:
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``hosts`` are DNS names that the certificate should carry too, as a database needs.
+        """``hosts``: DNS names that the certificate should carry too; PostgreSQL needs some.
 
         ``bundle`` holds the trusted authorities; without it they come with each certificate from
         the issuer.  ``waits`` is called with the reason why there is no first certificate yet, once
@@ -162,7 +162,7 @@ class RequestedSource:
     def refresh(self) -> bool:
         """Read changed files; return whether open links must be checked again.
 
-        That is so when certificate, authorities or allowlist have changed since the last call.
+        They must be when certificate, authorities or allowlist have changed since the last call.
         """
         relisted = self._allowlist.refresh() if self._allowlist else False
         self._take_bundle()

@@ -62,8 +62,8 @@ def written(schemes: tuple[Scheme, ...], place: str) -> str:
 def told(text: str) -> tuple[str, str]:
     """Return an address as a lease holds it: the address, and the carriers if there are several.
 
-    With QUIC and others the result is ``("host:port", "quic+wss")``.  In every other case the
-    carriers are empty, and the address keeps its scheme unless it is QUIC alone.
+    With QUIC and other carriers the result is ``("host:port", "quic+wss")``.  In every other case
+    the carriers are empty, and the address keeps its scheme unless it is QUIC alone.
     """
     if not text:
         return "", ""  # the process does not listen yet

@@ -142,7 +142,7 @@ class ServerOfSeveral:
 
     @property
     def address(self) -> str:
-        """The address that is really bound, with its carriers in front unless QUIC is the only."""
+        """The address that is really bound. Its scheme is left out if QUIC is the only carrier."""
         return self._address
 
     def reconsider(self) -> None:

@@ -133,7 +133,7 @@ class CertifiedCarrier:
         return self._trust.report(self._watch.authorities)
 
     def warnings(self) -> list[str]:
-        """Return one warning per invalid file or failed request; the last valid one is used."""
+        """Return a warning per invalid file or failed request. The last valid one stays in use."""
         return [
             f"{_wrong(what)} stays in force: see security.unchanged in the log"
             for what in self._trust.wrong

@@ -164,7 +164,7 @@ class FramedLink:
         """Close the link; with a code, send a Refusal first. It is safe to call this twice."""
         self.end(code, message)
 
-    # --- what the carrier calls ---
+    # --- methods that the carrier calls ---
 
     def start(self) -> None:
         """Begin the handshake, or wait for the peer's, and start its timeout."""
@@ -257,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # sending the answer may have failed
+                    if not self._opened.done():  # done if the answer could not be sent
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)

@@ -27,7 +27,8 @@ from midstreamer.transport.hosts import SocketAddress
 
 UNPROVEN_MAX = 64
 """Number of half-open connections up to which senders need not prove their address. The proof costs
-one more round trip. A handshake takes milliseconds, so without an attack there are fewer."""
+one more round trip. A handshake takes milliseconds, so without an attack fewer connections are
+half-open."""
 HALF_OPEN_MAX = 1024
 """Default limit of half-open connections. Each takes about 80 kB."""
 SHARE_MAX = HALF_OPEN_MAX // 2

@@ -74,5 +74,5 @@ def written(place: SocketAddress) -> str:
 
 
 def plain(host: str) -> str:
-    """Return an IP address; of a mapped one like ``::ffff:10.0.0.1``, the IPv4 address in it."""
+    """Return an IP address unchanged; of a mapped one, as ``::ffff:10.0.0.1``, its IPv4 address."""
     return host[len(MAPPED) :] if host.startswith(MAPPED) and "." in host else host

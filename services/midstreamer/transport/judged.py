@@ -119,7 +119,7 @@ class AcceptedPeers(Generic[WireT]):
         """Wires of refused peers. Their end must not be counted again: the refusal was counted."""
         self._half_open: HalfOpen[WireT] = HalfOpen(most=half_open_max)
         self._deadlines: dict[WireT, asyncio.TimerHandle] = {}
-        """Timers that end each half-open connection unless it has a link by then."""
+        """For each half-open connection, the timer that ends it unless it has a link by then."""
 
     @property
     def earliest_expiry_s(self) -> float:

@@ -1,9 +1,9 @@
 """Links inside one process, for tests: without sockets and certificates, otherwise as on QUIC.
 
 Each process is given an identity instead of a certificate.  The identity is checked by the same
-`security.decide`, the bytes pass the same state machine (`protocol.connection`), and both marks of
-back-pressure hold.  A whole fleet can run on one `MemoryNetwork`.  `MemoryNetwork.cut` ends links
-the way the death of a peer does.
+`security.decide`, the bytes pass the same state machine (`protocol.connection`), and both
+watermarks of back-pressure hold.  A whole fleet can run on one `MemoryNetwork`.
+`MemoryNetwork.cut` ends links the way the death of a peer does.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class MemoryCarrier:
     ) -> None:
         """``capabilities``: those listed in handshakes; () imitates a process of an older version.
 
-        ``allowlist``: returns the allowlist in force; None lets every peer of the domain in.
+        ``allowlist``: returns the allowlist in force; None admits every peer of the trust domain.
         """
         self.network = network
         self.limits = limits or Limits()
@@ -133,7 +133,7 @@ class MemoryCarrier:
         return []
 
     def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
-        """Return the rules by which this process admits peers of these kinds now."""
+        """Return the rules by which this process now admits peers of the given kinds."""
         allowlist = self._allowlist() if self._allowlist else None
         return decide.Policy(self._me.trust_domain, kinds, allowlist)
 
@@ -214,7 +214,7 @@ class MemoryWire:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes on their way to the other end, and those its application has not taken."""
+        """Bytes on their way to the other end, and bytes that its application has not taken."""
         return self._in_flight_bytes + self.other.link.inbox_bytes
 
     def _arrive(self, stream: int, data: bytes) -> None:

@@ -41,15 +41,16 @@ class OpenLinks:
         self.links: dict[FramedLink, object] = {}
         """The open links, each with the server that accepted it."""
         self.arriving: dict[Hashable, Identity] = {}
-        """Admitted peers that have no link yet, by connection. They count toward the limits.
-        Otherwise a peer could begin many connections and exceed the limits by finishing them."""
+        """Admitted peers that have no link yet, by connection. They count toward the limits,
+        because a peer could else begin many connections, complete them later and exceed the
+        limits."""
         self._on_link = on_link
         self._tasks: dict[FramedLink, asyncio.Task[None]] = {}
         self.full = False
         """True: no new link is accepted, because this process is about to stop."""
 
     def require_room(self, identity: Identity, limits: Limits) -> None:
-        """Raise Refused if the peer has too many links, Overloaded if the server has."""
+        """Raise Refused if the peer has too many links, Overloaded if all peers have too many."""
         if self.full:
             raise Overloaded(
                 f"{Overloaded.code}: this process is about to stop: dial another, or retry later",

@@ -23,7 +23,7 @@ async def first(
     stagger_s: float = STAGGER_S,
     is_final: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
-    """Return the result of the attempt that succeeds first. If none does, raise the first's error.
+    """Return the result of the attempt that succeeds first, else raise the error of the first.
 
     ``discard`` closes the result of an attempt that succeeded too late.  An error for which
     ``is_final`` is true is raised at once, because other attempts would end with it as well.
@@ -46,7 +46,10 @@ async def _raced(
     stagger_s: float,
     is_final: Callable[[BaseException], bool],
 ) -> asyncio.Future[T]:
-    """Return the attempt that decides the race, else the first; ``tasks`` gets each started one."""
+    """Return the attempt that decides the race; if none does, return the first.
+
+    Every attempt that is started is appended to ``tasks``.
+    """
     waiting: set[asyncio.Future[T]] = set()
     for attempt in attempts:
         task: asyncio.Future[T] = asyncio.ensure_future(attempt())

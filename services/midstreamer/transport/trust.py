@@ -19,7 +19,8 @@ GRANTS_TOLD_MAX = 20
 """Maximum clients named in one ``appends.unlimited`` log line."""
 
 NUMBER_BITS = 48
-"""Lowest bits of a serial number or hash that a metric shows. A float holds 53 bits exactly."""
+"""Number of lowest bits of a serial number or hash that a metric shows: a float holds 53 bits
+exactly."""
 
 log = logs.get(__name__)
 
@@ -87,7 +88,7 @@ class Trust:
 
     @property
     def wrong(self) -> dict[Watched, str]:
-        """Messages about watched files that are not valid, or a failed request, by its kind."""
+        """Messages about invalid files and failed certificate requests, by what is watched."""
         return self._source.complaints
 
     def report(self, judged_by: Iterable[str]) -> TrustReport:

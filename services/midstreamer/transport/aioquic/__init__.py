@@ -1,8 +1,9 @@
 """The QUIC carrier, with mutual TLS, on exactly one version of aioquic.
 
 A server with aioquic does not reliably authenticate clients, and a client would check a server only
-by its host name.  So this package enforces identity itself (`transport.aioquic.enforcement`), tests
-that at every start before it serves (`selftest`), and accepts one version of aioquic (`internals`).
+by its host name.  So this package checks certificates itself (`transport.aioquic.enforcement`),
+tests its check at every start before it serves (`selftest`), and accepts only one version of
+aioquic (`internals`).
 
 The cost of QUIC is per packet.  So `sockets` reads all waiting datagrams before it answers, and
 `wire` packs all data written in one turn of the event loop into as few datagrams as possible.

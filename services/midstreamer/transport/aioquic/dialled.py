@@ -93,12 +93,14 @@ class DialledLink(DialledPeer[QuicWire]):
         self.wire.datagram(data, self._place)
 
     def _drained(self) -> None:
-        # Tasks that awaited these frames run first: their frames carry the acknowledgements.
+        # Let the tasks that awaited the received frames run first. What they send can carry the
+        # acknowledgements.
         asyncio.get_running_loop().call_soon(self.wire.settle)
 
     def _failed(self, error: OSError) -> None:
-        # The server's port is closed. Before the handshake one such error ends the dial. Later one
-        # error may be forged, so only two without a datagram between them end the connection.
+        # The server's port is closed. Before the handshake is complete, one such error ends the
+        # dial. Later, a single error may be forged: only two errors without a datagram between them
+        # end the connection.
         self._refusals += 1
         if self.wire.link is None or self._refusals >= 2:
             self.wire.abandon("", f"{self._written}: {error.strerror}")

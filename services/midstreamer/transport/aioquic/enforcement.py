@@ -25,16 +25,19 @@ from midstreamer.transport.aioquic import internals
 from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
-"""Maximum bytes of a reason for closing. Up to three packets of one datagram repeat the reason."""
+"""Maximum bytes of a reason for closing. It is small, because up to three packets in one datagram
+repeat the reason."""
 WINDOW_BYTES = 1024 * 1024
-"""First flow-control window of a stream: bytes that a peer may send ahead of those consumed. The
-window grows with the consumed bytes. So a new peer can make this process hold only little."""
+"""First flow-control window of a stream: bytes that a peer may send beyond the bytes that were
+consumed. The window grows with the consumed bytes, so that a new peer cannot make this process hold
+much."""
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
 """Largest flow-control window of a stream."""
 STREAMS = 2
 """Streams that our protocol uses on one connection."""
 STREAMS_MAX = 4
-"""Streams that a client may open. Data on a stream beyond `STREAMS` gets a clear Refusal."""
+"""Streams that a client may open: more than `STREAMS`, the number that it should use. So data on
+any other stream gets a Refusal, which names the mistake."""
 CRYPTO_BYTES_MAX = 64 * 1024
 """Maximum bytes of handshake messages from one peer. A chain of certificates takes about 5 kB."""
 
@@ -45,7 +48,7 @@ _ALERTS: dict[str, tls.AlertDescription] = {
     Reason.NO_CERTIFICATE: tls.AlertDescription.certificate_required,
     Reason.UNKNOWN_AUTHORITY: tls.AlertDescription.unknown_ca,
     Reason.WEAK_KEY: tls.AlertDescription.unsupported_certificate,
-    # RFC 8446, section 4.4.2.4, prescribes this alert.
+    # RFC 8446, section 4.4.2.4, prescribes this alert for a weak signature.
     Reason.WEAK_SIGNATURE: tls.AlertDescription.bad_certificate,
     Reason.EXPIRED: tls.AlertDescription.certificate_expired,
     Reason.NOT_YET_VALID: tls.AlertDescription.certificate_expired,

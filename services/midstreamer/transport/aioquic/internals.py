@@ -76,9 +76,10 @@ def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -
 
 
 def require_client_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Make a server demand a certificate, and call ``judge`` once the client proved its key.
+    """Make a server demand a certificate and call ``judge`` after the client proved to own its key.
 
-    aioquic's flag alone only requests one: no certificate, or one of any authority, is accepted.
+    The flag of aioquic only requests a certificate: a client without one, or with one of any
+    authority, would be accepted.
     """
     context._request_client_certificate = True
     take, verify = context._server_handle_certificate, context._server_handle_certificate_verify
@@ -97,7 +98,7 @@ def require_client_certificate(context: tls.Context, judge: Callable[[Presented]
 
 
 def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Make a client call ``judge`` with the server's certificate once the server proved its key."""
+    """Make a client call ``judge`` with the certificate of a server that has proven its key."""
     verify = context._client_handle_certificate_verify
 
     def verified(input_buf: Buffer) -> None:
@@ -111,7 +112,7 @@ def refuse_unreadable_certificates(context: tls.Context) -> None:
     """Turn any error while a certificate or the proof of its key is read into a TLS alert.
 
     aioquic expects only ValueError.  `cryptography` raises other errors too, for example for an
-    unknown certificate version.  Without this function they would leave `receive_datagram`.
+    unknown certificate version.  Without this function `receive_datagram` would raise them.
     """
     for name in (
         "_server_handle_certificate",
@@ -144,10 +145,10 @@ def delay_acknowledgements(connection: QuicConnection) -> None:
 
 
 def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0.0) -> bool:
-    """Acknowledge with the next packet if an acknowledgement has waited ``waited_s``; else False.
+    """Let the next packet carry an acknowledgement that has waited ``waited_s``; else return False.
 
-    aioquic adds an acknowledgement to data only when it is due.  Without this function each would
-    finally need a packet of its own.
+    aioquic itself adds an acknowledgement to data only when the acknowledgement is due.  Without
+    this function most acknowledgements would need a packet of their own.
     """
     space = connection._spaces.get(tls.Epoch.ONE_RTT)
     if space is None or space.ack_at is None or space.ack_at - ACK_DELAY_S + waited_s > now_s:
@@ -168,8 +169,9 @@ def idle(connection: QuicConnection) -> tuple[float, float]:
 def ends_at(connection: QuicConnection) -> float | None:
     """Return the time at which the idle timeout ends the connection.
 
-    Received packets that were decrypted move it.  So does the first packet sent after one was
-    received (RFC 9000, section 10.1): it does not show when a packet was last received.
+    Each received packet that was decrypted moves this time.  The first packet sent after it moves
+    the time too (RFC 9000, section 10.1), so the time does not show when a packet was last
+    received.
     """
     return connection._close_at
 
@@ -211,7 +213,7 @@ def has_something_to_send(connection: QuicConnection) -> bool:
         if not sender.buffer_is_empty:
             if len(sender._pending) or sender._pending_eof:
                 return True
-            sender.buffer_is_empty = True  # aioquic sets it only when it next finds no data
+            sender.buffer_is_empty = True  # aioquic sets this flag later, when it finds no data
     return False
 
 
@@ -226,7 +228,7 @@ def has_begun(connection: QuicConnection) -> bool:
 
 
 def is_ending(connection: QuicConnection) -> bool:
-    """Whether the closing period has begun. The connection's timer will report its end."""
+    """Whether the closing period has begun. The connection's timer reports when it ends."""
     return connection._state in END_STATES
 
 
@@ -273,7 +275,7 @@ def packets_sent(connection: QuicConnection) -> int:
 def on_lost(connection: QuicConnection, lost: Callable[[int, bool], None]) -> None:
     """Call ``lost`` with the number of packets to retransmit, and whether a probe repeats them.
 
-    A probe (RFC 9002, section 6.2.4) repeats packets that may not be lost, only late.
+    A probe (RFC 9002, section 6.2.4) repeats packets that are perhaps not lost but only late.
     """
     declare = connection._loss._on_packets_lost
 
@@ -336,7 +338,10 @@ def handshake_bytes(connection: QuicConnection) -> int:
 
 
 def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
-    """Let the peer open ``bidirectional`` streams and no others; aioquic allows 128 of each."""
+    """Limit the streams that the peer may open: ``bidirectional`` ones, and none in one direction.
+
+    aioquic itself would allow 128 streams of each kind.
+    """
     for limit, value in (
         (connection._local_max_streams_bidi, bidirectional),
         (connection._local_max_streams_uni, 0),
@@ -349,9 +354,9 @@ def allow_by_consumption(
 ) -> None:
     """Let a peer send ``window(consumed)`` bytes beyond the consumed bytes of a stream.
 
-    aioquic doubles its limits when half of them arrived, even out of order and unread.  The limit
-    of the whole connection is ``streams`` such windows.  A new limit is announced after half a
-    window was consumed, in packets that are sent anyway.
+    aioquic itself would double a limit when half of it has arrived, even out of order and unread.
+    The limit of the whole connection is ``streams`` such windows.  A new limit is announced after
+    half a window was consumed, in packets that are sent anyway.
     """
     total, total_at = connection._local_max_data, 0
 
@@ -360,7 +365,7 @@ def allow_by_consumption(
     ) -> None:
         receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
         consumed = receiver._buffer_start
-        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # peer may send
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # 0: only we send
             size = window(consumed)
             receiver.announce_at = consumed + size // 2
             stream.max_stream_data_local = consumed + size

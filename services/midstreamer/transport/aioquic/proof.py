@@ -1,7 +1,7 @@
 """Address validation with QUIC Retry (RFC 9000, section 8.1.2).
 
-It proves that a sender receives packets at the address it sends from.  The server keeps no state
-for it: a Retry carries an encrypted token, and the sender returns that token in its next packet.  A
+A Retry proves that a sender receives packets at its address.  The server keeps no state for it: a
+Retry carries an encrypted token, and the sender returns that token in its next packet.  A
 token is valid for one address, one connection and 30 s, and only for the `AddressProof` that made
 it, because its key is not stored anywhere else.
 """

@@ -71,7 +71,7 @@ class Segments:
         return self.starts[index] + len(self._parts[index])
 
     def _put(self, index: int, at: int, data: bytes) -> bool:
-        """Append to the segment before ``index``, else insert one; return whether one was added."""
+        """Append to the segment before ``index``, or insert a segment; return whether inserted."""
         if index and self._end(index - 1) == at:
             self._parts[index - 1] += data
             return False

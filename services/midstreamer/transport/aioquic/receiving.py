@@ -36,7 +36,7 @@ class Receiver(QuicStreamReceiver):
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Add a frame's data. Return the event with the bytes that can be read now; None: none."""
+        """Add a frame's data. Return the event with bytes that can now be read; None: no bytes."""
         end = frame.offset + len(frame.data)
         if (
             frame.offset == self._buffer_start < end
@@ -68,7 +68,7 @@ class Receiver(QuicStreamReceiver):
         )
 
     def _check_end(self, end: int, *, fin: bool) -> None:
-        # The same checks as in aioquic (RFC 9000, section 4.5).
+        # aioquic's own receiver makes the same checks (RFC 9000, section 4.5).
         if self._final_size is not None and end > self._final_size:
             raise FinalSizeError("Data received beyond final size")
         if fin and self._final_size not in (None, end):

@@ -93,7 +93,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     def _wire(self, data: bytes, address: SocketAddress) -> QuicWire | None:
         """Return the wire that a datagram belongs to, or a new one; None: ignore the datagram."""
-        if data[:1] < LONG_HEADER:  # not of a handshake: the connection id follows the first byte
+        if data[:1] < LONG_HEADER:  # short header: the connection id follows the first byte
             return self._wires.get(data[1 : 1 + CONNECTION_ID_BYTES])
         header = _header(data)
         if header is None:
@@ -101,13 +101,14 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _hold(self, wire: QuicWire) -> None:
-        """Count the bytes of a half-open connection; end connections above the common limit."""
+        """Count the bytes of a half-open connection. Above the limit for all of them, end some."""
         self._half_open.hold(wire, wire.handshake_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)
 
     def _drained(self) -> None:
-        # Tasks that awaited these frames run first: their answers carry the acknowledgements.
+        # Let the tasks that awaited the received frames run first. Their answers can carry the
+        # acknowledgements.
         asyncio.get_running_loop().call_soon(self._settle)
 
     def _settle(self) -> None:
@@ -131,7 +132,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._open(header, original_cid, address)
 
     def _original_cid(self, header: QuicHeader, address: SocketAddress) -> bytes | None:
-        """Return the first destination connection id; None while the address is not proven."""
+        """Return the connection id that the client chose first; None: its address is not proven."""
         now_s = time.monotonic()
         if header.token:
             return self._proof.original_cid(header, address, now_s=now_s)
@@ -212,7 +213,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self.forgotten(oldest)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Drop a wire and its connection ids. The cost does not grow with other connections."""
+        """Drop a wire and its connection ids. The cost does not depend on other connections."""
         self._give_place_back(wire)  # done already, unless `ended` failed half way
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)

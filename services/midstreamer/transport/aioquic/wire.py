@@ -36,13 +36,14 @@ KEY_UPDATE_PACKETS = 1 << 22
 """Packets after which the AES-GCM keys are updated: half of the 2^23 packets that RFC 9001, section
 6.6, allows."""
 ACK_AT_ONCE_PACKETS = 8
-"""Datagrams received in one turn of the event loop from which on they are acknowledged at once: a
-peer that sends so much waits for the acknowledgement."""
+"""If at least this many datagrams are received in one turn of the event loop, they are acknowledged
+at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = internals.ACK_DELAY_S / 2
-"""Seconds after which a waiting acknowledgement is sent with the next data. With a smaller value,
-more packets carry acknowledgements, which costs time. With a larger value, data sent every 11 ms
-would come first too early for it and then too late. If no data carried an acknowledgement for
-`internals.ACK_DELAY_S`, the next data carries one, whatever its age."""
+"""An acknowledgement that has waited for so many seconds is sent with the next data. With a smaller
+value, more packets carry acknowledgements, which costs time. With a larger value and data every 11
+ms, an acknowledgement is too young for the first data, and sent in a packet of its own before the
+second. If no data carried an acknowledgement for `internals.ACK_DELAY_S`, the next data carries
+one, whatever its age."""
 
 
 class Owner(Protocol):
@@ -100,7 +101,7 @@ class QuicWire:
     # --- Wire ---
 
     def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
-        """Send bytes on a stream, in order: at the end of this loop turn, or ``flush``."""
+        """Send bytes on a stream, in order: now if ``flush``, else at the end of this loop turn."""
         self.quic.send_stream_data(stream, data)
         if flush:
             self.flush(written=True)
@@ -131,13 +132,13 @@ class QuicWire:
         """Bytes of handshake messages that are held until a message is complete."""
         return internals.handshake_bytes(self.quic)
 
-    # --- what the owner calls ---
+    # --- methods that the owner calls ---
 
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """Handle a datagram that was received for this connection."""
         if self.over:
-            # aioquic processes datagrams until the closing packet is built, so a refused peer could
-            # still complete its handshake.
+            # aioquic still processes datagrams until it has built the closing packet. With them a
+            # refused peer could complete its handshake.
             return
         self._datagrams_since_flush += 1
         try:
@@ -150,7 +151,7 @@ class QuicWire:
             self._fail("datagram", error)
 
     def settle(self) -> None:
-        """Send what cannot wait for the application, after all received datagrams were handled."""
+        """After a batch of datagrams, send what need not wait for data of the application."""
         if not self._datagrams_since_flush or self._stopped:
             return  # the application has sent since, and acknowledgements went with its data
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
@@ -197,7 +198,8 @@ class QuicWire:
     def keep_alive(self) -> None:
         """Send a ping after each third of the idle timeout without a packet of the peer.
 
-        Without pings a quiet connection would time out.  While packets arrive, no ping is sent.
+        Without pings a quiet connection would time out.  While packets of the peer arrive, no ping
+        is sent.
         """
         if self.over:
             return
@@ -372,7 +374,10 @@ def _lost(packets: int, probed: bool) -> None:
 
 
 def why(event: events.ConnectionTerminated) -> tuple[str, str]:
-    """Return code and message of a closed connection: ours if the peer sent one, else aioquic's."""
+    """Return the code and message with which a connection was closed.
+
+    If the peer did not send a code and message of our protocol, they are made from aioquic's event.
+    """
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
     coded = phrases.read(event.reason_phrase)
     if coded and (in_tls or event.frame_type is None):

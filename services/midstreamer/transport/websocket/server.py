@@ -108,7 +108,7 @@ class WssServer(AcceptedPeers[WssWire]):
         )
 
     def came(self, wire: WssWire) -> None:
-        """Count the bytes of a half-open connection; end connections above the common limit."""
+        """Count the bytes of a half-open connection. Above the limit for all of them, end some."""
         self._half_open.hold(wire, wire.received_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)

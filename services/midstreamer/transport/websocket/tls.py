@@ -36,7 +36,7 @@ _ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": Reason.EXPIRED,
     "SSLV3_ALERT_BAD_CERTIFICATE": Reason.UNREADABLE,
 }
-"""Reasons for the TLS alerts of the peer, by the name that `ssl` gives each alert."""
+"""Our reason for each TLS alert with which a peer refuses us, by the alert's name in `ssl`."""
 
 
 def context(credentials: Credentials | None, *, server_side: bool) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ class Waiting:
         self.total_bytes += len(data)
 
     def turn(self) -> Iterator[bytes]:
-        """Remove one chunk from each stream that has any; yield it after one byte with the id."""
+        """Yield one chunk of each stream that has any, after one byte with the stream's id."""
         for stream, parts in self._streams.items():
             if parts:
                 yield bytes((stream,)) + self._chunk(parts)

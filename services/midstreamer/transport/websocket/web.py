@@ -1,4 +1,4 @@
-"""WebSocket protocol objects of the library `websockets`, and how its refusals are read."""
+"""WebSocket protocol objects of the library `websockets`, and how to read an HTTP refusal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSAGE_BYTES_MAX = 64 * 1024
 SUBPROTOCOL = Subprotocol(frames.ALPN.replace("/", "."))
 """WebSocket subprotocol with our protocol's name and version. HTTP allows no slash here."""
 SILENT = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG001
-"""Logger for the library that drops everything, so that a peer cannot fill our log."""
+"""Logger for the library `websockets`: it drops everything, so that a peer cannot fill our log."""
 
 Web = ServerProtocol | ClientProtocol
 """WebSocket of either side. Neither side uses extensions, so nothing is compressed."""
@@ -41,7 +41,7 @@ def server() -> ServerProtocol:
 
 
 def answer(server: ServerProtocol, request: Request) -> None:
-    """Answer an upgrade request, unless later bytes of the client have already ended the HTTP."""
+    """Accept an upgrade request, unless invalid bytes after it have ended the connection."""
     if not server.eof_sent:
         server.send_response(server.accept(request))
 

@@ -5,8 +5,8 @@ sent in many messages, which alternate with messages of the other stream, so tha
 never waits behind a long one.
 
 Methods called by the event loop or by the owner never raise: any error closes the connection.  The
-memory that a peer can use is limited.  Before it is verified, its total bytes are limited.  Later
-the size of a message, the unread bytes and the number of pings are.
+memory that a peer can use is limited.  Before the peer is verified, the number of all its bytes is
+limited.  Later the size of a message, the unread bytes and the number of pings are limited.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ BUFFER_BYTES = 64 * 1024
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
-"""Maximum pings of a peer in one idle timeout. All are answered, even if the peer does not read."""
+"""Maximum pings of a peer in one idle timeout. Every ping is answered, even if the peer does not
+read the answers."""
 LINGER_S = 1.0
 """Seconds that a closed connection waits for the peer to close. If the socket were closed earlier,
 the last messages could be lost before the peer has read them."""
@@ -112,7 +113,7 @@ class WssWire(asyncio.Protocol):
     # --- Wire ---
 
     def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
-        """Send bytes on a stream, in order: at the end of this loop turn, or ``flush``."""
+        """Send bytes on a stream, in order: now if ``flush``, else at the end of this loop turn."""
         self._waiting.add(stream, data)
         if flush:
             self._flush_now()
@@ -128,7 +129,7 @@ class WssWire(asyncio.Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """Written bytes that the kernel has not accepted; it may hold `KERNEL_BYTES` more."""
+        """Written bytes that the kernel has not taken. The kernel may hold `KERNEL_BYTES` more."""
         handed = self._transport.get_write_buffer_size() if self._transport else 0
         return self._waiting.total_bytes + handed
 
@@ -137,14 +138,14 @@ class WssWire(asyncio.Protocol):
         """Seconds since bytes of the peer arrived."""
         return self._loop.time() - self._heard_s
 
-    # --- what the owner calls ---
+    # --- methods that the owner calls ---
 
     def begin(self) -> None:
         """Start the TLS handshake, on the side that dialled."""
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without bytes; close at its end."""
+        """Send a ping after each third of the idle timeout without bytes; close when it expires."""
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
