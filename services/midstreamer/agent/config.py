@@ -45,8 +45,9 @@ class AgentSettings(Settings):
     heartbeat_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two reports of the held shards to a coordinator while nothing changes."""
     loads_max: int = Field(4, ge=1, le=64)
-    """Maximum number of requests for points at sync at once, each for one long shard or for many
-    short ones. A larger value loads faster and leaves sync less time for writes."""
+    """Maximum number of requests for points that this agent has open at sync at once. One request
+    loads one long shard or many short ones. A larger value loads faster and leaves sync less time
+    for writes."""
     load_s: float = Field(30.0, gt=0, le=600)
     """Timeout in seconds of one request for points; after it the request is retried."""
     derived_bytes_max: int = Field(1 << 30, ge=1 << 24, le=1 << 42)

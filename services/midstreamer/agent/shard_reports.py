@@ -33,7 +33,8 @@ class Telling:
             self._untold[shard] = whole
 
     def end(self, held: Iterable[Shard]) -> None:
-        """Report from now on that the agent holds no shards; ``held`` are those it does hold."""
+        """Report from now on that the agent holds no shards; ``held`` are the shards to
+        withdraw."""
         self._over = True
         self._untold = dict.fromkeys([*self._untold, *held], False)
 

@@ -32,8 +32,8 @@ from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, 
 from midstreamer_kernels import History, Stop
 
 KEPT_MAX = 16
-"""Maximum number of histories of one shard, and also of its ledgers; the least recently used one is
-evicted."""
+"""Maximum number of histories that one shard keeps, and maximum number of its ledgers.  Beyond
+that, the least recently used history or ledger is evicted."""
 HISTORY_POINT_BYTES = 24
 """Approximate bytes of one point in a history: its value and the statistics of its window."""
 LEDGER_WINDOW_BYTES = 32
@@ -144,8 +144,8 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
-        It is exact when it lies within the shard.  At the end of the shard more points may follow;
-        at its beginning, fewer points may be meant.
+        The result is exact when the counted points end inside this shard.  At the end of the shard
+        the series may have more points up to that time, and at its beginning fewer.
         """
         return self.first < count < self.stop
 
