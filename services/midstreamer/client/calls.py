@@ -45,7 +45,7 @@ class Policy:
     attempt_s: float = 10.0
     """Timeout of one attempt in seconds; after it the request is retried."""
     backoff_first_s: float = 0.05
-    """Shortest pause in seconds, after the first round of attempts."""
+    """Pause in seconds after the first round of attempts; later pauses are longer."""
     backoff_most_s: float = 2.0
     """Longest pause in seconds between two rounds of attempts."""
 
@@ -112,11 +112,11 @@ class Call:
         self.attempts += 1
         self._tried.add(self._asked)
         others = any(each not in self._tried for each in ready)
-        # A refusal may be that of one coordinator only, so the others are tried before giving up.
+        # When one coordinator refuses, another may accept, so all are tried before giving up.
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # the cause of a delay says more than the expired deadline
+            self.last = error  # named in the final error: it says more than an expired deadline
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
@@ -176,7 +176,8 @@ class Receipt(msgspec.Struct, frozen=True):
     verdicts: tuple[Verdict, ...] = ()
     """Verdicts that became known through these ticks, now or when they were first stored."""
     position: int = 0
-    """A position of the change feed.  At the level durable, the ticks are stored by then."""
+    """A position of the change feed.  At the level durable, all ticks are stored at or before
+    it."""
     level: frames.Level = frames.Level.DURABLE
     """How far the ticks were acknowledged: durable, received or spooled."""
 
@@ -244,7 +245,7 @@ def split_windows(
 def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the ids that an answer to a Lookup left out, so that they must be requested again.
 
-    Raise LocalProtocolError unless they are some, but not all, of the ids ``asked``.
+    Raise LocalProtocolError unless the ids left out are some, but not all, of the ids ``asked``.
     """
     if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
         raise LocalProtocolError(

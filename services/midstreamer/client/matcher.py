@@ -29,13 +29,13 @@ class TradingSignal(msgspec.Struct, frozen=True):
 
     direction: Direction
     confidence: float
-    """Calibrated probability that the change has this direction, 0.5 to 1."""
+    """Calibrated probability, 0.5 to 1, that the change has the direction of this signal."""
     change: float
     """Forecast change over the horizon; a relative change if the transform is log."""
     low: float
     high: float
-    """``low`` and ``high`` are the interval that contains the change with the probability
-    ``specification.coverage``."""
+    """``low`` and ``high`` are the limits of the interval that contains the change with the
+    probability ``specification.coverage``."""
     experience_id: bytes
     matches: Matches
     """The analogs, nearest first, each with its outcome."""
