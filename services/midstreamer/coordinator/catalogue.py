@@ -89,7 +89,7 @@ class Catalogue:
                 case Points():
                     self._points(change)
                 case Learned():
-                    pass  # `coordinator.states` applies it
+                    pass  # `coordinator.states` applies changes of learning states
                 case Joined(members):
                     self.members = members
                 case Skipped():
@@ -167,9 +167,9 @@ class Catalogue:
         """Return the shards to search for windows of ``window`` points.
 
         Shards in which no window of that length begins are left out, because they hold no analog.
-        Otherwise 50,000 series that are shorter than the window would slow every search down.  All
-        shards of the ``own`` series are included, because their agents check whether the windows of
-        the request equal the stored points.
+        If they were searched, 50,000 series shorter than the window would slow every search down.
+        All shards of the ``own`` series (those that the windows name) are included, because their
+        agents check whether the windows equal the stored points.
         """
         kept = self._searchable.setdefault(universe, {})
         if window not in kept:

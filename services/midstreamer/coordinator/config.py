@@ -45,8 +45,8 @@ class CoordinatorSettings(Settings):
     one, and to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches under way at once, at most half of them of one client. The same
-    number may wait in line until their deadline; the client with the fewest is next. More are
-    refused as `overloaded` and may be retried."""
+    number may wait in line until their deadline; the next one is of the client with the fewest
+    matches under way. More are refused as `overloaded` and may be retried."""
     waits_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches that wait for a position of the change feed, at most half of them
     of one client. More are refused as `overloaded`. Matches that wait here do not count towards
@@ -69,7 +69,7 @@ class CoordinatorSettings(Settings):
     used states are evicted."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
     """Maximum number of writes that wait for sync, at most half of them of one client. More are
-    refused as `overloaded`. The client with the fewest bytes sent is next."""
+    refused as `overloaded`. Writes of the client with the fewest bytes sent so far are next."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
     """Maximum number of bytes of all writes that wait for sync, at most half of them of one client.
     It bounds the memory that a coordinator needs while sync is unreachable."""

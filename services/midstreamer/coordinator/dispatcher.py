@@ -49,13 +49,14 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True)
 class _Question:
-    """A call of `Dispatcher.search` under way; ``result`` gets the answers of all attempts."""
+    """A call of `Dispatcher.search` under way; the future ``result`` gets the answers of all
+    attempts."""
 
     search: Search
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
-    """The tracing context of the caller.  The spans of all attempts belong to its trace, whichever
-    event sends the attempts."""
+    """The tracing context of the caller.  The spans of all attempts of this search belong to the
+    trace of the caller, even of attempts that an event of another caller sends."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Dispatcher:
         return Coverage(len(holders), few, holders.count(0))
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Return those of the given shards that no connected agent reports."""
+        """Return the shards, of those given, that no connected agent reports."""
         return [shard for shard in shards if not self._core.held(shard)]
 
     def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
@@ -185,7 +186,7 @@ class Dispatcher:
             coming = self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-            if coming is not None and coming.peer is peer:  # the older link ended meanwhile
+            if coming is not None and coming.peer is peer:  # the older link has ended
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))
@@ -200,7 +201,7 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
-        self._closing.add(self._peers[name])  # else the next heartbeat on it would switch back
+        self._closing.add(self._peers[name])  # else a heartbeat on the old link would switch back
         self._peers[name] = peer
         known = self._core.shards_of(name)
         difference = msgspec.structs.replace(
@@ -272,7 +273,7 @@ class Dispatcher:
 
     def _begin(self, send: events.Send) -> None:
         question = self._questions.get(send.key)
-        # A copy for each attempt, so that the span of one attempt is not the parent of another.
+        # Copy the context for each attempt, so that no attempt's span is the parent of another's.
         context = question.context.copy() if question and question.context else None
         task = self._tasks.create_task(self._send(send), name="dispatch.send", context=context)
         self._sending[send.attempt] = task

@@ -19,7 +19,7 @@ class Asked:
     """Number of the request, chosen by the caller of `coordinator.dispatch`."""
     shards: tuple[Shard, ...]
     at_least: int
-    """Feed position that the agents asked should have reached."""
+    """Feed position that the agents should have reached when they search."""
     deadline_s: float
     room: int = SHARDS_BYTES_MAX
     """Maximum number of bytes that the shards of one attempt take in a Search."""
@@ -82,7 +82,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed: check deadlines and overdue attempts."""
+    """Time has passed: expire requests past their deadline, and find attempts that are overdue."""
 
 
 Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Failed | Tick
@@ -127,8 +127,8 @@ class Fail:
 
 @dataclass(frozen=True)
 class HangUp:
-    """The report of an agent does not match the shards known of it: close its link.  The agent
-    then connects again and reports all its shards."""
+    """Close the link of an agent, because its report does not match the shards that are known of
+    the agent.  The agent then connects again and reports all its shards."""
 
     agent: str
     reason: str

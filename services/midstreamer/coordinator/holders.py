@@ -39,7 +39,7 @@ class Holders:
         return self._of.get(shard, frozenset())
 
     def known(self, name: str) -> Agent:
-        """Return the agent of this name; add it first when it is new."""
+        """Return the agent of this name.  An unknown agent is added, without shards."""
         return self.agents.setdefault(name, Agent(name))
 
     def add(self, agent: Agent, shards: Iterable[Shard]) -> None:

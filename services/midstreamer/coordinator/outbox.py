@@ -14,7 +14,7 @@ Suspects are scheduled like other items: bad items of one identity do not delay 
 
 An item with a deadline is given up after the deadline.  Sync may have stored that item all the
 same, and the error says so.  An item without a deadline stays until it is stored, or refused
-because of its content.  An unexpected error is no such refusal: the item is retried.
+because of its content.  After an unexpected error, an item is retried.
 
 Events and ``now_s`` go in, effects come out; `coordinator.writer` does the I/O.
 """
@@ -39,7 +39,7 @@ FINAL = (errors.BadInput, errors.LocalProtocolError)
 """Errors that an item causes at every attempt, because its content is invalid or the item is too
 large for a frame."""
 
-# --- what goes in and comes out -----------------------------------------------------------------
+# --- events in, effects out ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,11 @@ class Limits:
     """Maximum number of items in the outbox, at most half of them of one identity.  Another item is
     refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
-    """Maximum number of bytes of all items in the outbox, at most half of one identity."""
+    """Maximum number of bytes of all items in the outbox, at most half of them of one identity."""
     items_setting: str = "items_max"
     bytes_setting: str = "bytes_max"
-    """Names of the two settings in the configuration, for error messages."""
+    """``items_setting`` and ``bytes_setting`` are the names of the settings that give ``items_max``
+    and ``bytes_max``; error messages quote them."""
     batch_bytes_max: int = frames.FRAME_BYTES_MAX // 2
     """Maximum number of payload bytes in one Write.  A larger item is sent alone."""
     backoff: Backoff = BACKOFF
@@ -142,8 +143,8 @@ class Outbox:
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """Items of a refused Write by key, with the maximum number of items in their next Write.  A
-    Write has either only suspects or no suspects."""
+    """For each item of a refused Write, by key: the maximum number of items in the next Write that
+    has the item.  A Write has either only such items (suspects) or none."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -275,7 +276,7 @@ class Outbox:
         return [Reject(key, error)]
 
     def _suspect(self, keys: list[int]) -> None:
-        """Mark the items of a refused Write as suspects: half as many share the next Write."""
+        """Mark the items of a refused Write as suspects; half as many share the next Write."""
         for key in reversed(keys):
             item = self._items[key]
             self._suspects[key] = len(keys) // 2

@@ -21,7 +21,7 @@ WINDOW_BYTES = 256
 
 
 def room_beside(windows: Sequence[Window]) -> int:
-    """Return how many bytes the shards of a Search may take when it also carries these windows."""
+    """Return how many bytes the shards of a Search may take beside the given windows."""
     taken = SEARCH_BYTES + sum(WINDOW_BYTES + len(window.values) for window in windows)
     return max(ROOM_LEAST, min(FRAME_BYTES_MAX - taken, SHARDS_BYTES_MAX))
 
