@@ -43,7 +43,8 @@ class Admission:
         self._retry_after_s = retry_after_s
         self._keys = itertools.count(1)
         self._waiting: dict[int, tuple[str, asyncio.Future[None], float]] = {}
-        """(identity, future that admission resolves, start of waiting) by key, oldest first."""
+        """For each waiting request, by key: (identity, future that is resolved when the request
+        gets a place, time at which it began to wait).  The oldest request comes first."""
         if queue:
             queues.watch(queue, self)
 
@@ -99,7 +100,7 @@ class Admission:
         """Give a place back; the next waiting request gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            if not turn.done():  # if it is done, its caller gave up and is about to call `leave`
+            if not turn.done():  # a done turn: its caller gave up and is about to call `leave`
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:

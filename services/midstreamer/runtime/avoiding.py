@@ -24,15 +24,16 @@ TRIES_AWAY = 8
 """Maximum dials beyond the first to find another server than one that drains. With two servers
 behind an address, one in 256 such searches misses the other server."""
 TRIES_FAILED = 2
-"""Maximum dials beyond the first to find another server after a link failed. Few, because usually
-the same server works again, or it is the only one."""
+"""Maximum dials beyond the first to find another server after a link failed. The number is small,
+because usually the same server works again, or it is the only server."""
 BESIDE_AWAY = 8, 0.15
-"""After a server drained: most dials in parallel to a dial that gets no answer, and the seconds
-between their starts. A source port that leads to a stopped server never gets an answer."""
+"""(number, seconds) after a server drained: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. A source port that leads to a stopped server
+never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""After a failure: most dials in parallel to a dial that gets no answer, and the seconds between
-their starts. Few, because many clients may reconnect then, and a server that is only slow must not
-get several handshakes from each."""
+"""(number, seconds) after a link failed: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. The number is small, because many clients may
+reconnect then, and a server that is only slow must not get several handshakes from each client."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Pauses between dials that search for another server."""
 BURST = 10
@@ -46,11 +47,12 @@ class _Doubt:
     """How to dial an address that may lead to a draining or dead server."""
 
     until_s: float
-    """Time until which this holds."""
+    """Time until which the address is dialled in this way."""
     tries: int
     """Maximum dials beyond the first that search for another server."""
     beside: tuple[int, float]
-    """Maximum dials in parallel to an unanswered dial, and the seconds between their starts."""
+    """(number, seconds): the maximum number of dials in parallel to an unanswered dial, and the
+    time between their starts."""
 
 
 class Avoiding:
@@ -67,7 +69,7 @@ class Avoiding:
         self._filled_s = float("-inf")
 
     def sent_away(self, address: str, server: str, now_s: float) -> None:
-        """Record that the server at an address drains."""
+        """Record that the server at an address drains, so that it is avoided."""
         self._alone_s.pop(address, None)
         self._note(address, server, TRIES_AWAY, BESIDE_AWAY, now_s)
 
@@ -77,7 +79,7 @@ class Avoiding:
         self._note(address, server, tries, BESIDE_FAILED, now_s)
 
     def unanswered(self, address: str, now_s: float) -> None:
-        """Record that a dial of an address failed, so that its server is not known."""
+        """Record that a dial of an address failed, so that it is not known which server failed."""
         doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
@@ -90,11 +92,12 @@ class Avoiding:
             self._alone_s[address] = now_s + ALONE_S
 
     def avoids(self, server: str, now_s: float) -> bool:
-        """Return whether a server is avoided while another server may answer."""
+        """Return whether a server drained or failed recently, so that it is to be avoided."""
         return self._until_s.get(server, float("-inf")) > now_s
 
     def beside(self, address: str, now_s: float) -> tuple[int, float]:
-        """Return the most dials in parallel to an unanswered dial, and seconds between starts.
+        """Return the maximum number of dials in parallel to an unanswered dial of an address, and
+        the seconds between their starts.
 
         The number is 0 for an address without recent failures.
         """

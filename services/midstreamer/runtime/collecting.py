@@ -52,11 +52,11 @@ class Collections:
 
 @contextlib.contextmanager
 def sparing(*, look_s: float = LOOK_S) -> Iterator[None]:
-    """Run full garbage collections of this process by the rule of `Collections` in the block.
+    """While the block runs, run full garbage collections when `Collections` says that they are due.
 
     Objects that exist when the block begins, mostly imported code, live as long as the process.
     They are excluded from all later collections (``gc.freeze``), also from the collection at the
-    end of the process; otherwise each would visit about 125,000 more objects.
+    end of the process; otherwise each collection would visit about 125,000 more objects.
     """
     thresholds = gc.get_threshold()
     gc.collect()

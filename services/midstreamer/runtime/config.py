@@ -119,7 +119,7 @@ class TelemetrySettings(Settings):
 
 
 class LimitSettings(Settings):
-    """Limits for peers and their links; a peer that exceeds one gets an error that names it."""
+    """Limits for peers and their links; a peer above a limit gets an error that names the limit."""
 
     section: ClassVar[str] = "limits"
 
@@ -132,16 +132,17 @@ class LimitSettings(Settings):
     """Maximum connections that a server keeps at once; further ones are refused."""
     links_per_identity_max: int = Field(16, ge=2, le=65536)
     """Maximum connections of one identity at once, so that one identity cannot use up `links_max`.
-    A process needs one or two; those of a killed process remain for `idle_s`."""
+    A process needs one or two. Connections of a killed process remain for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
     """Maximum seconds that a new connection may take for its handshake before it is closed."""
     frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
     """Maximum seconds from the first byte of a frame to its last, plus one second for each 16 kB of
-    it received. So a peer that stops inside a frame is closed, but not one on a slow network."""
+    it received. This closes the connection of a peer that stops inside a frame, but not of a slow
+    peer."""
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
-    third of it. A peer notices only by this timeout that a server has restarted on the same port.
-    A longer timeout drops fewer peers that only stall."""
+    third of that time. A peer notices only by this timeout that a server has restarted on the same
+    port. A longer timeout drops fewer peers that only stall."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
     """Seconds after which a connection that this process dialled is replaced by a new one, at
     random up to a fifth earlier. No request is lost. So connections spread to coordinators that

@@ -70,7 +70,7 @@ class Dialler:
         if leaving:
             self._targets.sent_away(address, now_s)
             self._avoiding.sent_away(address, server, now_s)
-        if not steady:  # the next link may be drained as soon: wait before dialling again
+        if not steady:  # a new link may be drained just as soon: wait before dialling
             self._targets.failed(address, now_s)
 
     # --- the next link ---

@@ -31,7 +31,7 @@ from midstreamer.runtime.tasks import supervise
 from midstreamer.telemetry import logs, metrics
 
 DRAIN_S = 30.0
-"""Default of the most seconds that draining may take."""
+"""Default of the maximum number of seconds that draining may take."""
 
 log = logs.get(__name__)
 

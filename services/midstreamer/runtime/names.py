@@ -31,7 +31,8 @@ class Names:
     """The places of the addresses that one session may dial, and when to resolve them again."""
 
     def __init__(self, *, pause: Callable[[int], float], dice: Callable[[], float]) -> None:
-        """``pause`` maps failures in a row to seconds to wait; ``dice`` returns 0 to 1."""
+        """``pause`` returns the seconds to wait after a number of failures in a row; ``dice``
+        returns a random number from 0 to 1."""
         self._pause = pause
         self._dice = dice
         self._known: dict[str, _Name] = {}
@@ -69,6 +70,7 @@ class Names:
 
     @property
     def free_s(self) -> float:
-        """Earliest time at which a name that failed may be resolved again; infinite if none did."""
+        """Earliest time at which a name that could not be resolved may be resolved again; infinite
+        if there is no such name."""
         waiting = [name.free_s for name in self._known.values() if name.failures]
         return min(waiting, default=float("inf"))

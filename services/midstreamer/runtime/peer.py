@@ -28,7 +28,7 @@ __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "
 log = logs.get(__name__)
 
 LINK_AGE_S = 3600.0
-"""Default of the seconds after which a link is replaced by a new one."""
+"""Default of the number of seconds after which a link is replaced by a new one."""
 LOOK_S = 1.0
 """Seconds between two checks of a session whether this process has a new certificate."""
 LOOK_WAYS_S = 0.25
@@ -106,7 +106,7 @@ class Session:
         self._changed = asyncio.Event()
         self._last_error = ""
         self._told: set[str] = set()
-        """Errors that were logged since the last link opened; each is logged once."""
+        """Errors that were logged since the last link opened, so that each error is logged once."""
         self._failed = asyncio.Event()
         """Set when an attempt to dial fails."""
         self._sent_away = False
@@ -126,7 +126,8 @@ class Session:
 
     @property
     def sent_away(self) -> bool:
-        """Whether the last peer announced that its process will stop, and no other is connected."""
+        """Whether the last peer announced that its process will stop, and no new peer is
+        connected."""
         return self._sent_away and self.peer is None
 
     async def run(self) -> None:
@@ -205,7 +206,7 @@ class Session:
 
     async def _installed(self, line: _Line) -> None:
         """Make a new link the one that takes requests, and retire the old one."""
-        if self._leaving:  # `leave` has sent Drain already, and would not send it on this link
+        if self._leaving:  # `leave` has sent Drain on the old link, and sends none on a new one
             await line.peer.close()
             return
         loop = asyncio.get_running_loop()
@@ -219,11 +220,11 @@ class Session:
             await asyncio.wait({old.beside})
         if self._opened is not None:
             line.beside = self._tasks.create_task(beside(line.peer, self._opened))
-            await asyncio.sleep(0)  # let it run up to its first await before the link is used
+            await asyncio.sleep(0)  # let `opened` run to its first await before the link is used
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None and old.peer.silence > SILENT:
-            await old.peer.close()  # fails its requests, so that callers can retry on the new link
+            await old.peer.close()  # requests on it fail, and are retried on the new link
         elif old is not None:
             self._tasks.create_task(_retired(old))
 
@@ -242,7 +243,7 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # a silent link is not worth going back to
+                timeout=None if silent else MOVE_S,  # a silent link is not worth keeping
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:

@@ -138,8 +138,9 @@ class Places:
     def enter(self, key: int, identity: str, origin: str = "") -> tuple[Entry, int | None]:
         """Ask for a place for the request ``key``; return the result and a displaced key.
 
-        The displaced key is that of the request that lost its room in the waiting line to this
-        one, or None.  The caller must refuse the displaced request.
+        The displaced key is that of a waiting request that lost its room in the waiting line to the
+        request ``key``, or None.  The code that calls this method must refuse the displaced
+        request.
         """
         caller = identity, origin
         if len(self._inside) < self.limit and self._may_have_more(caller):
@@ -180,8 +181,8 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for one of ``caller``.
 
-        Returns None, so that the caller is refused, when no other caller has clearly more requests
-        in the waiting line.
+        Returns None when no other caller has clearly more requests in the waiting line; the new
+        request is then refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

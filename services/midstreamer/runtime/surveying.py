@@ -51,7 +51,8 @@ def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
 async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
     """Request and yield one page after another; only the first holds members and counts too.
 
-    Raises RemoteProtocolError when a page does not end after the page before.
+    Raises RemoteProtocolError when the last series of a page does not sort after the last series of
+    the page before.
     """
     after = ""
     while True:

@@ -62,7 +62,7 @@ class Targets:
             target.free_s = now_s + self._pause(target.failures)
 
     def steady(self, address: str) -> None:
-        """Record that a link to the address lived long enough: its failures count no more."""
+        """Record that a link to the address lived long enough: its failures are forgotten."""
         if (target := self._known.get(address)) is not None:
             target.failures = 0
 
