@@ -21,12 +21,13 @@ from midstreamer.runtime.peer import Session
 from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
-"""Seconds after which a coordinator should retry a search of a shard that is not held here."""
+"""Seconds after which a coordinator should retry a search of a shard that this agent does not
+hold."""
 PAUSE_S = 0.5
 """Seconds to wait before a failed load is retried."""
 TOGETHER_POINTS = 65_536
 """Approximate number of points in one request to sync, about one megabyte.  Several short shards
-share a request, because a request for each shard would take a round trip for each."""
+share a request, because separate requests would take one round trip for each shard."""
 TOGETHER_MAX = 512
 """Maximum number of shards in one request to sync."""
 
@@ -48,7 +49,8 @@ class Library:
     ) -> None:
         self._session = session
         self._counts = counts
-        """Number of points of each series, as of the applied changes of the feed."""
+        """Number of points of each series, after the changes of the feed that are applied so
+        far."""
         self._filled = filled
         self._torn = torn
         self._budget_s = budget_s

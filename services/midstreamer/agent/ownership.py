@@ -173,7 +173,7 @@ class Core:
     _lacking: set[Shard] = field(default_factory=set)
     """Shards that this agent owns and that are not whole."""
     _held: dict[Shard, bool] = field(default_factory=dict)
-    """Every shard loaded or loading here, and whether it is whole."""
+    """Every shard that this agent has loaded or is loading, and whether it is whole."""
     _foreign: set[Shard] = field(default_factory=set)
     """Shards in ``_held`` that other agents own."""
     _joined_at: int | None = None
@@ -246,11 +246,12 @@ class Core:
         self._unwhole()
 
     def hung_up(self, address: str) -> None:
-        """Record that the link to a coordinator was dropped; it is dialled when it joins again."""
+        """Record that the link to a coordinator was dropped, so that it is dialled if it joins
+        again."""
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
-        """Return whether no member with a lease serves at this address."""
+        """Return whether no member that holds a lease has this address."""
         return address not in {where(member) for member in self.members}
 
     # --- the shards that this agent owns ---

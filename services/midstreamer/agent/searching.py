@@ -197,7 +197,8 @@ def _traced_step(steps: Steps) -> list[Evidence] | None:
 
 
 def step(steps: Steps) -> list[Evidence] | None:
-    """Run a search until its next pause.  Return its findings when it is done, else None."""
+    """Run a search until its next pause.  Return the Evidence of its windows when it is done, else
+    None."""
     began_s = clocks.perf_counter()
     try:
         next(steps)
@@ -209,7 +210,7 @@ def step(steps: Steps) -> list[Evidence] | None:
 
 
 def warm_up(engine: str) -> None:
-    """Load or compile the kernels at the start, so that the first search need not wait for it."""
+    """Load or compile the kernels at the start, so that the first search does not wait for them."""
     history = kernels.History(np.sin(np.arange(64.0)), dtype="float64")
     for measure in Measure:
         kernels.nearest(

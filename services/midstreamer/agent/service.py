@@ -1,8 +1,8 @@
 """The agent service: follows the change feed, holds shards and answers searches.
 
 `agent.ownership` decides what to hold and whom to dial; this module does the I/O.  The event loop
-appends points and sends answers.  Threads compare windows, because the kernels release the GIL.
-A frame of the feed is applied completely before other code runs: a position holds for all shards.
+appends points and sends answers.  Threads compare windows, because the kernels release the GIL.  A
+frame of the feed is applied as a whole before other code runs: all shards have one position.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ a frame, because other frames wait until this one is sent."""
 
 
 class Telling:
-    """The changes of held shards that were not reported on one link yet."""
+    """The changes of held shards that one link has not reported to its coordinator yet."""
 
     def __init__(self, held: Iterable[Shard]) -> None:
         self._untold = dict.fromkeys(held, True)
