@@ -218,7 +218,7 @@ class AsyncClient:
         """Append ticks to the stored series; ticks already stored count as repeated.
 
         ``ticks`` are ticks in time order, or columns (`midstreamer.column`).  ``level`` says how
-        far they must be stored before this method returns.
+        far the ticks must be stored before this method returns.
         """
         level = Level(level)
         answers = []
@@ -254,7 +254,7 @@ class AsyncClient:
         """Return one decision for each window, in the order of the windows.
 
         Windows of the same time are searched together, which is faster.  With ``record``, the
-        decisions are stored; ``level`` says how far before this method returns.
+        decisions are stored; ``level`` says how far they must be stored before this method returns.
         """
         check(specification)
         calls.check_windows(specification, windows)
@@ -389,7 +389,7 @@ def _maker(
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:
-    """Return the given columns first, then one column for each series of the single ticks."""
+    """Return the given columns, followed by one column for each series that has single ticks."""
     columns: list[Column] = []
     loose: dict[str, tuple[list[int], list[float]]] = {}
     for item in ticks:

@@ -40,7 +40,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(eq=False)
 class _Kept:
-    """One address, and the session that keeps a link to its coordinator open."""
+    """One address, and the session that keeps a link to the coordinator at that address open."""
 
     address: str
     session: Session
@@ -192,7 +192,8 @@ class Links:
         self._kept[address] = _Kept(address, session, keeper, expected)
 
     async def _learn(self, peer: Peer) -> None:
-        """Ask a coordinator for the addresses of the others; called once when a link opens."""
+        """Ask a coordinator for the addresses of the other coordinators; called once when a link
+        opens."""
         try:
             answer = await peer.ask(frames.Lookup(experience_ids=()), budget_s=LEARN_S)
         except MidstreamerError as error:
