@@ -25,7 +25,7 @@ OUTSIDE = "this is no pod with a service account, or automountServiceAccountToke
 
 @dataclass(frozen=True)
 class Account:
-    """The service account of a pod, and the API server that accepts it."""
+    """The service account of a pod, and the API server that accepts its token."""
 
     host: str
     port: int

@@ -82,7 +82,8 @@ class Answer:
         raise self.error()
 
     def error(self) -> MidstreamerError:
-        """Return the error for this answer, with request, status and server's text as message."""
+        """Return the error for this answer.  Its message has the request, the status and the text
+        of the server."""
         text = f"{self.asked}: the API server answers {self.status}: {self._message()}"
         match self.status:
             case 401:
@@ -96,7 +97,8 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return a hint on how an administrator grants a missing cluster-wide right; else ""."""
+        """Return a hint how an administrator grants a right that is missing in the whole cluster;
+        "" if this answer is about no such right."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (
@@ -126,7 +128,7 @@ class Api(Protocol):
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
+        """Send a request and return its answer; Unavailable if there is none within `REQUEST_S`."""
 
     def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
@@ -176,7 +178,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
+        """Send a request and return its answer; Unavailable if there is none within `REQUEST_S`."""
         request = _Request(method, path, query or {}, body)
         with self._translated(request):
             async with asyncio.timeout(REQUEST_S):

@@ -51,7 +51,8 @@ def signer_of(kind: Kind, namespace: str, release: str) -> str:
 
 
 def client_label(namespace: str, release: str) -> str:
-    """Return the label key of namespaces whose pods may be clients of one installation.
+    """Return the key of the label that marks the namespaces whose pods may be clients of an
+    installation.
 
     Kubernetes allows 63 characters after the slash, so ``namespace`` and ``release`` together may
     have 62.

@@ -57,7 +57,7 @@ is reported for None."""
 
 
 class Teller:
-    """Reports the state of one pod."""
+    """Reports the state of one pod: in its log, as Events, and in its termination message."""
 
     def __init__(
         self,
