@@ -54,7 +54,8 @@ def check_append(request: frames.Append) -> None:
 
 
 def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> None:
-    """Raise NotGranted for the first column of a universe that the sender may not append to."""
+    """Raise NotGranted if the sender may not append to the universe of some column; the error names
+    the first such universe."""
     for column in request.columns:
         universe = universe_of(column.series)
         if not grant.covers(universe):

@@ -1,7 +1,8 @@
 """The I/O of `coordinator.dispatch`: turn its effects into frames, and frames into its events.
 
 A search first takes a `Dispatcher.place`, because the number of searches under way is limited.  One
-client holds at most half of the places.  A free place goes to the client that holds the fewest.
+client holds at most half of the places.  A free place goes to the client that holds the fewest
+places.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
-"""Reason for closing a link: the shards that the agent reports differ from those known here."""
+"""Reason for closing the link of an agent: the shards that it reports differ from those that this
+coordinator knows of."""
 log = logs.get(__name__)
 
 _ANSWERED = metrics.DISPATCH_ATTEMPTS.labels("answered")
@@ -67,7 +69,7 @@ class _Coming:
     shards: set[Shard] = field(default_factory=set)
 
     def take(self, holdings: Holdings) -> None:
-        """Apply one page of the agent's report."""
+        """Apply one page of the report that the agent sends on its newer link."""
         self.shards.update(holdings.shards)
         self.shards.difference_update(holdings.dropped)
 
@@ -192,7 +194,8 @@ class Dispatcher:
             self._handle(_report(name, holdings))
 
     def _take_over(self, peer: Peer, holdings: Holdings) -> None:
-        """Collect the report on a newer link; after its last page use that link for searches."""
+        """Collect the report on a newer link of an agent; after the last page, search over that
+        link."""
         name = peer.identity.name
         coming = self._coming.get(name)
         if coming is None or coming.peer is not peer:
@@ -223,8 +226,8 @@ class Dispatcher:
             self._handle(events.LinkLost(name))
 
     def leaves(self, peer: Peer) -> None:
-        """Handle Drain from an agent that is about to stop: send it no more searches.  The agent
-        still answers the searches that it has."""
+        """Handle Drain from an agent that is about to stop: send the agent no more searches.  The
+        agent still answers the searches that it has got."""
         name = peer.identity.name
         if self._peers.get(name) is peer:
             log.info("agent.leaves", agent=name)

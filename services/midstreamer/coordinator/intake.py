@@ -118,7 +118,7 @@ class Intake:
             self._caught_up.clear()
 
     async def store(self, item: Item, level: Level, deadline_s: float) -> Receipt:
-        """Store an item and return its Receipt.
+        """Store an item at the requested level of acknowledgement, and return its Receipt.
 
         At the levels received and spooled, the Receipt has position 0 and no counts, because sync
         has not answered yet.  Raise Overloaded without room, and Unavailable when the replay of
@@ -294,6 +294,7 @@ def _encoded(item: Item) -> bytes:
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:
-    """Log the refusal of an item that was acknowledged before, because no caller awaits it."""
+    """Log the refusal of an item that was acknowledged already, because no caller awaits its
+    result."""
     if not stored.cancelled() and (error := stored.exception()) is not None:
         log.error("write.refused", level=level, detail=str(error))

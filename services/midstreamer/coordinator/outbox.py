@@ -44,7 +44,7 @@ large for a frame."""
 
 @dataclass(frozen=True)
 class Offered:
-    """A caller wants an item stored; ``key`` identifies the item in later effects."""
+    """Event: a caller wants an item stored; ``key`` identifies the item in later effects."""
 
     key: int
     item: Item
@@ -52,7 +52,7 @@ class Offered:
 
 @dataclass(frozen=True)
 class Answered:
-    """Sync committed the Write with this sequence."""
+    """Event: sync committed the Write with this sequence."""
 
     sequence: int
     written: frames.Written
@@ -60,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """The Write with this sequence has failed."""
+    """Event: the Write with this sequence has failed."""
 
     sequence: int
     error: errors.MidstreamerError
@@ -68,7 +68,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed: check deadlines and retries."""
+    """Event: time has passed, so deadlines and retries are checked."""
 
 
 Event = Offered | Answered | Failed | Tick
@@ -76,14 +76,14 @@ Event = Offered | Answered | Failed | Tick
 
 @dataclass(frozen=True)
 class Post:
-    """Send this Write to sync."""
+    """Effect: send this Write to sync."""
 
     write: frames.Write
 
 
 @dataclass(frozen=True)
 class Settle:
-    """The item with this key is committed: give its caller the receipt."""
+    """Effect: give the caller of this item its receipt, because the item is committed."""
 
     key: int
     receipt: Receipt
@@ -91,7 +91,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class Reject:
-    """The item with this key was refused or given up: give its caller the error."""
+    """Effect: give the caller of this item the error, because the item was refused or given up."""
 
     key: int
     error: errors.MidstreamerError
@@ -329,7 +329,7 @@ class Outbox:
 
 
 def _is_passing(error: errors.MidstreamerError) -> bool:
-    """Return whether an error is temporary and says nothing of the content of a Write.
+    """Return whether an error is temporary and not caused by the content of a Write.
 
     A StoreError is temporary only when it has a ``retry_after_s``.
     """
@@ -353,7 +353,7 @@ def _too_late(item: Item, trouble: errors.MidstreamerError | None) -> errors.Mid
 
 
 class _Room:
-    """The room that is left in a Write.  The first item always fits."""
+    """The room that is left in a Write for further items.  The first item always fits."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes = bytes_max

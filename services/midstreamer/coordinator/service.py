@@ -225,7 +225,7 @@ class CoordinatorService:
     # --- the change feed: the methods that `Follower` calls ---
 
     async def begin(self, peer: Peer) -> int:
-        """Follow the feed from its present end; its first change lists all members."""
+        """Follow the feed from its present end; the first change on the feed lists all members."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:

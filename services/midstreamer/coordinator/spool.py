@@ -43,7 +43,8 @@ RETRY_AFTER_S = 0.5
 
 
 class Place(NamedTuple):
-    """Where a record lies: the number of its segment, and its number within that segment."""
+    """Where a spooled record is stored: the number of its segment, and its number in the
+    segment."""
 
     segment: int
     number: int

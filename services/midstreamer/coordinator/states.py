@@ -69,8 +69,8 @@ class States:
         self._bytes = 0
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Apply the changes of cached streams, and collect those of streams with a pending
-        request."""
+        """Apply changes to the states that are cached, and collect the changes of states that are
+        being requested from sync.  Ignore all others."""
         for change in changes:
             if not isinstance(change, Learned):
                 continue
