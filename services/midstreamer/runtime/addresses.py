@@ -30,8 +30,8 @@ def _place(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front for other carriers than
-QUIC; port 0 takes a free port."""
+"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front if the carrier is not QUIC
+alone; port 0 takes a free port."""
 Place = Annotated[str, AfterValidator(_place)]
 """``host:port`` without a carrier, for anything that is not a peer, such as the metrics port."""
 

@@ -18,8 +18,8 @@ from midstreamer.runtime.targets import AWAY_S
 DOUBT_S = 10.0
 """Seconds after a failure for which an address is treated as possibly leading to a dead server."""
 ALONE_S = 600.0
-"""Seconds for which an address is taken to have one server only, after a search found no other. No
-other server is searched for after a failure in that time."""
+"""Seconds for which an address is taken to have one server only, after a search found no other
+server there. During that time, no failure starts another search."""
 TRIES_AWAY = 8
 """Maximum dials beyond the first to find another server than one that drains. With two servers
 behind an address, one in 256 such searches misses the other server."""
@@ -61,10 +61,10 @@ class Avoiding:
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
         self._until_s: dict[str, float] = {}
-        """Time until which each server is avoided, by its name."""
+        """For each server, by its name: the time until which it is avoided."""
         self._doubts: dict[str, _Doubt] = {}
         self._alone_s: dict[str, float] = {}
-        """Time until which each address is taken to have one server only."""
+        """For each address: the time until which it is taken to have one server only."""
         self._tokens = float(BURST)
         self._filled_s = float("-inf")
 
@@ -109,7 +109,8 @@ class Avoiding:
     def again(self, address: str, tries: int, now_s: float) -> float | None:
         """Return the seconds until the address is dialled again to find another server.
 
-        Returns None when it must not be dialled again: after enough tries, or without a token.
+        Returns None when the address must not be dialled again, because there were enough tries or
+        because no token is left.
         """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:

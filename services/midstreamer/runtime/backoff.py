@@ -14,7 +14,7 @@ class Backoff:
     """Pauses that double after each failure, up to a bound, with random jitter."""
 
     first_s: float = 0.05
-    """Seconds of the first pause, before jitter."""
+    """Seconds of the first pause, before random jitter."""
     most_s: float = 5.0
     """Seconds of the longest pause."""
 

@@ -54,7 +54,7 @@ class Ways:
         return others[:1] if scheme != ways.schemes[0] and now_s >= self._back_s else []
 
     def failed(self, now_s: float) -> None:
-        """Record that no other carrier answered: the next attempts wait longer."""
+        """Record that no other carrier answered, so that the next attempts come later."""
         self._failures += 1
         self._leave_s = now_s + AGAIN_S
         self._back_s = now_s + BACK.after(self._failures, dice=self._dice())

@@ -8,8 +8,8 @@ a minute, although next to nothing is found.
 
 `sparing` replaces that rule for the old generation: run a full collection when the memory blocks in
 use have grown by half since the last full collection.  In any case run one after `LONGEST_S`,
-because a few objects in a cycle may hold large arrays.  So the amount of garbage stays bounded.
-The younger generations are collected as CPython does by default.
+because a few objects in a cycle may hold large arrays.  These two rules keep the amount of garbage
+bounded.  The younger generations are collected as CPython does by default.
 """
 
 from __future__ import annotations

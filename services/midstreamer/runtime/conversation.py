@@ -81,7 +81,7 @@ class Peer:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self.on_drain: Callable[[Peer], None] = _unheard
-        """Called when the other side sends Drain."""
+        """Called when the process at the other side of the link sends Drain."""
         self._calm = asyncio.Event()
         measuring.watch(self)
 
@@ -122,7 +122,8 @@ class Peer:
 
     @property
     def load(self) -> tuple[int, int]:
-        """Requests of the other side that are worked on now, and the most that may be at once."""
+        """(requests of the other side that are worked on now, maximum number of such requests at
+        once)."""
         return (0, 0) if self.closed else (len(self._working), self._exchange.in_flight_max)
 
     @property
@@ -190,7 +191,7 @@ class Peer:
         self._send(frame)
 
     async def drained(self) -> None:
-        """Return when few bytes are unsent; a sender of many frames waits here (back-pressure)."""
+        """Return when few bytes are unsent: senders of many frames wait here (back-pressure)."""
         await self._link.drained()
 
     async def follow(self, frame: Tail) -> AsyncIterator[Changes]:
@@ -313,10 +314,10 @@ class Peer:
             except errors.LocalProtocolError as error:  # frame too large: send a Failure instead
                 self._send(exchange.failure(getattr(frame, "request", 0), error))
         except Overloaded:
-            # The peer does not read its answers. Its request will end at its deadline.
+            # The peer does not read its answers, so its request will end at its deadline.
             log.warning("answer.dropped", frame=_name(frame), peer=self.identity.name)
         except LinkClosed:
-            pass  # the asker's link has ended
+            pass  # the link of the peer that sent the request has ended
 
     def _skip(self, effect: requests.Skip) -> None:
         metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()

@@ -22,12 +22,12 @@ from midstreamer.transport.carrier import Carrier, TrustReport
 COMPLETE = "yes"
 NO_CERTIFICATE = TrustReport()
 MISSING_BYTES_MAX = 400
-"""Maximum bytes of the text in a lease that lists what a process lacks. The other fields of the
-lease need room too."""
+"""Maximum bytes of the text in a lease that lists what a process lacks. The limit leaves room for
+the other fields of the lease."""
 CUT = "..."
 """End of a text that was cut, because it was too long."""
 BUSY_S = 10.0
-"""Seconds before now over which the busy share is measured."""
+"""Length in seconds of the recent time over which the busy share is measured."""
 SAMPLE_LEAST_S = 1.0
 """Least seconds between two kept samples of the clocks, so that at most 11 are kept."""
 LOOK_SHARE = 0.005
@@ -57,7 +57,8 @@ class Facts:
     version: str = __version__
     capabilities: Sequence[str] = capabilities.OURS
     carriers: str = ""
-    """For a server: the carriers by which its address can be dialled; empty for QUIC alone."""
+    """For a server: the carriers by which its address can be dialled; empty if only QUIC can be
+    used."""
     outside: str = ""
     """For a coordinator: its address, with carriers, for clients outside the fleet's network."""
 
@@ -123,7 +124,7 @@ def _missing(reasons: Sequence[str]) -> str:
 
 
 def _listed(words: Sequence[str], room: int) -> str:
-    """Return as many of the first words as fit in ``room`` characters, and how many are left out.
+    """Return as many of the words, from the first on, as fit in ``room`` characters.
 
     The words are separated by spaces; words left out are counted at the end, as in ``+3``.
     """
@@ -204,7 +205,7 @@ class Reporter:
     def counting(self, handle: Handle) -> Handle:
         """Return a handler that calls ``handle`` and counts its requests while they are under way.
 
-        A Tail is not counted, because it lasts as long as its follower follows.
+        A Tail is not counted, because it does not end while its follower is connected.
         """
 
         def counted(peer: Peer, frame: Frame) -> Awaitable[Answer | None]:

@@ -17,14 +17,15 @@ position replaces the newest one kept."""
 
 
 class FeedLag:
-    """Feed positions that one process knows of and has not reached, and the lag they mean."""
+    """Feed positions that one process knows of but has not reached, and the resulting lag."""
 
     def __init__(self, now_s: float) -> None:
         self._reached = -1
         self._marks: deque[tuple[int, float]] = deque()
-        """(position, time at which it became known) of each unreached position, rising."""
+        """For each unreached position: (position, time at which it became known), in rising
+        order."""
         self._away_s: float | None = now_s
-        """Time since which the feed is not followed; None while it is followed."""
+        """Time at which this process stopped following the feed; None while it follows the feed."""
 
     def heard(self, position: int, now_s: float) -> None:
         """Record that the change feed has reached this position elsewhere, if not yet here."""

@@ -28,7 +28,7 @@ from midstreamer.telemetry import logs, metrics, queues
 RETRY_AFTER_S = 0.05
 """Seconds after which a client may retry a request whose position was not reached in time."""
 AHEAD_MAX = 10_000
-"""Maximum positions beyond the last applied one for which a request waits. Sync sends each change
+"""Maximum distance of a requested position from the last applied position. Sync sends each change
 as it commits; so a position further ahead belongs to another installation, or is minutes away."""
 AHEAD_RETRY_AFTER_S = 1.0
 """Seconds after which a client may retry a request whose position is too far ahead."""
@@ -106,7 +106,7 @@ class Follower:
                 await self._follow(peer)
             except asyncio.CancelledError:
                 # If the link is still open, the session is replacing it, and the feed is followed
-                # on the new link from this position.
+                # on the new link from the position that is reached now.
                 moving = not peer.closed
                 raise
             except LinkClosed:

@@ -128,12 +128,13 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Return whether the connected sync accepts a lease that says that its member drains."""
+        """Return whether the connected sync accepts a lease which says that its member drains."""
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)
 
     def _described(self, peer: Peer) -> Member:
-        """Return this member's description with only the evidence that this sync accepts."""
+        """Return this member's description; evidence that the connected sync would refuse is left
+        out."""
         member = self._describe()
         known = {
             key: text

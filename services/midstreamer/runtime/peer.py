@@ -33,17 +33,18 @@ LOOK_S = 1.0
 """Seconds between two checks of a session whether this process has a new certificate."""
 LOOK_WAYS_S = 0.25
 """Seconds between two checks whether packets of the peer are overdue and another carrier of its
-address should be tried. Used instead of `LOOK_S` for an address of several carriers."""
+address should be tried. It replaces `LOOK_S` where an address names several carriers."""
 MOVE_S = 1.0
 """Maximum seconds that another carrier may take to answer; after that the present link is kept."""
 HANDOVER_S = 0.25
-"""Seconds for which both the old and the new link take requests, until the peer knows the new link.
-"""
+"""Seconds for which the old link still takes requests beside the new link that replaces it, until
+the peer knows the new link."""
 RETIRE_S = 60.0
 """Maximum seconds that a replaced link is kept open for requests under way on it."""
 STEADY_S = 10.0
-"""Seconds after which a link counts as stable: the failures before it are forgotten, so that the
-next dial waits the shortest pause. A link that opens and fails at once keeps its back-off."""
+"""Seconds after which a link counts as stable. The failures before a stable link are forgotten, so
+that the next dial waits the shortest pause. After a link that opens and fails at once, the pause
+still grows."""
 
 
 async def dial(
@@ -70,7 +71,8 @@ class _Line:
     worn_s: float
     """Time at which the link is to be replaced because of its age."""
     credentials: object
-    """Credentials of this process when the link was dialled; newer ones replace the link."""
+    """Credentials of this process when the link was dialled. When newer credentials exist, the link
+    is replaced."""
 
 
 class Session:
@@ -194,7 +196,7 @@ class Session:
     # --- one link after another ---
 
     async def _replaced(self) -> None:
-        """Dial until a new link replaces the old one, which stays open while requests need it."""
+        """Dial until a new link replaces the present link, which serves requests meanwhile."""
         while not self._leaving:
             try:
                 line = await self._dialled()
@@ -215,7 +217,7 @@ class Session:
         self._last_error, self._sent_away = "", False
         self._told.clear()
         if old is not None and old.beside is not None:
-            # End the `opened` task of the old link before that of the new link starts.
+            # End the `opened` task of the old link before the `opened` task of the new link starts.
             old.beside.cancel()
             await asyncio.wait({old.beside})
         if self._opened is not None:
@@ -229,7 +231,7 @@ class Session:
             self._tasks.create_task(_retired(old))
 
     async def _moved(self, line: _Line) -> bool:
-        """Replace the link by one over another carrier of its address, if that is due and works.
+        """Replace the link by a link over another carrier of its address, if that is due and works.
 
         Returns whether the link was replaced.
         """

@@ -113,7 +113,7 @@ class Places:
         self._held: dict[str, int] = {}
         self._held_by: dict[Caller, int] = {}
         self._lines: dict[Caller, dict[int, int]] = {}
-        """Waiting keys of each caller with the number of their arrival, oldest first."""
+        """For each caller: its waiting requests, as arrival numbers by key, oldest first."""
         self._in_line: dict[str, int] = {}
         self._arrivals = itertools.count()
 
@@ -161,7 +161,8 @@ class Places:
     def leave(self, key: int) -> list[int]:
         """Give a place back, or leave the waiting line; return the keys that are admitted now.
 
-        A key that was displaced from the waiting line holds nothing; leaving with it does nothing.
+        A key that was displaced from the waiting line holds nothing, so for such a key this does
+        nothing.
         """
         if key in self._waiting:
             self._depart(key)

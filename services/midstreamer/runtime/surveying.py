@@ -39,7 +39,8 @@ def check(request: Survey) -> None:
 
 
 def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
-    """Return as many of the first series as fit in one page."""
+    """Return the page of a sorted list of series: as many series, from the first on, as fit in
+    it."""
     room = PAGE_BYTES
     for place, summary in enumerate(series):
         room -= SUMMARY_BYTES + len(summary.series)
@@ -76,7 +77,8 @@ async def whole(ask: Ask) -> Surveyed:
 
 
 def by(peer: Peer, budget_s: float) -> Ask:
-    """Return a function that requests one page from ``peer``, within ``budget_s`` seconds."""
+    """Return a function that requests one page from ``peer`` and waits at most ``budget_s``
+    seconds."""
 
     async def ask(survey: Survey) -> Surveyed:
         answer = await peer.ask(survey, budget_s=budget_s)
