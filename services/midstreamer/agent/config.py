@@ -17,8 +17,8 @@ from midstreamer.runtime.config import (
 
 
 class AgentSettings(Settings):
-    """A process that holds shards and searches them. It does not listen: it dials sync and all
-    coordinators."""
+    """An agent is a process that holds shards and searches them. It does not listen: it dials sync
+    and all coordinators."""
 
     section: ClassVar[str] = "agent"
 
@@ -40,15 +40,16 @@ class AgentSettings(Settings):
     another replica. With a larger value, latency grows under load instead."""
     waits_max: int = Field(64, ge=1, le=4096)
     """Maximum number of searches that wait for a position of the change feed, at most half of them
-    of one coordinator. More are refused as `overloaded`. Searches that wait here do not count
+    of one coordinator. More are refused as `overloaded`. These waiting searches do not count
     towards `searches_max`."""
     heartbeat_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two reports of the held shards to a coordinator while nothing changes."""
     loads_max: int = Field(4, ge=1, le=64)
-    """Maximum number of requests for points at sync at once, each for one long shard or for many
-    short ones. A larger value loads faster and leaves sync less time for writes."""
+    """Maximum number of requests for points that this agent has open at sync at once. One request
+    loads one long shard or many short ones. A larger value loads shards faster and leaves sync less
+    time for writes."""
     load_s: float = Field(30.0, gt=0, le=600)
-    """Timeout in seconds of one request for points; after it the request is retried."""
+    """Timeout in seconds of one request for points; after the timeout the request is retried."""
     derived_bytes_max: int = Field(1 << 30, ge=1 << 24, le=1 << 42)
     """Approximate maximum number of bytes of the data derived from points for the specifications in
     use, over all shards. The least recently used data are evicted and derived again when needed. A

@@ -1,9 +1,10 @@
 """Bound the memory of the data that an agent derives from its points, over all its shards.
 
 Each combination of window length, grid, horizon and transform in a request adds a history and a
-ledger to every shard.  Both are caches: after an eviction they are derived again when needed.
-When all caches together exceed the bound, the least recently used ones are evicted first, of
-whichever shard.  Without a bound, 16 specifications took 36 times the memory of the points.
+ledger to every shard.  Both are caches: after an eviction they are derived again when needed.  When
+all caches together exceed the bound, the least recently used cache is evicted first, whichever
+shard it belongs to.  Without a bound, the caches of 16 specifications took 36 times the memory of
+the points.
 
 The threads that search call this module, so it is thread-safe.
 """

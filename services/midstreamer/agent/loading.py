@@ -1,9 +1,9 @@
 """The shards of one agent: loaded from sync and then kept current by the change feed.
 
-One request to sync loads several shards.  A shard is *whole* once it has all of its points that the
-feed has announced.  Loads and feed may overlap, because points carry positions: when a load is
-older than the feed, another load gets the rest.  All changes happen on the event loop, between two
-awaits.
+One request to sync loads several shards. A shard is *whole* once it has all of its points that the
+feed has announced. A load and the feed may bring the same points, because each point has its
+position. When the answer to a load lacks points that the feed has announced, another load requests
+these points. Shards change only on the event loop, between two awaits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from midstreamer.runtime.peer import Session
 from midstreamer.telemetry import logs
 
 RETRY_AFTER_S = 0.05
-"""Seconds after which a coordinator should retry a search of a shard that is not held here."""
+"""Seconds after which a coordinator should retry a search of a shard that this agent does not
+hold."""
 PAUSE_S = 0.5
 """Seconds to wait before a failed load is retried."""
 TOGETHER_POINTS = 65_536
 """Approximate number of points in one request to sync, about one megabyte.  Several short shards
-share a request, because a request for each shard would take a round trip for each."""
+share a request, because separate requests would take one round trip for each shard."""
 TOGETHER_MAX = 512
 """Maximum number of shards in one request to sync."""
 
@@ -48,7 +49,8 @@ class Library:
     ) -> None:
         self._session = session
         self._counts = counts
-        """Number of points of each series, as of the applied changes of the feed."""
+        """Number of points of each series, after the changes of the feed that are applied so
+        far."""
         self._filled = filled
         self._torn = torn
         self._budget_s = budget_s
@@ -58,7 +60,8 @@ class Library:
         self._wanted: asyncio.Queue[Shard] = asyncio.Queue()
 
     def hold(self, shard: Shard, points: int) -> None:
-        """Start to load a shard of ``points`` positions; ``filled`` is called when it is whole."""
+        """Start to load a shard of ``points`` positions. When the shard is whole, call the
+        ``filled`` that the constructor was given."""
         self._held.setdefault(shard.series, {}).setdefault(
             shard, Held(shard, points, self._derived)
         )
@@ -92,7 +95,8 @@ class Library:
         return held
 
     def take(self, start: int, column: Column) -> None:
-        """Append points of the feed to every shard of their series that needs them."""
+        """Append points that the change feed brought to every held shard of their series that needs
+        them."""
         times, values = column.times_array(), column.values_array()
         end = start + len(column)
         for shard, held in list(self._held.get(column.series, {}).items()):
@@ -152,8 +156,8 @@ class Library:
                 self._append(shard, part)
 
     def _incomplete(self, shards: list[Shard]) -> list[Shard]:
-        """Return the shards that are held and not whole; call ``filled`` for those that have become
-        whole."""
+        """Return those of these shards that are held and not whole. Call ``filled`` for each shard
+        that has become whole."""
         return [
             shard
             for shard in shards
@@ -163,7 +167,7 @@ class Library:
     def _append(self, shard: Shard, part: Part) -> None:
         held, column = self._find(shard), part.column
         if held is None:
-            return  # the shard was dropped in the meantime
+            return  # the shard was dropped while its points were requested
         times, values = column.times_array(), column.values_array()
         if not len(column) or not held.append(part.start, times, values):
             raise Unavailable(

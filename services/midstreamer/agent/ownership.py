@@ -6,15 +6,15 @@ are loaded; then the agent reports it.  A shard that the agent no longer owns is
 owners hold it, so a change of the fleet never leaves too few copies.
 
 Leases do not list shards.  When an agent holds all shards that it owns, its lease has the digest of
-the list of agents from which it computed the owners, and a feed position: it knows all shards up
-to that position.  Another agent with the same list, known since an earlier position, then knows
-which shards the first agent holds.  The position is needed because the same list may occur twice,
-for example when agent 4 joins and leaves again, and a lease may still refer to the first time.
+the list of agents from which it computed the owners, and a feed position: it knows all shards up to
+that position.  Another agent that has had the same list since an earlier position then knows which
+shards the first agent holds.  The position is needed because the same list may occur twice, for
+example when agent 4 joins and leaves again, and a lease may still refer to the first time.
 
-A draining member owns nothing: all agents, itself too, compute the owners without it.  A draining
-agent keeps its shards and answers searches of them until the other agents hold all of them.
+A draining agent owns nothing: all agents, also the draining one, compute the owners without it. It
+keeps its shards and answers searches of them until the other agents hold all of them.
 
-A coordinator is dialled when it joins, and dropped when it has neither a lease nor a link.
+The agent dials a coordinator that joins, and forgets one that has neither a lease nor a link.
 
 No event loop and no clock: events go in, effects come out.
 """
@@ -41,7 +41,8 @@ from midstreamer.runtime.evidence import where
 
 @dataclass(frozen=True)
 class Surveyed:
-    """A survey at a feed position: the points of each series, and the positions in a shard."""
+    """Event: sync has listed all series, as of ``position`` in the feed, with their numbers of
+    points.  ``shard_points`` is the number of window positions in one shard."""
 
     counts: Mapping[str, int]
     shard_points: int
@@ -50,7 +51,8 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Joined:
-    """The members with a lease as of a feed position; `TOLD` when the list came by the feed."""
+    """Event: a list of the members that hold a lease.  ``position`` is the feed position at which
+    the list was read; `TOLD` if the change feed brought the list."""
 
     members: tuple[Member, ...]
     position: int
@@ -58,62 +60,62 @@ class Joined:
 
 @dataclass(frozen=True)
 class Grew:
-    """New points arrived; ``counts`` has the number of points of each series that grew."""
+    """Event: new points arrived; ``counts`` has the number of points of each series that grew."""
 
     counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The change feed has been applied up to a position."""
+    """Event: this agent has applied the change feed up to a position."""
 
     position: int
 
 
 @dataclass(frozen=True)
 class Filled:
-    """All points of a shard are loaded: the shard is whole."""
+    """Event: all points of a shard are loaded, so the shard is whole."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Torn:
-    """A whole shard now misses points, because the feed skipped some."""
+    """Event: a shard that was whole now misses points, because the feed skipped some."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Draining:
-    """This agent starts to drain: it is about to stop."""
+    """Event: this agent starts to drain, because it is about to stop."""
 
 
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""Used instead of a position: as of all changes that the feed has brought so far."""
+"""Value of `Joined.position` for members that the change feed brought: as of all changes so far."""
 
 # --- effects ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Load:
-    """Load the points of a shard, then send the event `Filled`."""
+    """Effect: load the points of a shard, then handle the event `Filled`."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Remove a shard from memory."""
+    """Effect: remove a shard from memory."""
 
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Report:
-    """A shard became whole or ceased to be: report that to every coordinator."""
+    """Effect: report to every coordinator that a shard became whole, or ceased to be whole."""
 
     shard: Shard
     whole: bool
@@ -121,19 +123,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Renew:
-    """The content of this agent's lease has changed: renew the lease soon."""
+    """Effect: renew this agent's lease soon, because its content has changed."""
 
 
 @dataclass(frozen=True)
 class Dial:
-    """Open a link to the coordinator at this address, and keep it open."""
+    """Effect: open a link to the coordinator at this address, and keep it open."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Drained:
-    """Other agents hold every shard of this agent, or there are no other agents."""
+    """Effect: end the drain, because the owners hold all shards, or there is no other agent."""
 
 
 Effect = Load | Drop | Report | Renew | Dial | Drained
@@ -155,28 +157,29 @@ class Core:
     digest: int = 0
     """`domain.shard.digest` of the whole shards."""
     whole_for: str = ""
-    """Field of this agent's lease, as ``whole_at``; see `Member`."""
+    """Digest of the list of agents by which all shards that this agent owns are whole; empty if
+    some are not.  A field of the lease, as ``whole_at``: see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
     """The digest of ``_agents``."""
     _listed_at: int | None = None
-    """Feed position at which all shards with other owners before ``_agents`` are known; None
-    before."""
+    """Feed position reached after ``_agents`` was received; None before.  An agent whose lease
+    names this list and at least this position holds all shards that it owns."""
     _listed_from: int = 0
-    """The position as of which ``_agents`` was received."""
+    """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
     _lacking: set[Shard] = field(default_factory=set)
     """Shards that this agent owns and that are not whole."""
     _held: dict[Shard, bool] = field(default_factory=dict)
-    """Every shard loaded or loading here, and whether it is whole."""
+    """Every shard that this agent has loaded or is loading, and whether it is whole."""
     _foreign: set[Shard] = field(default_factory=set)
-    """Shards in ``_held`` that this agent does not own."""
+    """Shards in ``_held`` that other agents own."""
     _joined_at: int | None = None
-    """Feed position at which all members know that this agent joined; None before."""
+    """Feed position at which all members know that this agent joined; None until it is known."""
     _grown_at: int | None = 0
-    """Feed position at which every known shard had begun; None before that position."""
+    """Feed position at which the newest known shard existed; None until the feed has brought it."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -184,7 +187,7 @@ class Core:
     _drained: bool = False
     _left: int = 0
     _left_for: object = None
-    """The values from which ``_left`` was counted; compared to reuse the count."""
+    """The values from which ``_left`` was counted; ``_left`` is valid while they are the same."""
 
     def handle(self, event: Event) -> list[Effect]:
         """Apply one event and return the effects to carry out."""
@@ -221,13 +224,13 @@ class Core:
 
     @property
     def understood(self) -> bool:
-        """Whether the versions of all other agents understand a lease of a draining member."""
+        """Whether all other agents run versions that know the lease of a draining member."""
         agents = (member for member in self.members if _kind(member) is Kind.AGENT)
         return all("stage" in member.evidence for member in agents if member.name != self.me)
 
     @property
     def left(self) -> int:
-        """Number of shards of a draining agent that their owners do not all hold yet."""
+        """Number of whole shards of this draining agent that not all of their owners hold yet."""
         return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
@@ -243,11 +246,12 @@ class Core:
         self._unwhole()
 
     def hung_up(self, address: str) -> None:
-        """Record that the link to a coordinator was dropped; it is dialled when it joins again."""
+        """Record that the link to a coordinator was dropped, so that it is dialled if it joins
+        again."""
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
-        """Return whether no member with a lease serves at this address."""
+        """Return whether no member that holds a lease has this address."""
         return address not in {where(member) for member in self.members}
 
     # --- the shards that this agent owns ---
@@ -273,7 +277,7 @@ class Core:
     def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
         everybody = self._sharing(members)
         if everybody != self._agents and position != TOLD and position < self._position:
-            return []  # the feed has brought a newer list
+            return []  # the feed has brought a newer list of members
         self.members = members
         self._present = self.me in {member.name for member in members}
         if not self._present:
@@ -325,7 +329,7 @@ class Core:
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # the page has more frames; only its last frame has a new position
+            return []  # of the frames of one page, only the last one has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -337,7 +341,7 @@ class Core:
         return [*self._whole(), *self._all_safe()]
 
     def _whole(self) -> list[Effect]:
-        """Put into the lease that all own shards are whole, if they are, as of now."""
+        """If all shards that this agent owns are whole now, put that into its lease."""
         if self._draining or self._lacking or not self.shard_points or self._position < 0:
             return []
         self.whole_at = self._position
@@ -364,7 +368,7 @@ class Core:
         return effects
 
     def _drop(self) -> list[Effect]:
-        """Drop shards of other owners that are not whole here, or that both owners hold.
+        """Drop shards that other agents own, if they are not whole here or both owners hold them.
 
         A draining agent drops nothing, because it answers searches until it stops.
         """
@@ -388,15 +392,16 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # An agent that is whole as of this agent's joining and as of the newest shard holds all
-            # it must. Do not demand a later position: the feed does not send a lease for that.
+            # Another agent holds all it must if its lease is as of a position after this agent
+            # joined and after the newest shard began. A later position must not be required: the
+            # feed does not send a lease when only its position has changed.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count whole shards that not all owners hold; the count is cached until it may change."""
+        """Count the whole shards that not all of their owners hold yet; cached while unchanged."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:
@@ -413,7 +418,7 @@ class Core:
         return [Drained()]
 
     def _safe(self) -> frozenset[str]:
-        """Return other agents that hold all their shards by ``_agents``, as of ``_listed_at``."""
+        """Return the other agents that, by their leases, hold all shards that they own."""
         at = self._listed_at
         if at is None:
             return frozenset()

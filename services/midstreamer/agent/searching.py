@@ -28,12 +28,14 @@ from midstreamer.domain.specification import Measure, Specification
 from midstreamer.telemetry import metrics, tracing
 
 Steps = Generator[None, None, list[Evidence]]
-"""A search under way, as a generator.  Any thread may run its next step; it returns the result."""
+"""A search under way, as a generator.  Any thread may run its next step.  When the search is done,
+the generator returns one Evidence for each window."""
 
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows that a search compares with, as of one time; one row for each shard."""
+    """The past windows to which a search compares its windows, as of one time.  The lists have one
+    entry for each shard."""
 
     runs: list[kernels.Run]
     laid: search.Ground
@@ -46,11 +48,11 @@ class _Prospect:
 
 
 class Search:
-    """Searches the shards of one request for its windows, one window after another."""
+    """Searches some shards for analogs of the windows of one request, one window after another."""
 
     def __init__(self, specification: Specification, shards: Sequence[Held], engine: str) -> None:
-        # Equal distances are ordered by row, so rows have the order of `domain.match.merge`:
-        # series by name, then position.
+        # The kernels order analogs at equal distances by row. So the rows must have the order of
+        # `domain.match.merge`: series by name, then position.
         self._shards = sorted(shards, key=lambda held: held.shard)
         self._specification = specification
         self._engine = engine
@@ -112,7 +114,8 @@ class Search:
         )
 
     def _prospect(self, time: int, stop: kernels.Stop) -> _Prospect:
-        """Prepare the search as of a time once, because most windows of one request share it."""
+        """Return the past windows as of a time.  They are prepared once and cached, because most
+        windows of one request have the same time."""
         if time not in self._prospects:
             try:
                 self._prospects[time] = self._prepare(time, stop)
@@ -142,8 +145,9 @@ class Search:
         return _Prospect(runs, search.ground(firsts, outcomes, times), ups, known, barred)
 
     def _place(self, window: Window) -> tuple[int, bool]:
-        """Return the index of the window's last point in its series, and whether that point is the
-        newest of the series up to its time.  Return -1 and True where these shards cannot tell."""
+        """Return the index of the window's last point in its series, and whether no shard here
+        shows a later point up to the window's time.  The index is -1 when no shard here has the
+        point."""
         index, newest = -1, True
         for held in self._shards:
             if held.shard.series != window.series:
@@ -160,7 +164,8 @@ class Search:
         the stored value there.  The index is -1 when there is no difference.
 
         Every shard that has the last point of the window compares the points that it holds.  The
-        shard that owns the window's first point holds all points, so no difference is missed.
+        shard that owns the window's first point holds all points of the window, so no difference is
+        missed.
         """
         if index < 0:
             return -1, None
@@ -192,7 +197,8 @@ def _traced_step(steps: Steps) -> list[Evidence] | None:
 
 
 def step(steps: Steps) -> list[Evidence] | None:
-    """Run a search until its next pause.  Return its findings when it is done, else None."""
+    """Run a search until its next pause.  Return the Evidence of its windows when it is done, else
+    None."""
     began_s = clocks.perf_counter()
     try:
         next(steps)
@@ -204,7 +210,7 @@ def step(steps: Steps) -> list[Evidence] | None:
 
 
 def warm_up(engine: str) -> None:
-    """Load or compile the kernels at the start, so that the first search need not wait for it."""
+    """Load or compile the kernels at the start, so that the first search does not wait for them."""
     history = kernels.History(np.sin(np.arange(64.0)), dtype="float64")
     for measure in Measure:
         kernels.nearest(

@@ -1,8 +1,8 @@
 """The agent service: follows the change feed, holds shards and answers searches.
 
 `agent.ownership` decides what to hold and whom to dial; this module does the I/O.  The event loop
-appends points and sends answers.  Threads compare windows, because the kernels release the GIL.
-A frame of the feed is applied completely before other code runs: a position holds for all shards.
+appends points and sends answers.  Threads compare windows, because the kernels release the GIL.  A
+frame of the feed is applied as a whole before other code runs: all shards have one position.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Searches per thread that run or wait for a thread. A coordinator may have half, each of its
-clients half of that: for each thread, one search that runs and one that waits."""
+"""Maximum searches, for each thread, that run or wait for the thread. Half may be of one
+coordinator, and half of those of one of its clients: one search that runs and one that waits."""
 DRAIN_TOLD_S = 5.0
-"""Seconds after which a draining agent again logs the shards left, and looks at all leases."""
+"""Seconds between two looks of a draining agent at all leases; each logs the shards left."""
 DESERTED_S = 3.0
-"""Seconds without a link to sync or a coordinator after which a draining agent stops."""
+"""Seconds without any link, to sync or to a coordinator, after which a draining agent stops."""
 LOOK_S = 0.25
 ANSWER_SHARE = 0.95
-"""Share of a request's budget used here; the rest is for sending the answer back."""
+"""Share of a request's budget that the search may use; the rest is for sending the answer back."""
 
 log = logs.get(__name__)
 
@@ -58,7 +58,7 @@ class _Coordinator(NamedTuple):
     session: Session
     task: asyncio.Task[None]
     news: asyncio.Event
-    """Set when the held shards have changed since the last report."""
+    """Set when the held shards have changed since the last report to this coordinator."""
 
 
 class AgentService:
@@ -117,7 +117,8 @@ class AgentService:
         return self._core.holdings
 
     def serving_reasons(self) -> list[str]:
-        """Return why it is not serving: it was never complete, or drains; empty when it serves."""
+        """Return why this agent is not serving (never complete, or draining); empty if it
+        serves."""
         if self.life.draining:
             return ["draining"]
         return [] if self._ready.is_set() else self.complete_reasons()
@@ -163,11 +164,11 @@ class AgentService:
         self.life.drain(why)
 
     async def _drain(self) -> None:
-        """Answer searches until other agents hold all shards, then finish those under way."""
+        """Answer searches until other agents hold all shards, then end the searches under way."""
         self._do(self._core.handle(ownership.Draining()))
         if not (self._membership.marks() and self._core.understood):
-            # An old version of sync or of an agent does not know draining members. All versions
-            # know that an agent without a lease owns no shards.
+            # Old versions of sync and of agents do not know draining members. To all versions, an
+            # agent without a lease owns no shards, so this agent gives up its lease.
             await self._membership.leave()
         self.life.spawn("agent.deserted", self._deserted())
         while not self._drained.is_set():
@@ -183,7 +184,7 @@ class AgentService:
         """Get all leases from sync, to learn which shards other agents hold now.
 
         The feed does not send a lease when only its position changed.  The answer to a renewal has
-        all leases too, but an agent without a lease renews none.
+        all leases too, but this agent may have given up its lease, and then sends no renewals.
         """
         peer = self._session.peer
         if peer is None or self._drained.is_set():
@@ -199,7 +200,7 @@ class AgentService:
     def _send_away(self) -> None:
         """Report no shards to coordinators that do not know Drain, so that they ask other agents.
 
-        Otherwise they send searches while the link is open, and under load that never ends.
+        They would send searches as long as the link is open; under load, the drain would never end.
         """
         for peer, telling in self._tellings.items():
             if Capability.DRAIN not in peer.capabilities:
@@ -231,7 +232,7 @@ class AgentService:
         return survey.position
 
     async def begun(self, peer: Peer) -> None:
-        """Do nothing: `begin` has surveyed everything."""
+        """Do nothing: `begin` has loaded the list of series and members."""
 
     def apply(self, changes: Changes) -> None:
         """Apply changes of the feed: points and members."""
@@ -322,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # stopping: the feed may still announce coordinators
+            return  # this agent stops, but the feed may still announce coordinators
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:
@@ -349,7 +350,7 @@ class AgentService:
                 coordinator.task.cancel()
 
     async def _tell_all(self, peer: Peer, news: asyncio.Event) -> None:
-        """Report the held shards to a coordinator, and every change, until its link ends."""
+        """Report the held shards, and each change of them, to a coordinator until its link ends."""
         telling = self._tellings[peer] = Telling(self._core.holdings)
         try:
             while True:
@@ -411,7 +412,7 @@ class AgentService:
         try:
             parts = await asyncio.gather(*jobs)
         finally:
-            # Set on cancellation too, so that the threads leave the kernels at once.
+            # Set `stop` also on cancellation, so that the threads leave the kernels at once.
             stop.set()
             timer.cancel()
         return [found for part in parts for found in part]
@@ -427,7 +428,7 @@ class AgentService:
 
 
 def _places(config: AgentSettings) -> Admission:
-    """Give the threads few searches at once, as only the waiting line is fair to clients."""
+    """Let few searches run at once: only the line in which the others wait is fair to clients."""
     running = min(config.searches_max, RUNNING_PER_THREAD * config.threads_used)
     return Admission(
         running,
@@ -440,7 +441,7 @@ def _places(config: AgentSettings) -> Admission:
 
 
 def _check(request: Search) -> None:
-    """Check the window lengths again: the kernels would read beyond a shorter array."""
+    """Check the window lengths, as the coordinator did: kernels would read beyond a short array."""
     for window in request.windows:
         if len(window.values) != 8 * request.specification.window:
             raise BadInput(

@@ -20,7 +20,7 @@ a frame, because other frames wait until this one is sent."""
 
 
 class Telling:
-    """The changes of held shards that were not reported on one link yet."""
+    """The changes of held shards that one link has not reported to its coordinator yet."""
 
     def __init__(self, held: Iterable[Shard]) -> None:
         self._untold = dict.fromkeys(held, True)
@@ -33,7 +33,8 @@ class Telling:
             self._untold[shard] = whole
 
     def end(self, held: Iterable[Shard]) -> None:
-        """Report from now on that the agent holds no shards; ``held`` are those it does hold."""
+        """Report from now on that the agent holds no shards; ``held`` are the shards to
+        withdraw."""
         self._over = True
         self._untold = dict.fromkeys([*self._untold, *held], False)
 

@@ -32,8 +32,8 @@ from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, 
 from midstreamer_kernels import History, Stop
 
 KEPT_MAX = 16
-"""Maximum number of histories of one shard, and also of its ledgers; the least recently used one is
-evicted."""
+"""Maximum number of histories that one shard keeps, and maximum number of its ledgers.  Beyond
+that, the least recently used history or ledger is evicted."""
 HISTORY_POINT_BYTES = 24
 """Approximate bytes of one point in a history: its value and the statistics of its window."""
 LEDGER_WINDOW_BYTES = 32
@@ -49,8 +49,9 @@ _Made = TypeVar("_Made")
 def reach(shard: Shard, points: int) -> int:
     """Return the position after the last point that a shard of ``points`` positions keeps.
 
-    That is `Shard.stop` plus the longest horizon.  An analog counts only after two horizons have
-    passed since its end (outcome and embargo), and the last window of the shard needs these points.
+    It is `Shard.stop` plus the longest horizon.  An analog counts only after two horizons have
+    passed since its end (outcome and embargo), so the last window of the shard needs points beyond
+    the shard.
     """
     return shard.stop(points) + HORIZON_MAX
 
@@ -90,7 +91,7 @@ class Held:
         """Append points whose first position is ``start``.
 
         ``times`` and ``values`` have shape (n,).  Points that the shard has, or does not need, are
-        skipped.  Return False when points before ``start`` are missing that the shard needs.
+        skipped.  Return False when the shard needs points before ``start`` that it does not have.
         """
         if start > self.end:
             return self.end >= self.stop
@@ -122,8 +123,8 @@ class Held:
         return self._values[:count]
 
     def count_until(self, time: int) -> int:
-        """Return how many points of the series are not later than ``time``, as far as the points of
-        this shard show."""
+        """Return how many points of the series have a time of at most ``time``, judged by the
+        points of this shard alone."""
         return self.first + int(np.searchsorted(self.times(), time, side="right"))
 
     def difference(self, begin: int, window: Floats) -> tuple[int, float | None]:
@@ -144,8 +145,8 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
-        It is exact when it lies within the shard.  At the end of the shard more points may follow;
-        at its beginning, fewer points may be meant.
+        The result is exact when the counted points end inside this shard.  At the end of the shard
+        the series may have more points up to that time, and at its beginning fewer.
         """
         return self.first < count < self.stop
 

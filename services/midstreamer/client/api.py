@@ -45,7 +45,8 @@ from midstreamer.transport.carrier import Carrier
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
 TRUST_DOMAIN, PORT = "midstreamer.local", 7400
-"""The defaults of the values ``trustDomain`` and ``coordinator.port`` of the Helm chart."""
+"""Trust domain of a fleet, and port of its coordinators, unless the values ``trustDomain`` and
+``coordinator.port`` of its Helm chart were changed."""
 
 AnswerT = TypeVar("AnswerT", bound=frames.Answer)
 ResultT = TypeVar("ResultT")
@@ -163,7 +164,7 @@ class AsyncClient:
             nonlocal waiting
             waiting = source.waiting if isinstance(source, Renewed) else ""
 
-        # Read the reason before the timeout cancels the request: a cancelled one has no reason.
+        # Read the reason before the timeout cancels the request: a cancelled request has no reason.
         looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
@@ -195,7 +196,8 @@ class AsyncClient:
 
     @property
     def position(self) -> int:
-        """The highest feed position of all answers; durable writes of this client are before it."""
+        """Highest feed position in the answers so far; no durable write of this client is after
+        it."""
         return self._position.highest
 
     async def reach(self, within_s: float) -> None:
@@ -216,7 +218,7 @@ class AsyncClient:
         """Append ticks to the stored series; ticks already stored count as repeated.
 
         ``ticks`` are ticks in time order, or columns (`midstreamer.column`).  ``level`` says how
-        far they must be stored before this method returns.
+        far the ticks must be stored before this method returns.
         """
         level = Level(level)
         answers = []
@@ -252,7 +254,7 @@ class AsyncClient:
         """Return one decision for each window, in the order of the windows.
 
         Windows of the same time are searched together, which is faster.  With ``record``, the
-        decisions are stored; ``level`` says how far before this method returns.
+        decisions are stored; ``level`` says how far they must be stored before this method returns.
         """
         check(specification)
         calls.check_windows(specification, windows)
@@ -291,8 +293,8 @@ class AsyncClient:
     async def drain(self, name: str) -> frames.Retired:
         """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop.
 
-        The member gets the request within seconds.  Only operators may ask, and clients to which
-        the allowlist of the coordinators grants it.
+        The member gets the request within seconds.  Operators may ask, and so may clients to which
+        the allowlist of the coordinators grants `drain`.
         """
         return await self._ask("drain", frames.Retire(name=name), frames.Retired)
 
@@ -387,7 +389,7 @@ def _maker(
 
 
 def _columns(ticks: Iterable[Tick | Column]) -> list[Column]:
-    """Return the given columns first, then one column for each series of the single ticks."""
+    """Return the given columns, followed by one column for each series that has single ticks."""
     columns: list[Column] = []
     loose: dict[str, tuple[list[int], list[float]]] = {}
     for item in ticks:

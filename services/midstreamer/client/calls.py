@@ -43,16 +43,17 @@ class Policy:
     """Timeout of an attempt, and pauses between retries."""
 
     attempt_s: float = 10.0
-    """Timeout of one attempt in seconds; after it the request is retried."""
+    """Timeout of one attempt in seconds; after the timeout the request is retried."""
     backoff_first_s: float = 0.05
-    """Shortest pause in seconds, after the first round of attempts."""
+    """Pause in seconds after the first round of attempts; later pauses are longer."""
     backoff_most_s: float = 2.0
     """Longest pause in seconds between two rounds of attempts."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """Send the request to this coordinator now, and wait at most ``budget_s`` for the answer."""
+    """Next step of a call: send the request to the coordinator at ``address`` now, and wait at most
+    ``budget_s`` seconds for the answer."""
 
     address: str
     """Address of the coordinator; empty: use the first coordinator that can be reached."""
@@ -61,14 +62,15 @@ class Try:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait for ``delay_s`` seconds, then call `Call.begin` for the next attempt."""
+    """Next step of a call: wait for ``delay_s`` seconds, then get the next attempt from
+    `Call.begin`."""
 
     delay_s: float
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """End the call and raise this error to the caller."""
+    """Next step of a call: end the call and raise this error to the code that made the call."""
 
     error: MidstreamerError
 
@@ -78,7 +80,8 @@ class Call:
     """The state of one request and its attempts.
 
     The parameter ``ready`` of the methods is the addresses with an open link, best first.  The
-    attempts go in rounds: each of these coordinators is asked once, then there is a pause.
+    attempts go in rounds: in one round each connected coordinator is asked once; after the round
+    there is a pause.
     """
 
     what: str
@@ -91,7 +94,7 @@ class Call:
     last: MidstreamerError | None = field(default=None)
     _asked: str = ""
     _tried: set[str] = field(default_factory=set)
-    """Addresses that were asked in this round."""
+    """Addresses of the coordinators that were asked in the present round of attempts."""
     _rounds: int = 0
 
     def begin(self, now_s: float, ready: Sequence[str]) -> Try | GiveUp:
@@ -112,11 +115,11 @@ class Call:
         self.attempts += 1
         self._tried.add(self._asked)
         others = any(each not in self._tried for each in ready)
-        # A refusal may be that of one coordinator only, so the others are tried before giving up.
+        # When one coordinator refuses, another may accept, so all are tried before giving up.
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # the cause of a delay says more than the expired deadline
+            self.last = error  # named in the final error: it says more than an expired deadline
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
@@ -139,8 +142,8 @@ class Call:
 
 
 def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return the error to raise when no coordinator was reached: the refusal of a coordinator if
-    there is one, because it says more than a timeout."""
+    """Return the error to raise when no coordinator was reached.  If a coordinator has refused this
+    client, it is that refusal, because it says more than a timeout."""
     refusal = next((error for error in errors if isinstance(error, Refused)), None)
     return refusal or Unavailable(
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
@@ -149,8 +152,8 @@ def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
 
 
 def why_nobody(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return the error of an attempt that reached no coordinator.  It is a refusal only if all
-    coordinators refused, because any other error may be temporary."""
+    """Return the error of an attempt that reached no coordinator.  The error is a refusal only if
+    all coordinators refused, because any other error may be temporary."""
     passing = [error for error in errors if not isinstance(error, Refused)]
     return (passing or list(errors) or [Unavailable("no coordinator is known")])[0]
 
@@ -174,9 +177,11 @@ class Receipt(msgspec.Struct, frozen=True):
     repeated: int = 0
     """Number of ticks that had been stored before, with the same value."""
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts that became known through these ticks, now or when they were first stored."""
+    """Verdicts that became known through these ticks, by this append or when the ticks were first
+    stored."""
     position: int = 0
-    """A position of the change feed.  At the level durable, the ticks are stored by then."""
+    """A position of the change feed.  At the level durable, all ticks are stored at or before
+    it."""
     level: frames.Level = frames.Level.DURABLE
     """How far the ticks were acknowledged: durable, received or spooled."""
 
@@ -244,7 +249,7 @@ def split_windows(
 def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the ids that an answer to a Lookup left out, so that they must be requested again.
 
-    Raise LocalProtocolError unless they are some, but not all, of the ids ``asked``.
+    Raise LocalProtocolError unless the ids left out are some, but not all, of the ids ``asked``.
     """
     if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
         raise LocalProtocolError(

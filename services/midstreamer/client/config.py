@@ -25,9 +25,10 @@ class ClientSettings(config.Settings):
     """Timeout of one call in seconds, including all retries. If it is too short, an outage of a few
     seconds becomes an error; if it is too long, a wrong address is noticed late."""
     attempt_s: float = Field(10.0, gt=0, le=600)
-    """Timeout of one attempt in seconds; after it the client retries at another coordinator."""
+    """Timeout of one attempt in seconds; after the timeout the client retries at another
+    coordinator."""
     reach_s: float = Field(1.2, gt=0, le=600)
     """Seconds that the commands `status` and `match` wait for a first connection before they report
-    that no coordinator can be reached. Raise it where a handshake takes longer."""
+    that no coordinator can be reached. Raise the value where a handshake takes longer."""
     security: config.SecuritySettings = config.SecuritySettings()
     limits: config.LimitSettings = config.LimitSettings()

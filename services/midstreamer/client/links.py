@@ -40,7 +40,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(eq=False)
 class _Kept:
-    """One address, and the session that keeps a link to its coordinator open."""
+    """One address, and the session that keeps a link to the coordinator at that address open."""
 
     address: str
     session: Session
@@ -57,13 +57,13 @@ class _Kept:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the peer is connected but has not answered its keep-alive in time."""
+        """Whether a coordinator is connected, but its answer to a keep-alive is overdue."""
         peer = self.session.peer
         return peer is not None and peer.silence > SILENT
 
     @property
     def is_vain(self) -> bool:
-        """Whether there is no link, or the peer is not the expected coordinator."""
+        """Whether there is no link, or the link leads to another coordinator than expected."""
         if self.session.peer is None:  # a draining coordinator may still answer on its link
             return not self.session.linked
         return not self.serves
@@ -108,8 +108,8 @@ class Links:
 
     @property
     def _door(self) -> Door:
-        """Created with the first link, because the carrier may need credentials that are not there
-        earlier."""
+        """The carrier of all links.  It is created with the first link, because it may need
+        credentials that do not exist earlier."""
         if self._made is None:
             self._made = Door(self._carrier())
         return self._made
@@ -169,7 +169,8 @@ class Links:
         return kept.address
 
     def raise_if_broken(self) -> None:
-        """Raise the error that ended a session's background task, if all these tasks have ended."""
+        """Raise the error that ended a session's background task, if those of all sessions have
+        ended."""
         keepers = [kept.keeper for kept in self._kept.values()]
         if keepers and all(keeper.done() for keeper in keepers):
             for keeper in keepers:
@@ -191,7 +192,8 @@ class Links:
         self._kept[address] = _Kept(address, session, keeper, expected)
 
     async def _learn(self, peer: Peer) -> None:
-        """Ask a coordinator for the addresses of the others; called once when a link opens."""
+        """Ask a coordinator for the addresses of the other coordinators; called once when a link
+        opens."""
         try:
             answer = await peer.ask(frames.Lookup(experience_ids=()), budget_s=LEARN_S)
         except MidstreamerError as error:
@@ -248,7 +250,8 @@ class Door:
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._refusals: dict[str, asyncio.Future[Refused]] = {}
-        """By address; a future is done once every place of its address has refused this client."""
+        """For each address, a future that is done once every place of the address has refused this
+        client."""
         self._places: dict[str, frozenset[str]] = {}
         """For each address, the places (resolved addresses) that the carrier returned last."""
         self._refused: dict[str, Refused] = {}
@@ -310,8 +313,8 @@ class Door:
         return self._carrier.warnings()
 
     async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Await ``asking`` and return its result; raise Refused as soon as every place of the
-        address has refused this client."""
+        """Await ``asking``, a request to an address, and return its result; raise Refused as soon
+        as every place of the address has refused this client."""
         task, refusal = asyncio.ensure_future(asking), self._refusal(address)
         either: set[asyncio.Future[Any]] = {task, refusal}
         try:

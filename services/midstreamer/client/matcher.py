@@ -1,8 +1,8 @@
 """Adaptive pattern matching: send one window, get a signal or None.
 
-The fleet does the learning, not the client.  It stores each decision and compares the decision
-with its outcome after the horizon has passed; thresholds, intervals and the mixture learn from
-that.  A matcher keeps only the last decision, which has the reason why there was no signal.
+The fleet does the learning, not the client.  It stores each decision and compares the decision with
+its outcome after the horizon has passed; thresholds, intervals and the mixture learn from this
+comparison.  A matcher keeps only the last decision, which has the reason why there was no signal.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification, check
 
 LATEST = 2**63 - 1
-"""Time used for a window that belongs to no series: it is later than any stored point, so the whole
-history is searched."""
+"""Time given to a window that belongs to no series.  It is later than the time of any stored point,
+so the whole history is searched."""
 
 
 class TradingSignal(msgspec.Struct, frozen=True):
-    """The forecast for the horizon after a window, with the analogs that it rests on."""
+    """The forecast of the change over the horizon after a window, with the analogs behind it."""
 
     direction: Direction
     confidence: float
-    """Calibrated probability that the change has this direction, 0.5 to 1."""
+    """Calibrated probability, 0.5 to 1, that the change has the direction of this signal."""
     change: float
     """Forecast change over the horizon; a relative change if the transform is log."""
     low: float
     high: float
-    """``low`` and ``high`` are the interval that contains the change with the probability
-    ``specification.coverage``."""
+    """``low`` and ``high`` are the limits of the interval that contains the change with the
+    probability ``specification.coverage``."""
     experience_id: bytes
     matches: Matches
     """The analogs, nearest first, each with its outcome."""
     series: str = ""
-    """Series of the window; empty if the window names no series.  Such a decision never gets a
-    verdict, and nothing is learned from it."""
+    """Series of the window; empty if the window belongs to no series.  A decision without a series
+    never gets a verdict, and nothing is learned from it."""
     time: int = 0
 
 
@@ -69,7 +69,7 @@ class AsyncAdaptivePatternMatcher:
         self.client = client
         self.specification = check(specification)
         self.last_decision: Decision | None = None
-        """The last decision, which may be an abstention; its ``reason`` says why."""
+        """The last decision.  If it is an abstention, its ``reason`` says why."""
 
     async def match_pattern(
         self,
@@ -108,7 +108,7 @@ class AdaptivePatternMatcher:
 
     @property
     def last_decision(self) -> Decision | None:
-        """The last decision, which may be an abstention; its ``reason`` says why."""
+        """The last decision.  If it is an abstention, its ``reason`` says why."""
         return self._matcher.last_decision
 
     def match_pattern(

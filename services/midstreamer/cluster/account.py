@@ -25,7 +25,7 @@ OUTSIDE = "this is no pod with a service account, or automountServiceAccountToke
 
 @dataclass(frozen=True)
 class Account:
-    """The service account of a pod, and the API server that accepts it."""
+    """The service account of a pod, and the API server that accepts its token."""
 
     host: str
     port: int
@@ -57,10 +57,11 @@ class Account:
         return _read(self.directory / "token")
 
     def pod(self) -> tuple[str, str]:
-        """Return (name, uid) of the pod to which the token is bound; ConfigError if to none.
+        """Return (name, uid) of the pod to which the token is bound.
 
-        The token is read without checking its signature.  That is safe, because the API server
-        checks the token itself when a certificate is requested.
+        Raises ConfigError if the token is bound to no pod.  The token is read without checking its
+        signature.  That is safe, because the API server checks the token itself when a certificate
+        is requested.
         """
         place = self.directory / "token"
         try:
@@ -75,7 +76,8 @@ class Account:
             ) from error
 
     def trust(self) -> ssl.SSLContext:
-        """Return a TLS context that trusts only the cluster's authority; ConfigError if missing."""
+        """Return a TLS context that trusts only the authority that signed the API server's
+        certificate; ConfigError if the file of that authority is missing."""
         try:
             context = ssl.create_default_context(cafile=str(self.authority_path))
         except (OSError, ssl.SSLError) as error:
@@ -104,7 +106,8 @@ class Proxied:
 
 
 def in_pod(environ: Mapping[str, str] = os.environ, directory: Path = DIRECTORY) -> Account:
-    """Return the service account of this pod; ConfigError names what is missing outside a pod."""
+    """Return the service account of this pod.  Outside a pod, raise ConfigError that names what is
+    missing."""
     host, port = environ.get(HOST, ""), environ.get(PORT, "")
     if not host or not port.isdecimal():
         raise ConfigError(f"{HOST}={host!r} and {PORT}={port!r} name no API server: {OUTSIDE}")

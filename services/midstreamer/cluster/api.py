@@ -47,10 +47,10 @@ REQUEST_S = 10.0
 IDLE_S = 20.0
 """Seconds for which an idle connection is kept."""
 IDLE_MAX = 4
-"""Default of the most idle connections that are kept."""
+"""Default of the maximum number of idle connections that a client keeps."""
 SILENCE_S = 15.0
-"""Seconds after the requested end of a watch at which it is given up if the server does not end it.
-"""
+"""Seconds that a client waits, after the time at which a watch should have ended, for the server to
+end it; then the client ends the watch."""
 HEAD_BYTES_MAX = 64 * 1024
 """Maximum bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -82,7 +82,8 @@ class Answer:
         raise self.error()
 
     def error(self) -> MidstreamerError:
-        """Return the error for this answer, with request, status and server's text as message."""
+        """Return the error for this answer.  Its message has the request, the status and the text
+        of the server."""
         text = f"{self.asked}: the API server answers {self.status}: {self._message()}"
         match self.status:
             case 401:
@@ -96,7 +97,8 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return a hint on how an administrator grants a missing cluster-wide right; else ""."""
+        """Return a hint how an administrator grants a right that is missing in the whole cluster;
+        "" if this answer is about no such right."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (
@@ -126,7 +128,7 @@ class Api(Protocol):
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
+        """Send a request and return its answer; Unavailable if there is none within `REQUEST_S`."""
 
     def watch(
         self, path: str, query: Mapping[str, str], *, lasts_s: float
@@ -176,7 +178,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and return its answer; Unavailable if none comes within `REQUEST_S`."""
+        """Send a request and return its answer; Unavailable if there is none within `REQUEST_S`."""
         request = _Request(method, path, query or {}, body)
         with self._translated(request):
             async with asyncio.timeout(REQUEST_S):
@@ -344,7 +346,7 @@ class _Connection:
             rest = last
 
     def again(self) -> bool:
-        """Prepare the connection for the next request; return whether it can take one."""
+        """Prepare the connection for another request; return whether it can take another one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -356,8 +358,8 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        # Abort, because the caller would have to wait for an orderly TLS close, and no answer is
-        # under way that is still needed.
+        # Abort the connection: for an orderly TLS close the caller would have to wait, and no
+        # answer that is still needed is under way.
         self._writer.transport.abort()
 
     async def _event(self) -> object:
@@ -409,7 +411,8 @@ def _check_size(body: bytearray) -> None:
 
 
 def _object(body: bytes) -> Object:
-    """Return the JSON object of a body; any other text, as from a proxy, becomes its message."""
+    """Return the JSON object in a body.  If the body is any other text, such as a proxy's answer,
+    return an object with the text as its ``message``."""
     try:
         value = json.loads(body)
     except ValueError:

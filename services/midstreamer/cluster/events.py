@@ -15,7 +15,7 @@ class Pod(NamedTuple):
     """The pod that an Event is about."""
 
     namespace: str
-    """The namespace of the Event, which Kubernetes wants to be the pod's own."""
+    """Namespace of the pod. Kubernetes requires that the Event is in the same namespace."""
     name: str
     uid: str
 
@@ -35,7 +35,7 @@ def written(
     now_s: float,
     is_warning: bool = True,
 ) -> dict[str, Any]:
-    """Return an Event of ``component`` about a pod, as the API takes it.
+    """Return an Event of ``component`` about a pod, in the form that the API accepts.
 
     ``about`` is part of the Event's name, so two Events with the same ``about`` are one.
     """

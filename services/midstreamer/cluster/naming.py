@@ -22,7 +22,8 @@ POD_UID = "authentication.kubernetes.io/pod-uid"
 the request."""
 
 CLIENT = "client"
-"""Value of the label `client_label` on a namespace; it lets the pods there be clients."""
+"""Value of the label `client_label`. A namespace that has the label with this value lets its pods
+be clients."""
 GROUP, CLIENT_IDENTITIES, USE = "midstreamer.dev", "clientidentities", "use"
 """API group, resource and verb of the right to be a client: an account may be ``client/<name>`` if
 RBAC allows it to `USE` the `CLIENT_IDENTITIES` of that name."""
@@ -50,7 +51,8 @@ def signer_of(kind: Kind, namespace: str, release: str) -> str:
 
 
 def client_label(namespace: str, release: str) -> str:
-    """Return the label key of namespaces whose pods may be clients of one installation.
+    """Return the key of the label that marks the namespaces whose pods may be clients of an
+    installation.
 
     Kubernetes allows 63 characters after the slash, so ``namespace`` and ``release`` together may
     have 62.

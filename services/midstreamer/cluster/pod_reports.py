@@ -28,21 +28,23 @@ TERMINATION_CHARACTERS_MAX = 2000
 LOOK_S = 0.5
 """Seconds between two reads of the state of the process."""
 STEADY_S = 3.0
-"""Seconds for which a state must last before it is reported; most waits are shorter."""
+"""Seconds for which a state must last before it is reported.  Most states in which a process waits
+are shorter."""
 GAP_S, GAP_S_MAX = 1.0, 300.0
-"""Least and most seconds between two reports of a problem. The gap doubles with each report, and is
-short again after `GAP_S_MAX` without one."""
+"""Minimum and maximum seconds between two reports of problems. The gap doubles with each report,
+and is `GAP_S` again after `GAP_S_MAX` without a report."""
 WAITING, NOT_READY, INCOMPLETE = "WaitingForCertificate", "NotReady", "Incomplete"
-"""Reasons of Events about a problem."""
+"""Reasons of the Events that report a problem: no certificate yet, not serving, not complete."""
 RECOVERED = "Recovered"
-"""Reason of the Event after the last problem has ended."""
+"""Reason of the Event that reports the end of the last problem."""
 COMPONENT = "midstreamer"
 
 log = logs.get(__name__)
 
 
 class Standing(NamedTuple):
-    """State of a process: an Event's reason, and a message; both are empty while all is well."""
+    """State of a process, as reported: the reason of the Event, and the message.  Both are empty
+    while all is well."""
 
     reason: str = ""
     why: str = ""
@@ -50,12 +52,12 @@ class Standing(NamedTuple):
 
 WELL = Standing()
 Look = Callable[[], Standing | None]
-"""Function that returns the present state of a process; None while it stops: nothing is reported.
-"""
+"""Function that returns the present state of a process, or None while the process stops.  Nothing
+is reported for None."""
 
 
 class Teller:
-    """Reports the state of one pod."""
+    """Reports the state of one pod: in its log, as Events, and in its termination message."""
 
     def __init__(
         self,

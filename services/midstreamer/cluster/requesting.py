@@ -3,8 +3,8 @@
 A signing request is posted to the API server, which notes in it the account and pod whose token
 sent it.  The operator (the signer) compares these with the requested identity, approves or denies
 the request, and puts the certificate into it.  This module watches the request until then.
-Afterwards it reads the trusted authorities from the installation's bundle, so that the authority
-that signed is among them.
+Afterwards it reads the trusted authorities from the installation's bundle, which then includes the
+authority that signed the certificate.
 
 While the operator is not running the request stays open, and is answered later.  The request is
 deleted when its answer was read or nobody waits for it any more, if the pod's role allows that;
@@ -27,7 +27,7 @@ from midstreamer.security.requested import Signed
 from midstreamer.telemetry import logs
 
 ASK_S = 300.0
-"""Maximum seconds to wait for the answer to one signing request; after that a new one is made."""
+"""Maximum seconds to wait for the answer to one signing request; then a new request is made."""
 EXPIRES_S = 86_400
 """Requested life of a certificate in seconds; the signer may grant less."""
 WATCH_S = 60.0
@@ -51,10 +51,12 @@ class ClusterIssuer:
         self._may_delete = True
         self.ask_s = ASK_S
         self.waiting = ""
-        """What the open request waits for; empty when no request is open."""
+        """Message that says what the open signing request waits for; empty when no request is
+        open."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Request a certificate; raises Refused with the signer's message if it denies."""
+        """Request a certificate.  Raises Refused, with the signer's message, if the signer denies
+        the request."""
         name = await self._post(request_pem, identity)
         self.waiting = (
             f"signing request {name} was neither approved nor denied yet; is the operator of"
@@ -87,9 +89,9 @@ class ClusterIssuer:
         return str(answer.checked()["metadata"]["name"])
 
     def _unnamed(self, identity: Identity) -> str:
-        """Return the message for a missing right to create signing requests, and its remedy.
+        """Return a message: the right to create signing requests is missing, and how to grant it.
 
-        It is short, because tools cut long lines.
+        The message is short, because tools cut long lines.
         """
         fleet = f"{self._namespace}/{self._release}"
         if identity.kind is Kind.CLIENT:

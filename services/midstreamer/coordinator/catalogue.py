@@ -1,8 +1,7 @@
-"""What a coordinator keeps in memory of the store: series, members and the feed position.
-
-All of it comes from sync.  A survey lists the series at the start, and the change feed then keeps
-the list current.  Points carry absolute positions, so a change that the survey already included
-has no effect.  Learning states are cached separately, in `coordinator.states`.
+"""What a coordinator keeps in memory of the store: series, members and the feed position.  All
+these data come from sync.  A survey lists the series at the start, and the change feed then keeps
+the list current.  Points carry absolute positions, so a change that the survey already included has
+no effect.  Learning states are cached separately, in `coordinator.states`.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class Catalogue:
                 case Points():
                     self._points(change)
                 case Learned():
-                    pass  # `coordinator.states` applies it
+                    pass  # `coordinator.states` applies changes of learning states
                 case Joined(members):
                     self.members = members
                 case Skipped():
@@ -167,9 +166,9 @@ class Catalogue:
         """Return the shards to search for windows of ``window`` points.
 
         Shards in which no window of that length begins are left out, because they hold no analog.
-        Otherwise 50,000 series that are shorter than the window would slow every search down.  All
-        shards of the ``own`` series are included, because their agents check whether the windows of
-        the request equal the stored points.
+        If they were searched, 50,000 series shorter than the window would slow every search down.
+        All shards of the ``own`` series (those that the windows name) are included, because their
+        agents check whether the windows equal the stored points.
         """
         kept = self._searchable.setdefault(universe, {})
         if window not in kept:

@@ -54,7 +54,8 @@ def check_append(request: frames.Append) -> None:
 
 
 def check_granted(request: frames.Append, sender: Identity, grant: Grant) -> None:
-    """Raise NotGranted for the first column of a universe that the sender may not append to."""
+    """Raise NotGranted if the sender may not append to the universe of some column; the error names
+    the first such universe."""
     for column in request.columns:
         universe = universe_of(column.series)
         if not grant.covers(universe):
@@ -103,7 +104,7 @@ def check_match(request: frames.Match) -> None:
 
 def check_lookup(request: frames.Lookup) -> None:
     """Raise BadInput for too many experience ids or for an id that is too long.  Sync could not
-    answer a larger request without filling its link."""
+    send the answer to a larger request without filling its link."""
     if len(request.experience_ids) > frames.DECISIONS_MAX:
         raise BadInput(
             f"{len(request.experience_ids):,} experiences in one Lookup, at most"
@@ -202,7 +203,7 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        _universe(request, place, window)  # first, so that later messages may quote the name whole
+        _universe(request, place, window)  # checked first: later messages quote the whole name
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)
 

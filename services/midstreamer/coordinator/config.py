@@ -20,22 +20,23 @@ BATCH_SHARE = 0.75
 
 
 class CoordinatorSettings(Settings):
-    """A process that clients and agents connect to. It searches at the agents, decides, and sends
-    writes to sync."""
+    """A coordinator is a process that clients and agents connect to. It searches at the agents,
+    decides, and sends writes to sync."""
 
     section: ClassVar[str] = "coordinator"
 
     id: str = "c1"
     """Name of this coordinator; its certificate is for `coordinator/<id>`."""
     listen: Address = "127.0.0.1:7400"
-    """Where clients and agents connect. Port 0 takes a free one."""
+    """Address at which clients and agents connect. Port 0 takes a free port."""
     advertise: Address | None = None
     """The address that other processes dial, if it differs from `listen`: behind a service, or when
     this process listens on every interface. None: the address that `listen` was bound to."""
     outside_listen: Address | None = None
     """A second address to listen on, for clients outside the network of the fleet (behind a
-    NodePort or a LoadBalancer). Clients that connect here never receive an address of `advertise`.
-    The bounds of `limits` apply to this listener separately. None: no such listener."""
+    NodePort or a LoadBalancer). Clients that connect to this address never receive an address of
+    `advertise`. The bounds of `limits` apply to this listener separately. None: no such
+    listener."""
     outside_advertise: Address | None = None
     """The address of this one coordinator for clients that connect to `outside_listen` of any
     coordinator. None: such clients receive no address of this coordinator, which is right where
@@ -45,11 +46,11 @@ class CoordinatorSettings(Settings):
     one, and to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches under way at once, at most half of them of one client. The same
-    number may wait in line until their deadline; the client with the fewest is next. More are
-    refused as `overloaded` and may be retried."""
+    number may wait in line until their deadline; the next one is of the client with the fewest
+    matches under way. More are refused as `overloaded` and may be retried."""
     waits_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches that wait for a position of the change feed, at most half of them
-    of one client. More are refused as `overloaded`. Matches that wait here do not count towards
+    of one client. More are refused as `overloaded`. These waiting matches do not count towards
     `requests_max`."""
     matches_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 23, le=1 << 40)
     """Maximum number of bytes of all matches under way or in line, at most half of them of one
@@ -69,10 +70,10 @@ class CoordinatorSettings(Settings):
     used states are evicted."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
     """Maximum number of writes that wait for sync, at most half of them of one client. More are
-    refused as `overloaded`. The client with the fewest bytes sent is next."""
+    refused as `overloaded`. Writes of the client with the fewest bytes sent so far are next."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
     """Maximum number of bytes of all writes that wait for sync, at most half of them of one client.
-    It bounds the memory that a coordinator needs while sync is unreachable."""
+    The value bounds the memory that a coordinator needs while sync is unreachable."""
     batch_bytes_max: int = Field(2 * 1024 * 1024, ge=4096, le=1 << 26)
     """Maximum payload of one transaction, in bytes. Smaller batches commit sooner, larger batches
     store more per second. The value may be at most 75% of `limits.frame_bytes_max`."""
@@ -80,7 +81,7 @@ class CoordinatorSettings(Settings):
     """Folder for writes acknowledged as `spooled`, on a volume that outlives the process. None:
     writes with that level are refused."""
     spool_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 20, le=1 << 40)
-    """Maximum number of bytes that the spool may take on disk; writes beyond it are refused as
+    """Maximum number of bytes that the spool may take on disk; writes that exceed it are refused as
     `overloaded`."""
     drain_s: float = Field(30.0, gt=0, le=3600)
     """Timeout of a drain, in seconds. A drain answers the requests under way and sends the waiting

@@ -138,7 +138,7 @@ class _Request:
     attempts: dict[int, _Attempt] = field(default_factory=dict)
     """The attempts that are ASKED or OVERDUE, by number."""
     failed: dict[Shard, dict[str, errors.MidstreamerError]] = field(default_factory=dict)
-    """For each shard, the error of each agent that failed; `Dispatch._pause` clears errors."""
+    """For each shard, the error of each agent that failed to search it, until the next retry."""
 
 
 class Dispatch:
@@ -285,10 +285,8 @@ class Dispatch:
     def _choose(
         self, request: _Request, shard: Shard, silent: Set[str], now_s: float
     ) -> Agent | None:
-        """Return the best holder of a shard that has not failed and has no live attempt for it.
-
-        Return None without such a holder.
-        """
+        """Return the best agent to search a shard: a holder that has not failed to search the shard
+        and has no live attempt for it.  Return None without such a holder."""
         holders = self._holders.of(shard)
         if not holders:
             return None
@@ -306,7 +304,7 @@ class Dispatch:
     def _pause(self, request: _Request, shard: Shard, now_s: float) -> None:
         """Schedule a retry of a shard after all its holders failed or became overdue.
 
-        Only holders whose error was temporary are retried.
+        Only holders that failed with a temporary error are asked again.
         """
         failures = request.failed.get(shard, {})
         passing = [e for e in failures.values() if isinstance(e, errors.Unavailable)]
@@ -322,7 +320,7 @@ class Dispatch:
     # --- attempts ---
 
     def _move(self, attempt: _Attempt, outcome: Outcome) -> AttemptState:
-        """Change the state of an attempt; no other code does."""
+        """Change the state of an attempt by an outcome; no other method changes the state."""
         allowed = TRANSITIONS[attempt.state]
         if outcome not in allowed:
             raise errors.LocalProtocolError(
@@ -379,7 +377,7 @@ class Dispatch:
         return self._advance(request, now_s)
 
     def _wait_again(self, request: _Request, shards: Iterable[Shard]) -> None:
-        """Mark shards as waiting unless they are covered or an attempt for them is ASKED."""
+        """Mark shards as waiting for an attempt, unless they are covered or an attempt is ASKED."""
         asked = {
             shard
             for attempt in request.attempts.values()

@@ -1,7 +1,8 @@
 """The I/O of `coordinator.dispatch`: turn its effects into frames, and frames into its events.
 
 A search first takes a `Dispatcher.place`, because the number of searches under way is limited.  One
-client holds at most half of the places.  A free place goes to the client that holds the fewest.
+client holds at most half of the places.  A free place goes to the client that holds the fewest
+places.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
-"""Reason for closing a link: the shards that the agent reports differ from those known here."""
+"""Reason for closing the link of an agent: the shards that it reports differ from those that this
+coordinator knows of."""
 log = logs.get(__name__)
 
 _ANSWERED = metrics.DISPATCH_ATTEMPTS.labels("answered")
@@ -49,13 +51,14 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True)
 class _Question:
-    """A call of `Dispatcher.search` under way; ``result`` gets the answers of all attempts."""
+    """A call of `Dispatcher.search` under way; the future ``result`` gets the answers of all
+    attempts."""
 
     search: Search
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
-    """The tracing context of the caller.  The spans of all attempts belong to its trace, whichever
-    event sends the attempts."""
+    """The tracing context of the caller.  The spans of all attempts of this search belong to the
+    trace of the caller, even of attempts that an event of another caller sends."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class _Coming:
     shards: set[Shard] = field(default_factory=set)
 
     def take(self, holdings: Holdings) -> None:
-        """Apply one page of the agent's report."""
+        """Apply one page of the report that the agent sends on its newer link."""
         self.shards.update(holdings.shards)
         self.shards.difference_update(holdings.dropped)
 
@@ -106,7 +109,7 @@ class Dispatcher:
         return Coverage(len(holders), few, holders.count(0))
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Return those of the given shards that no connected agent reports."""
+        """Return the shards, of those given, that no connected agent reports."""
         return [shard for shard in shards if not self._core.held(shard)]
 
     def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
@@ -185,13 +188,14 @@ class Dispatcher:
             coming = self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-            if coming is not None and coming.peer is peer:  # the older link ended meanwhile
+            if coming is not None and coming.peer is peer:  # the older link has ended
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))
 
     def _take_over(self, peer: Peer, holdings: Holdings) -> None:
-        """Collect the report on a newer link; after its last page use that link for searches."""
+        """Collect the report on a newer link of an agent; after the last page, search over that
+        link."""
         name = peer.identity.name
         coming = self._coming.get(name)
         if coming is None or coming.peer is not peer:
@@ -200,7 +204,7 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
-        self._closing.add(self._peers[name])  # else the next heartbeat on it would switch back
+        self._closing.add(self._peers[name])  # else a heartbeat on the old link would switch back
         self._peers[name] = peer
         known = self._core.shards_of(name)
         difference = msgspec.structs.replace(
@@ -222,8 +226,8 @@ class Dispatcher:
             self._handle(events.LinkLost(name))
 
     def leaves(self, peer: Peer) -> None:
-        """Handle Drain from an agent that is about to stop: send it no more searches.  The agent
-        still answers the searches that it has."""
+        """Handle Drain from an agent that is about to stop: send the agent no more searches.  The
+        agent still answers the searches that it has got."""
         name = peer.identity.name
         if self._peers.get(name) is peer:
             log.info("agent.leaves", agent=name)
@@ -272,7 +276,7 @@ class Dispatcher:
 
     def _begin(self, send: events.Send) -> None:
         question = self._questions.get(send.key)
-        # A copy for each attempt, so that the span of one attempt is not the parent of another.
+        # Copy the context for each attempt, so that no attempt's span is the parent of another's.
         context = question.context.copy() if question and question.context else None
         task = self._tasks.create_task(self._send(send), name="dispatch.send", context=context)
         self._sending[send.attempt] = task

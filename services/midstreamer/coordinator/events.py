@@ -13,13 +13,13 @@ from midstreamer.domain.shard import Shard
 
 @dataclass(frozen=True)
 class Asked:
-    """A request arrived: every one of its shards must be searched before its deadline."""
+    """Event: a request arrived.  Every one of its shards must be searched before its deadline."""
 
     key: int
     """Number of the request, chosen by the caller of `coordinator.dispatch`."""
     shards: tuple[Shard, ...]
     at_least: int
-    """Feed position that the agents asked should have reached."""
+    """Feed position that the agents should have reached when they search."""
     deadline_s: float
     room: int = SHARDS_BYTES_MAX
     """Maximum number of bytes that the shards of one attempt take in a Search."""
@@ -27,15 +27,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The caller of a request no longer waits: drop the request without a result."""
+    """Event: the caller of a request no longer waits, so the request is dropped without a
+    result."""
 
     key: int
 
 
 @dataclass(frozen=True)
 class Reported:
-    """An agent reports its feed position, the number of searches it has under way (``busy``), and
-    which shards it holds or has dropped since its last report."""
+    """Event: an agent reports its feed position, the number of searches it has under way
+    (``busy``), and which shards it holds or has dropped since its last report."""
 
     agent: str
     position: int
@@ -52,21 +53,22 @@ class Reported:
 
 @dataclass(frozen=True)
 class AgentLeaves:
-    """An agent is about to stop.  It still answers the attempts it has; it gets no new ones."""
+    """Event: an agent is about to stop.  The agent still answers its attempts, but gets no new
+    ones."""
 
     agent: str
 
 
 @dataclass(frozen=True)
 class LinkLost:
-    """The connection of an agent ended."""
+    """Event: the connection to an agent ended."""
 
     agent: str
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The agent of an attempt sent an answer."""
+    """Event: the agent of an attempt sent an answer."""
 
     attempt: int
     answer: object
@@ -74,7 +76,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """An attempt failed: its agent sent an error, or the connection ended."""
+    """Event: an attempt failed, because its agent sent an error or the connection to the agent
+    ended."""
 
     attempt: int
     error: MidstreamerError
@@ -82,7 +85,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed: check deadlines and overdue attempts."""
+    """Event: time has passed.  Requests past their deadline fail; attempts may become overdue."""
 
 
 Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Failed | Tick
@@ -93,7 +96,7 @@ Event = Asked | Withdrawn | Reported | AgentLeaves | LinkLost | Answered | Faile
 
 @dataclass(frozen=True)
 class Send:
-    """Send a Search for these shards to this agent."""
+    """Effect: send a Search for these shards to this agent."""
 
     attempt: int
     key: int
@@ -104,14 +107,14 @@ class Send:
 
 @dataclass(frozen=True)
 class Abandon:
-    """The answer to this attempt is no longer needed: cancel the attempt at its agent."""
+    """Effect: cancel an attempt at its agent, because its answer is no longer needed."""
 
     attempt: int
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The request is complete: these answers together cover each of its shards exactly once."""
+    """Effect: complete a request.  These answers together cover each of its shards exactly once."""
 
     key: int
     answers: tuple[object, ...]
@@ -119,7 +122,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Fail:
-    """The request has failed with this error."""
+    """Effect: fail a request with this error."""
 
     key: int
     error: MidstreamerError
@@ -127,8 +130,8 @@ class Fail:
 
 @dataclass(frozen=True)
 class HangUp:
-    """The report of an agent does not match the shards known of it: close its link.  The agent
-    then connects again and reports all its shards."""
+    """Effect: close the link of an agent, because its report does not match the shards that are
+    known of the agent.  The agent then connects again and reports all its shards."""
 
     agent: str
     reason: str

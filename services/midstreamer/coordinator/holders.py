@@ -20,11 +20,13 @@ class Agent:
     digest: int = 0
     """`domain.shard.digest` of ``shards``."""
     busy: int = 0
-    """Number of searches under way at the agent, of all coordinators, as it reported last."""
+    """Number of searches under way at the agent for all coordinators, as the agent last
+    reported."""
     asked: int = 0
     """Number of shards that the agent was asked to search and has not answered yet."""
     silent: int = 0
-    """Number of overdue attempts at the agent.  It may be dead while its link is still open."""
+    """Number of overdue attempts at the agent.  If there are any, the agent may be dead although
+    its link is open."""
 
 
 class Holders:
@@ -39,7 +41,7 @@ class Holders:
         return self._of.get(shard, frozenset())
 
     def known(self, name: str) -> Agent:
-        """Return the agent of this name; add it first when it is new."""
+        """Return the agent of this name.  An unknown agent is added, without shards."""
         return self.agents.setdefault(name, Agent(name))
 
     def add(self, agent: Agent, shards: Iterable[Shard]) -> None:

@@ -43,8 +43,8 @@ REPLAY_PAUSE_S = 0.05
 RETRY_AFTER_S = 0.5
 """Seconds after which a client should retry a write that is refused for lack of room."""
 SET_ASIDE_BYTES = 512
-"""Bytes counted for the reason and the JSON around a record that is set aside.  The payload itself,
-as text, takes up to twice its size."""
+"""Bytes counted for a record that is set aside, in addition to its payload: the reason and the JSON
+around it.  The payload, as text, takes up to twice its size."""
 REPLAY_WAITS_MAX = 256
 """Maximum number of new writes that wait for the replay of the spool."""
 
@@ -65,7 +65,8 @@ class _Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class _Promise(NamedTuple):
-    """A record to be written to the spool; ``place`` gets its place once it is fsynced."""
+    """A record that must be written to the spool.  The future ``place`` gets the record's place in
+    the spool once the record is fsynced."""
 
     payload: bytes
     place: asyncio.Future[Place]
@@ -83,8 +84,8 @@ _Job = _Promise | _Refusal | Place
 
 
 class Intake:
-    """Stores items at the requested level.  With a spool, `run` must run meanwhile, and `replay`
-    must be called once after the start."""
+    """Stores items at the requested level.  With a spool, `Intake.run` must be running while items
+    are stored, and `replay` must be called once after the start."""
 
     def __init__(self, writer: Writer, spool: Spool | None) -> None:
         self._writer = writer
@@ -94,8 +95,8 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # No waiting line here: a write that leaves the line after the replay would be overtaken
-        # by writes that no longer have to wait.
+        # These places have no waiting line: a write that left such a line after the replay would be
+        # overtaken by newer writes, which need not wait any more.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -117,7 +118,7 @@ class Intake:
             self._caught_up.clear()
 
     async def store(self, item: Item, level: Level, deadline_s: float) -> Receipt:
-        """Store an item and return its Receipt.
+        """Store an item at the requested level of acknowledgement, and return its Receipt.
 
         At the levels received and spooled, the Receipt has position 0 and no counts, because sync
         has not answered yet.  Raise Overloaded without room, and Unavailable when the replay of
@@ -198,9 +199,10 @@ class Intake:
         self._keep_until_settled(place, item, stored)
 
     def _room_after(self, identity: str, size: int, stored: asyncio.Future[Receipt]) -> None:
-        """Give the room of a stored record back.  A refused record stays on disk, so the client
-        keeps its bytes and is charged the larger form of a record that is set aside.  Otherwise
-        one client with bad writes could fill the spool for all other clients."""
+        """Give the room of a spooled record back to its identity, once the record is stored.  A
+        refused record stays on disk in the larger form of a record that is set aside, so the
+        identity is charged for that form too.  Otherwise one client with bad writes could fill the
+        spool."""
         if stored.cancelled() or stored.exception() is None:
             self._spooled.give_back(identity, size)
         else:
@@ -275,7 +277,7 @@ class Intake:
         for job in settled:
             try:
                 self._settle(self._spool, job)
-            except StoreError as error:  # the record is replayed after the next start
+            except StoreError as error:  # the record stays, and is replayed after the next start
                 log.warning("spool.not_settled", detail=error.message)
         return self._spool.append([promise.payload for promise in promises]) if promises else []
 
@@ -292,6 +294,7 @@ def _encoded(item: Item) -> bytes:
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:
-    """Log the refusal of an item that was acknowledged before, because no caller awaits it."""
+    """Log the refusal of an item that was acknowledged already, because no caller awaits its
+    result."""
     if not stored.cancelled() and (error := stored.exception()) is not None:
         log.error("write.refused", level=level, detail=str(error))

@@ -13,7 +13,8 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames, sizes
 
 CALLER_BYTES = 32
-"""Bytes counted for the caller of an item, without its name, so that an empty item is not free."""
+"""Bytes counted for each item in addition to its content and its caller's name, so that an empty
+item counts too."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Item:
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     deadline_s: float | None = None
-    """Loop time at which the caller stops waiting.  None: nobody gives up, the item is retried
+    """Loop time at which the caller stops waiting.  None: no caller waits, and the item is retried
     until it is stored or refused."""
     identity: str = ""
-    """``<kind>/<id>`` of the caller.  Quotas and places in queues are counted by it.  Empty for an
-    item that an older version wrote to the spool."""
+    """``<kind>/<id>`` of the caller, by which quotas and places in queues are counted.  Empty for
+    an item that an older version wrote to the spool."""
     trace: str = ""
     """The span of the caller's request as a ``traceparent``; empty unless its trace is recorded."""
 

@@ -14,7 +14,7 @@ Suspects are scheduled like other items: bad items of one identity do not delay 
 
 An item with a deadline is given up after the deadline.  Sync may have stored that item all the
 same, and the error says so.  An item without a deadline stays until it is stored, or refused
-because of its content.  An unexpected error is no such refusal: the item is retried.
+because of its content.  After an unexpected error, an item is retried.
 
 Events and ``now_s`` go in, effects come out; `coordinator.writer` does the I/O.
 """
@@ -39,12 +39,12 @@ FINAL = (errors.BadInput, errors.LocalProtocolError)
 """Errors that an item causes at every attempt, because its content is invalid or the item is too
 large for a frame."""
 
-# --- what goes in and comes out -----------------------------------------------------------------
+# --- events in, effects out ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Offered:
-    """A caller wants an item stored; ``key`` identifies the item in later effects."""
+    """Event: a caller wants an item stored; ``key`` identifies the item in later effects."""
 
     key: int
     item: Item
@@ -52,7 +52,7 @@ class Offered:
 
 @dataclass(frozen=True)
 class Answered:
-    """Sync committed the Write with this sequence."""
+    """Event: sync committed the Write with this sequence."""
 
     sequence: int
     written: frames.Written
@@ -60,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """The Write with this sequence has failed."""
+    """Event: the Write with this sequence has failed."""
 
     sequence: int
     error: errors.MidstreamerError
@@ -68,7 +68,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed: check deadlines and retries."""
+    """Event: time has passed, so deadlines and retries are checked."""
 
 
 Event = Offered | Answered | Failed | Tick
@@ -76,14 +76,14 @@ Event = Offered | Answered | Failed | Tick
 
 @dataclass(frozen=True)
 class Post:
-    """Send this Write to sync."""
+    """Effect: send this Write to sync."""
 
     write: frames.Write
 
 
 @dataclass(frozen=True)
 class Settle:
-    """The item with this key is committed: give its caller the receipt."""
+    """Effect: give the caller of this item its receipt, because the item is committed."""
 
     key: int
     receipt: Receipt
@@ -91,7 +91,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class Reject:
-    """The item with this key was refused or given up: give its caller the error."""
+    """Effect: give the caller of this item the error, because the item was refused or given up."""
 
     key: int
     error: errors.MidstreamerError
@@ -108,10 +108,11 @@ class Limits:
     """Maximum number of items in the outbox, at most half of them of one identity.  Another item is
     refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
-    """Maximum number of bytes of all items in the outbox, at most half of one identity."""
+    """Maximum number of bytes of all items in the outbox, at most half of them of one identity."""
     items_setting: str = "items_max"
     bytes_setting: str = "bytes_max"
-    """Names of the two settings in the configuration, for error messages."""
+    """``items_setting`` and ``bytes_setting`` are the names of the settings that give ``items_max``
+    and ``bytes_max``; error messages quote them."""
     batch_bytes_max: int = frames.FRAME_BYTES_MAX // 2
     """Maximum number of payload bytes in one Write.  A larger item is sent alone."""
     backoff: Backoff = BACKOFF
@@ -142,8 +143,8 @@ class Outbox:
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """Items of a refused Write by key, with the maximum number of items in their next Write.  A
-    Write has either only suspects or no suspects."""
+    """For each item of a refused Write, by key: the maximum number of items in the next Write that
+    has the item.  A Write has either only such items (suspects) or none."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -275,7 +276,7 @@ class Outbox:
         return [Reject(key, error)]
 
     def _suspect(self, keys: list[int]) -> None:
-        """Mark the items of a refused Write as suspects: half as many share the next Write."""
+        """Mark the items of a refused Write as suspects; half as many share the next Write."""
         for key in reversed(keys):
             item = self._items[key]
             self._suspects[key] = len(keys) // 2
@@ -328,7 +329,7 @@ class Outbox:
 
 
 def _is_passing(error: errors.MidstreamerError) -> bool:
-    """Return whether an error is temporary and says nothing of the content of a Write.
+    """Return whether an error is temporary and not caused by the content of a Write.
 
     A StoreError is temporary only when it has a ``retry_after_s``.
     """
@@ -352,7 +353,7 @@ def _too_late(item: Item, trouble: errors.MidstreamerError | None) -> errors.Mid
 
 
 class _Room:
-    """The room that is left in a Write.  The first item always fits."""
+    """The room that is left in a Write for further items.  The first item always fits."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes = bytes_max

@@ -13,15 +13,16 @@ from midstreamer.protocol.sizes import shard_bytes
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
 """Maximum number of bytes that the shards of one Search take."""
 ROOM_LEAST = 4096
-"""Bytes that the shards of one Search may always take, however large its windows are."""
+"""Bytes that the shards of one Search may take in any case, however large its windows are."""
 SEARCH_BYTES = 4096
-"""Bytes allowed for a Search without its windows and without its shards."""
+"""Bytes counted for a Search in addition to its windows and its shards."""
 WINDOW_BYTES = 256
-"""Bytes allowed for one window of a Search without its values, but with the name of its series."""
+"""Bytes counted for each window of a Search in addition to its values; they include the name of its
+series."""
 
 
 def room_beside(windows: Sequence[Window]) -> int:
-    """Return how many bytes the shards of a Search may take when it also carries these windows."""
+    """Return how many bytes the shards of a Search may take beside the given windows."""
     taken = SEARCH_BYTES + sum(WINDOW_BYTES + len(window.values) for window in windows)
     return max(ROOM_LEAST, min(FRAME_BYTES_MAX - taken, SHARDS_BYTES_MAX))
 

@@ -46,11 +46,11 @@ from midstreamer.transport import address
 from midstreamer.transport.carrier import Carrier
 
 ANSWER_SHARE = 0.95
-"""Share of a request's budget used here; the rest is for sending the answer to the client."""
+"""Share of a request's budget for computing the answer; the rest is for sending the answer."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Maximum number of requests passed on to sync at once. Each answer may take 2 MB. Sync drops
-answers beyond 16 MB unsent on one link, and would drop answers to our lease renewals too."""
+"""Maximum number of requests passed on to sync at once. Each answer may take 2 MB. Once 16 MB are
+unsent on one link, sync drops answers, also those to our lease renewals."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Timeout in seconds for writing the outbox to sync at a stop without draining."""
@@ -73,7 +73,7 @@ class CoordinatorService:
         self._carrier = carrier
         self._catalogue = Catalogue()
         self._states = States(config.states_bytes_max)
-        # Clients' requests take at most half of the link to sync, to leave room for our writes.
+        # Requests of clients take at most half of the link to sync; the rest is for our writes.
         relayed_max = max(1, config.limits.in_flight_max // 2)
         self._recaller = Recaller(self._states, self._recall, at_once=max(1, relayed_max // 2))
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
@@ -188,7 +188,7 @@ class CoordinatorService:
         await server.sent_away((Kind.AGENT,))
 
     async def _refuse_soon(self) -> None:
-        """Refuse requests after `GRACE_S`: peers that do not know Drain still send some."""
+        """Refuse requests after `GRACE_S`, because peers that do not know Drain still send some."""
         await asyncio.sleep(GRACE_S)
         self._refusing = True
 
@@ -197,7 +197,7 @@ class CoordinatorService:
             return []
         left = await asyncio.to_thread(self._spool.start)
         if self._spool.unread_bytes:
-            # Usually one record that was incomplete on disk when the process died.
+            # Usually this is one record that an earlier process had not written completely.
             log.warning("spool.cut_short", unread_bytes=self._spool.unread_bytes)
         if self._spool.refused_bytes:
             log.warning("spool.refused_kept", refused_bytes=self._spool.refused_bytes)
@@ -225,7 +225,7 @@ class CoordinatorService:
     # --- the change feed: the methods that `Follower` calls ---
 
     async def begin(self, peer: Peer) -> int:
-        """Follow the feed from its present end; its first change lists all members."""
+        """Follow the feed from its present end; the first change on the feed lists all members."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
@@ -255,7 +255,8 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Set the ready event once complete; cheap, because it runs for every frame until then."""
+        """Set `_ready` once complete. It runs for each frame of the feed until then, so it is
+        cheap."""
         if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
@@ -339,7 +340,7 @@ class CoordinatorService:
 
     @contextmanager
     def _held(self, identity: str, request: frames.Match) -> Iterator[None]:
-        """Count the bytes of a Match while it is under way: it may wait for minutes with them."""
+        """Count the bytes of a Match while it is under way, because it may wait for minutes."""
         size = len(request.windows) * decision_bytes_max(request.specification)
         shares = self._match_bytes
         if not shares.fits(identity, size):
@@ -382,7 +383,7 @@ class CoordinatorService:
         return await self._record(identity, request, decisions, deadline_s)
 
     async def _decide(self, findings: list[Evidence], state: State) -> list[Decision]:
-        """Decide all windows of one Match with the same state, even if the stream learns now."""
+        """Decide all windows of one Match with the same state, even if a newer state arrives."""
         decisions = []
         for place, found in enumerate(findings):
             if place % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:

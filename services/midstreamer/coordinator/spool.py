@@ -43,7 +43,8 @@ RETRY_AFTER_S = 0.5
 
 
 class Place(NamedTuple):
-    """Where a record lies: the number of its segment, and its number within that segment."""
+    """Where a spooled record is stored: the number of its segment, and its number in the
+    segment."""
 
     segment: int
     number: int
@@ -84,7 +85,8 @@ class Spool:
         """Number of records in the segment that is being written."""
         self._lock: BinaryIO | None = None
         self.unread_bytes = 0
-        """Bytes that `start` found from the first incomplete or damaged record of a segment on."""
+        """Number of bytes that `start` could not read: in each segment, all bytes from the first
+        incomplete or damaged record on."""
         self.refused_bytes = 0
         """Size in bytes of the file with the records that are set aside."""
 
@@ -130,8 +132,8 @@ class Spool:
             raise self._trouble(error) from error
 
     def settle(self, place: Place) -> None:
-        """Release a record that no longer has to be kept, and delete its segment if it was the last
-        one there.  Raise StoreError when the segment cannot be deleted."""
+        """Release a record that no longer has to be kept.  If its segment has no other record to
+        keep, delete the segment; raise StoreError when that fails."""
         records = self._open.get(place.segment)
         if records is None:
             return
@@ -160,7 +162,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the current segment and unlock the folder."""
-        with contextlib.suppress(OSError):  # acknowledged records have been fsynced before
+        with contextlib.suppress(OSError):  # all acknowledged records are fsynced already
             self._turn()
         if self._lock is not None:
             self._lock.close()
@@ -199,7 +201,7 @@ class Spool:
         return file
 
     def _turn(self) -> None:
-        """Close the current segment; the next record begins a new one."""
+        """Close the current segment, so that the next record begins a new segment."""
         file, self._file = self._file, None
         if file is not None:
             file.close()

@@ -34,7 +34,7 @@ class _Known:
 
     @property
     def size(self) -> int:
-        """Bytes that this entry counts towards the limit of the cache."""
+        """Bytes by which this entry counts towards the limit of the cache."""
         return ENTRY_BYTES + len(self.data)
 
 
@@ -69,8 +69,8 @@ class States:
         self._bytes = 0
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Apply the changes of cached streams, and collect those of streams with a pending
-        request."""
+        """Apply changes to the states that are cached, and collect the changes of states that are
+        being requested from sync.  Ignore all others."""
         for change in changes:
             if not isinstance(change, Learned):
                 continue
@@ -81,13 +81,15 @@ class States:
                 expected.newest = _newer(expected.newest, change)
 
     def expect(self, stream: str) -> _Expected:
-        """Register a pending request for the state of a stream, or return the one registered.
-        Pass the result to `recalled` with the response, and to `unexpected` in any case."""
+        """Register a pending request for the state of a stream, or return the request that is
+        registered already.  Pass the returned object to `recalled` together with the response, and
+        then to `unexpected` in any case."""
         return self._expected.setdefault(stream, _Expected())
 
     def recalled(self, expected: _Expected, answer: Learned) -> None:
-        """Cache the response to a pending request, or the newer change that the feed brought since.
-        The response is ignored when `clear` was called after the request was sent."""
+        """Cache the response to a pending request, or a newer change that the feed has brought
+        since the request was sent.  The response is ignored when `clear` was called after the
+        request was sent."""
         if self._expected.get(answer.stream) is expected:
             del self._expected[answer.stream]
             self._keep(_newer(expected.newest, answer))

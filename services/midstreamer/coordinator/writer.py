@@ -30,8 +30,8 @@ class Writer:
         self._budget_s = budget_s
         self._keys = itertools.count(1)
         self._results: dict[int, tuple[asyncio.Future[Receipt], float]] = {}
-        """For each item that is not settled, by key: the future of its Receipt, and the loop time
-        at which it was offered.  The oldest item comes first."""
+        """By key, for each item that is neither stored nor refused: the future of its Receipt, and
+        the loop time at which the item was offered.  The oldest item comes first."""
         self._posts: asyncio.Queue[frames.Write] = asyncio.Queue()
         self._wakeups = Wakeups(
             self._outbox.next_wakeup_s, lambda now_s: self._handle(outbox.Tick(), now_s)

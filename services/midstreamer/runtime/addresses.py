@@ -30,8 +30,8 @@ def _place(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front for other carriers than
-QUIC; port 0 takes a free port."""
+"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front if the carrier is not QUIC
+alone; port 0 takes a free port."""
 Place = Annotated[str, AfterValidator(_place)]
 """``host:port`` without a carrier, for anything that is not a peer, such as the metrics port."""
 
@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text.startswith("[") and text.endswith("]"):  # an IPv6 address ends with its port instead
+    if text.startswith("[") and text.endswith("]"):  # JSON; an IPv6 address ends with a port
         try:
             return json.loads(value)
         except ValueError as error:

@@ -19,7 +19,7 @@ from midstreamer.telemetry import queues
 
 
 class Admission:
-    """The places for one kind of request in this process."""
+    """The places for one kind of request in this process: a request runs while it holds a place."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class Admission:
         self._retry_after_s = retry_after_s
         self._keys = itertools.count(1)
         self._waiting: dict[int, tuple[str, asyncio.Future[None], float]] = {}
-        """(identity, future that admission resolves, start of waiting) by key, oldest first."""
+        """For each waiting request, by key: (identity, future that is resolved when the request
+        gets a place, time at which it began to wait).  The oldest request comes first."""
         if queue:
             queues.watch(queue, self)
 
@@ -96,10 +97,10 @@ class Admission:
         return key
 
     def leave(self, key: int) -> None:
-        """Give a place back; the next waiting request gets it at once."""
+        """Give a place back; the request that is next in the waiting line gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            if not turn.done():  # if it is done, its caller gave up and is about to call `leave`
+            if not turn.done():  # a done turn: its caller gave up and is about to call `leave`
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:
@@ -141,7 +142,8 @@ class Admission:
 class _Place:
     """Async context manager that holds one place.
 
-    A class, because a context manager made from a generator costs each request three times as much.
+    It is a class because a context manager made from a generator would cost each request three
+    times as much.
     """
 
     __slots__ = ("_admission", "_deadline_s", "_identity", "_key", "_origin")

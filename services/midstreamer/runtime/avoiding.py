@@ -18,21 +18,22 @@ from midstreamer.runtime.targets import AWAY_S
 DOUBT_S = 10.0
 """Seconds after a failure for which an address is treated as possibly leading to a dead server."""
 ALONE_S = 600.0
-"""Seconds for which an address is taken to have one server only, after a search found no other. No
-other server is searched for after a failure in that time."""
+"""Seconds for which an address is taken to have one server only, after a search found no other
+server there. During that time, no failure starts another search."""
 TRIES_AWAY = 8
 """Maximum dials beyond the first to find another server than one that drains. With two servers
 behind an address, one in 256 such searches misses the other server."""
 TRIES_FAILED = 2
-"""Maximum dials beyond the first to find another server after a link failed. Few, because usually
-the same server works again, or it is the only one."""
+"""Maximum dials beyond the first to find another server after a link failed. The number is small,
+because usually the same server works again, or it is the only server."""
 BESIDE_AWAY = 8, 0.15
-"""After a server drained: most dials in parallel to a dial that gets no answer, and the seconds
-between their starts. A source port that leads to a stopped server never gets an answer."""
+"""(number, seconds) after a server drained: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. A source port that leads to a stopped server
+never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""After a failure: most dials in parallel to a dial that gets no answer, and the seconds between
-their starts. Few, because many clients may reconnect then, and a server that is only slow must not
-get several handshakes from each."""
+"""(number, seconds) after a link failed: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. The number is small, because many clients may
+reconnect then, and a server that is only slow must not get several handshakes from each client."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Pauses between dials that search for another server."""
 BURST = 10
@@ -46,11 +47,12 @@ class _Doubt:
     """How to dial an address that may lead to a draining or dead server."""
 
     until_s: float
-    """Time until which this holds."""
+    """Time until which the address is dialled in this way."""
     tries: int
     """Maximum dials beyond the first that search for another server."""
     beside: tuple[int, float]
-    """Maximum dials in parallel to an unanswered dial, and the seconds between their starts."""
+    """(number, seconds): the maximum number of dials in parallel to an unanswered dial, and the
+    time between their starts."""
 
 
 class Avoiding:
@@ -59,15 +61,15 @@ class Avoiding:
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
         self._until_s: dict[str, float] = {}
-        """Time until which each server is avoided, by its name."""
+        """For each server, by its name: the time until which it is avoided."""
         self._doubts: dict[str, _Doubt] = {}
         self._alone_s: dict[str, float] = {}
-        """Time until which each address is taken to have one server only."""
+        """For each address: the time until which it is taken to have one server only."""
         self._tokens = float(BURST)
         self._filled_s = float("-inf")
 
     def sent_away(self, address: str, server: str, now_s: float) -> None:
-        """Record that the server at an address drains."""
+        """Record that the server at an address drains, so that it is avoided."""
         self._alone_s.pop(address, None)
         self._note(address, server, TRIES_AWAY, BESIDE_AWAY, now_s)
 
@@ -77,7 +79,7 @@ class Avoiding:
         self._note(address, server, tries, BESIDE_FAILED, now_s)
 
     def unanswered(self, address: str, now_s: float) -> None:
-        """Record that a dial of an address failed, so that its server is not known."""
+        """Record that a dial of an address failed, so that it is not known which server failed."""
         doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
@@ -90,11 +92,12 @@ class Avoiding:
             self._alone_s[address] = now_s + ALONE_S
 
     def avoids(self, server: str, now_s: float) -> bool:
-        """Return whether a server is avoided while another server may answer."""
+        """Return whether a server drained or failed recently, so that it is to be avoided."""
         return self._until_s.get(server, float("-inf")) > now_s
 
     def beside(self, address: str, now_s: float) -> tuple[int, float]:
-        """Return the most dials in parallel to an unanswered dial, and seconds between starts.
+        """Return the maximum number of dials in parallel to an unanswered dial of an address, and
+        the seconds between their starts.
 
         The number is 0 for an address without recent failures.
         """
@@ -106,7 +109,8 @@ class Avoiding:
     def again(self, address: str, tries: int, now_s: float) -> float | None:
         """Return the seconds until the address is dialled again to find another server.
 
-        Returns None when it must not be dialled again: after enough tries, or without a token.
+        Returns None when the address must not be dialled again, because there were enough tries or
+        because no token is left.
         """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:

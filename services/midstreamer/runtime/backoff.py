@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOUBLINGS_MAX = 16
-"""Maximum doublings of the first pause. The longest pause is reached with fewer, so this only keeps
-the power of two small."""
+"""Maximum doublings of the first pause. Fewer doublings reach the longest pause, so this number
+only keeps the power of two small."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Backoff:
     """Pauses that double after each failure, up to a bound, with random jitter."""
 
     first_s: float = 0.05
-    """Seconds of the first pause, before jitter."""
+    """Seconds of the first pause, before random jitter."""
     most_s: float = 5.0
     """Seconds of the longest pause."""
 

@@ -21,7 +21,7 @@ AGAIN_S = 1.0
 
 
 class Ways:
-    """When one session may try which other carriers of its present link's address."""
+    """Decides for one session when to dial the address of its present link by another carrier."""
 
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
@@ -42,9 +42,8 @@ class Ways:
     def wanted(self, address: str, scheme: Scheme, *, silent: bool, now_s: float) -> list[str]:
         """Return the addresses to dial now, although a link over the carrier ``scheme`` is open.
 
-        Each address names one carrier that may serve better than the present one.
-
-        ``silent`` says that a packet from the peer is overdue on that link.
+        Each returned address names one carrier that may serve better than ``scheme``.  ``silent``
+        says that a packet from the peer is overdue on the open link.
         """
         if not self.several(address):
             return []
@@ -55,7 +54,7 @@ class Ways:
         return others[:1] if scheme != ways.schemes[0] and now_s >= self._back_s else []
 
     def failed(self, now_s: float) -> None:
-        """Record that no other carrier answered: the next attempts wait longer."""
+        """Record that no other carrier answered, so that the next attempts come later."""
         self._failures += 1
         self._leave_s = now_s + AGAIN_S
         self._back_s = now_s + BACK.after(self._failures, dice=self._dice())

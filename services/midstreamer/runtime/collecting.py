@@ -8,8 +8,8 @@ a minute, although next to nothing is found.
 
 `sparing` replaces that rule for the old generation: run a full collection when the memory blocks in
 use have grown by half since the last full collection.  In any case run one after `LONGEST_S`,
-because a few objects in a cycle may hold large arrays.  So the amount of garbage stays bounded.
-The younger generations are collected as CPython does by default.
+because a few objects in a cycle may hold large arrays.  These two rules keep the amount of garbage
+bounded.  The younger generations are collected as CPython does by default.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Collections:
 
 @contextlib.contextmanager
 def sparing(*, look_s: float = LOOK_S) -> Iterator[None]:
-    """Run full garbage collections of this process by the rule of `Collections` in the block.
+    """While the block runs, run full garbage collections when `Collections` says that they are due.
 
     Objects that exist when the block begins, mostly imported code, live as long as the process.
     They are excluded from all later collections (``gc.freeze``), also from the collection at the
-    end of the process; otherwise each would visit about 125,000 more objects.
+    end of the process; otherwise each collection would visit about 125,000 more objects.
     """
     thresholds = gc.get_threshold()
     gc.collect()

@@ -56,7 +56,7 @@ SECTIONS = (
     "security",
     "limits",
 )
-"""All sections that a configuration file may have; tests/docs compares them with the classes."""
+"""All sections that a configuration file may have; a test compares them with the classes."""
 
 
 class Settings(BaseSettings):
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """The origin of each value, by its dotted key; keys that are missing have defaults."""
+        """Origin of each value, by dotted key; a key that is not in it has its default value."""
         return self._origins
 
 
@@ -119,32 +119,33 @@ class TelemetrySettings(Settings):
 
 
 class LimitSettings(Settings):
-    """Limits for peers and their links; a peer that exceeds one gets an error that names it."""
+    """Limits for peers and their links; a peer above a limit gets an error that names the limit."""
 
     section: ClassVar[str] = "limits"
 
     frame_bytes_max: int = Field(frames.FRAME_BYTES_MAX, ge=4096, le=64 * 1024 * 1024)
     """Largest frame in bytes, in both directions. With a small limit histories load slowly, in many
-    frames; with a large one a peer can use this much memory for each of its streams."""
+    frames. With a large limit a peer can use that much memory for each of its streams."""
     in_flight_max: int = Field(256, ge=1, le=65536)
-    """Maximum requests of one peer under way at once; further ones are answered `overloaded`."""
+    """Maximum requests of one peer under way at once; more requests are answered `overloaded`."""
     links_max: int = Field(256, ge=1, le=65536)
-    """Maximum connections that a server keeps at once; further ones are refused."""
+    """Maximum connections that a server keeps at once; more connections are refused."""
     links_per_identity_max: int = Field(16, ge=2, le=65536)
     """Maximum connections of one identity at once, so that one identity cannot use up `links_max`.
-    A process needs one or two; those of a killed process remain for `idle_s`."""
+    A process needs one or two. Connections of a killed process remain for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
     """Maximum seconds that a new connection may take for its handshake before it is closed."""
     frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
     """Maximum seconds from the first byte of a frame to its last, plus one second for each 16 kB of
-    it received. So a peer that stops inside a frame is closed, but not one on a slow network."""
+    it received. This closes the connection of a peer that stops inside a frame, but not of a slow
+    peer."""
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
-    third of it. A peer notices only by this timeout that a server has restarted on the same port.
-    A longer timeout drops fewer peers that only stall."""
+    third of that time. A peer notices only by this timeout that a server has restarted on the same
+    port. A longer timeout drops fewer peers that only stall."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
     """Seconds after which a connection that this process dialled is replaced by a new one, at
-    random up to a fifth earlier. No request is lost. So connections spread to coordinators that
+    random up to a fifth earlier. No request is lost. This spreads connections to coordinators that
     were added later."""
 
 
@@ -191,7 +192,7 @@ class Row(NamedTuple):
 
 
 _Layer = dict[str, tuple[Any, str]]
-"""Values of one layer: (value, origin) by the dotted key inside the section."""
+"""Values of one layer of a section: (value, origin) by dotted key."""
 
 
 def default_config_file(environ: Mapping[str, str] = os.environ) -> Path | None:

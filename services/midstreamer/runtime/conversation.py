@@ -76,12 +76,12 @@ class Peer:
         self._working: dict[int, asyncio.Task[None]] = {}
         self._running: asyncio.Task[None] | None = None
         self._reading = False
-        """Whether a received frame may be handled at once, because no earlier one is pending."""
+        """Whether a received frame may be handled at once, because no earlier frame is pending."""
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self.on_drain: Callable[[Peer], None] = _unheard
-        """Called when the other side sends Drain."""
+        """Called when the process at the other side of the link sends Drain."""
         self._calm = asyncio.Event()
         measuring.watch(self)
 
@@ -122,7 +122,8 @@ class Peer:
 
     @property
     def load(self) -> tuple[int, int]:
-        """Requests of the other side that are worked on now, and the most that may be at once."""
+        """(requests of the other side that are worked on now, maximum number of such requests at
+        once)."""
         return (0, 0) if self.closed else (len(self._working), self._exchange.in_flight_max)
 
     @property
@@ -138,7 +139,7 @@ class Peer:
     async def ask(self, frame: Request, *, budget_s: float | None = None) -> Answer:
         """Send a request and return its answer; a Failure is raised as the error that it names.
 
-        When the caller is cancelled or the budget expires, the request is cancelled there too.
+        When the caller is cancelled or the budget expires, the other side cancels the request too.
         """
         loop, core = self._loop, self._exchange
         request = core.ask(
@@ -152,7 +153,7 @@ class Peer:
         self._waiting[number] = answer
         began_s, result = loop.time(), words.CANCELLED
         try:
-            # A single open request has no other to share a datagram with: do not delay it.
+            # With only one request open, no other frame would share its datagram: do not delay it.
             self._send(request, flush=core.asked == 1)
             sent = True
             if core.next_wakeup_s() < self._timer_s:
@@ -170,7 +171,7 @@ class Peer:
             metrics.CALL_LATENCY_S.labels(_name(frame), result).observe(took_s, tracing.exemplar())
 
     def drain(self, *, leaving: bool = False) -> None:
-        """Send Drain, if the peer supports it: it shall send its next requests elsewhere."""
+        """Send Drain, if the peer supports it, so that the peer sends its requests elsewhere."""
         if not self.closed:
             self._carry_out(self._exchange.drain(leaving=leaving))
 
@@ -190,7 +191,7 @@ class Peer:
         self._send(frame)
 
     async def drained(self) -> None:
-        """Return when few bytes are unsent; a sender of many frames waits here (back-pressure)."""
+        """Return when few bytes are unsent: senders of many frames wait here (back-pressure)."""
         await self._link.drained()
 
     async def follow(self, frame: Tail) -> AsyncIterator[Changes]:
@@ -310,13 +311,13 @@ class Peer:
         try:
             try:
                 self._send(frame, flush=effect.flush)
-            except errors.LocalProtocolError as error:  # too large to send: send a Failure instead
+            except errors.LocalProtocolError as error:  # frame too large: send a Failure instead
                 self._send(exchange.failure(getattr(frame, "request", 0), error))
         except Overloaded:
-            # The peer does not read its answers. Its request will end at its deadline.
+            # The peer does not read its answers, so its request will end at its deadline.
             log.warning("answer.dropped", frame=_name(frame), peer=self.identity.name)
         except LinkClosed:
-            pass  # the asker's link has ended
+            pass  # the link of the peer that sent the request has ended
 
     def _skip(self, effect: requests.Skip) -> None:
         metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()
@@ -353,7 +354,7 @@ class Peer:
             try:
                 answer = await self._answered(request)
             finally:
-                # Not in a callback of the task, which would delay the answer by a loop iteration.
+                # A callback of the task would send the answer one iteration of the loop later.
                 self._worked(request, task, answer, began_s)
 
     def _worked(
@@ -421,7 +422,7 @@ _DOING: dict[type[requests.Effect], Callable[[Peer, Any], None]] = {
     requests.Heard: Peer._heard,  # noqa: SLF001
     requests.Settled: Peer._settled,  # noqa: SLF001
 }
-"""The method that carries out each effect; Statement and Breach are awaited in `Peer._take`."""
+"""The method that carries out each effect, except Statement and Breach (see `Peer._take`)."""
 
 
 def _unheard(_peer: Peer) -> None:
@@ -429,7 +430,8 @@ def _unheard(_peer: Peer) -> None:
 
 
 async def _next(queue: asyncio.Queue[Changes], failed: asyncio.Future[Answer]) -> Changes:
-    """Return the next changes; raise the Tail's error when it fails while the queue is empty."""
+    """Return the next changes of the queue. When it is empty and the Tail fails, raise the
+    error."""
     if not queue.empty():
         return queue.get_nowait()
     getting = asyncio.get_running_loop().create_task(queue.get())

@@ -31,7 +31,8 @@ BACKOFF = Backoff(first_s=0.05, most_s=2.0)
 
 
 class _Enough(Exception):
-    """Raised instead of starting a parallel dial when no more may begin (`Avoiding.take`)."""
+    """Raised by a parallel dial that must not start, because `Avoiding.take` had no token for
+    it."""
 
 
 class Dialler:
@@ -53,7 +54,8 @@ class Dialler:
     def ended(self, address: str, server: str, *, steady: bool) -> None:
         """Record that the link to a server was lost.
 
-        With ``steady`` the link had lived long enough, so failures before it are forgotten.
+        ``steady`` says that the link had lived long enough, so that failures before it are
+        forgotten.
         """
         now_s = asyncio.get_running_loop().time()
         if steady:
@@ -64,13 +66,14 @@ class Dialler:
     def drains(self, address: str, server: str, *, leaving: bool, steady: bool) -> None:
         """Record that a server takes no more requests on its link.
 
-        With ``leaving`` the server's process will stop, so other servers are dialled first.
+        ``leaving`` says that the server's process will stop, so that other servers are dialled
+        first.
         """
         now_s = asyncio.get_running_loop().time()
         if leaving:
             self._targets.sent_away(address, now_s)
             self._avoiding.sent_away(address, server, now_s)
-        if not steady:  # the next link may be drained as soon: wait before dialling again
+        if not steady:  # a new link may be drained just as soon: wait before dialling
             self._targets.failed(address, now_s)
 
     # --- the next link ---
@@ -94,7 +97,7 @@ class Dialler:
     async def first(self, address: str, ways: Sequence[str]) -> tuple[str, Link]:
         """Dial one address by each of several carriers; return (address, link) of the first link.
 
-        ``ways`` are addresses of one carrier each.
+        ``ways`` has one address for each carrier.
         """
         attempts = [functools.partial(self._by, address, way) for way in ways]
         return await racing.first(attempts, discard=_discard)
@@ -103,7 +106,7 @@ class Dialler:
         return address, await self._carrier.dial(way, expect=self._expect)
 
     async def _at(self, place: str, only: bool) -> tuple[str, Link]:
-        """Dial a place and return (place, link), preferably to a server that is not to be avoided.
+        """Dial a place and return (place, link); prefer servers that `Avoiding` does not avoid.
 
         ``only`` says that no other place is dialled in parallel, so a failed dial is retried here.
         """

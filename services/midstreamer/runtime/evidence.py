@@ -22,17 +22,17 @@ from midstreamer.transport.carrier import Carrier, TrustReport
 COMPLETE = "yes"
 NO_CERTIFICATE = TrustReport()
 MISSING_BYTES_MAX = 400
-"""Maximum bytes of the text in a lease that lists what a process lacks. The other fields of the
-lease need room too."""
+"""Maximum bytes of the text in a lease that lists what a process lacks. The limit leaves room for
+the other fields of the lease."""
 CUT = "..."
-"""Ends a text that was too long and was cut."""
+"""End of a text that was cut, because it was too long."""
 BUSY_S = 10.0
-"""Seconds before now over which the busy share is measured."""
+"""Length in seconds of the recent time over which the busy share is measured."""
 SAMPLE_LEAST_S = 1.0
 """Least seconds between two kept samples of the clocks, so that at most 11 are kept."""
 LOOK_SHARE = 0.005
-"""Maximum of the event loop's time, as a share, that is spent on finding out what is missing. A
-coordinator checks every shard for that."""
+"""Maximum share of the event loop's time that is spent on finding out what a process lacks. For
+that, a coordinator checks every shard."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,16 @@ class Facts:
     busy: float = 0.0
     """Share of time that the event loop or the threads worked, 0 to 1."""
     shards_left: int | None = None
-    """For an agent that drains: its shards that no other agent holds yet. None for all other
-    processes."""
+    """For a draining agent: number of its shards that not all of their owners hold yet. None for
+    all other processes."""
     engine: str = ""
     """For an agent: the engine that computes its searches."""
     trust: TrustReport = NO_CERTIFICATE
     version: str = __version__
     capabilities: Sequence[str] = capabilities.OURS
     carriers: str = ""
-    """For a server: the carriers by which its address can be dialled; empty for QUIC alone."""
+    """For a server: the carriers by which its address can be dialled; empty if only QUIC can be
+    used."""
     outside: str = ""
     """For a coordinator: its address, with carriers, for clients outside the fleet's network."""
 
@@ -123,7 +124,7 @@ def _missing(reasons: Sequence[str]) -> str:
 
 
 def _listed(words: Sequence[str], room: int) -> str:
-    """Return as many of the first words as fit in ``room`` characters, and how many are left out.
+    """Return as many of the words, from the first on, as fit in ``room`` characters.
 
     The words are separated by spaces; words left out are counted at the end, as in ``+3``.
     """
@@ -160,8 +161,8 @@ class Busy:
     def share(self, now: Clocks) -> float:
         """Return the busy share of the last `BUSY_S` seconds, from 0 to 1.
 
-        The busy share is the larger of two: that of the event loop's thread, and the mean of all
-        other threads.
+        It is the larger of two shares: that of the event loop's thread, and the mean of all other
+        threads.
         """
         samples = self._samples
         while len(samples) > 1 and samples[1].wall_s <= now.wall_s - BUSY_S:
@@ -190,7 +191,8 @@ class Reporter:
     """Gathers the evidence that the lease of one service carries."""
 
     def __init__(self, carrier: Carrier, *, threads: int = 0, engine: str = "") -> None:
-        """``threads`` counts threads that compute beside the event loop, with ``engine``."""
+        """``threads`` is the number of threads that compute beside the event loop; ``engine`` is
+        the engine that they compute with."""
         self._carrier = carrier
         self._engine = engine
         self._busy = Busy(read_clocks(), threads=threads)
@@ -203,7 +205,7 @@ class Reporter:
     def counting(self, handle: Handle) -> Handle:
         """Return a handler that calls ``handle`` and counts its requests while they are under way.
 
-        A Tail is not counted, because it lasts as long as its follower follows.
+        A Tail is not counted, because it does not end while its follower is connected.
         """
 
         def counted(peer: Peer, frame: Frame) -> Awaitable[Answer | None]:
@@ -254,7 +256,8 @@ class Reporter:
     def _recent(self, missing: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return the reasons why the service is not complete, as found now or shortly before.
 
-        The longer ``missing`` takes, the less often it is called: it gets `LOOK_SHARE` of the time.
+        The longer a call of ``missing`` takes, the less often it is called: at most the share
+        `LOOK_SHARE` of the time is spent on it.
         """
         began_s = time.monotonic()
         if began_s >= self._missing_until_s:

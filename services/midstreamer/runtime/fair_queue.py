@@ -33,7 +33,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Line:
-    """The waiting entries of one identity, and the cost it has been served in total."""
+    """The waiting entries of one identity, and the total cost of its entries that were served."""
 
     served: int
     entries: deque[_Entry] = field(default_factory=deque)
@@ -47,11 +47,11 @@ class FairQueue:
         self._lines: dict[str, _Line] = {}
         self._tracks: dict[str, deque[_Entry]] = {}
         self._heads: list[tuple[int, int, str]] = []
-        """Heap of (served, arrival, identity) for each line whose first entry is not held back.
-        Outdated items are dropped when they reach the top."""
+        """Heap of (total cost served, arrival, identity) for each line whose first entry is not
+        held back.  Outdated items are dropped when they reach the top."""
         self._served = 0
-        """Total of the identity that was served last, before its last entry; a new line begins
-        with this total."""
+        """Total cost of the identity that was served last, as it was before its last entry.  The
+        line of a new identity begins with this total."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class FairQueue:
             self._offer(line)
 
     def put_back(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Add a key that was served before, ahead of all other entries on its tracks."""
+        """Add a key again that was served before, ahead of all other entries on its tracks."""
         order = -1 - next(self._arrivals)
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), order)
         self._entries[key] = entry
@@ -128,7 +128,8 @@ class FairQueue:
         return line
 
     def _advance(self, track: str) -> None:
-        """Remove the served first entry of a track, and release the next entry if it can go."""
+        """Remove the served first entry of a track.  The next entry of the track is not held back
+        by it any more, so offer the line of the next entry."""
         entries = self._tracks[track]
         entries.popleft()
         if not entries:

@@ -1,10 +1,10 @@
 """How many seconds a process is behind the change feed; pure.
 
-A follower of the change feed knows only the position that it has reached itself.  The newest
-position of the feed is reported to the follower with each renewal of its lease, and to a sync by
-PostgreSQL.  So the lag is the time since the process first learned of a position that it has not
-reached yet.  While the process does not follow the feed, the lag is at least the time since it
-stopped following.
+A follower of the change feed knows only the position that it has reached itself.  Sync reports the
+newest position of the feed to the follower with each renewal of its lease; a sync process learns
+that position from PostgreSQL.  So the lag is the time since the process first learned of a position
+that it has not reached yet.  While the process does not follow the feed, the lag is at least the
+time since it stopped following.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from __future__ import annotations
 from collections import deque
 
 MARKS_MAX = 1024
-"""Maximum unreached positions kept. When a further one comes, it replaces the newest kept
-position."""
+"""Maximum number of positions that are kept until they are reached. When there are more, a new
+position replaces the newest one kept."""
 
 
 class FeedLag:
-    """Feed positions that one process knows of and has not reached, and the lag they mean."""
+    """Feed positions that one process knows of but has not reached, and the resulting lag."""
 
     def __init__(self, now_s: float) -> None:
         self._reached = -1
         self._marks: deque[tuple[int, float]] = deque()
-        """(position, time at which it became known) of each unreached position, rising."""
+        """For each unreached position: (position, time at which it became known), in rising
+        order."""
         self._away_s: float | None = now_s
-        """Time since which the feed is not followed; None while it is followed."""
+        """Time at which this process stopped following the feed; None while it follows the feed."""
 
     def heard(self, position: int, now_s: float) -> None:
-        """Record that the feed is known to have this position."""
+        """Record that the change feed has reached this position elsewhere, if not yet here."""
         newest = self._marks[-1][0] if self._marks else self._reached
         if position <= newest:
             return
@@ -42,7 +43,7 @@ class FeedLag:
             self._marks.popleft()
 
     def forget(self, position: int) -> None:
-        """Set the reached position back, and drop all unreached positions."""
+        """Set the reached position back, and drop all positions that are not reached yet."""
         self._reached = position
         self._marks.clear()
 

@@ -3,8 +3,8 @@
 `Follower.follow` runs in parallel with the link to sync: it is the ``opened`` callback of that
 `Session`.  After every reconnection it goes on from the last position.  When sync no longer has the
 changes after that position, everything built from the feed is dropped and built again; that is
-safe, because it is all a cache.  When the feed fails again before any change came, it is followed
-again after a growing pause.
+safe, because a follower keeps the data of the feed only as a cache.  When the feed fails again
+before any change came, it is followed again after a growing pause.
 
 A request that waits for a position holds a place of a separate `Admission`, because the position
 may be minutes away.  So waiting requests do not use up the places of searches, and one identity
@@ -28,14 +28,14 @@ from midstreamer.telemetry import logs, metrics, queues
 RETRY_AFTER_S = 0.05
 """Seconds after which a client may retry a request whose position was not reached in time."""
 AHEAD_MAX = 10_000
-"""Maximum positions beyond the last applied one for which a request waits. Sync sends each change
+"""Maximum distance of a requested position from the last applied position. Sync sends each change
 as it commits; so a position further ahead belongs to another installation, or is minutes away."""
 AHEAD_RETRY_AFTER_S = 1.0
 """Seconds after which a client may retry a request whose position is too far ahead."""
 WAITS_MAX = 256
-"""Default of the most requests that wait for a position at once."""
+"""Default of the maximum number of requests that wait for a position at once."""
 UNKNOWN = -1
-"""Position of a follower that has not begun; in a Tail: follow from now on."""
+"""Position of a follower that has not begun.  In a Tail it means: send changes from now on."""
 
 log = logs.get(__name__)
 
@@ -52,7 +52,7 @@ class Reader(Protocol):
     async def begun(self, peer: Peer) -> None:
         """Finish the start; called once after the first changes were applied.
 
-        The follower publishes its position only after this.
+        The follower publishes its position only after this call.
         """
 
     def apply(self, changes: Changes) -> None:
@@ -73,7 +73,8 @@ class Follower:
         waits_max: int = WAITS_MAX,
         setting: str = "",
     ) -> None:
-        """Follow for ``reader``; ``states`` asks for learning states in the changes.
+        """Apply changes to ``reader``; with ``states``, ask sync for changes of learning states
+        too.
 
         ``waits_max`` limits the requests that wait for a position; ``setting`` is the name of that
         limit for error messages.
@@ -105,7 +106,7 @@ class Follower:
                 await self._follow(peer)
             except asyncio.CancelledError:
                 # If the link is still open, the session is replacing it, and the feed is followed
-                # on the new link from this position.
+                # on the new link from the position that is reached now.
                 moving = not peer.closed
                 raise
             except LinkClosed:
@@ -139,7 +140,7 @@ class Follower:
             self._move(changes.position)
 
     def heard(self, position: int) -> None:
-        """Record that the feed is known to have this position."""
+        """Record that the feed has this position, even if this process has not reached it."""
         self.lag.heard(position, monotonic())
 
     def _move(self, position: int) -> None:

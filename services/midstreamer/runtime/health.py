@@ -29,11 +29,11 @@ from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import logs, metrics
 
 HEAD_BYTES_MAX = 8192
-"""Maximum bytes of a request line with all its headers."""
+"""Maximum bytes of a request's head: the request line and all headers."""
 REQUEST_S = 5.0
 """Maximum seconds for a connection, from its opening to the end of its answer."""
 CONNECTIONS_MAX = 32
-"""Maximum connections that are answered at once; further ones wait."""
+"""Maximum connections that are answered at once; more connections wait."""
 
 Check = Callable[[], str]
 Warnings = Callable[[], Sequence[str]]
@@ -53,7 +53,7 @@ def unwarned() -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks behind the probes of one process."""
+    """The functions that decide the answers of the probes of one process."""
 
     ready: Check
     complete: Check = well
@@ -82,7 +82,7 @@ REASONS = {
 def respond(head: bytes, checks: Checks) -> Response:
     """Return the response to one request.
 
-    ``head`` are the request line and headers. Does no I/O, but calls the checks.
+    ``head`` are the request line and headers. This function does no I/O, but it calls the checks.
     """
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if len(line) != 3 or not line[2].startswith(b"HTTP/1."):

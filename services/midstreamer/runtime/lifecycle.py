@@ -31,7 +31,7 @@ from midstreamer.runtime.tasks import supervise
 from midstreamer.telemetry import logs, metrics
 
 DRAIN_S = 30.0
-"""Default of the most seconds that draining may take."""
+"""Default of the maximum number of seconds that draining may take."""
 
 log = logs.get(__name__)
 
@@ -47,7 +47,7 @@ class Stage(StrEnum):
     DRAINING = "draining"
     """The process takes no new work and finishes the work under way."""
     STOPPED = "stopped"
-    """The process has closed its links, or is closing them."""
+    """The process has closed its links or is closing them."""
 
 
 # --- the core -----------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ TRANSITIONS: dict[Stage, dict[type[Event], Stage]] = {
         Ended: Stage.STOPPED,
     },
     Stage.SERVING: {Asked: Stage.DRAINING, Ended: Stage.STOPPED},
-    # A second request to drain changes nothing; a start that completes while the process drains
-    # does not make it serve.
+    # These events are ignored: a second request to drain changes nothing, and a start that
+    # completes while the process drains does not make the process serve.
     Stage.DRAINING: {
         Asked: Stage.DRAINING,
         Started: Stage.DRAINING,
@@ -139,7 +139,8 @@ class Lifecycle:
         self._changed.append(changed)
 
     def serve(self) -> None:
-        """Report that everything is up: the process serves, unless it drains already."""
+        """Report that all parts of the service are up.  The process then serves, unless it drains
+        already."""
         self._handle(Started())
 
     def drain(self, why: str) -> None:

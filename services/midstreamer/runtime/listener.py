@@ -17,13 +17,14 @@ log = logs.get(__name__)
 
 SILENT = 0.43
 """Share of the idle timeout without a packet after which an answer of the peer is overdue. A
-keepalive was sent at a third; by default that leaves half a second for the answer."""
+keepalive was sent after a third of the timeout; by default that leaves half a second for the
+answer."""
 ASKED = 1 / 3
 """Share of the idle timeout within which every live peer sends a packet, at least a keepalive."""
 QUIET_S = 0.5
-"""Seconds after which a peer that does not support Drain has noticed its newer link."""
+"""Seconds after which a peer that does not support Drain is taken to use its newer link."""
 SILENT_S = 3.0
-"""Maximum seconds to wait for the Drain of a peer that supports it; a live peer sends it at
+"""Maximum seconds to wait for the Drain of a peer that supports Drain; a live peer sends it at
 once."""
 
 
@@ -54,7 +55,7 @@ async def listen(
             await other.close()
         peers.add(peer)
         try:
-            if listener.refusing:  # its handshake was under way when `refuse_new` was called
+            if listener.refusing:  # the link's handshake began before `refuse_new` was called
                 peer.drain(leaving=True)
             await _serve_peer(peer, opened)
         finally:

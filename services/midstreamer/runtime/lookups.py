@@ -36,7 +36,8 @@ class Lookups:
 
     @property
     def free_s(self) -> float:
-        """Earliest time at which a name that failed may be resolved again; infinite if none did."""
+        """Earliest time at which a name that could not be resolved may be resolved again; infinite
+        if there is no such name."""
         return self._names.free_s
 
     async def close(self) -> None:
@@ -75,7 +76,8 @@ class Lookups:
     async def _waited(self, until_s: float) -> None:
         """Wait for the look-ups under way.
 
-        Waits `KNOWN_S` if a place is known already, else until a place is known or ``until_s``.
+        If a place is known already, waits at most `KNOWN_S`; else until a place is known, or until
+        the time ``until_s``.
         """
         loop = asyncio.get_running_loop()
         while self._under_way:

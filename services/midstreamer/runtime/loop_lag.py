@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from midstreamer.telemetry import metrics
 
 PERIOD_S = 0.25
-"""Seconds between two measurements. Every stall of at least this length is seen; one measurement
-costs a few microseconds."""
+"""Seconds between two measurements. Every stall of the loop that lasts at least this long is seen;
+one measurement costs a few microseconds."""
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ class Link(Protocol):
 
     @property
     def load(self) -> tuple[int, int]:
-        """Requests of the peer that are worked on now, and the most that may be at once."""
+        """(requests of the peer that are worked on now, maximum number of such requests at
+        once)."""
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
@@ -28,7 +29,8 @@ def watch(link: Link) -> None:
 def _of_all(place: int) -> Callable[[], float]:
     """Return a function that sums one value of `Link.load` over all links.
 
-    The sum is made when metrics are scraped; a running counter would cost something per request.
+    The sum is made when metrics are scraped, because a running counter would cost time in each
+    request.
     """
     return lambda: sum(link.load[place] for link in tuple(_links))
 

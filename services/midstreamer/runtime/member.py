@@ -45,8 +45,8 @@ class Membership:
         """Set up the lease; nothing is sent before `run`.
 
         ``describe`` returns this member's description for each renewal.  ``joined`` is called with
-        the fleet after each renewal.  ``drain`` is called with a reason when sync says that this
-        member has been asked to drain.
+        the members of the fleet after each renewal.  ``drain`` is called with a reason when sync
+        says that this member has been asked to drain.
         """
         self._session = session
         self._describe = describe
@@ -104,8 +104,8 @@ class Membership:
         budget_s = self._lease_s / RENEWALS_PER_LEASE
         until_s = loop.time() + budget_s
         try:
-            # Get the link first: which evidence may be sent depends on the capabilities of its
-            # sync.
+            # Get the link first: which evidence may be sent depends on the capabilities of the sync
+            # that it leads to.
             peer = await self._session.live(budget_s)
             if self._left:
                 return
@@ -128,12 +128,13 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Return whether the connected sync accepts a lease that says that its member drains."""
+        """Return whether the connected sync accepts a lease which says that its member drains."""
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)
 
     def _described(self, peer: Peer) -> Member:
-        """Return this member's description with only the evidence that this sync accepts."""
+        """Return this member's description; evidence that the connected sync would refuse is left
+        out."""
         member = self._describe()
         known = {
             key: text

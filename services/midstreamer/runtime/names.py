@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PLACES_MAX = 64
-"""Maximum places of one name that a session dials. Of more places it chooses this many at random
-and keeps them as long as the name resolves to them."""
+"""Maximum places of one name that a session dials. If a name has more places, the session chooses
+this many at random, and keeps them as long as the name resolves to them."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class _Name:
     """What is known of one name."""
 
     places: tuple[str, ...] = ()
-    """Places found last; empty before the first success."""
+    """Places that the name resolved to last; empty before the first success."""
     failures: int = 0
     """Failures to resolve the name in a row."""
     free_s: float = float("-inf")
@@ -31,7 +31,8 @@ class Names:
     """The places of the addresses that one session may dial, and when to resolve them again."""
 
     def __init__(self, *, pause: Callable[[int], float], dice: Callable[[], float]) -> None:
-        """``pause`` maps failures in a row to seconds to wait; ``dice`` returns 0 to 1."""
+        """``pause`` returns the seconds to wait after a number of failures in a row; ``dice``
+        returns a random number from 0 to 1."""
         self._pause = pause
         self._dice = dice
         self._known: dict[str, _Name] = {}
@@ -39,7 +40,7 @@ class Names:
     def due(self, addresses: Sequence[str], now_s: float) -> list[str]:
         """Return which of ``addresses`` may be resolved now.
 
-        What is known of addresses that are not among ``addresses`` is forgotten.
+        All other addresses are forgotten.
         """
         self._known = {each: self._known.get(each) or _Name() for each in addresses}
         return [each for each, name in self._known.items() if name.free_s <= now_s]
@@ -69,6 +70,7 @@ class Names:
 
     @property
     def free_s(self) -> float:
-        """Earliest time at which a name that failed may be resolved again; infinite if none did."""
+        """Earliest time at which a name that could not be resolved may be resolved again; infinite
+        if there is no such name."""
         waiting = [name.free_s for name in self._known.values() if name.failures]
         return min(waiting, default=float("inf"))

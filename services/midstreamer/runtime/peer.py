@@ -28,22 +28,23 @@ __all__ = ["IN_FLIGHT_MAX", "Handle", "Listener", "OnPeer", "Peer", "Session", "
 log = logs.get(__name__)
 
 LINK_AGE_S = 3600.0
-"""Default of the seconds after which a link is replaced by a new one."""
+"""Default of the number of seconds after which a link is replaced by a new one."""
 LOOK_S = 1.0
 """Seconds between two checks of a session whether this process has a new certificate."""
 LOOK_WAYS_S = 0.25
 """Seconds between two checks whether packets of the peer are overdue and another carrier of its
-address should be tried. Used instead of `LOOK_S` for an address of several carriers."""
+address should be tried. It replaces `LOOK_S` where an address names several carriers."""
 MOVE_S = 1.0
 """Maximum seconds that another carrier may take to answer; after that the present link is kept."""
 HANDOVER_S = 0.25
-"""Seconds for which both the old and the new link take requests, until the peer knows the new link.
-"""
+"""Seconds for which the old link still takes requests beside the new link that replaces it, until
+the peer knows the new link."""
 RETIRE_S = 60.0
 """Maximum seconds that a replaced link is kept open for requests under way on it."""
 STEADY_S = 10.0
-"""Seconds after which a link counts as stable: the failures before it are forgotten, so that the
-next dial waits the shortest pause. A link that opens and fails at once keeps its back-off."""
+"""Seconds after which a link counts as stable. The failures before a stable link are forgotten, so
+that the next dial waits the shortest pause. After a link that opens and fails at once, the pause
+still grows."""
 
 
 async def dial(
@@ -70,7 +71,8 @@ class _Line:
     worn_s: float
     """Time at which the link is to be replaced because of its age."""
     credentials: object
-    """Credentials of this process when the link was dialled; newer ones replace the link."""
+    """Credentials of this process when the link was dialled. When newer credentials exist, the link
+    is replaced."""
 
 
 class Session:
@@ -106,7 +108,7 @@ class Session:
         self._changed = asyncio.Event()
         self._last_error = ""
         self._told: set[str] = set()
-        """Errors that were logged since the last link opened; each is logged once."""
+        """Errors that were logged since the last link opened, so that each error is logged once."""
         self._failed = asyncio.Event()
         """Set when an attempt to dial fails."""
         self._sent_away = False
@@ -126,7 +128,8 @@ class Session:
 
     @property
     def sent_away(self) -> bool:
-        """Whether the last peer announced that its process will stop, and no other is connected."""
+        """Whether the last peer announced that its process will stop, and no new peer is
+        connected."""
         return self._sent_away and self.peer is None
 
     async def run(self) -> None:
@@ -193,7 +196,7 @@ class Session:
     # --- one link after another ---
 
     async def _replaced(self) -> None:
-        """Dial until a new link replaces the old one, which stays open while requests need it."""
+        """Dial until a new link replaces the present link, which serves requests meanwhile."""
         while not self._leaving:
             try:
                 line = await self._dialled()
@@ -205,7 +208,7 @@ class Session:
 
     async def _installed(self, line: _Line) -> None:
         """Make a new link the one that takes requests, and retire the old one."""
-        if self._leaving:  # `leave` has sent Drain already, and would not send it on this link
+        if self._leaving:  # `leave` has sent Drain on the old link, and sends none on a new one
             await line.peer.close()
             return
         loop = asyncio.get_running_loop()
@@ -214,21 +217,21 @@ class Session:
         self._last_error, self._sent_away = "", False
         self._told.clear()
         if old is not None and old.beside is not None:
-            # End the `opened` task of the old link before that of the new link starts.
+            # End the `opened` task of the old link before the `opened` task of the new link starts.
             old.beside.cancel()
             await asyncio.wait({old.beside})
         if self._opened is not None:
             line.beside = self._tasks.create_task(beside(line.peer, self._opened))
-            await asyncio.sleep(0)  # let it run up to its first await before the link is used
+            await asyncio.sleep(0)  # let `opened` run to its first await before the link is used
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None and old.peer.silence > SILENT:
-            await old.peer.close()  # fails its requests, so that callers can retry on the new link
+            await old.peer.close()  # requests on it fail, and are retried on the new link
         elif old is not None:
             self._tasks.create_task(_retired(old))
 
     async def _moved(self, line: _Line) -> bool:
-        """Replace the link by one over another carrier of its address, if that is due and works.
+        """Replace the link by a link over another carrier of its address, if that is due and works.
 
         Returns whether the link was replaced.
         """
@@ -242,7 +245,7 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # a silent link is not worth going back to
+                timeout=None if silent else MOVE_S,  # a silent link is not worth keeping
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:

@@ -113,7 +113,7 @@ class Places:
         self._held: dict[str, int] = {}
         self._held_by: dict[Caller, int] = {}
         self._lines: dict[Caller, dict[int, int]] = {}
-        """Waiting keys of each caller with the number of their arrival, oldest first."""
+        """For each caller: its waiting requests, as arrival numbers by key, oldest first."""
         self._in_line: dict[str, int] = {}
         self._arrivals = itertools.count()
 
@@ -138,8 +138,9 @@ class Places:
     def enter(self, key: int, identity: str, origin: str = "") -> tuple[Entry, int | None]:
         """Ask for a place for the request ``key``; return the result and a displaced key.
 
-        The displaced key is that of the request that lost its room in the waiting line to this
-        one, or None.  The caller must refuse the displaced request.
+        The displaced key is that of a waiting request that lost its room in the waiting line to the
+        request ``key``, or None.  The code that calls this method must refuse the displaced
+        request.
         """
         caller = identity, origin
         if len(self._inside) < self.limit and self._may_have_more(caller):
@@ -160,7 +161,8 @@ class Places:
     def leave(self, key: int) -> list[int]:
         """Give a place back, or leave the waiting line; return the keys that are admitted now.
 
-        A key that was displaced from the waiting line holds nothing; leaving with it does nothing.
+        A key that was displaced from the waiting line holds nothing, so for such a key this does
+        nothing.
         """
         if key in self._waiting:
             self._depart(key)
@@ -180,8 +182,8 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for one of ``caller``.
 
-        Returns None, so that the caller is refused, when no other caller has clearly more requests
-        in the waiting line.
+        Returns None when no other caller has clearly more requests in the waiting line; the new
+        request is then refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

@@ -23,7 +23,8 @@ V1: tuple[str, ...] = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 
 def places(cgroup: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the places that may hold a CPU quota: (folder below the cgroup mount, its files).
+    """Yield the places that may hold a CPU quota, as (folder below the cgroup mount, names of the
+    quota files).
 
     ``cgroup`` is the text of ``/proc/self/cgroup``.
     """

@@ -39,7 +39,8 @@ def check(request: Survey) -> None:
 
 
 def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
-    """Return as many of the first series as fit in one page."""
+    """Return the page of a sorted list of series: as many series, from the first on, as fit in
+    it."""
     room = PAGE_BYTES
     for place, summary in enumerate(series):
         room -= SUMMARY_BYTES + len(summary.series)
@@ -51,7 +52,8 @@ def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
 async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
     """Request and yield one page after another; only the first holds members and counts too.
 
-    Raises RemoteProtocolError when a page does not end after the page before.
+    Raises RemoteProtocolError when the last series of a page does not sort after the last series of
+    the page before.
     """
     after = ""
     while True:
@@ -75,7 +77,8 @@ async def whole(ask: Ask) -> Surveyed:
 
 
 def by(peer: Peer, budget_s: float) -> Ask:
-    """Return a function that requests one page from ``peer``, within ``budget_s`` seconds."""
+    """Return a function that requests one page from ``peer`` and waits at most ``budget_s``
+    seconds."""
 
     async def ask(survey: Survey) -> Surveyed:
         answer = await peer.ask(survey, budget_s=budget_s)

@@ -22,9 +22,10 @@ class _Target:
     """What is known of one address."""
 
     rank: float
-    """Random number that orders addresses which are otherwise equally good, the least first."""
+    """Random number that orders addresses which are otherwise equally good, the least number
+    first."""
     failures: int = 0
-    """Failures in a row."""
+    """Failures of the address in a row."""
     free_s: float = float("-inf")
     """Time before which the address must not be dialled."""
     away_s: float = float("-inf")
@@ -42,7 +43,7 @@ class Targets:
     def order(self, addresses: Sequence[str], now_s: float) -> list[tuple[float, str]]:
         """Return (time from which it may be dialled, address) for each address, the best first.
 
-        Addresses that are not among ``addresses`` are forgotten.
+        All other addresses are forgotten.
         """
         self._known = {
             address: self._known.get(address) or _Target(self._dice()) for address in addresses
@@ -62,7 +63,7 @@ class Targets:
             target.free_s = now_s + self._pause(target.failures)
 
     def steady(self, address: str) -> None:
-        """Record that a link to the address lived long enough: its failures count no more."""
+        """Record that a link to the address lived long enough: its failures are forgotten."""
         if (target := self._known.get(address)) is not None:
             target.failures = 0
 

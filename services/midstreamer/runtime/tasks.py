@@ -18,8 +18,8 @@ from midstreamer.telemetry import logs, metrics
 
 BACKOFF = Backoff(first_s=0.05, most_s=5.0)
 STEADY_S = 30.0
-"""Seconds after which a loop counts as stable: if it fails later, its pause is the shortest again.
-"""
+"""Seconds after which a loop counts as stable.  If a stable loop fails, it is started again after
+the shortest pause."""
 
 log = logs.get(__name__)
 

@@ -44,7 +44,8 @@ _DROPPED = metrics.SPANS.labels("dropped")
 
 
 def processor(endpoint: str) -> Bounded:
-    """Return a span processor that sends spans to a collector, as ``http://collector:4318``."""
+    """Return a span processor that sends spans to the collector at ``endpoint``, a URL such as
+    ``http://collector:4318``."""
     # Silence OpenTelemetry, which logs each failed batch with a traceback; `Counted` logs failures
     # once a minute.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
@@ -57,7 +58,7 @@ def processor(endpoint: str) -> Bounded:
 class _Session(requests.Session):
     """HTTP session that keeps the result of its last request and limits the size of answers.
 
-    Of an error only the type is kept, because its text may contain a secret header.
+    Of an error only its type is kept, because its text may contain a header with a secret.
     """
 
     def __init__(self) -> None:
@@ -93,7 +94,8 @@ class Counted(SpanExporter):
         self._is_over = False
 
     def expect(self) -> bool:
-        """Reserve room in the queue for one span; return False, and count a drop, if it is full."""
+        """Reserve room in the queue for one span; return False, and count a drop, if the queue is
+        full."""
         with self._lock:
             full = self._waiting >= QUEUE_MAX
             self._waiting += not full
@@ -121,7 +123,7 @@ class Counted(SpanExporter):
         self._exporter.shutdown()
 
     def shutdown(self) -> None:
-        """Stop sending: the library's name for `end`."""
+        """Stop sending, as `end` does; OpenTelemetry calls this method."""
         self.end()
 
     def _ended(self, spans: int, *, is_sent: bool) -> None:
@@ -162,7 +164,7 @@ class Bounded(SpanProcessor):
 
     def shutdown(self) -> None:
         """Send the waiting spans for at most `CLOSE_S` seconds, then drop the rest."""
-        # The library's own shutdown may take half a minute, so it runs in a daemon thread, which
+        # OpenTelemetry's own shutdown may take half a minute, so it runs in a daemon thread, which
         # ends with the process.
         closing = threading.Thread(target=self._batches.shutdown, name="spans.close", daemon=True)
         closing.start()

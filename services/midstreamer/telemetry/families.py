@@ -42,7 +42,7 @@ NO_LABELS: Labels = MappingProxyType({})
 
 
 class Described(NamedTuple):
-    """Description of one metric, from which the reference page is generated."""
+    """Description of one metric; the reference page of metrics is generated from all of them."""
 
     name: str
     kind: str
@@ -118,7 +118,8 @@ def asked(counter: Counter, value: Callable[[], float | None]) -> None:
     """Let a counter read its value from a function at each scrape, like `Gauge.set_function`.
 
     So an event that is counted for each datagram costs only a plain addition.  ``value`` must never
-    decrease; it returns None where the machine cannot provide the value, and nothing is shown.
+    decrease; it returns None where the machine cannot provide the value, and then the metric shows
+    nothing.
     """
 
     def samples(_: Counter) -> Iterable[Sample]:

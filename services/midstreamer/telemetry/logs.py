@@ -39,8 +39,8 @@ _ACCOUNT = re.compile(rf"[^\s:@/?#]*(:({re.escape(HIDDEN)}|\*\*\*))?")
 _POSTGRES = re.compile(
     r"(?P<head>postgres(?:ql)?://)(?P<account>(?:(?!postgres(?:ql)?://)[^\n])*)(?=@)"
 )
-"""Matches up to the last @ of a line, because an unescaped account in a URL may hold any character.
-"""
+"""Matches a PostgreSQL URL up to the last @ of its line, because the account (user and password)
+may hold any character if it is not escaped."""
 _NO_HOST = re.compile(
     r"(?P<head>postgres(?:ql)?://[^\s/:@?#]*:)(?!\[hidden\]|\*\*\*|\d+(?!\w))[^\s'\"]+"
 )
@@ -63,7 +63,7 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """Return a matched URL unchanged if its account is unambiguous; else hide its account.
+    """Return a matched URL unchanged if its account (user, password) is unambiguous; else hide it.
 
     The account is everything before the last @.
     """
@@ -81,7 +81,8 @@ def hide_secrets(
 
 
 def limiting(throttle: Throttle) -> structlog.typing.Processor:
-    """Return a structlog processor that drops and counts lines of peers beyond the rate limit."""
+    """Return a structlog processor that drops and counts, beyond a rate limit, lines that peers
+    cause."""
 
     def limit(
         logger: Any, method: str, event: MutableMapping[str, Any]
@@ -145,7 +146,8 @@ def _shared() -> list[structlog.typing.Processor]:
 def configure(json: bool, level: str = "info") -> None:
     """Write all logs of this process to standard error; call once, at the start of the process.
 
-    ``json`` chooses one JSON object per line instead of text; ``level`` is the lowest one written.
+    ``json`` chooses one JSON object per line instead of text; ``level`` is the lowest level that is
+    written.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     last: list[structlog.typing.Processor] = (

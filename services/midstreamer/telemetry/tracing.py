@@ -139,7 +139,7 @@ def span(
 
 @contextlib.contextmanager
 def each(name: str, parents: Sequence[str]) -> Iterator[None]:
-    """Record the block in several traces: one span below each of the ``parents``."""
+    """Record the block in several traces, as one child span of each of the ``parents``."""
     if _tracer is None or not parents:
         yield
         return
@@ -228,9 +228,11 @@ def current() -> str:
 
 
 def kept() -> str:
-    """Return the current span as a ``traceparent``; "" when none is open or its trace is not kept.
+    """Return the current span as a ``traceparent``; "" when no span is open or its trace is not
+    kept.
 
-    For work that continues after its request, which need not remember a trace that is not kept.
+    Use it for work that continues after its request: that work need not carry a trace that is not
+    kept.
     """
     return current() if _is_kept() else ""
 

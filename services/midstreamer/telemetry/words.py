@@ -32,7 +32,8 @@ class FirstNames:
         self._met: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
-        """Return whether a name is among the first ``most`` names; take it in if there is room."""
+        """Return whether a name is among the first ``most`` names; while there is room, add the
+        name."""
         if name not in self._met and len(self._met) < self.most:
             self._met.add(name)
         return name in self._met
@@ -63,7 +64,8 @@ HITS = _words("true false void")
 STAGES = _words("starting serving draining stopped")
 STORE_STEPS = _words("commit feed load")
 FILES = _words("certificate bundle authority allowlist request")
-"""Files that decide which peers are trusted, and the request for a certificate."""
+"""Names of the files that decide which peers are trusted, and ``request`` for a certificate
+request."""
 YES_NO = _words("true false")
 TICKS = _words("stored repeated")
 COMMITS = _words("committed clashed failed")
@@ -120,7 +122,7 @@ SIGNED = _words(
     TooManyCertificates PodGone
     """
 )
-"""Results of the operator's answers to signing requests."""
+"""How the operator may have answered a signing request."""
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed
