@@ -23,7 +23,7 @@ _CAPACITY_MIN = 16
 
 
 class Settled(NamedTuple):
-    """What a ledger knows about the windows up to some position."""
+    """Outcomes and counts of all windows of a ledger up to some position."""
 
     outcomes: Floats
     """Scaled outcome of each window, in order; NaN for a window that is no analog."""
@@ -47,7 +47,7 @@ class Ledger:
         self._sums: Integers = np.zeros((3, _CAPACITY_MIN + 1), dtype=np.int64)
 
     def extend(self, values: Floats, start: int) -> bool:
-        """Compute the next part of the outcomes that are known by now; True when none is left.
+        """Compute the next part of the outcomes known by now; return True when no part is left.
 
         ``values`` are the untransformed points of the series, shape (n,), beginning at position
         ``start``.
@@ -85,7 +85,7 @@ class Ledger:
 
     def settled(self, until: int) -> Settled:
         """Return outcomes and counts of the windows whose points all lie before ``until``."""
-        count = self._count  # read before the buffers: a newer buffer holds at least as many
+        count = self._count  # read before the buffers, which may be replaced by fuller ones
         outcomes, sums = self._outcomes, self._sums
         reached = until - self._specification.window - self.first
         place = min(max(0, reached // self._specification.grid + 1), count)

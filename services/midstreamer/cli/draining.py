@@ -26,11 +26,14 @@ LOOK_S = 0.5
 NOBODY_THERE = (Unavailable, LinkClosed, DeadlineExceeded)
 """Errors of a request that no coordinator answered. Overloaded is not one of them."""
 ATTEMPT_S = 2.0
-"""Maximum seconds for one request. It is short because the draining member may be the one asked."""
+"""Maximum seconds for one request for the list of members.
+
+It is short because the request may go to the very coordinator that drains.
+"""
 
 
 class Watch:
-    """The member that drains, from the request to its leaving."""
+    """Observes a member from the request to drain until the member has left the fleet."""
 
     def __init__(self, name: str, members: Sequence[Member]) -> None:
         """Start with ``members``, the list from before the member was asked to drain."""

@@ -36,7 +36,7 @@ class Watch:
 
     title: str
     began: views.Began = views.unknown
-    """Finds the time of an analog's first point."""
+    """Function that returns the event time of an analog's first point."""
     tally: Tally = field(default_factory=Tally)
     started_s: float | None = None
     """Time when the first live step was complete; the rates count from this time."""

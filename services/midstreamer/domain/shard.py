@@ -122,7 +122,7 @@ def digest(shards: Iterable[Shard]) -> int:
 
 
 def fingerprint(shard: Shard) -> int:
-    """Return the `digest` of one shard, computed without numpy because that is faster for one."""
+    """Return the `digest` of a single shard, computed without numpy, which is faster here."""
     bits = (_hash(shard.series) + shard.number * _STRIDE) & _64_BITS
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _64_BITS

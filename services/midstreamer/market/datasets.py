@@ -84,7 +84,7 @@ def _load(path: Path) -> Table:
 def _table(
     names: tuple[str, ...], which: array[int], time: array[int], value: array[float]
 ) -> Table:
-    """Return a table of arrays that were read."""
+    """Return a table made of the arrays that were read from a data file."""
     return table(names, np.array(which, "<i8"), np.array(time, "<i8"), np.array(value, "<f8"))
 
 

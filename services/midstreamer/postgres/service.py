@@ -168,7 +168,7 @@ class PostgresService:
         try:
             await self._change_password(self._password, wanted)
         except MidstreamerError as error:
-            # If the answer to an earlier attempt was lost, the new password is already in force.
+            # If an earlier attempt succeeded but its answer was lost, only the new password works.
             try:
                 await self._change_password(wanted, wanted)
             except MidstreamerError:

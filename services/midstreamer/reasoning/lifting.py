@@ -30,9 +30,11 @@ class Step(NamedTuple):
     """The conversion between one layout and the next, in both directions."""
 
     lift: Callable[[list[Any]], list[Any]]
-    """Return the fields in the next layout."""
+    """Function that converts fields of one layout to the next layout."""
     lower: Callable[[list[Any]], list[Any] | None]
-    """Return the fields in the layout before; None when that layout cannot hold them."""
+    """Function that converts fields back to the layout before; None if that layout cannot hold
+    them.
+    """
 
 
 class Layouts(Generic[_Value]):
