@@ -2,8 +2,8 @@
 
 The running counts give the number of rises, of known outcomes and of windows that are no analogs up
 to any position with one look-up. A ledger is extended in parts, so that the caller may pause
-between two parts. Its buffers are replaced and never rewritten below the count, so other threads
-may read meanwhile.
+between two parts. A written outcome never changes, and a full buffer is replaced by a larger
+copy, so other threads may read while the ledger is extended.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Search for the analogs nearest to a window. Agents and the backtest share this code.
 
 The kernels know nothing of outcomes, so they may return windows that are no analogs because they
-are flat or contain a value without a logarithm. The search therefore asks the kernels for as many
-more windows as there are such windows, and drops them from the result. The result is exact, and
-without such windows there is no extra cost.
+are flat or contain a value without a logarithm. The search therefore asks the kernels for one
+more window for each such window in the history, and drops such windows from the result. The result
+is exact, and without such windows there is no extra cost.
 
 The caller decides which windows may be analogs, by the runs that it passes: only windows with an
 outcome known at the time (see `outcome.known_until`).

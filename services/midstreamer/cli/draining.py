@@ -69,7 +69,7 @@ class Watch:
             )
 
     def begun(self) -> str:
-        """Return the first line of the report."""
+        """Return the line that reports the start of the drain."""
         return (
             f"{self.name} is already draining"
             if self.draining

@@ -287,7 +287,7 @@ class Asked:
         self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
-        """Return the service's reasons; before the service has started, the reason to wait."""
+        """Return what the service lacks; before it has started, what the start waits for."""
         if self._service is not None:
             return reasons(self._service)
         return [self._waits() or "starting"]

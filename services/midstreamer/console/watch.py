@@ -47,7 +47,7 @@ class Watch:
     now_s: float = 0.0
     """Time of the newest event."""
     loading: replay.Loading | None = None
-    """The newest event of the history; None once it is loaded."""
+    """The newest event about loading the history; None once the history is loaded."""
     waiting: replay.Waiting | None = None
     """The failed attempt that is to be retried; None when there is none."""
     time: int | None = None

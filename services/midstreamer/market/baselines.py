@@ -65,7 +65,10 @@ class Rival:
 
     name: str
     lean: Floats
-    """Lean for each case, float64, shape (n,); NaN without a forecast."""
+    """Lean for each case: positive for a rise, negative for a fall, NaN without a forecast.
+
+    float64, shape (n,).
+    """
     probability: Floats | None = None
     """P(rise) for each case, float64, shape (n,); None when the rival gives no probabilities."""
 

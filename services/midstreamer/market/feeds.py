@@ -205,7 +205,7 @@ def gather(rows: Iterable[Row], place: str) -> Table:
 
 
 def _follows(before: Row, row: Row, place: str) -> bool:
-    """Return True for a new row and False for a repeated one.
+    """Return True for a new row and False for a repeated row.
 
     An older row raises StaleTick, and a repeated row with another value raises Conflict.
     """

@@ -57,12 +57,12 @@ class Tally:
     """The counts of one replay."""
 
     history: int = 0
-    """Ticks of history, whether stored now or before."""
+    """Number of ticks in the history, whether stored in this run or before."""
     steps: int = 0
     ticks: int = 0
     decisions: int = 0
     repeated: int = 0
-    """Decisions that an earlier run had stored."""
+    """Number of decisions that an earlier run had stored."""
     outages: int = 0
     """Number of failed attempts that were retried."""
     first_time: int | None = None

@@ -278,7 +278,7 @@ class _Folding:
         self._taken = 0
 
     async def begin(self, version: int) -> None:
-        """Start from the newest snapshot up to this version; without one, from the first event."""
+        """Start from the newest snapshot up to this version; without any, from the first event."""
         for row in await self._reader.fetch("snapshot_before", self._stream, version):
             try:
                 self._state = self._rules.decode(row["body"])

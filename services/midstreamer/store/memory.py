@@ -58,7 +58,7 @@ class _Series:
 
 
 class MemoryStore:
-    """A store in the memory of this process; its content ends with the process."""
+    """A store in the memory of this process; its content is lost when the process ends."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
         """``now_s`` is the clock, in seconds, by which leases expire."""
@@ -126,7 +126,7 @@ class MemoryStore:
         )  # fmt: skip
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of the first of these runs, at most ``limit`` points in all."""
+        """Return the points of these runs in order, as far as ``limit`` points in all reach."""
         self.check()
         for run in runs:
             if run.series not in self.series:

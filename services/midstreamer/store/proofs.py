@@ -65,7 +65,7 @@ class Rules(NamedTuple):
     library: str
     """Version of the library; decisions of another version cannot be made again."""
     distances: Distances | None = None
-    """Computes the distances of matches; if None, distances are not checked."""
+    """Function that computes the distances of matches; if None, distances are not checked."""
 
 
 def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
@@ -95,7 +95,7 @@ def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
 
 
 def _first(values: rows.Columns) -> dict[str, Any]:
-    """Return the first row of some columns, without its body."""
+    """Return the values of the only row in these columns, without the column ``body``."""
     return {name: column[0] for name, column in values.items() if name != "body"}
 
 
@@ -235,7 +235,7 @@ def decided_again(
 ) -> Iterator[Finding]:
     """Make a decision again from its evidence and state; yield a finding for each difference.
 
-    ``windows_max`` is an upper bound on the windows that the decision can have counted.
+    ``windows_max`` is an upper bound on the windows that were counted for the decision.
     """
     key = decision.experience_id
     evidence = evidence_of(decision, windows_max)
