@@ -24,7 +24,10 @@ from midstreamer.protocol.frames import Member
 LOOK_S = 0.5
 """Seconds between two requests for the list of members."""
 NOBODY_THERE = (Unavailable, LinkClosed, DeadlineExceeded)
-"""Errors of a request that no coordinator answered. Overloaded is not one of them."""
+"""Exact types of the errors that mean that no coordinator answered.
+
+Overloaded is a subclass of Unavailable, but an overloaded coordinator did answer.
+"""
 ATTEMPT_S = 2.0
 """Maximum seconds for one request for the list of members.
 

@@ -77,9 +77,9 @@ def source(
 ) -> CredentialSource:
     """Return the source of a service's credentials, as ``security.key`` configures it.
 
-    Credentials from files are available at once; `runtime.renewing` waits for credentials
-    of any other source. ``hosts`` are DNS names for the certificate. The database has no allowlist, because its clients show no
-    certificate.
+    Credentials from files are available at once; `runtime.renewing` waits for credentials of any
+    other source. ``hosts`` are DNS names for the certificate. The database has no allowlist,
+    because its clients show no certificate.
     """
     if security.key == "file":
         return _of_files(me, security, hosts)

@@ -21,7 +21,7 @@ from midstreamer.telemetry import logs
 CHANNEL = "midstreamer_feed"
 """PostgreSQL channel on which a commit notifies the new position of the feed."""
 PROBE_S = 5.0
-"""Seconds to wait for the test notification; if it has not arrived by then, no notification will."""
+"""Seconds to wait for the test notification; without it, no other notification will arrive."""
 
 _SQL = queries.load()
 
