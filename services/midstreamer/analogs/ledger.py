@@ -19,7 +19,7 @@ from midstreamer.domain.specification import Specification
 CELLS_AT_ONCE = 1 << 18
 """Maximum points (windows times window length) processed in one part; a part takes about 2 ms."""
 _CAPACITY_MIN = 16
-"""Number of windows that the first buffers hold."""
+"""Number of windows for which the buffers of a new ledger have room."""
 
 
 class Settled(NamedTuple):

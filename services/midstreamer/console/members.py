@@ -30,7 +30,7 @@ OLDER = "older"
 COMPLETE = "yes"
 """Value reported by a member that lacks nothing."""
 HASH_SHOWN = 8
-"""Characters shown of a hash."""
+"""Number of characters of a hash that the tables show."""
 CUT = "..."
 """Ending of a text that was shortened."""
 CELL_CHARACTERS_MAX = 16

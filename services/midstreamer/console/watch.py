@@ -23,7 +23,7 @@ from midstreamer.market.tally import Tally
 ROWS = 12
 """Number of decisions on the screen."""
 SHOWN_PER_STEP = 4
-"""Maximum decisions taken from one step."""
+"""Maximum decisions of one step that are shown."""
 REMEMBERED = 20_000
 """Decisions kept until their verdict arrives; the oldest is dropped first."""
 _BAR = 30

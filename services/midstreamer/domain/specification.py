@@ -66,7 +66,7 @@ class Transform(StrEnum):
 
 
 class Scale(StrEnum):
-    """The unit of an outcome: the change that is usual according to the window itself."""
+    """Unit of outcomes: the usual size of a change, estimated from the window."""
 
     DEVIATION = "deviation"
     """Standard deviation of the window's values."""

@@ -58,7 +58,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     time: int
     due_time: int
     outcome: float
-    """The change that followed, divided by the decision's scale."""
+    """The change over the horizon after the window, divided by the decision's scale."""
     hit: bool
     """Whether the direction that the probability favoured was right."""
     covered: bool

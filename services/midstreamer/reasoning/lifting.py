@@ -49,7 +49,7 @@ class Layouts(Generic[_Value]):
 
     @property
     def newest(self) -> int:
-        """Number of the layout of the present class."""
+        """Number of the newest layout, which is the one that values of this version have."""
         return FIRST + len(self._steps)
 
     def encode(self, value: _Value) -> bytes:

@@ -305,7 +305,7 @@ class _Folding:
         """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # the column and the body disagree, which is reported already
+            return None  # its column and its body name different streams: reported already
         await self.reach(version)
         if self._broken:
             return None

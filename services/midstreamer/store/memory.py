@@ -77,7 +77,9 @@ class MemoryStore:
         self.leases = Leases(now_s)
         self.feed_rows: dict[int, Change] = {}
         self.notifies = True
-        """If False, commits are found by polling only, like those of an older version."""
+        """If False, a commit notifies nobody and is found by polling, like a commit of an older
+        version.
+        """
         self._hearing: list[Heard] = []
 
     def check(self) -> None:
@@ -126,7 +128,7 @@ class MemoryStore:
         )  # fmt: skip
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of these runs in order, as far as ``limit`` points in all reach."""
+        """Return the points of these runs, in order, until ``limit`` points in all are returned."""
         self.check()
         for run in runs:
             if run.series not in self.series:

@@ -308,7 +308,7 @@ class Store(Protocol):
         """Return at most ``limit`` series with names after ``after``, in order of code points."""
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of these runs in order, as far as ``limit`` points in all reach.
+        """Return the points of these runs, in order, until ``limit`` points in all are returned.
 
         The last run returned may be cut, and the runs after it are left out.  Raise UnknownSeries
         if a series does not exist.
@@ -407,7 +407,7 @@ def seen_by_others(member: Member) -> tuple[object, ...]:
 
 
 def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
-    """Return these runs in order, as far as ``limit`` points in all reach, cut to stored positions.
+    """Return these runs in order, cut to stored positions and to ``limit`` points in all.
 
     ``counts`` holds the number of points of each series.
     """

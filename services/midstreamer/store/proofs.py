@@ -305,7 +305,7 @@ def due_of(decision: Decision) -> Key:
 def judged_again(
     rules: Rules, verdict: Verdict, decision: Decision, ticks: Stored
 ) -> Iterator[Finding]:
-    """Compute a verdict again from the tick at the due position; yield each difference."""
+    """Compute a verdict again from the tick at the due position; yield the findings."""
     key, due = decision.experience_id, ticks.get(due_of(decision))
     if due is None:
         place = f"{decision.series}/{decision.due_index}"
