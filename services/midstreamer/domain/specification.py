@@ -109,7 +109,6 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
                 msgspec.structs.force_setattr(self, name, _named(kind, name, value))
         # ``omit_defaults`` compares by identity and would encode a value from a peer that only
         # equals the default. So replace such a value by the default object.
-        # replace it by the default object.
         for name, default in _added(type(self)):
             if getattr(self, name) == default:
                 msgspec.structs.force_setattr(self, name, default)

@@ -72,7 +72,7 @@ class Memory:
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
         """Return (ups, known, barred) of the windows with a known outcome.
 
-        ``ends`` is the number of points that each series has at that time.
+        An outcome counts as known if it is known when the series have ``ends`` points.
         """
         horizon = self.specification.horizon
         settled = [

@@ -92,7 +92,7 @@ class Stepped(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = Loading | Waiting | Resumed | Stepped
-"""Everything that a replay reports."""
+"""Union of all events that a replay reports."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ def _count_while(flags: Iterable[bool]) -> int:
 
 
 async def pause(delay_s: float) -> None:
-    """Wait ``delay_s`` seconds, to keep to the rate."""
+    """Wait ``delay_s`` seconds, so that a replay keeps to its maximum rate."""
     await asyncio.sleep(delay_s)
 
 

@@ -111,9 +111,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     abstentions: dict[str, int]
     """Number of abstentions by reason."""
     verdicts: int
-    """Decisions with a verdict."""
+    """Number of decisions with a verdict."""
     pending: int
-    """Decisions without a verdict yet."""
+    """Number of decisions without a verdict yet."""
     precision: Share | None
     """Share of signals with a verdict that were right; none without signals."""
     precision_target: float

@@ -1,8 +1,9 @@
 """Computes the verdicts on decisions that are due, and lets their streams learn; pure.
 
 The events of a transaction are its new decisions and verdicts.  They are learned in the order of
-event time (the time of a decision, the due time of a verdict); at the same time verdicts come
-before decisions, then the series decides.  Each event raises the version of its stream by one.
+event time (the time of a decision, the due time of a verdict).  Of the events of one time,
+verdicts come before decisions, and both are in the order of their series.  Each event raises the
+version of its stream by one.
 Every version can be computed again, from the first event or from the last snapshot before it.
 """
 
