@@ -2,8 +2,8 @@
 
 The running counts give the number of rises, of known outcomes and of windows that are no analogs up
 to any position with one look-up. A ledger is extended in parts, so that the caller may pause
-between two parts. Its buffers are replaced and never rewritten below the count, so other threads
-may read meanwhile.
+between two parts. A written outcome never changes, and a full buffer is replaced by a larger
+copy, so other threads may read while the ledger is extended.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from midstreamer.domain.specification import Specification
 CELLS_AT_ONCE = 1 << 18
 """Maximum points (windows times window length) processed in one part; a part takes about 2 ms."""
 _CAPACITY_MIN = 16
-"""Number of windows that the first buffers hold."""
+"""Number of windows for which the buffers of a new ledger have room."""
 
 
 class Settled(NamedTuple):
-    """What a ledger knows about the windows up to some position."""
+    """Outcomes and counts of all windows of a ledger up to some position."""
 
     outcomes: Floats
     """Scaled outcome of each window, in order; NaN for a window that is no analog."""
@@ -47,7 +47,7 @@ class Ledger:
         self._sums: Integers = np.zeros((3, _CAPACITY_MIN + 1), dtype=np.int64)
 
     def extend(self, values: Floats, start: int) -> bool:
-        """Compute the next part of the outcomes that are known by now; True when none is left.
+        """Compute the next part of the outcomes known by now; return True when no part is left.
 
         ``values`` are the untransformed points of the series, shape (n,), beginning at position
         ``start``.
@@ -85,7 +85,7 @@ class Ledger:
 
     def settled(self, until: int) -> Settled:
         """Return outcomes and counts of the windows whose points all lie before ``until``."""
-        count = self._count  # read before the buffers: a newer buffer holds at least as many
+        count = self._count  # read before the buffers, which may be replaced by fuller ones
         outcomes, sums = self._outcomes, self._sums
         reached = until - self._specification.window - self.first
         place = min(max(0, reached // self._specification.grid + 1), count)

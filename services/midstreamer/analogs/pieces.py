@@ -19,9 +19,10 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Measure, Specification
 
 CELLS_MAX = 1 << 27
-"""Maximum cells of the distance matrix in one piece, if no bound rules out any window.
+"""Maximum cells of the distance matrix in one piece, counted as if every window were compared.
 
-They take about 0.3 s on one processor. A usual search has far fewer and is one piece."""
+So many cells take about 0.3 s on one processor. A usual search has far fewer and is one piece.
+"""
 
 WINDOWS_MAX = 1 << 18
 """Maximum windows in one piece: with more, the WebAssembly engine cannot stop within 5 ms."""
@@ -39,7 +40,7 @@ class Nearest(NamedTuple):
 
 
 Steps = Generator[None, None, Nearest]
-"""A generator that yields between two pieces and returns the result."""
+"""A generator that yields between two pieces of a search and returns the windows found."""
 
 
 def nearest(
@@ -82,7 +83,11 @@ def nearest(
 def divided(
     runs: Sequence[kernels.Run], specification: Specification, cells_max: int
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
-    """Yield the runs in pieces of at most ``cells_max`` cells, each with the rows of its runs."""
+    """Yield pieces of at most ``cells_max`` cells: parts of runs, and the row of each part.
+
+    A run that does not fit into one piece is divided among several. The row of a part is the
+    position of its run in ``runs``.
+    """
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)
     most = min(WINDOWS_MAX, max(1, cells_max // cells)) * specification.grid
@@ -116,7 +121,7 @@ def _span(run: kernels.Run, length: int) -> tuple[int, int]:
 
 
 def _merged(first: Nearest, second: Nearest, k: int) -> Nearest:
-    """Return the ``k`` nearest of two results."""
+    """Return the ``k`` nearest windows of two search results."""
     which = np.concatenate([first.which, second.which])
     start = np.concatenate([first.start, second.start])
     distance = np.concatenate([first.distance, second.distance])

@@ -1,9 +1,9 @@
 """Search for the analogs nearest to a window. Agents and the backtest share this code.
 
 The kernels know nothing of outcomes, so they may return windows that are no analogs because they
-are flat or contain a value without a logarithm. The search therefore asks the kernels for as many
-more windows as there are such windows, and drops them from the result. The result is exact, and
-without such windows there is no extra cost.
+are flat or contain a value without a logarithm. The search therefore asks the kernels for one
+more window for each such window in the history, and drops such windows from the result. The result
+is exact, and without such windows there is no extra cost.
 
 The caller decides which windows may be analogs, by the runs that it passes: only windows with an
 outcome known at the time (see `outcome.known_until`).
@@ -27,7 +27,7 @@ _Made = TypeVar("_Made")
 
 
 class Ground(NamedTuple):
-    """The grid windows of all rows, row after row in the arrays of outcomes and times."""
+    """The grid windows of all searched series: one row for each series, joined in the arrays."""
 
     firsts: Integers
     """Position of each row's first grid window, shape (rows,)."""
@@ -43,7 +43,7 @@ class Analogs(NamedTuple):
     """The past windows nearest to a query, nearest first, as arrays of shape (k,)."""
 
     which: Integers
-    """Row of each analog."""
+    """Row of each analog: the position of its series in the list of searched series."""
     start: Integers
     """Position of each analog's first point in its row."""
     distance: Floats
@@ -55,11 +55,14 @@ class Analogs(NamedTuple):
 
 
 Steps = Generator[None, None, Analogs]
-"""A generator that yields where other work may run (see `pieces`) and returns the result."""
+"""A generator that yields when other work may run (see `pieces`), and returns the analogs."""
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
-    """Lay rows one after another; ``times`` of a row are cut to the number of its outcomes."""
+    """Join the rows of all series in one `Ground`, which begin at positions ``firsts``.
+
+    The times of each row are cut to the number of the row's outcomes.
+    """
     counts = [len(row) for row in outcomes]
     cut_times = [row_times[:count] for row_times, count in zip(times, counts, strict=True)]
     return Ground(
@@ -82,8 +85,9 @@ def nearest(
 ) -> Steps:
     """Find the analogs nearest to a transformed query, shape (m,).
 
-    There is one run for each row of ``laid``. ``barred`` is the number of windows in the runs that
-    are no analogs. DeadlineExceeded is raised when ``stop`` is set, even during a comparison.
+    Row i of ``laid`` describes the windows of ``runs[i]``. ``barred`` is the number of windows in
+    the runs that are no analogs. DeadlineExceeded is raised when ``stop`` is set, even during a
+    comparison.
     """
     wanted = specification.neighbours + barred
     try:

@@ -49,7 +49,7 @@ async def checked(store: PostgresStore, since: int) -> Report:
 
 
 def told(report: Report, console: Console, json_report: Path | None) -> None:
-    """Print the findings of an audit; StoreError when there is any."""
+    """Print the findings of an audit; raise StoreError when there is a finding."""
     if json_report is not None:
         json_report.write_text(json.dumps(_plain(report), indent=2) + "\n", encoding="utf-8")
     for finding in report.kept[:SHOWN_MAX]:

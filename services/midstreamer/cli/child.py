@@ -54,7 +54,7 @@ class Child:
     restarts_max: int
     """Maximum restarts before the run fails."""
     news: Callable[[str], None]
-    """Called with each line of news for the user."""
+    """Function that is called with each line of news for the user."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     was_ready: bool = False
@@ -144,7 +144,7 @@ async def probe(address: str, path: str) -> bool:
 async def complete(address: str) -> bool:
     """Return whether a process reports that nothing it needs is missing."""
     status = await _status(address, "/completez")
-    if status == b"404":  # the previous version reports this at /readyz
+    if status == b"404":  # the previous version has /readyz only
         return await probe(address, "/readyz")
     return status == b"200"
 

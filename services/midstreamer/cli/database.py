@@ -95,7 +95,10 @@ def _with_store(
     state_dir: Path | None,
     work: Callable[[PostgresStore], Awaitable[ResultT]],
 ) -> ResultT:
-    """Run ``work`` on the chosen store and return its result; a signal stops it and cleans up."""
+    """Run ``work`` on the chosen store and return its result; a signal stops the work.
+
+    The store is closed in both cases, and after a signal the command exits.
+    """
     from midstreamer.runtime import shutdown
     from midstreamer.store.postgres import PostgresStore
 
@@ -123,7 +126,10 @@ def _with_store(
 
 @asynccontextmanager
 async def _server(sync_settings: SyncSettings, state_dir: Path | None) -> AsyncIterator[str]:
-    """Yield the DSN of the database; an embedded server that does not run is started meanwhile."""
+    """Yield the DSN of the database.
+
+    An embedded server that is not running is started, and stopped when the context ends.
+    """
     if sync_settings.dsn and state_dir is None:
         yield sync_settings.dsn.reveal()
         return
@@ -154,7 +160,7 @@ async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> Embe
         server = EmbeddedServer(directory)
         if server.data.exists():
             return server
-        await server.erase()  # creating the object may have created a folder
+        await server.erase()  # because EmbeddedServer() may have created a folder
     raise ConfigError(f"{missing} has no database: name one with --dsn or --state-dir")
 
 

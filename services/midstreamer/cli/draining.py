@@ -24,13 +24,19 @@ from midstreamer.protocol.frames import Member
 LOOK_S = 0.5
 """Seconds between two requests for the list of members."""
 NOBODY_THERE = (Unavailable, LinkClosed, DeadlineExceeded)
-"""Errors of a request that no coordinator answered. Overloaded is not one of them."""
+"""Exact types of the errors that mean that no coordinator answered.
+
+Overloaded is a subclass of Unavailable, but an overloaded coordinator did answer.
+"""
 ATTEMPT_S = 2.0
-"""Maximum seconds for one request. It is short because the draining member may be the one asked."""
+"""Maximum seconds for one request for the list of members.
+
+It is short because the request may go to the very coordinator that drains.
+"""
 
 
 class Watch:
-    """The member that drains, from the request to its leaving."""
+    """Observes a member from the request to drain until the member has left the fleet."""
 
     def __init__(self, name: str, members: Sequence[Member]) -> None:
         """Start with ``members``, the list from before the member was asked to drain."""
@@ -66,7 +72,7 @@ class Watch:
             )
 
     def begun(self) -> str:
-        """Return the first line of the report."""
+        """Return the line that reports the start of the drain."""
         return (
             f"{self.name} is already draining"
             if self.draining

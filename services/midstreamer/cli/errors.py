@@ -67,7 +67,7 @@ def foreseen(error: BaseException) -> BaseException:
 
 
 def _code_of(end: SystemExit) -> int:
-    """Return the exit code of a SystemExit; a text is printed."""
+    """Return the exit code of a SystemExit; if it holds a text instead, print the text."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     sys.stderr.write(f"{end.code}\n")

@@ -53,7 +53,7 @@ def prepare(
 
 
 def allow(path: Path, members: Iterable[Identity]) -> None:
-    """Add the members that no entry admits; a list that admits every member is unchanged."""
+    """Add allowlist entries for the members that no entry admits; keep all existing entries."""
     entries: list[str] = []
     if path.exists():
         current = files.AllowlistFile(path).current
@@ -77,9 +77,9 @@ def source(
 ) -> CredentialSource:
     """Return the source of a service's credentials, as ``security.key`` configures it.
 
-    Credentials from files are available at once; `runtime.renewing` waits for any other. ``hosts``
-    are DNS names for the certificate. The database has no allowlist, because its clients show no
-    certificate.
+    Credentials from files are available at once; `runtime.renewing` waits for credentials of any
+    other source. ``hosts`` are DNS names for the certificate. The database has no allowlist,
+    because its clients show no certificate.
     """
     if security.key == "file":
         return _of_files(me, security, hosts)
@@ -116,7 +116,7 @@ def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
     """Return the issuer that requests certificates from the cluster."""
     _check_pod(me)
     who = account.in_pod()
-    client = Client(who, idle_max=0)  # used only once in several hours
+    client = Client(who, idle_max=0)  # keeps no connection: used once in several hours
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 

@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 
 _given = Invocation()
-"""The options of the whole command, in the present execution."""
+"""The options given before the subcommand, such as ``--config``, of this execution."""
 
 
 def _version(wanted: bool) -> None:

@@ -20,7 +20,7 @@ from midstreamer.runtime.config import FLAG_IS_PUBLIC
 from midstreamer.telemetry import logs
 
 PANEL = "Options of every command"
-"""Heading of these options in the help text."""
+"""Heading of the options ``--config`` and ``--debug`` in the help text."""
 Config = typer.Option(
     None,
     help="TOML file of settings. Default: $MIDSTREAMER_CONFIG, else ./config.toml if it exists.",

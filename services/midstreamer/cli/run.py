@@ -194,7 +194,7 @@ class Run:
     settings: RunSettings
     rate: float | None
     parts: list[report.Part] = dataclasses.field(default_factory=list)
-    """Receives the report of each part."""
+    """List to which the report of each finished or stopped part is appended."""
 
     async def do(self, work: Sequence[Job]) -> None:
         """Replay every job and report it, also a job that is stopped before its end."""

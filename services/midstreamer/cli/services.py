@@ -36,7 +36,7 @@ from midstreamer.transport.carrier import Carrier
 
 
 class Service(Protocol):
-    """What runs until it is drained or cancelled."""
+    """A service of one long-running command, such as sync or an agent."""
 
     def serving_reasons(self) -> list[str]:
         """Return why the service can neither answer nor refuse requests; empty when it can."""
@@ -52,9 +52,9 @@ class Service(Protocol):
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings, PostgresSettings)
 Built: TypeAlias = AbstractAsyncContextManager[tuple[Service, health.Warnings]]
-"""Context of a running service, with the function that returns its warnings."""
+"""Context manager that yields a service and the function that returns the service's warnings."""
 Build: TypeAlias = Callable[[S, CredentialSource], Built]
-"""Creates a service from its settings and credentials."""
+"""Function that creates a service from its settings and credentials."""
 
 Set = typer.Option(
     None, "--set", metavar="KEY=VALUE", help="Set one setting of this section; may be repeated."
@@ -139,9 +139,10 @@ async def _sync_of(
 
 
 def _password_of(service_settings: SyncSettings) -> Callable[[], str] | None:
-    """Return a function that reads the password for the next connection; None without a file.
+    """Return a function that reads the password for each new connection of sync to PostgreSQL.
 
-    A wrong file may be corrected while sync runs, so an error of the file is retried.
+    Return None when no password file is configured. A wrong file may be corrected while sync runs,
+    so an error of the file is retried.
     """
     path = service_settings.password_file
     if path is None:
@@ -286,7 +287,7 @@ class Asked:
         self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
-        """Return the service's reasons; before the service has started, the reason to wait."""
+        """Return what the service lacks; before it has started, what the start waits for."""
         if self._service is not None:
             return reasons(self._service)
         return [self._waits() or "starting"]

@@ -45,7 +45,7 @@ class Invocation:
     """Options given before or after the command."""
 
     config_file: Path | None = None
-    """The file of ``--config``."""
+    """The configuration file that ``--config`` names."""
     debug: bool = False
     """Whether ``--debug`` was given."""
 

@@ -21,7 +21,7 @@ from midstreamer.domain.errors import ConfigError
 HOME_VARIABLE = "MIDSTREAMER_HOME"
 """Environment variable that names the state folder."""
 FORMER = ".midstreamer"
-"""The former default: a folder of this name in the working folder. It is used where it exists."""
+"""Name of the former state folder, in the working folder. If it exists, it is used."""
 
 
 @dataclass(frozen=True)

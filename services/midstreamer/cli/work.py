@@ -171,7 +171,7 @@ def drain(
 async def _drain(
     context: typer.Context, name: str, identity: str | None, *, wait: bool, timeout_s: float
 ) -> None:
-    """Ask a member to drain, unless it drains already, and wait if asked to."""
+    """Ask a member to drain, unless it drains already; with ``wait``, return when it has left."""
     console = console_here()
     async with _client(context, identity) as client:
         await _reach(context, client)

@@ -1,4 +1,4 @@
-"""Judgements as tables. Pure: values in, renderables out."""
+"""Judgements as tables. Pure functions, which return tables and print nothing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ OLDER = "older"
 COMPLETE = "yes"
 """Value reported by a member that lacks nothing."""
 HASH_SHOWN = 8
-"""Characters shown of a hash."""
+"""Number of characters of a hash that the tables show."""
 CUT = "..."
 """Ending of a text that was shortened."""
 CELL_CHARACTERS_MAX = 16
@@ -153,7 +153,7 @@ def as_json(surveyed: Surveyed) -> bytes:
     return msgspec.json.format(msgspec.json.encode(survey), indent=2)
 
 
-# --- texts of single cells -----------------------------------------------------------------------
+# --- functions that return the text of one cell ---------------------------------------------------
 
 
 def _table(*headings: str) -> Table:
@@ -168,7 +168,7 @@ def _table(*headings: str) -> Table:
 def _cell(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
     """Return the value of a key in a member's evidence, cut to a short cell.
 
-    Another process wrote the value, so it may be long or no number.
+    Another process wrote the value, so it may be too long, or a text instead of a number.
     """
     return _shortened(evidence.get(key) or otherwise, CELL_CHARACTERS_MAX)
 
@@ -224,7 +224,10 @@ def _style(member: Member) -> str:
 
 
 def _differing(what: str, values: Sequence[str]) -> list[str]:
-    """Return a line that lists the values with their counts when there is more than one value."""
+    """Return a line about a property whose values differ between members; no line if all agree.
+
+    The line gives each value with the number of members that have it.
+    """
     counts = Counter(values)
     if len(counts) < 2:
         return []

@@ -14,7 +14,10 @@ LINES_EVERY_S = 5.0
 
 
 class TableProgress:
-    """Rows done in each table. Used as a context manager: the bars disappear at its end."""
+    """Shows how many rows of each table are checked.
+
+    Use it as a context manager; its progress bars disappear when the context ends.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,7 +45,7 @@ class TableProgress:
         self._bars.stop()
 
     def show(self, table: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``whole`` rows of a table are done."""
+        """Show that ``done`` of the ``total`` rows of a table are checked."""
         if self._console.is_terminal:
             if table not in self._tasks:
                 self._tasks[table] = self._bars.add_task(table)

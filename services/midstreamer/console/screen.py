@@ -103,7 +103,7 @@ class LiveScreen:
         try:
             return Text() if self._watch is None else self._watch.panel()
         except RuntimeError:
-            # rich draws in its own thread while the event loop changes the watch: skip this frame.
+            # The event loop changed the watch while rich's own thread drew it: skip this redraw.
             return Text()
 
 

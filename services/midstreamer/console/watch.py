@@ -23,7 +23,7 @@ from midstreamer.market.tally import Tally
 ROWS = 12
 """Number of decisions on the screen."""
 SHOWN_PER_STEP = 4
-"""Maximum decisions taken from one step."""
+"""Maximum decisions of one step that are shown."""
 REMEMBERED = 20_000
 """Decisions kept until their verdict arrives; the oldest is dropped first."""
 _BAR = 30
@@ -36,7 +36,7 @@ class Watch:
 
     title: str
     began: views.Began = views.unknown
-    """Finds the time of an analog's first point."""
+    """Function that returns the event time of an analog's first point."""
     tally: Tally = field(default_factory=Tally)
     started_s: float | None = None
     """Time when the first live step was complete; the rates count from this time."""
@@ -47,7 +47,7 @@ class Watch:
     now_s: float = 0.0
     """Time of the newest event."""
     loading: replay.Loading | None = None
-    """The newest event of the history; None once it is loaded."""
+    """The newest event about loading the history; None once the history is loaded."""
     waiting: replay.Waiting | None = None
     """The failed attempt that is to be retried; None when there is none."""
     time: int | None = None

@@ -117,7 +117,7 @@ class NotGranted(BadInput):
 
 
 class Conflict(BadInput):
-    """The same key exists with other content; the message names both."""
+    """The same key exists with other content; the message names both contents."""
 
     code = "conflict"
 

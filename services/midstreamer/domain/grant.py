@@ -36,6 +36,9 @@ class Grant:
 
 
 NOTHING = Grant()
-"""No permission at all."""
+"""Grant that permits nothing."""
 EVERYTHING = Grant(every=True)
-"""Append to every universe. Draining members is not included: it must be granted explicitly."""
+"""Grant to append to every universe.
+
+Draining members is not included, because it must be granted explicitly.
+"""

@@ -27,7 +27,7 @@ from midstreamer.domain.specification import Scale, Specification, Transform
 FLATNESS = 1e-12
 """A scale below this share of the window's largest value is rounding error: the window is flat."""
 MAGNITUDE_MAX = 1e150
-"""Largest absolute transformed value: the kernels' sums of squared differences stay finite."""
+"""Largest absolute transformed value; it keeps the kernels' sums of squares finite."""
 _CELLS_AT_ONCE = 1 << 18
 """Maximum points that are copied together: windows in one block times the points of a window."""
 

@@ -43,15 +43,15 @@ class Shard(msgspec.Struct, frozen=True, order=True):
     number: int
 
     def first(self, points: int) -> int:
-        """Return the first window position owned, when each shard has ``points`` positions."""
+        """Return the first window position that the shard owns; ``points`` is its size."""
         return self.number * points
 
     def last(self, points: int) -> int:
-        """Return one past the last window position owned."""
+        """Return one past the last window position that the shard owns."""
         return (self.number + 1) * points
 
     def stop(self, points: int) -> int:
-        """Return one past the last point that the owned windows and their outcomes need."""
+        """Return one past the last point that the shard's windows and their outcomes need."""
         return self.last(points) + OVERLAP
 
 
@@ -122,7 +122,7 @@ def digest(shards: Iterable[Shard]) -> int:
 
 
 def fingerprint(shard: Shard) -> int:
-    """Return the `digest` of one shard, computed without numpy because that is faster for one."""
+    """Return the `digest` of a single shard, computed without numpy, which is faster here."""
     bits = (_hash(shard.series) + shard.number * _STRIDE) & _64_BITS
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _64_BITS

@@ -41,7 +41,10 @@ _Value = TypeVar("_Value")
 
 
 def _first(default: _Value) -> _Value:
-    """Return a field of the first version, always encoded, as every existing digest covers it."""
+    """Return a field that is always encoded, for the fields of the first version.
+
+    Every existing digest covers these fields, even where they have their default values.
+    """
     # ``omit_defaults`` omits only plain default values, never the result of a default_factory.
     return msgspec.field(default_factory=lambda: default)
 
@@ -63,7 +66,7 @@ class Transform(StrEnum):
 
 
 class Scale(StrEnum):
-    """The unit of an outcome: the change that is usual according to the window itself."""
+    """Unit of outcomes: the usual size of a change, estimated from the window."""
 
     DEVIATION = "deviation"
     """Standard deviation of the window's values."""
@@ -104,8 +107,8 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             value = getattr(self, name)
             if not isinstance(value, kind):
                 msgspec.structs.force_setattr(self, name, _named(kind, name, value))
-        # ``omit_defaults`` compares by identity: an equal value from a peer would be encoded. So
-        # replace it by the default object.
+        # ``omit_defaults`` compares by identity and would encode a value from a peer that only
+        # equals the default. So replace such a value by the default object.
         for name, default in _added(type(self)):
             if getattr(self, name) == default:
                 msgspec.structs.force_setattr(self, name, default)

@@ -41,9 +41,13 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     emitted: bool
     """Whether the decision is a signal."""
     teaches: bool
-    """Whether the forecast is learned from; not with a flat window, stale data, too few analogs."""
+    """Whether the forecast is learned from.
+
+    False for a flat window, for stale data and for too few analogs.
+    """
     epoch: int = -1
-    """Number of licence revocations before a decision made without a licence; otherwise -1."""
+    """For a decision made without a licence, how often the licence had been revoked; otherwise -1.
+    """
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
@@ -54,7 +58,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     time: int
     due_time: int
     outcome: float
-    """The change that followed, divided by the decision's scale."""
+    """The change over the horizon after the window, divided by the decision's scale."""
     hit: bool
     """Whether the direction that the probability favoured was right."""
     covered: bool
@@ -69,7 +73,10 @@ class Tracker(msgspec.Struct, frozen=True, array_like=True):
     """State of the interval tracker, which widens the analogs' interval to the wanted coverage."""
 
     width: float | None = None
-    """Added to both sides of the interval, in scaled units, may be negative; None in warm-up."""
+    """Width that is added to both sides of the interval, in scaled units; None in warm-up.
+
+    A negative width narrows the interval.
+    """
     scores: bytes = b""
     """float64: distances of recent outcomes from the analogs' interval; negative inside it."""
     capped: bool = False
@@ -86,7 +93,10 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     threshold: float
     """Rank that a decision needs to become a signal; falls while signals keep their precision."""
     error_rate: float = 1.0
-    """Error rate of recent signals, which pending signals count at; 1 when the licence is new."""
+    """Error rate of recent signals; 1 when the licence is new.
+
+    A signal without a verdict yet counts as this share of an error.
+    """
     pending: int = 0
     """Number of signals without a verdict yet."""
     revocations: int = 0

@@ -15,9 +15,9 @@ class Verdict(msgspec.Struct, frozen=True):
     due_time: int
     """Event time of the tick that settled the decision."""
     change: float
-    """The change that followed, in the units of ``Decision.change``."""
+    """The change over the horizon after the window, in the units of ``Decision.change``."""
     outcome: float
-    """The change that followed, divided by the decision's scale."""
+    """The change over the horizon after the window, divided by the decision's scale."""
     hit: bool
     """Whether the direction that the probability favoured was right; False for a change of zero."""
     covered: bool
@@ -29,8 +29,9 @@ class Verdict(msgspec.Struct, frozen=True):
     winkler: float
     """Winkler (interval) score of the prediction interval, divided by the decision's scale."""
     void: bool = False
-    """Whether the settling value cannot be compared, for example has no logarithm under transform
-    log.
+    """Whether the value that settles the decision cannot be compared, for example because it has no
+    logarithm.
 
-    The decision is then closed and nothing is learned from it. Every number above is 0; ``hit`` and
-    ``covered`` are False and have no meaning."""
+    The decision is then closed and nothing is learned from it. All numbers of a void verdict are 0;
+    ``hit`` and ``covered`` are False and have no meaning.
+    """

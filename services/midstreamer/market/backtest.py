@@ -72,7 +72,7 @@ class Memory:
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
         """Return (ups, known, barred) of the windows with a known outcome.
 
-        ``ends`` is the number of points that each series has at that time.
+        An outcome counts as known if it is known when the series have ``ends`` points.
         """
         horizon = self.specification.horizon
         settled = [
@@ -88,7 +88,7 @@ class Memory:
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """Return the past windows nearest to a transformed query, shape (m,).
 
-        Only windows with a known outcome are searched, when the series have ``ends`` points.
+        Only windows are searched whose outcome is known when the series have ``ends`` points.
         """
         specification = self.specification
         if band != specification.band:
@@ -226,7 +226,10 @@ class Record(NamedTuple):
 
 
 def record(walk: Walk) -> Record:
-    """Run a backtest to its end. Decisions lose their analogs, which would need gigabytes."""
+    """Run a backtest to its end and return all decisions, without their analogs, and verdicts.
+
+    The analogs are dropped because they would need gigabytes.
+    """
     decisions: list[Decision] = []
     verdicts: list[Verdict] = []
     for event in walk:

@@ -65,7 +65,10 @@ class Rival:
 
     name: str
     lean: Floats
-    """Lean for each case, float64, shape (n,); NaN without a forecast."""
+    """Lean for each case: positive for a rise, negative for a fall, NaN without a forecast.
+
+    float64, shape (n,).
+    """
     probability: Floats | None = None
     """P(rise) for each case, float64, shape (n,); None when the rival gives no probabilities."""
 
@@ -119,7 +122,7 @@ def euclid(cases: Cases) -> tuple[Rival, Rival]:
 
 
 def _ends(cases: Cases) -> dict[int, list[int]]:
-    """Return the number of points that each series of the memory had, by time of the case."""
+    """Return, for each time of a case, the number of points that each series had by that time."""
     times = np.unique(cases.time)
     counts = [
         np.searchsorted(series_times, times, side="right") for series_times in cases.memory.times
@@ -232,7 +235,10 @@ def _seasonal(cases: Cases, length: int) -> Floats:
 
 
 def _gathered(cases: Cases, offset: int) -> Floats:
-    """Return the transformed point ``offset`` after each case's last; NaN before the first."""
+    """Return the transformed point that lies ``offset`` points after the last point of each case.
+
+    NaN where that position would be before the first point of the series.
+    """
     gathered = np.full(len(cases.row), np.nan)
     for row, points in enumerate(cases.memory.points):
         here = np.flatnonzero((cases.row == row) & (cases.index + offset >= 0))

@@ -39,7 +39,10 @@ class Blocks:
         return np.concatenate([[float(amounts.sum())], within.sum(axis=1)])
 
     def ratio(self, amounts: Floats, counts: Floats) -> Floats:
-        """Return sum of amounts over sum of counts: in all, then in each draw; (1 + draws,)."""
+        """Return the sum of the amounts divided by the sum of the counts, shape (1 + draws,).
+
+        The first value is for all decisions, and each further value for one draw.
+        """
         below = self.sums(counts)
         return self.sums(amounts) / np.where(below > 0.0, below, np.nan)
 

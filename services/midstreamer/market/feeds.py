@@ -155,7 +155,10 @@ def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
 
 
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
-    """Yield the rows of CSV lines, each checked on its own; messages name ``name`` and the line."""
+    """Yield the rows of CSV lines, each checked on its own.
+
+    Error messages contain the number of the line and ``name``, which names the source of the lines.
+    """
     reader = csv.reader(lines, strict=True)
     names: dict[str, str] = {}
     try:
@@ -205,7 +208,7 @@ def gather(rows: Iterable[Row], place: str) -> Table:
 
 
 def _follows(before: Row, row: Row, place: str) -> bool:
-    """Return True for a new row and False for a repeated one.
+    """Return True for a new row and False for a repeated row.
 
     An older row raises StaleTick, and a repeated row with another value raises Conflict.
     """

@@ -158,7 +158,10 @@ def _mean_winkler(sample: _Sample) -> float | None:
 
 
 def _hindsight(sample: _Sample, target: float) -> Threshold:
-    """Return what the lowest confidence threshold that keeps the target would have given."""
+    """Return how many signals a fixed confidence threshold would have given, in hindsight.
+
+    The threshold is the lowest one that keeps the target precision.
+    """
     order = np.argsort(-sample.confidence, kind="stable")
     confidence = sample.confidence[order]
     precision = np.cumsum(sample.hit[order]) / np.arange(1, len(order) + 1)

@@ -31,7 +31,7 @@ class RivalJudgement(msgspec.Struct, frozen=True):
     hit: Figure | None
     """Share of all decisions whose direction the rival forecast correctly."""
     hit_on_emitted: Figure | None
-    """The same share among the decisions with a signal of Midstreamer."""
+    """Share of the decisions with a signal of Midstreamer whose direction the rival got right."""
     precision_same_count: Figure | None
     """The rival's hit rate on its own most confident decisions, as many as there were signals."""
     brier_skill: Figure | None
@@ -50,7 +50,7 @@ class Judgement(msgspec.Struct, frozen=True):
     universe: str
     stream: str
     after: int
-    """Time of the first decision that is judged, in ns since 1970."""
+    """Time of the first decision that is judged, in microseconds since 1970-01-01 UTC."""
     decisions: int
     """Number of decisions judged."""
     emitted: int
@@ -71,9 +71,9 @@ class Judgement(msgspec.Struct, frozen=True):
     brier: float
     """Mean Brier score of the forecasts."""
     brier_climatology: float
-    """Mean Brier score of the share of past rises."""
+    """Mean Brier score of climatology, which forecasts the share of past rises."""
     brier_skill: Figure | None
-    """1 minus the quotient of the two Brier scores; above 0 is better than climatology."""
+    """1 - brier / brier_climatology; above 0 is better than climatology."""
     fixed_threshold: Threshold
     rivals: tuple[RivalJudgement, ...] = ()
     winners: tuple[str, ...] = ()

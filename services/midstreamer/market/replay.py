@@ -41,7 +41,7 @@ PATIENCE_S = 120.0
 
 
 class Loading(msgspec.Struct, frozen=True):
-    """Part of the history has been appended."""
+    """Event: part of the history has been appended."""
 
     done: int
     """Ticks sent so far."""
@@ -54,7 +54,7 @@ class Loading(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """An attempt failed; it is retried after ``delay_s`` seconds."""
+    """Event: an attempt of a request failed; it is retried after ``delay_s`` seconds."""
 
     code: str
     message: str
@@ -62,24 +62,24 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """Steps whose decisions were all stored before, so that nothing was matched again."""
+    """Event: steps were skipped, because all their decisions had been stored before."""
 
     done: int
-    """Steps so far, including these."""
+    """Steps done so far, including the skipped steps of this event."""
     total: int
     """Steps of the whole replay."""
     ticks: int
-    """Ticks in these steps."""
+    """Ticks in the skipped steps of this event."""
     decisions: tuple[Decision, ...]
     verdicts: tuple[Verdict, ...]
 
 
 class Stepped(msgspec.Struct, frozen=True):
-    """One step is complete: its ticks and decisions are durable."""
+    """Event: one step is complete; its ticks and decisions are durable."""
 
     time: int
     done: int
-    """Steps so far, including this one."""
+    """Steps done so far, including the step of this event."""
     total: int
     """Steps of the whole replay; 0 when unknown."""
     ticks: int
@@ -92,7 +92,7 @@ class Stepped(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = Loading | Waiting | Resumed | Stepped
-"""Everything that a replay reports."""
+"""Union of all events that a replay reports."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Replay:
     client: AsyncClient
     plan: ReplayPlan
     tell: Callable[[Event], None]
-    """Called with each event."""
+    """Function that is called with each event of the replay."""
     _tails: dict[str, deque[float]] = field(default_factory=dict)
     _done: int = 0
 
@@ -184,7 +184,7 @@ class Replay:
         return iter(())
 
     def _steps_at_once(self) -> int:
-        """Return how many steps one lookup covers."""
+        """Return for how many steps one request can look up the decisions."""
         return max(1, LOOKUP_DECISIONS // max(1, len(self._tails)))
 
     async def _stored(
@@ -204,9 +204,10 @@ class Replay:
         stored: dict[bytes, Decision],
         verdicts: dict[bytes, Verdict],
     ) -> None:
-        """Report stored decisions.
+        """Report the stored decisions of skipped steps.
 
-        Their ticks are appended again first, so that a tick with a changed value is refused.
+        The ticks of these steps are appended again first, so that a tick with a changed value is
+        refused.
         """
         ticks = [tick for step in steps for tick in step.ticks]
         await self.client.append(ticks)
@@ -223,7 +224,7 @@ class Replay:
         )
 
     async def _replay(self, steps: AsyncIterator[Step]) -> None:
-        """Append and decide step by step."""
+        """Append the ticks of each step and request its decisions, step after step."""
         total = self.plan.steps
         due_s = clocks.monotonic()
         async for step in steps:
@@ -258,7 +259,7 @@ class Replay:
         return decisions
 
     def _windows(self, step: Step) -> list[Asked]:
-        """Add the ticks of a step to the tails, and return the windows that are full."""
+        """Add the ticks of a step to the last points of their series; return the full windows."""
         full = []
         for tick in step.ticks:
             tail = self._tail(tick.series)
@@ -308,7 +309,7 @@ def _count_while(flags: Iterable[bool]) -> int:
 
 
 async def pause(delay_s: float) -> None:
-    """Wait ``delay_s`` seconds, to keep to the rate."""
+    """Wait ``delay_s`` seconds, so that a replay keeps to its maximum rate."""
     await asyncio.sleep(delay_s)
 
 

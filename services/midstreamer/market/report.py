@@ -28,7 +28,7 @@ _Z = 1.96
 """95 % quantile of the normal distribution, two-sided."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
-"""Returns whether a settled decision counts."""
+"""Function that returns whether a settled decision is counted."""
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,9 +111,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     abstentions: dict[str, int]
     """Number of abstentions by reason."""
     verdicts: int
-    """Decisions with a verdict."""
+    """Number of decisions with a verdict."""
     pending: int
-    """Decisions without a verdict yet."""
+    """Number of decisions without a verdict yet."""
     precision: Share | None
     """Share of signals with a verdict that were right; none without signals."""
     precision_target: float
@@ -278,7 +278,7 @@ def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share 
     value, steps = float(won.mean()), len(np.unique(moments))
     block = max(2 * horizon, bootstrap.BLOCK_MIN)
     if steps < 3 * block or value in (0.0, 1.0):
-        # Few or equal blocks have no spread to bootstrap: use as many trials as there are blocks.
+        # The bootstrap gives no interval for few or equal blocks: count each block as one trial.
         low, high = wilson(value, max(1.0, steps / block))
     else:
         blocks = bootstrap.Blocks(moments, horizon)

@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def number_of(text: str, series: str) -> float:
-    """Return a finite number; BadInput quotes a text that is none."""
+    """Return a finite number; BadInput quotes a text that is no finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -70,7 +70,8 @@ def _in_range(time: int, text: str) -> int:
 def instant(time: int) -> str:
     """Return a time as text for people.
 
-    Midnight gives the date only. A time outside the years 1 to 9999 gives the number.
+    A time at midnight gives only its date. A time outside the years 1 to 9999 gives its
+    microseconds.
     """
     try:
         moment = _EPOCH + time * _MICROSECOND

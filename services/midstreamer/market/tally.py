@@ -20,7 +20,8 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.market import replay
 
 _BUCKETS_PER_DOUBLING = 32
-"""Buckets for each doubling of a duration, so that a duration is kept within 2.2 %."""
+"""Buckets for each doubling of a duration. They record a duration with an error of at most 2.2 %.
+"""
 
 Settled: TypeAlias = tuple[Decision, Verdict]
 """A decision and its verdict."""
@@ -42,7 +43,7 @@ class Latencies:
         self.most_s = max(self.most_s, duration_s)
 
     def quantile_s(self, share: float) -> float:
-        """Return the duration that a share ``share`` of all durations stay below; 0 without any."""
+        """Return the quantile ``share`` (0 to 1) of the durations, in seconds; 0 without any."""
         left = share * self.count
         for bucket in sorted(self._counts):
             left -= self._counts[bucket]
@@ -56,14 +57,14 @@ class Tally:
     """The counts of one replay."""
 
     history: int = 0
-    """Ticks of history, whether stored now or before."""
+    """Number of ticks in the history, whether stored in this run or before."""
     steps: int = 0
     ticks: int = 0
     decisions: int = 0
     repeated: int = 0
-    """Decisions that an earlier run had stored."""
+    """Number of decisions that an earlier run had stored."""
     outages: int = 0
-    """Failed attempts that were retried."""
+    """Number of failed attempts that were retried."""
     first_time: int | None = None
     last_time: int | None = None
     signals: Counter[str] = field(default_factory=Counter)
@@ -73,13 +74,13 @@ class Tally:
     settled: list[Settled] = field(default_factory=list)
     """Decisions with their verdicts."""
     judged: int = 0
-    """Signals that have a verdict."""
+    """Number of signals that have a verdict."""
     right: int = 0
-    """Signals whose verdict says that they were right."""
+    """Number of signals whose verdict says that they were right."""
     append: Latencies = field(default_factory=Latencies)
     match: Latencies = field(default_factory=Latencies)
     pending: dict[bytes, Decision] = field(default_factory=dict)
-    """Decisions without a verdict yet, by experience id: at most one horizon of them per series."""
+    """Decisions without a verdict yet, by experience id; at most ``horizon`` for each series."""
 
     def take(self, event: replay.Event) -> None:
         """Count one event of the replay."""
@@ -119,7 +120,7 @@ class Tally:
             self.judge(verdict)
 
     def judge(self, verdict: Verdict) -> None:
-        """Count one verdict; a repeated one is ignored."""
+        """Count one verdict; ignore a verdict that was counted before."""
         decision = self.pending.pop(verdict.experience_id, None)
         if decision is not None and not verdict.void:
             self.settled.append((decision, verdict))

@@ -61,8 +61,8 @@ class Gate:
     ) -> None:
         """``behind`` is the path of the server's Unix socket.
 
-        ``credentials`` returns the present certificate and key.  Tasks run as part of ``life``.  At
-        most ``guests_max`` clients may be connected at once.
+        ``credentials`` returns the present certificate and key.  ``life`` runs the tasks of the
+        gate.  At most ``guests_max`` clients may be connected at once.
         """
         self._behind = behind
         self._credentials = credentials
@@ -117,7 +117,7 @@ class Gate:
             self.went(guest)
 
     async def _joined(self, guest: Guest) -> None:
-        """Make the TLS handshake, connect the client to the server, and forward until one ends."""
+        """Make the TLS handshake, connect the client to the server, and forward until both end."""
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
         if guest.transport.is_closing():  # `start_tls` would never return, despite its timeout
             raise ConnectionError("the client disconnected before the TLS handshake")
@@ -247,7 +247,7 @@ class Pipe(asyncio.Protocol):
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            self.ended.set()  # there may be no transport to close yet, and bytes are missing now
+            self.ended.set()  # makes `join` end the other side; this side may have no transport yet
             self.abort()
         else:
             self.early += data

@@ -41,7 +41,7 @@ LOOK_S = 0.5
 WELL_S, ILL_S = 5.0, 0.5
 """Seconds until the next test login after a successful one, and after a failed one."""
 LOGIN_S = 5.0
-"""Maximum seconds for one step of a login, and for one statement of it."""
+"""Maximum seconds for one step of a test login, and for one SQL statement in it."""
 SPARE_GUESTS = 32
 """Connections that the gate accepts beyond the limit of the server, so that these clients get the
 server's own error, which names the reason."""
@@ -168,7 +168,7 @@ class PostgresService:
         try:
             await self._change_password(self._password, wanted)
         except MidstreamerError as error:
-            # If the answer to an earlier attempt was lost, the new password is already in force.
+            # If an earlier attempt succeeded but its answer was lost, only the new password works.
             try:
                 await self._change_password(wanted, wanted)
             except MidstreamerError:

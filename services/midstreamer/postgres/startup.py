@@ -30,8 +30,11 @@ class Ask(Enum):
     TALK = "to talk in the clear"
     """A login without encryption; the client understands an error message."""
     NONSENSE = "something that is not PostgreSQL's protocol"
-    """Anything else.  This includes bytes after the request for TLS, which would be mistaken for
-    bytes sent inside TLS."""
+    """First bytes that are neither a request for encryption nor a login.
+
+    This includes a request for TLS with bytes after it, because these bytes would be mistaken for
+    bytes sent inside TLS.
+    """
 
 
 def read(head: bytes) -> Ask:

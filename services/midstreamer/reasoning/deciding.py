@@ -101,8 +101,8 @@ CHECKS: tuple[Callable[[Case], Reason | None], ...] = (
 def decide(evidence: Evidence, state: State) -> Decision:
     """Return the decision for this evidence and this state.
 
-    The state counts as of the window's time: with the verdicts due by then and the decisions
-    before.
+    The decision depends on the state as it was at the window's time. That state includes the
+    verdicts due by this time and the decisions before this time.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _checked_window(evidence: Evidence, state: State) -> Floats:
 
 
 def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
-    """Return the forecast of one window whose scale is ``scale``; 0 for a flat window."""
+    """Return the forecast of one window; ``scale`` is the scale of the window, 0 if it is flat."""
     specification = evidence.specification
     outcomes = evidence.matches.outcome_array() if scale > 0.0 else np.empty(0)
     slope = mixture.slope(state.slope)

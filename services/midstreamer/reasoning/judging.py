@@ -16,8 +16,8 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     """Return the verdict on a decision.
 
     A value that cannot be compared (`outcome.history`) gives a void verdict. So does a decision
-    with numbers too large to be squared: the tick is valid, and refusing it would let any caller
-    with such a window stop a series.
+    with numbers too large to be squared. An error instead would refuse a valid tick, and any
+    caller who sends such a window could stop a series.
 
     Parameters
     ----------
@@ -91,7 +91,11 @@ def _void(decision: Decision, due_time: int) -> Verdict:
 
 
 def _winkler(decision: Decision, change: float) -> float:
-    """Return the interval score: the width plus 2 / (1 - coverage) times the distance outside."""
+    """Return the interval score of a decision, divided by its scale; infinite without an interval.
+
+    The score is the width of the interval, plus 2 / (1 - coverage) times the distance of the change
+    from the interval.
+    """
     if decision.scale == 0.0 or not math.isfinite(decision.high - decision.low):
         return math.inf
     missed = max(decision.low - change, change - decision.high, 0.0)

@@ -39,7 +39,8 @@ from midstreamer.reasoning import forecast, licence, mixture, tracker
 DOUBTS_KEPT = 1000
 """Number of recent doubts kept in a state, for ranking later decisions."""
 LATE_MAX = 1024
-"""Maximum late events kept until a later decision arrives; more are folded without waiting."""
+"""Maximum late events kept until a later decision arrives; further late events are folded at once.
+"""
 
 
 def initial(specification: Specification) -> State:
@@ -63,7 +64,7 @@ def initial(specification: Specification) -> State:
 
 
 def analogs_min(specification: Specification) -> int:
-    """Return the number of analogs below which a decision forecasts and teaches nothing."""
+    """Return the least number of analogs; with fewer, a decision abstains and teaches nothing."""
     return (specification.neighbours + 1) // 2
 
 
@@ -221,8 +222,8 @@ def _verdict_order(kept: Known) -> tuple[int, str, int, bytes]:
 def as_of(state: State, time: int) -> State:
     """Return the state that a decision at ``time`` depends on.
 
-    It includes the verdicts due by ``time`` and the decisions before it. The last few results are
-    cached, because a coordinator asks for the same one for every series of a time.
+    The state includes the verdicts due by ``time`` and the decisions before ``time``. The last few
+    results are cached, because a coordinator needs the same state for all series of one time.
     """
     verdicts = [known for known in state.known if known.due_time <= time]
     decisions = [kept for kept in state.waiting if kept.time < time]
@@ -338,7 +339,7 @@ class _Work:
             self._width = tracker.first_width(self._scores, self._miss_rate)
 
     def closed(self) -> State:
-        """Return the state after all folded events. Events kept in it stay as they are."""
+        """Return the state after all folded events; it still keeps the events not folded yet."""
         return msgspec.structs.replace(
             self._state,
             losses=self._losses.tobytes(),

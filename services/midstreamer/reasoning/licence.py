@@ -51,7 +51,10 @@ THRESHOLD_MIN = -0.1
 ERROR_STEP = 0.05
 """Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
-"""Factor of the later portions of wealth: all portions 1 / (n ln^2 n), n >= 2, then sum to 1/2."""
+"""Factor of the portions of wealth that are added with later bets.
+
+With it the portions, proportional to 1 / (n ln^2 n) for n >= 2, sum to 1/2.
+"""
 WEALTH_MAX = 1e100
 """Cap on the wealth of one bet, so that it stays finite."""
 CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
@@ -59,7 +62,8 @@ CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
 
 _STAKES = np.array(STAKES)
 _CUTS = tuple(1.0 - probe for probe in PROBES)
-"""Rank at which each probe begins."""
+"""Rank at which each probe begins: the probe contains the decisions with this rank or a higher one.
+"""
 
 
 def initial() -> Licence:
@@ -75,7 +79,10 @@ def judged(rank: float, *, held: bool, threshold: float) -> bool:
 
 
 def bar(licence: Licence, target: float) -> float:
-    """Return the rank that a decision must reach now, with pending signals counted."""
+    """Return the rank that a decision must reach now.
+
+    It rises with the number of signals without a verdict, if the recent error rate is too high.
+    """
     excess = max(0.0, licence.error_rate - (1.0 - target))
     return max(0.0, licence.threshold + THRESHOLD_STEP * licence.pending * excess)
 
@@ -144,10 +151,10 @@ class Gate:
         )
 
     def _join(self, series: str) -> None:
-        """Add a series, with the average wealth of the others.
+        """Add a series, with the average wealth of the series that are there already.
 
-        Its bet counts start at the largest of the others, so that it gets no larger portions than
-        they do.
+        Its bet counts are the largest of those series, so that it gets no larger portions than they
+        do.
         """
         if self._series:
             wealth = np.broadcast_to(self._wealth.mean(axis=(0, 1)), self._wealth.shape[1:])

@@ -30,9 +30,11 @@ class Step(NamedTuple):
     """The conversion between one layout and the next, in both directions."""
 
     lift: Callable[[list[Any]], list[Any]]
-    """Return the fields in the next layout."""
+    """Function that converts fields of one layout to the next layout."""
     lower: Callable[[list[Any]], list[Any] | None]
-    """Return the fields in the layout before; None when that layout cannot hold them."""
+    """Function that converts fields back to the layout before; None if that layout cannot hold
+    them.
+    """
 
 
 class Layouts(Generic[_Value]):
@@ -47,7 +49,7 @@ class Layouts(Generic[_Value]):
 
     @property
     def newest(self) -> int:
-        """Number of the layout of the present class."""
+        """Number of the newest layout, which is the one that values of this version have."""
         return FIRST + len(self._steps)
 
     def encode(self, value: _Value) -> bytes:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 RATE = 0.5
 """Learning rate of the exponential weights."""
 SLOPE_DECAY = 0.9995
-"""Factor of the slope's sums at each verdict."""
+"""Factor by which the two sums of the slope shrink at each verdict, so that old verdicts decay."""
 SLOPE_RIDGE = 0.5
 """Ridge added to the slope's denominator."""
 SLOPE_MAX = 2.0

@@ -12,7 +12,7 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning import learning, licence, tracker
 
 KNOWN_BYTES, ARM_BYTES = 56, 9
-"""Encoded size in bytes of one arm's loss in a kept verdict."""
+"""Encoded size in bytes of a kept verdict without its losses, and of one arm's loss in it."""
 FOLDED_BYTES = 40
 """Bytes that folding adds to a decision: its key in `State.pending`, and its epoch."""
 JOINING_BYTES = 32

@@ -61,5 +61,5 @@ def moved(
 
 
 def applied(width: float, low: float, high: float) -> float:
-    """Return the width to add to both sides of [low, high]; narrowing stops where they meet."""
+    """Return the width to add to both sides of [low, high]; narrowing stops when both ends meet."""
     return max(width, (low - high) / 2.0)

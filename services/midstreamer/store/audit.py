@@ -278,7 +278,7 @@ class _Folding:
         self._taken = 0
 
     async def begin(self, version: int) -> None:
-        """Start from the newest snapshot up to this version; without one, from the first event."""
+        """Start from the newest snapshot up to this version; without any, from the first event."""
         for row in await self._reader.fetch("snapshot_before", self._stream, version):
             try:
                 self._state = self._rules.decode(row["body"])
@@ -305,7 +305,7 @@ class _Folding:
         """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # the column and the body disagree, which is reported already
+            return None  # its column and its body name different streams: reported already
         await self.reach(version)
         if self._broken:
             return None

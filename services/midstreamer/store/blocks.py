@@ -56,7 +56,7 @@ class Blocks:
     async def runs(
         self, asked: Iterable[tuple[str, int, int]]
     ) -> dict[tuple[str, int, int], Ticks | None]:
-        """Return the ticks of each run (series, start, stop), ``stop`` excluded.
+        """Return the ticks of each run (series, start, stop), with ``stop`` excluded.
 
         The value of a run is None if one of its ticks is not stored.
         """

@@ -33,10 +33,13 @@ class Way:
     command_s: float = 60.0
     """Seconds that one statement may take."""
     trust: Callable[[], ssl.SSLContext] | None = None
-    """Returns the TLS context for the next connection. If set, every connection uses TLS with this
-    context, whatever the DSN says."""
+    """Function that returns the TLS context for the next connection.
+
+    If set, every connection uses TLS with this context, whatever the DSN says.
+    """
     password: Callable[[], str] | None = None
-    """Returns the password for the next connection, which replaces the one in the DSN."""
+    """Function that returns the password for the next connection, in place of the one in the DSN.
+    """
 
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = {}

@@ -183,7 +183,7 @@ def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
         )
 
 
-# --- what is wrong with it ------------------------------------------------------------------------
+# --- what is wrong with a DSN ---------------------------------------------------------------------
 
 
 def problem(dsn: str) -> str:

@@ -204,7 +204,7 @@ class EmbeddedServer:
         self._lock = held
 
     async def _hold_from_others(self) -> None:
-        """Take the lock that the server inherits; it is held while any of its processes lives.
+        """Take the lock that the server inherits; it is held while any process of the server lives.
 
         The lock is needed because processes in another container cannot be seen from here.
         """

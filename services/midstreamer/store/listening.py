@@ -21,7 +21,7 @@ from midstreamer.telemetry import logs
 CHANNEL = "midstreamer_feed"
 """PostgreSQL channel on which a commit notifies the new position of the feed."""
 PROBE_S = 5.0
-"""Seconds to wait for the test notification; if it has not arrived then, none will."""
+"""Seconds to wait for the test notification; without it, no other notification will arrive."""
 
 _SQL = queries.load()
 
@@ -37,8 +37,8 @@ class Ear:
     def __init__(self, connection: Any, heard: Heard, *, ours: Callable[[int], bool]) -> None:
         """Call ``heard`` with positions that other processes commit.
 
-        ``ours`` returns whether a PostgreSQL process id belongs to this process's own writing
-        connection.
+        ``ours`` returns whether the PostgreSQL process with a given id serves the connection on
+        which this process writes.
         """
         self._connection = connection
         self._heard = heard
@@ -62,7 +62,7 @@ class Ear:
             probing.cancel()
             await asyncio.wait({probing})
             if not probing.cancelled():
-                probing.exception()  # the pool failed too; the error raised here is enough
+                probing.exception()  # read it, so that asyncio does not log it too
 
     def _take(self, _connection: Any, pid: int, _channel: str, payload: str) -> None:
         if payload == self._word:

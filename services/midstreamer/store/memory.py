@@ -58,7 +58,7 @@ class _Series:
 
 
 class MemoryStore:
-    """A store in the memory of this process; its content ends with the process."""
+    """A store in the memory of this process; its content is lost when the process ends."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
         """``now_s`` is the clock, in seconds, by which leases expire."""
@@ -77,7 +77,9 @@ class MemoryStore:
         self.leases = Leases(now_s)
         self.feed_rows: dict[int, Change] = {}
         self.notifies = True
-        """If False, commits are found by polling only, like those of an older version."""
+        """If False, a commit notifies nobody and is found by polling, like a commit of an older
+        version.
+        """
         self._hearing: list[Heard] = []
 
     def check(self) -> None:
@@ -126,7 +128,7 @@ class MemoryStore:
         )  # fmt: skip
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of the first of these runs, at most ``limit`` points in all."""
+        """Return the points of these runs, in order, until ``limit`` points in all are returned."""
         self.check()
         for run in runs:
             if run.series not in self.series:

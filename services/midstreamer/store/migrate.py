@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 
 from midstreamer.domain.errors import StoreError
 
-_LOCK = 0x6D696473  # "mids"
+_LOCK = 0x6D696473  # the characters "mids"
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _COMPATIBLE = re.compile(r"^-- compatible: (\d{4})$", re.MULTILINE)
 

@@ -56,7 +56,7 @@ class Span(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run of positions of one series, ``stop`` excluded."""
+    """A run of positions of one series; ``stop`` is one past the last position."""
 
     series: str
     start: int
@@ -131,9 +131,9 @@ class Effects:
     marks: Sequence[Mark] = ()
     changes: Sequence[Change] = ()
     series_makers: Mapping[str, str] = field(default_factory=dict)
-    """For each new series, the identity that it is counted for; a missing one counts for ''."""
+    """For each new series, the identity whose quota it uses; if missing, the identity ''."""
     stream_makers: Mapping[str, str] = field(default_factory=dict)
-    """For each new stream, the identity that it is counted for; a missing one counts for ''."""
+    """For each new stream, the identity whose quota it uses; if missing, the identity ''."""
 
     @property
     def brought(self) -> dict[str, Usage]:
@@ -274,7 +274,7 @@ class Transaction(Protocol):
         """Return those of the named streams that have a state."""
 
     async def usage(self, identities: Sequence[str]) -> tuple[Usage, dict[str, Usage]]:
-        """Return the counts for all identities together, and for each of these identities.
+        """Return the numbers of series and streams: in all, and of each of these identities.
 
         An identity that created nothing is left out.
         """
@@ -308,7 +308,7 @@ class Store(Protocol):
         """Return at most ``limit`` series with names after ``after``, in order of code points."""
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of the first of these runs, at most ``limit`` points in all.
+        """Return the points of these runs, in order, until ``limit`` points in all are returned.
 
         The last run returned may be cut, and the runs after it are left out.  Raise UnknownSeries
         if a series does not exist.
@@ -320,12 +320,16 @@ class Store(Protocol):
         """Return the stored decisions and verdicts with these ids."""
 
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
-        """Return the next page of the feed, with or without states; Behind if it was trimmed."""
+        """Return the next page of the feed after a position, with or without learning states.
+
+        Raise Behind if the page would begin with a change that was trimmed.
+        """
 
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """Return at most ``limit`` changes after a position, one for each position.
 
-        Every Learned has the newest state of its stream.  Raise Behind if one was trimmed.
+        Every Learned has the newest state of its stream.  Raise Behind if one of these changes was
+        trimmed.
         """
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
@@ -337,7 +341,10 @@ class Store(Protocol):
         """
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
-        """Return a position and the stream's newest state there; None if it learned nothing."""
+        """Return a position of the feed, and the stream's newest state at this position.
+
+        The state is None if the stream has learned nothing.
+        """
 
     async def present(self) -> Present:
         """Return all members, at one position of the feed."""
@@ -381,7 +388,7 @@ class Store(Protocol):
 
 
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Return the changes without any Learned that a later Learned of its stream replaces."""
+    """Return the changes; of several Learned changes of one stream, return only the last."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
     return tuple(
         change
@@ -400,7 +407,7 @@ def seen_by_others(member: Member) -> tuple[object, ...]:
 
 
 def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
-    """Return the first of these runs, cut to stored positions and to ``limit`` points in all.
+    """Return these runs in order, cut to stored positions and to ``limit`` points in all.
 
     ``counts`` holds the number of points of each series.
     """

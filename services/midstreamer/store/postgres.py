@@ -161,7 +161,7 @@ class PostgresStore:
         return CataloguePage(position, series, len(found) > limit)
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
-        """Return the points of the first of these runs, at most ``limit`` in all, by one COPY."""
+        """Return the points of these runs in order, up to ``limit`` points in all, by one COPY."""
         data: list[bytes] = []
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
@@ -210,8 +210,8 @@ class PostgresStore:
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """Return at most ``limit`` changes after a position, one for each position.
 
-        The reads do not share a snapshot, which would cost three more round trips.  So a state may
-        be newer than its change, which does no harm.
+        The changes and the states are read without a common snapshot, which would cost three more
+        round trips.  So a state may be newer than its change, which does no harm.
         """
         async with self._connection() as connection:
             found = await _changes(connection, after, limit)

@@ -65,7 +65,7 @@ class Rules(NamedTuple):
     library: str
     """Version of the library; decisions of another version cannot be made again."""
     distances: Distances | None = None
-    """Computes the distances of matches; if None, distances are not checked."""
+    """Function that computes the distances of matches; if None, distances are not checked."""
 
 
 def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
@@ -95,7 +95,7 @@ def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
 
 
 def _first(values: rows.Columns) -> dict[str, Any]:
-    """Return the first row of some columns, without its body."""
+    """Return the values of the only row in these columns, without the column ``body``."""
     return {name: column[0] for name, column in values.items() if name != "body"}
 
 
@@ -235,7 +235,7 @@ def decided_again(
 ) -> Iterator[Finding]:
     """Make a decision again from its evidence and state; yield a finding for each difference.
 
-    ``windows_max`` is an upper bound on the windows that the decision can have counted.
+    ``windows_max`` is an upper bound on the windows that were counted for the decision.
     """
     key = decision.experience_id
     evidence = evidence_of(decision, windows_max)
@@ -278,7 +278,7 @@ def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
     """
     if not 0.0 < share < 1.0:
         return None
-    # Climatology is limited to 1/100 and 99/100, so allow 100 even if there are fewer windows.
+    # The share is limited to 1/100 .. 99/100, so allow the denominator 100 with fewer windows too.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None
@@ -305,7 +305,7 @@ def due_of(decision: Decision) -> Key:
 def judged_again(
     rules: Rules, verdict: Verdict, decision: Decision, ticks: Stored
 ) -> Iterator[Finding]:
-    """Compute a verdict again from the tick at the due position; yield each difference."""
+    """Compute a verdict again from the tick at the due position; yield the findings."""
     key, due = decision.experience_id, ticks.get(due_of(decision))
     if due is None:
         place = f"{decision.series}/{decision.due_index}"

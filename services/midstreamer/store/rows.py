@@ -30,7 +30,7 @@ _verdict = msgspec.msgpack.Decoder(Verdict)
 
 
 def _fields(values: Iterable[Any], *names: str) -> Columns:
-    """Return a column for each of these fields of the values."""
+    """Return one column for each of the named fields, with the values of all these objects."""
     kept = list(values)
     return {name: [getattr(value, name) for value in kept] for name in names}
 
@@ -107,9 +107,9 @@ def member(row: Mapping[str, Any]) -> Member:
 
 
 def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
-    """Return the columns of the series that these columns of ticks extend, by the table series.
+    """Return the rows of the table series for the series that these ticks extend, by column.
 
-    ``makers`` names the identity that created a series, for new series.
+    ``makers`` names, for each new series, the identity that created it.
     """
     grown: dict[str, SeriesSummary] = {}
     for column in columns:
@@ -128,7 +128,7 @@ def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
 
 
 def points(placed: Sequence[tuple[int, int, Column]]) -> Columns:
-    """Return the columns of ticks, by the table points.
+    """Return these ticks as columns of the table points.
 
     Each of ``placed`` is the id of a series, the position of the first tick, and the ticks.
     """
@@ -142,14 +142,14 @@ def points(placed: Sequence[tuple[int, int, Column]]) -> Columns:
 
 
 def specifications(decisions: Sequence[Decision]) -> Columns:
-    """Return the columns of each distinct specification of these decisions."""
+    """Return the distinct specifications of these decisions, as columns of their table."""
     distinct = {decision.specification for decision in decisions}
     ordered = sorted(distinct, key=lambda specification: specification.digest)
     return _fields(ordered, "digest", "stream") | {"body": [json(each) for each in ordered]}
 
 
 def decisions(values: Sequence[Decision]) -> Columns:
-    """Return the columns of these decisions, by the names of the table decisions."""
+    """Return these decisions as columns of the table decisions."""
     same = _fields(
         values,
         *("experience_id", "series", "time", "index", "due_index", "direction", "reason"),
@@ -160,7 +160,7 @@ def decisions(values: Sequence[Decision]) -> Columns:
 
 
 def verdicts(values: Sequence[Verdict]) -> Columns:
-    """Return the columns of these verdicts, by the names of the table verdicts."""
+    """Return these verdicts as columns of the table verdicts."""
     same = _fields(
         values,
         *("experience_id", "series", "time", "due_time", "change", "outcome", "hit", "covered"),
@@ -170,12 +170,12 @@ def verdicts(values: Sequence[Verdict]) -> Columns:
 
 
 def identities(brought: Mapping[str, Usage]) -> Columns:
-    """Return the columns identity, series (new ones) and streams (new ones)."""
+    """Return how many new series and new streams each identity creates, as columns of a query."""
     return {"identity": list(brought), **_fields(brought.values(), "series", "streams")}
 
 
 def states(effects: Effects) -> Columns:
-    """Return the columns of the changed states; ``before`` is the version before the change."""
+    """Return the changed states as columns; ``before`` is the version before the change."""
     learned = Counter(event.stream for event in effects.events)
     values = [state for _, state in effects.states]
     return {
@@ -187,17 +187,17 @@ def states(effects: Effects) -> Columns:
 
 
 def snapshots(values: Sequence[StoredState]) -> Columns:
-    """Return the columns of these snapshots, by the names of the table snapshots."""
+    """Return these snapshots as columns of the table snapshots."""
     return _fields(values, "stream", "version", "body")
 
 
 def marks(values: Sequence[Mark]) -> Columns:
-    """Return the columns of these marks, by the names of the table writers."""
+    """Return these marks as columns of the table writers."""
     return _fields(values, "identity", "incarnation", "sequence", "gaps", "repeats")
 
 
 def events(values: Sequence[Event]) -> Columns:
-    """Return the columns of these events, by the names of the table events."""
+    """Return these events as columns of the table events."""
     kinds = [event.kind.value for event in values]
     return _fields(values, "stream", "version", "experience_id") | {"kind": kinds}
 

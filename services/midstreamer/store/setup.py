@@ -71,7 +71,7 @@ class Setup:
     settings: str = ""
     """Further lines of the server's settings, which override those in `SETTINGS`."""
     tells_here: bool = False
-    """Whether the server logs to the standard output of this process, instead of to a file."""
+    """Whether the server logs to the standard output of this process instead of to a file."""
 
 
 ALONE = Setup()

@@ -144,7 +144,7 @@ class PostgresTransaction:
 
     async def _put(self, name: str, columns: rows.Columns) -> None:
         arguments = _SQL.bind(name, columns)
-        if arguments[0]:  # there are rows
+        if arguments[0]:  # the first column is not empty, so there are rows
             await self._connection.execute(_SQL[name], *arguments)
 
     async def _put_states(self, effects: Effects) -> None:

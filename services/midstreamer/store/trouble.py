@@ -46,7 +46,7 @@ MEANINGS = (
     Meaning("58", "its operating system failed", "see its log, disk and memory", 5.0),
     Meaning("XX", "it is damaged or has a fault", "see its log", 5.0),
 )  # fmt: skip
-"""The known groups of error codes; a longer code comes before its beginning."""
+"""The known groups of error codes; a longer code comes before a shorter one that it begins with."""
 
 AWAY = MEANINGS[7]
 """The meaning of a server that does not answer: the connection was lost."""

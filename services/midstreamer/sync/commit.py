@@ -108,7 +108,8 @@ class Committer:
         )
 
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
-        # Three rounds: what the batch names, what the series make necessary, and the quota counts.
+        # Three rounds of reads: the names and ids in the batch, then the points and decisions at
+        # positions that follow from the length of each series, then the quota counts.
         asked = planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)

@@ -155,7 +155,7 @@ class Feed:
         try:
             await self._follow(peer, request, after, states=states)
         finally:
-            # A finished task keeps its frame's objects alive, among them the peer.
+            # Forget the finished task, because it keeps the peer in memory.
             if self._following.get(peer) is task:
                 del self._following[peer]
 

@@ -64,7 +64,7 @@ def others(members: Iterable[Member], me: str) -> bool:
 
 
 def unknown(name: str, members: Iterable[Member]) -> BadInput:
-    """Return the error for a member name that holds no lease, with the most similar name."""
+    """Return the error for a name that holds no lease; it suggests the most similar name."""
     names = {member.name[:COMPARED_CHARACTERS]: member.name for member in members}
     near = difflib.get_close_matches(name[:COMPARED_CHARACTERS], names, n=1, cutoff=LIKENESS)
     hint = f"did you mean {names[near[0]]}?" if near else "`midstreamer status` lists the members"

@@ -31,7 +31,7 @@ class Given(NamedTuple):
 
     @property
     def caller(self) -> str:
-        """Identity whose quota this part uses: its client, or the writer if no client is named."""
+        """Identity whose quota this part uses: its client, or its writer if no client is named."""
         callers = self.write.callers
         return (callers[0].identity if callers else "") or self.writer[0]
 

@@ -191,7 +191,7 @@ def _by_series(batch: Sequence[Given]) -> dict[str, list[Column]]:
 
 
 def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -> BatchPlan:
-    """Accept or refuse the parts one by one; each part sees what the accepted ones before add."""
+    """Accept or refuse the parts one by one; accepted parts count as stored for the later parts."""
     view = _View(facts)
     ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
     outcomes: list[PartTaken | MidstreamerError] = []
@@ -216,7 +216,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
 
 
 def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
-    """Return the new mark of each writer; refused Writes count, since they used a number too."""
+    """Return the new mark of each writer; a refused Write counts, as it has a number too."""
     present: dict[tuple[str, str], Mark] = {}
     for writer, write in batch:
         old = present.get(writer) or marks.get(writer)
@@ -256,7 +256,7 @@ class _Grown:
         del self._times[-1], self._values[-1]
 
     def take(self, column: Column) -> tuple[int, tuple[int, Column] | None]:
-        """Add a column; return how many of its ticks repeat, and (position, new ticks) if any."""
+        """Add a column; return how many ticks repeat, and the new ticks with their position."""
         times, values = column.times_array(), column.values_array()
         old = int(np.searchsorted(times, self.last, side="right"))
         if old:
@@ -306,7 +306,7 @@ class _Grown:
 
 
 class _View:
-    """The stored facts plus everything that the accepted parts of the batch add."""
+    """The stored facts plus everything that the parts accepted so far add."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -315,7 +315,7 @@ class _View:
         self.decided: list[Decision] = []
 
     def mark(self) -> tuple[int, int]:
-        """Return the present state of this view, for `undo`."""
+        """Return a mark of what this view contains now, to be passed to `undo`."""
         return len(self.added), len(self.decided)
 
     def undo(self, mark: tuple[int, int]) -> None:

@@ -73,7 +73,7 @@ class Counted:
     whole: Usage = NOTHING
     """Counts over all identities."""
     of: Mapping[str, Usage] = field(default_factory=dict)
-    """Counts of each identity whose part may add a series or a stream."""
+    """Counts of each identity that sent a part which may add a series or a stream."""
     streams: Container[str] = frozenset()
     """Streams of the batch that exist already."""
 
@@ -84,11 +84,12 @@ class Asked(NamedTuple):
     series: set[str]
     """Series that do not exist yet."""
     streams: set[str]
-    """Streams of new decisions; some may exist already."""
+    """Streams of new decisions; some of these streams may exist already."""
     identities: set[str]
-    """Identities of all parts that name such a series or stream.
+    """Identities of all parts that name one of these series or streams.
 
-    Some of these parts may be refused later."""
+    Some of these parts may be refused later.
+    """
 
 
 def asked(
@@ -153,7 +154,8 @@ class Ledger:
         series, streams = _new(part, *self._stored)
         if not (series or streams):
             return
-        # No `set - dict.keys()`: its cost grows with the size of the dict, the whole batch.
+        # Not `set - dict.keys()`, whose cost grows with the dict: it holds the series of the whole
+        # batch, and the set those of one part.
         series = {name for name in series if name not in self.series}
         streams = {
             name

@@ -28,7 +28,7 @@ CONNECTIONS_KEPT = 3
 """Connections to PostgreSQL that no Load, Lookup or Survey may use.  One is for commits, one for
 leases and one for learning states, which a coordinator needs before it can decide."""
 RECALLS_MAX = 1
-"""Most Recall requests (reads of a learning state) that run at once."""
+"""Maximum Recall requests (reads of a learning state) that run at once."""
 READS_WAITING_MAX = 1024
 """Maximum reads that wait for a connection.  One peer may use half of them, which is more than the
 requests that one link may have open."""

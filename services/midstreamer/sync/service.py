@@ -71,7 +71,7 @@ class SyncService:
         self._carrier = carrier
         self._store = store
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of this process, and the way to drain it; `run` may replace it by another."""
+        """Stage of this process, with the means to drain it; `run` replaces it if given another."""
         committer = Committer(
             store,
             rules,
@@ -274,9 +274,9 @@ class SyncService:
             await self._renew()
 
     async def _renew(self) -> None:
-        """Renew the lease of this process; note a StoreError, and do not raise it.
+        """Renew the lease of this process; note a StoreError instead of raising it.
 
-        No lease expires while the store is unreachable.
+        The lease cannot expire meanwhile, because no lease expires while the store is unreachable.
         """
         try:
             await self._fleet.renew_own()

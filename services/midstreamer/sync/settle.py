@@ -1,8 +1,9 @@
 """Computes the verdicts on decisions that are due, and lets their streams learn; pure.
 
 The events of a transaction are its new decisions and verdicts.  They are learned in the order of
-event time (the time of a decision, the due time of a verdict); at the same time verdicts come
-before decisions, then the series decides.  Each event raises the version of its stream by one.
+event time (the time of a decision, the due time of a verdict).  Of the events of one time,
+verdicts come before decisions, and both are in the order of their series.  Each event raises the
+version of its stream by one.
 Every version can be computed again, from the first event or from the last snapshot before it.
 """
 
@@ -41,7 +42,7 @@ class Rules(Protocol):
         """Return the state as bytes."""
 
     def decode(self, data: bytes) -> State:
-        """Return the state that `encode` turned into these bytes; raise BadInput if it cannot."""
+        """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
         """Return by how many bytes the encoded state may still grow without another decision."""
@@ -81,13 +82,13 @@ class Folded:
     """The result of learning the events of one transaction."""
 
     events: tuple[Event, ...]
-    """Steps of learning, to be stored."""
+    """Events that the streams learned, with the versions that they led to; to be stored."""
     states: Mapping[str, State]
     """State of each stream after the transaction, decoded."""
     stored: tuple[tuple[Specification, StoredState], ...]
-    """Changed states, encoded, to be stored."""
+    """Changed states, encoded, each with the specification of its stream; to be stored."""
     snapshots: tuple[StoredState, ...]
-    """States to be kept for good, one for every `SNAPSHOT_VERSIONS` versions."""
+    """States of every `SNAPSHOT_VERSIONS`-th version, which are stored and kept for good."""
     unlearned: tuple[Unsettled, ...] = ()
     """Decisions that got a verdict which their stream could not learn."""
 

@@ -80,7 +80,7 @@ class Writes:
 
     @property
     def room(self) -> int:
-        """Most Writes that may wait for the next transaction."""
+        """Maximum Writes that may wait for the next transaction."""
         return self._places.limit
 
     @property
@@ -155,7 +155,7 @@ class Writes:
                 break
             waiting = self._waiting.pop(self._order.pop())
             self._places.give_back(waiting.identity)
-            if not waiting.answer.done():  # done: the peer is gone or the deadline has passed
+            if not waiting.answer.done():  # else the peer is gone or the deadline has passed
                 batch.append(waiting)
                 rows += waiting.rows
         return batch
@@ -225,7 +225,8 @@ class Writes:
 def _commit_span(batch: Sequence[_Waiting]) -> AbstractContextManager[object]:
     """Return the tracing span of one transaction.
 
-    The span belongs to the trace of the batch's first traced request and links to the others.
+    The span belongs to the trace of the first traced request in the batch, and links to the traces
+    of the other requests.
     """
     traces = traces_of([waiting.given.write for waiting in batch])
     first = traces[0] if traces else ""
@@ -236,7 +237,7 @@ def _commit_span(batch: Sequence[_Waiting]) -> AbstractContextManager[object]:
 def traces_of(writes: Iterable[frames.Write]) -> list[str]:
     """Return the trace contexts of the callers of these Writes, without repeats.
 
-    A caller whose request is not traced has none.
+    A caller whose request is not traced has no trace context.
     """
     named = (caller.trace for write in writes for caller in write.callers if caller.trace)
     return list(dict.fromkeys(named))

@@ -24,7 +24,7 @@ class Queries(dict[str, str]):
         self.arguments = {name: arguments(text) for name, text in written.items()}
 
     def bind(self, name: str, values: Mapping[str, Any]) -> list[Any]:
-        """Return values in the order of a query's arguments; raise KeyError if one is missing."""
+        """Return values in the order of a query's arguments; KeyError if a value is missing."""
         return [values[argument] for argument in self.arguments[name]]
 
 
