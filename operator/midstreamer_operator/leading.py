@@ -32,7 +32,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
 """Exit code of a process whose work did not end before its lease could expire."""
 STEADY_S = 10.0
-"""Seconds of leading without a failure, after which an earlier trouble with events is cleared."""
+"""Seconds of leading without a failure, after which an earlier failure of kopf no longer makes the
+replica not ready."""
 
 log = logs.get(__name__)
 
@@ -67,7 +68,8 @@ class Replica:
         self._spare_s = settings.lease_s - settings.renew_within_s
         """Seconds between the end of leading and the expiry of the lease.
 
-        This time bounds a call about the lease that hangs, and the cancelling of the work.
+        A request that reads or writes the lease times out after this time, and cancelled work must
+        end within this time.
         """
 
     def serving_reasons(self) -> list[str]:
@@ -94,7 +96,8 @@ class Replica:
             await self._give_back()
 
     async def _lead(self) -> None:
-        """Do the leader's work until the lease is lost, a signal comes, or a task of it ends."""
+        """Do the leader's work until the lease is lost, a signal comes, or any of its tasks
+        ends."""
         try:
             signer = await self._signer()
         except (MidstreamerError, Overtaken) as error:
@@ -210,7 +213,7 @@ class Replica:
             self._troubles.pop(part, None)
 
     async def _looked(self) -> None:
-        """Read the lease, and take or renew it; raise Overtaken when somebody else was faster."""
+        """Read the lease; take or renew it. Raise Overtaken when another replica wrote it first."""
         asked_s = _now_s()
         found = await observe.lease(self._api, self._settings.namespace, self._lease)
         record = None if found is None else leases.read(found)

@@ -2,8 +2,8 @@
 
 The whole Deployment is applied by server-side apply, unless it is known to be applied already.  The
 operator remembers a digest of what it applied, and the generation of the Deployment afterwards.  So
-it notices a change of the pool, of the PodTemplate, or of the Deployment by somebody else.  After a
-restart nothing is remembered, which costs one more apply for each pool.
+the operator notices when the pool or the PodTemplate changes, and when somebody else changes the
+Deployment.  After a restart nothing is remembered, which costs one more apply for each pool.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Seen:
     applied: Applied | None = None
     """What this operator applied last; None after a restart."""
     refusal: str = ""
-    """Message of the API server that rejected the Deployment a moment ago; else empty."""
+    """Message with which the API server rejected the Deployment in this pass; empty when it did
+    not."""
 
 
 @dataclass(frozen=True)
