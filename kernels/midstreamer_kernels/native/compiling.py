@@ -98,7 +98,7 @@ class _Cache(caching.FunctionCache):
         trouble = ""
         try:
             found = super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
-        except Exception as error:  # a damaged pickle raises anything
+        except Exception as error:  # a damaged pickle may raise any exception
             found, trouble = None, f": {type(error).__name__}: {error}"
         if TARGET.trouble:
             ANNOUNCER.tell(TARGET.trouble)
@@ -129,7 +129,8 @@ class _Cache(caching.FunctionCache):
             )
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        # numba's own key depends on its configuration, which may have changed since the import.
+        # Use `TARGET.key`: numba's own key depends on its configuration, which may have changed
+        # since the import.
         _, _, code = super()._index_key(signature, codegen)  # type: ignore[no-untyped-call]
         return signature, TARGET.key, code
 
