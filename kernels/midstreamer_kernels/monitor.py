@@ -160,8 +160,7 @@ class Monitor:
         return _told(found)
 
     def finish(self) -> list[Detection]:
-        """End the stream; return the detections that were not final because later points could
-        come.
+        """End the stream; return the detections that become final because no more points come.
 
         Afterwards the monitor starts a new stream: the next point has position 0.
         """

@@ -20,7 +20,7 @@ CLIP = 1e15  # greatest absolute value in float32: a million of its squares have
 _DOUBLE, _SINGLE = FLOAT64.type, FLOAT32.pointer
 _DOUBLES = FLOAT64.pointer
 
-Body = Callable[[Vectors, ir.Value, ir.Value], None]  # of vectors, target index, history index
+Body = Callable[[Vectors, ir.Value, ir.Value], None]  # vectors, target index, history index
 
 
 def emit_value(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
@@ -122,8 +122,7 @@ def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 
 
 def emit_corners(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the first term of both LB_Keogh bounds: the costs of the first and the last pair of
-    points.
+    """Emit the first term of both LB_Keogh bounds: the costs of the first and last pair of points.
 
     Every warping path has these two pairs. Each cost is multiplied by `first_share` or
     `last_share`, and their sum is written to `forward` and to `backward`. `firsts` points to the

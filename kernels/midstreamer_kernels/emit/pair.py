@@ -10,9 +10,9 @@ columns that its rows may use::
     strip 2  ################                     strip 2           ######
 
 A mask gives the cells outside of the band an infinite cost. The mask is the same for every strip of
-K vectors of L lanes: if the strip starts in column ``base - w``, row r is in step t at ``i - j = w
-+ 2 r - t``, so lane l of vector k is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. One
-table of vectors, read at ``t - 2 k``, serves all strips.
+K vectors of L lanes: if the strip starts in column ``base - w``, row r is in step t at
+``i - j = w + 2 r - t``, so lane l of vector k is within the band when
+``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors, read at ``t - 2 k``, serves all strips.
 
 Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
 alternative keeps the two newest anti-diagonals of the band in memory: nothing is wasted, and two

@@ -21,7 +21,7 @@ INDEX = ir.IntType(64)  # numba's `intp` on 64-bit machines
 
 Emitter = Callable[[ir.Module, Shape, ir.IntType], ir.Function]
 
-_intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
+_intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def _call(emit: Emitter, shape: Shape) -> Any:
 
 
 def _named(call: Any, parameters: int) -> Any:
-    # numba matches a call with the parameters one by one, so each parameter needs a name.
+    # numba matches the arguments of a call with named parameters, so each parameter gets a name.
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = ["typing_context", *(f"argument_{place}" for place in range(parameters))]
     call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])

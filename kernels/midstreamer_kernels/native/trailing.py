@@ -78,7 +78,7 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Return whether the lower bounds leave a pattern possibly within the squared `limit`.
+    """Return whether a pattern can be within the squared `limit` by its lower bounds.
 
     The pattern begins at element `begin` of ``group.patterns``.
     """
@@ -118,7 +118,7 @@ def _settle(
 ) -> Any:
     """Compare the window with the `filled` patterns in `block`, and keep those within `limit`.
 
-    `found` is the number of patterns kept before; the new number is returned.
+    `found` is the number of patterns kept before. The function returns the number kept afterwards.
     """
     if filled == 0:
         return found
