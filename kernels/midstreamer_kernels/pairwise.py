@@ -84,8 +84,7 @@ def pairwise(
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Every row is compared with several columns at once, so the larger table becomes the columns.
-    # This is allowed because distances are symmetric.
+    # Lanes hold columns, so the larger table becomes the columns: distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)

@@ -2,8 +2,8 @@
 
 The table is an int64 array of shape (histories, `COLUMNS`); constants of this module number its
 columns. Points and window statistics are passed by address, because numba has no cheap list of
-arrays, and the WebAssembly engine copies them in any case. The caller that builds the table keeps
-the arrays alive until the search has returned.
+arrays, and the WebAssembly engine copies the arrays in any case. The caller that builds the table
+keeps the arrays alive until the search has returned.
 """
 
 from __future__ import annotations

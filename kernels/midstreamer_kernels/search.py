@@ -68,11 +68,11 @@ class Run:
 
     history: History
     first: int | None = None
-    """Search windows that begin at this position or later; None means the history's start."""
+    """Least position at which a searched window begins; None means the history's start."""
     last: int | None = None
-    """Search windows that begin before this position; None means the history's end."""
+    """Position before which every searched window begins; None means the history's end."""
     until: int | None = None
-    """Search windows whose points all lie before this position; None means the history's end."""
+    """Position before which all points of searched windows lie; None means the history's end."""
 
 
 class _Plan(NamedTuple):
@@ -329,7 +329,7 @@ def _checked_run(run: object, name: str) -> Run:
 
 
 def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matches:
-    """Search one run; with `exclusion`, return only matches that far apart from each other."""
+    """Search one run; with `exclusion`, return only matches at least so many points apart."""
     points, held = plan.query.size, len(run.history)
     if points > held:
         raise QueryTooLongError(

@@ -55,8 +55,7 @@ class Stop:
 
     @contextmanager
     def copied(self, cell: NDArray[np.uint8]) -> Iterator[None]:
-        """Mirror the flag in the array `cell`, shape (1,), in the context; set `cell` to 0 on
-        exit."""
+        """Mirror the flag in the array `cell`, shape (1,), in the context; clear `cell` on exit."""
         with self._lock:
             cell[0] = self._flag[0]
             self._copies.append(cell)

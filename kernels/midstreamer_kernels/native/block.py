@@ -13,7 +13,7 @@ next to each other.
 
 The caller owns the arrays (`Room`), which are reused for the next block. Loops over points or
 windows are emitted (`emit.block`); the functions here only compute addresses, so numba compiles
-them quickly.
+these functions quickly.
 """
 
 from __future__ import annotations

@@ -99,10 +99,11 @@ class Found(NamedTuple):
     best_count: Any
     """Number of costs in `best`, shape (1,)."""
     shared: Any
-    """An upper bound of the k-th nearest row's distance, shape (1,), common to all threads.
+    """An upper bound of the k-th nearest row's distance, shape (1,), shared by all threads.
 
-    The first value is the cutoff. Threads write to it without a lock, so a thread may overwrite a
-    lower value of another. That costs time but no exactness, because every value is a valid bound.
+    The bound begins as the cutoff. Threads lower it without a lock, so a thread may overwrite a
+    lower value of another thread. That costs time but no exactness, because every value is a valid
+    bound.
     """
 
 
@@ -272,7 +273,7 @@ def search_rows(
 def _choose_by_envelope(
     rows: Any, query: Any, found: Any, first: int, chosen: Any, count: int, bounds: Any
 ) -> int:
-    """Keep the chosen rows that the envelope bounds do not rule out; return their number.
+    """Keep the chosen rows that the envelope bounds do not rule out; return how many are kept.
 
     The new bounds are written to `bounds`.
     """

@@ -161,7 +161,7 @@ def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = Fals
 def inlined(function: Callable[..., Any]) -> Any:
     """Inline `function` into every function that calls it, instead of compiling it by itself.
 
-    For helpers with one or two callers: numba takes a third of a second to compile a function, and
-    the same again in each caller. The order of additions is never changed.
+    Use this decorator for helpers with one or two callers: numba takes a third of a second to
+    compile a function, and as long again for each caller. The order of additions is never changed.
     """
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)

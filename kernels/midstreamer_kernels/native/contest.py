@@ -57,10 +57,10 @@ class Ranking(NamedTuple):
     found: NDArray[np.int64]
     """Number of matches in the heap, shape (1,)."""
     shared: NDArray[np.float64]
-    """An upper bound of the k-th best distance, shape (1,), common to all threads.
+    """An upper bound of the k-th best distance, shape (1,), shared by all threads.
 
-    Threads write to it without a lock, so a thread may overwrite a lower value of another. That
-    costs time but no exactness, because every value written there is a valid upper bound.
+    Threads lower the bound without a lock, so a thread may overwrite a lower value of another
+    thread. That costs time but no exactness, because every value is a valid upper bound.
     """
 
 

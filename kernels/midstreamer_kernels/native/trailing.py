@@ -30,7 +30,7 @@ class Group(NamedTuple):
     """k patterns of one length m, with their envelopes and the arrays for the results."""
 
     patterns: NDArray[np.float64]
-    """The z-normal patterns, one after the other, shape (k * m,)."""
+    """The k patterns in z-normal form, one after the other, shape (k * m,)."""
     upper: NDArray[np.float64]
     """Upper envelope of each pattern: the maximum within the band, shape (k * m,)."""
     lower: NDArray[np.float64]
