@@ -35,7 +35,7 @@ DAY_S = 86_400.0
 AGREES = "IdentityAgrees"
 """Reason in the condition of a signing request that the operator approves."""
 CONDITION_CHARACTERS_MAX = 1000
-"""Characters of a condition's message; longer messages are shortened."""
+"""Maximum number of characters of a condition's message; longer messages are shortened."""
 COMPONENT = "midstreamer-operator"
 """Name of the operator as the source of Events and as the field manager of applied objects."""
 

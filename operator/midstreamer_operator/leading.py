@@ -145,7 +145,8 @@ class Replica:
         return Pools(self._api, namespace, fleet, time.time, lambda: self.leads, rests_s)
 
     async def _look_after(self, pools: Pools) -> None:
-        """Reconcile the pools periodically; `tasks.supervise` restarts this after an error."""
+        """Reconcile the pools periodically; `tasks.supervise` restarts this method after an
+        error."""
         while True:
             try:
                 with _counted("pools"):
@@ -157,7 +158,8 @@ class Replica:
             await pools.rest()
 
     async def _sweep(self, signer: Signer) -> None:
-        """Sweep signing requests periodically; `tasks.supervise` restarts this after an error."""
+        """Sweep signing requests periodically; `tasks.supervise` restarts this method after an
+        error."""
         while True:
             await self._provide_password(signer)
             try:
@@ -231,7 +233,7 @@ class Replica:
         self.election.written(asked_s)
 
     async def _give_back(self) -> None:
-        """Release the lease if this replica leads, so that another need not wait for its expiry.
+        """Release the lease if this replica leads, so that others need not wait until it expires.
 
         A failure is only logged: then the lease expires by itself.
         """

@@ -156,7 +156,7 @@ class Signer:
         return decision
 
     async def _recorded(self, uri: str) -> dict[str, float]:
-        """Read from the ledger when each certificate of an identity expires.
+        """Return when each certificate of an identity expires, as read from the ledger.
 
         The keys are the uids of the signing requests, the values are seconds since 1970.
         """

@@ -61,8 +61,8 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
 def emitted_like(emit: Emitter, shapes: Sequence[Shape]) -> Any:
     """Return an emitted function that is chosen by the number type of its first argument.
 
-    The call has one extra argument in front, an array of the wanted type; the array itself is not
-    passed on. `shapes` has one `Shape` for each number type.
+    A call has one extra argument in front, an array of the wanted type, which is not passed on to
+    the emitted function. `shapes` has one `Shape` for each number type.
     """
     by_number = {shape.number.name: shape for shape in shapes}
     parameters = len(_typed(emit, shapes[0])[2])

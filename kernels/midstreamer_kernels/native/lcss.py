@@ -39,7 +39,8 @@ TILE = 1024  # columns sorted together: the tables of a strip then fit the L1 ca
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _ALL = np.uint64(2**WORD_BITS - 1)
 
-# Bits of the first r columns of a strip, for each r from 0 to `STRIP`; four words each.
+# For each r from 0 to `STRIP` four words, in which the bits of the first r columns of a strip are
+# set.
 _LINES = np.tri(STRIP + 1, STRIP, -1, dtype=bool)
 _BEFORE = np.packbits(_LINES, axis=1, bitorder="little").view("<u8").astype(np.uint64).ravel()
 

@@ -27,7 +27,7 @@ AGENT = "agent"
 COMPONENTS = ("operator", "postgres", "sync", "coordinator", AGENT)
 """Components of an installation, in the order in which they are shown."""
 LINE_CHARACTERS_MAX = 300
-"""Characters of one reason with its message; longer lines are shortened."""
+"""Maximum number of characters of one reason with its message; longer lines are shortened."""
 NOT_TELLING = ("ContainerCreating", "PodInitializing")
 """Reasons of waiting containers that only say that the container does not run yet."""
 SYMPTOMS = ("Unhealthy", "BackOff")
@@ -282,7 +282,7 @@ def _certificates(found: Found, now_s: float) -> Iterator[str]:
 
 
 def _name_of(uri: str) -> tuple[str, str]:
-    """Return how an identity is shown, and the uid of its pod.
+    """Return the name under which an identity is shown, and the uid of the identity's pod.
 
     The uid is empty for an identity that is not of a pod of this namespace.
     """

@@ -36,7 +36,7 @@ from midstreamer_operator.resources.requests import APPROVED, DENIED, FAILED, Si
 LIFE_S = 86_400.0
 """Seconds that a certificate is valid, by default."""
 LIVE_MAX = 512
-"""Valid certificates that one identity may have, by default."""
+"""Maximum number of valid certificates of one identity, by default."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Policy:
     """DNS names that certificates of each kind may carry besides the URI; most kinds have none."""
     life_s: float = LIFE_S
     live_max: int = LIVE_MAX
-    """Certificates of one identity that may be valid at once."""
+    """Maximum number of certificates of one identity that are valid at once."""
 
     @property
     def signer(self) -> str:

@@ -24,7 +24,7 @@ from midstreamer_operator.resources.deployments import Deployment
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 MESSAGE_CHARACTERS_MAX = 600
-"""Characters of the message in a condition of a pool; longer messages are shortened."""
+"""Maximum number of characters of the message in a pool's condition; longer ones are shortened."""
 
 
 class Reason(StrEnum):
@@ -96,7 +96,7 @@ class Seen:
     events: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
     """Events of type Warning about each pod, by name of the pod."""
     applied: Applied | None = None
-    """What this operator applied last; None after a restart."""
+    """What this operator applied to the pool last; None after a restart of the operator."""
     refusal: str = ""
     """Message with which the API server rejected the Deployment in this pass; empty when it did
     not."""
