@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if sys.stderr.isatty():
         sys.stderr.write("compiling the kernels, up to a minute the first time ...\n")
-    ANNOUNCER.said = True  # no second warning: the user asked for the compiling
+    ANNOUNCER.said = True  # log no warning that compiling is slow: the user asked for it
     begin = time.perf_counter()
     if given.command == "ahead":
         try:

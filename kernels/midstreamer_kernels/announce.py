@@ -29,13 +29,13 @@ class Announcer(event.Listener):
 
     def __init__(self) -> None:
         self.said = False
-        """Whether to log no warning about compile time: it is logged, or the user asked for it."""
+        """Whether no warning is due any more: one was logged, or the user asked for compiling."""
         self._told = False
         self._thread = threading.local()
         self._seconds = 0.0
 
     def tell(self, message: str) -> None:
-        """Log why compiled code cannot be read from disk or kept there; later calls do nothing."""
+        """Log `message`, which says why no compiled code is cached; later calls do nothing."""
         if not self._told:
             self._told = self.said = True
             log.warning("midstreamer_kernels: %s", message)
@@ -49,7 +49,7 @@ class Announcer(event.Listener):
             self._thread.depth = depth + 1
 
     def on_end(self, event: Any) -> None:
-        """Stop the clock when the outermost compile ends or fails; log the warning once if due."""
+        """Stop the clock when the outermost compile ends or fails; warn once after `PATIENCE_S`."""
         if not _ours(event) or not getattr(self._thread, "depth", 0):
             return
         self._thread.depth -= 1

@@ -26,7 +26,8 @@ from midstreamer_kernels.options import checked_count
 from midstreamer_kernels.pairwise import pairwise
 from midstreamer_kernels.series import Floats, table
 
-# Number of series among which the medoid is chosen: their pairwise distances grow with the square.
+# Maximum number of series among which the medoid is chosen. The number of their pairwise distances
+# grows with its square.
 STARTS_MAX = 64
 
 
@@ -78,7 +79,7 @@ def _medoid(series: Floats, band: int) -> Floats:
     """Return a copy of the series with the least sum of squared distances to the others."""
     spread = np.linspace(0, len(series) - 1, min(len(series), STARTS_MAX)).astype(np.intp)
     squares = pairwise(series[spread], band=band, threads=1) ** 2
-    inertias = [math.fsum(row) for row in squares]  # exact sums: equal series get equal inertias
+    inertias = [math.fsum(row) for row in squares]  # exact, so equal series get equal inertias
     medoid: NDArray[Any] = series[spread[inertias.index(min(inertias))]].copy()
     return medoid
 

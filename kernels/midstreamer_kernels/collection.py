@@ -248,7 +248,7 @@ class _Index:
         return moved.astype(np.float32)
 
     def within_reach(self, plan: _Plan, *, bounded: bool = True) -> NDArray[np.int64]:
-        """Return the numbers of the rows that float32 cannot rule out as one of the k nearest."""
+        """Return the numbers of the rows that may be one of the k nearest by float32 distances."""
         count = len(self._rows)
         most = (float(np.abs(plan.query).max()) + abs(self._middle)) * self._scale
         if (plan.k == count and plan.cutoff == math.inf) or not most <= NARROW_MAX:
@@ -298,11 +298,11 @@ class _Index:
 
 
 def _frame(rows: Floats) -> tuple[float, float]:
-    """Return the offset to subtract from `rows` and the power of two to multiply by after that.
+    """Return the offset to subtract from `rows`, and the power of two to multiply the rest by.
 
-    float32 rows stay unchanged (0 and 1) unless their squares would be too small for float32. All
-    other rows are moved to values around zero of at most 2 in magnitude, where the conversion to
-    float32 loses least.
+    float32 rows stay unchanged (offset 0 and factor 1) unless their squares would be too small for
+    float32. All other rows are moved to values around zero of at most 2 in magnitude, where the
+    conversion to float32 loses least.
     """
     low, high = float(rows.min()), float(rows.max())
     most = max(abs(low), abs(high))
@@ -324,7 +324,7 @@ def _room(count: int, k: int, shared: NDArray[np.float64]) -> cascade.Found:
 def _nearest_of(
     query: cascade.Query, k: int, within: float, parts: list[cascade.Found]
 ) -> NDArray[np.int64]:
-    """Return those rows of all `parts` that may be one of the k nearest."""
+    """Return the numbers of those rows found in all `parts` that may be one of the k nearest."""
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:

@@ -23,7 +23,7 @@ DEFAULT = "numba"
 
 
 class Backend(NamedTuple):
-    """The functions of one engine. The caller has already checked their inputs."""
+    """The functions of one engine. Callers have already checked the arguments that they pass."""
 
     dtw_squared: Callable[..., float]
     lcss_length: Callable[..., int]

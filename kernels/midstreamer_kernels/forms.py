@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PORTION = 1024  # rows normalised at once: few enough that their columns stay in the CPU caches
+PORTION = 1024  # rows normalised at once, few enough to stay in the CPU caches
 
 
 def normal_form(raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -55,11 +55,11 @@ def envelope_of(points: NDArray[Any], band: int, m: int) -> tuple[NDArray[Any], 
 
     Element i is the maximum, or the minimum, of the points within `band` of index i. m is the
     length of the series to compare with; it differs from ``points.size`` by at most `band`. The
-    first and the last point are repeated beyond the ends, which changes no extreme. The span whose
-    extremes are known doubles in each pass until it has ``2 * band + 1`` points.
+    first and the last point are repeated beyond the ends, which changes no extreme. Each pass
+    doubles the number of points of which the extremes are known, until there are ``2 * band + 1``.
     """
     beyond = band + max(0, m - points.size)
-    # `numpy.pad` does the same in ten times the time.
+    # `numpy.pad` would also repeat the first and the last point, but takes ten times the time.
     high = low = np.concatenate((points[:1].repeat(band), points, points[-1:].repeat(beyond)))
     width, span = 2 * band + 1, 1
     while span < width:

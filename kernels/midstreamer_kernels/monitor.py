@@ -34,7 +34,7 @@ class Detection(NamedTuple):
     start: int
     """Position of the first point of the sub-sequence; the first point pushed has position 0."""
     end: int
-    """Position after the last point; the sub-sequence has ``end - start`` points."""
+    """Position after the sub-sequence's last point; the sub-sequence has ``end - start`` points."""
     pattern: int
     """Index of the pattern in the sequence that the monitor received."""
     distance: float
@@ -160,7 +160,7 @@ class Monitor:
         return _told(found)
 
     def finish(self) -> list[Detection]:
-        """End the stream; return the detections that only a later point could have changed.
+        """End the stream; return the detections that become final because no more points come.
 
         Afterwards the monitor starts a new stream: the next point has position 0.
         """

@@ -44,7 +44,7 @@ def checked_count(value: int, *, name: str, least: int = 1, most: int | None = N
 
 
 def checked_matches(k: int | None, cutoff: object, *, most: int, of: str) -> int:
-    """Return the number of matches to search for, at most `most`.
+    """Return the number `k` of matches to search for, at most `most`.
 
     A `k` of None means every match within `cutoff`, and then `cutoff` must be given. `of` names the
     items searched, for the message of `OptionError`.

@@ -84,7 +84,7 @@ def pairwise(
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Lanes hold columns, so the larger table becomes the columns; distances are symmetric.
+    # Lanes hold columns, so the larger table becomes the columns: distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)
@@ -120,7 +120,8 @@ class _Grid:
 
 
 def _grid(rows: Floats, columns: Floats, *, symmetric: bool, lcss: bool, band: int) -> _Grid:
-    # LCSS compares points by their difference in float64, for every type of series.
+    # LCSS needs float64, because it compares points by their difference in float64 for every type
+    # of series.
     dtype = np.float64 if lcss else np.result_type(rows.dtype, columns.dtype)
     return _Grid(
         rows=rows.astype(dtype, copy=False),

@@ -1,30 +1,31 @@
-"""What both engines are given: the table of histories, the options, the tolerances for rounding.
+"""The inputs of a search in both engines: table of histories, options, tolerances for rounding.
 
-The table is an int64 array of shape (histories, `COLUMNS`); the constants here name its columns.
-Points and window statistics are passed by address, because numba has no cheap list of arrays, and
-the WebAssembly engine copies them in any case. The caller that builds the table keeps the arrays
-alive until the search has returned.
+The table is an int64 array of shape (histories, `COLUMNS`); constants of this module number its
+columns. Points and window statistics are passed by address, because numba has no cheap list of
+arrays, and the WebAssembly engine copies the arrays in any case. The caller that builds the table
+keeps the arrays alive until the search has returned.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-VALUES = 0  # address of the first stored point
-SHIFT = 1  # address of the first window's shift; 0 when windows are not z-normalised
-SCALE = 2  # address of the first window's scale; 0 when windows are not z-normalised
-ITEM_BYTES = 3  # bytes per point: 4 for float32, 8 for float64
-FIRST = 4  # offset of the first candidate window from the first stored point
-COUNT = 5  # number of candidate windows
-START = 6  # absolute position of the first stored point
-COLUMNS = 7  # number of columns
+VALUES = 0  # column: address of the first stored point
+SHIFT = 1  # column: address of the first window's shift; 0 without z-normalisation
+SCALE = 2  # column: address of the first window's scale; 0 without z-normalisation
+ITEM_BYTES = 3  # column: bytes per point, 4 for float32 and 8 for float64
+FIRST = 4  # column: offset of the first candidate window from the first stored point
+COUNT = 5  # column: number of candidate windows
+START = 6  # column: absolute position of the first stored point
+COLUMNS = 7  # number of columns of the table of histories
 
-# Relative tolerance for a bound: a sum of 2m non-negative float64 terms is off by less than
-# 2m * 2**-52 of itself, so 1e-9 suffices for queries of up to m = 10**6 points.
+# Relative tolerance for the rounding of a bound. The relative error of a sum of 2m non-negative
+# float64 terms is less than 2m * 2**-52, so 1e-9 suffices for queries of up to m = 10**6 points.
 SLACK = 1e-9
-# Absolute tolerance for a bound: squares below about 1e-308 lose digits, where SLACK is too small.
+# Absolute tolerance for the rounding of a bound. Squares below about 1e-308 lose so many digits
+# that the relative tolerance SLACK is too small for them.
 SMALLEST = 1e-290
-SEEDS_PER_MATCH = 2  # candidates with the smallest bounds compared first, per wanted match
+SEEDS_PER_MATCH = 2  # candidates, per wanted match, that are compared first by least bound
 
 
 class SearchOptions(NamedTuple):

@@ -42,7 +42,7 @@ def nearest_first(
     `compare` is an engine's function for the squared DTW distance.
     """
     bounds = _bounds(rows[first:last], query, band)
-    worst: list[float] = []  # the k least distances, negated: the heap's first is the k-th best
+    worst: list[float] = []  # a heap of the k least distances, negated: the k-th best is first
     chosen, distances, reach = [], [], cutoff
     for place in np.argsort(bounds, kind="stable").tolist():
         limit = reach * reach * (1.0 + SLACK) + SMALLEST

@@ -68,15 +68,15 @@ class Run:
 
     history: History
     first: int | None = None
-    """Search windows that begin at this position or later; None means the history's start."""
+    """Least position at which a searched window begins; None means the history's start."""
     last: int | None = None
-    """Search windows that begin before this position; None means the history's end."""
+    """Position before which every searched window begins; None means the history's end."""
     until: int | None = None
-    """Search windows whose points all lie before this position; None means the history's end."""
+    """Position before which all points of searched windows lie; None means the history's end."""
 
 
 class _Plan(NamedTuple):
-    """One checked search of histories."""
+    """The checked arguments of one search of histories."""
 
     query: NDArray[np.float64]
     """The query, not z-normalised, shape (m,)."""
@@ -125,7 +125,7 @@ class History:
     Parameters
     ----------
     values : array_like, shape (n,)
-        The first points of the history.
+        The points with which the history begins.
     start : int
         Absolute position of the first point, at least 0.
     dtype : {"float32", "float64"}
@@ -146,9 +146,9 @@ class History:
     search is repeated for four times as many matches until `k` of them are far enough apart.
 
     Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
-    because the next one matched less well, which depends on the window's future. Whatever is
-    computed from outcomes is then biased: on a random walk, a probability of one half comes out as
-    one third or two thirds. Use a fixed grid (`step`) instead.
+    because the window after it matched less well, which depends on the future of the kept window.
+    Whatever is computed from outcomes is then biased: on a random walk, a probability of one half
+    comes out as one third or two thirds. Use a fixed grid (`step`) instead.
     """
 
     __slots__ = ("_engine", "storage")
@@ -162,7 +162,7 @@ class History:
         engine: str = "auto",
     ) -> None:
         number = _checked_dtype(dtype)
-        backend(engine)  # an unknown engine raises an error now, not at the first search
+        backend(engine)  # raises an error for an unknown engine now, not at the first search
         self._engine = engine
         begin = checked_count(start, name="start", least=0, most=POSITION_MAX // 2)
         self.storage = Storage(number, begin)
@@ -329,7 +329,7 @@ def _checked_run(run: object, name: str) -> Run:
 
 
 def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matches:
-    """Search one run; with `exclusion`, return only matches that far apart from each other."""
+    """Search one run; with `exclusion`, return only matches at least so many points apart."""
     points, held = plan.query.size, len(run.history)
     if points > held:
         raise QueryTooLongError(
@@ -353,7 +353,8 @@ def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matc
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     m, step = plan.query.size, plan.options.step
     fill = plan.backend.window_statistics if plan.options.normalized else None
-    # The snapshots keep the arrays alive whose addresses are in the table, until this call returns.
+    # Arrays whose addresses are in the table must not be freed before this call returns, so the
+    # snapshots hold references to them.
     snapshots = [run.history.storage.snapshot(m, fill, plan.stop) for run in runs]
     table = np.array(
         [_row(run, shot, m, step) for run, shot in zip(runs, snapshots, strict=True)],

@@ -64,7 +64,8 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
         )
     if array.size:
         magnitudes = np.abs(array)
-        # `argmax` returns the first NaN if there is one, in a third of the time of `max`.
+        # `argmax` returns the index of the first NaN if there is a NaN, in a third of the time of
+        # `max`.
         if not magnitudes[magnitudes.argmax()] <= MAGNITUDE_MAX[array.dtype]:
             _refuse(given, array, name)
     return array
@@ -141,7 +142,7 @@ def table(values: ArrayLike | Sequence[ArrayLike], *, name: str, dtype: Any = No
     try:
         flat: Any = floats(given.reshape(-1), name=name, dtype=dtype)
     except NotFiniteError:
-        flat = np.stack(  # check again row by row, so that the message names row and position
+        flat = np.stack(  # check row by row, so that the error names row and position
             [floats(row, name=f"{name}[{i}]", dtype=dtype) for i, row in enumerate(given)]
         )
     checked: Floats = flat.reshape(given.shape)

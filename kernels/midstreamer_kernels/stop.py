@@ -55,14 +55,15 @@ class Stop:
 
     @contextmanager
     def copied(self, cell: NDArray[np.uint8]) -> Iterator[None]:
-        """Mirror the flag in `cell`, shape (1,), while the context is open; set it to 0 on exit."""
+        """Mirror the flag in the array `cell`, shape (1,), in the context; clear `cell` on exit."""
         with self._lock:
             cell[0] = self._flag[0]
             self._copies.append(cell)
         try:
             yield
         finally:
-            # Under the lock, so that `set` in another thread cannot write to `cell` afterwards.
+            # The lock is held, so that `set` in another thread cannot write to `cell` after this
+            # reset.
             with self._lock:
                 self._copies = [copy for copy in self._copies if copy is not cell]
                 cell[0] = 0

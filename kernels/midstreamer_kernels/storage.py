@@ -6,10 +6,10 @@ all windows of that length; later searches add only those of new windows. The st
 are a pure function of the window's own points (see `native.windows`), so they do not depend on how
 the points were appended.
 
-The class is thread-safe: one lock guards every change. A snapshot stays valid while the history
-grows, because a full buffer is replaced by a new one, and used elements are never overwritten.
-Statistics are computed in parts, and the lock is released between two parts, so that a search that
-waits for the lock can be stopped.
+The class `Storage` is thread-safe: one lock guards every change. A snapshot stays valid while the
+history grows, because a full buffer is replaced by a new one, and used elements are never
+overwritten. Statistics are computed in parts, and the lock is released between two parts, so that a
+search that waits for the lock can be stopped.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from numpy.typing import NDArray
 from midstreamer_kernels.series import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
-CAPACITY_MIN = 64  # elements of a new buffer
+CAPACITY_MIN = 64  # elements for which a new buffer has room
 POINTS_AT_ONCE = 1 << 21  # window points read for statistics before the lock is released
 LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently used is evicted
 
 FillStatistics = Callable[
     [Floats, int, int, int, NDArray[np.float64], NDArray[np.float64]], None
-]  # values, length, begin, end, shift, scale
+]  # arguments: values, length, begin, end, shift, scale
 
 
 class _Buffer:
-    """A growing array. Its address is stored, because numpy takes a microsecond to return it."""
+    """A growing array, and its address, which numpy would take a microsecond to return."""
 
     __slots__ = ("address", "array")
 
@@ -58,7 +58,7 @@ class _Statistics:
 
 
 class Snapshot(NamedTuple):
-    """The addresses and sizes that one search reads. `kept` keeps the addressed arrays alive."""
+    """The addresses and sizes that one search reads. The field `kept` keeps these arrays alive."""
 
     values_address: int
     shift_address: int
@@ -94,7 +94,7 @@ class Storage:
             return copied
 
     def snapshot(self, length: int, fill: FillStatistics | None, stop: Stop = NEVER) -> Snapshot:
-        """Return what a search for windows of `length` points reads.
+        """Return the addresses and sizes that a search for windows of `length` points reads.
 
         `fill` computes the missing window statistics; without it the snapshot has no statistics.
         Raises `StoppedError` if `stop` is set before all statistics are computed; the statistics
@@ -122,7 +122,7 @@ class Storage:
 
     def _kept(self, length: int) -> _Statistics:
         kept = self._statistics.pop(length, None) or _Statistics()
-        self._statistics[length] = kept  # the dict is ordered by use, the latest one last
+        self._statistics[length] = kept  # keys are in the order of use, the latest last
         if len(self._statistics) > LENGTHS_MAX:
             del self._statistics[next(iter(self._statistics))]
         return kept

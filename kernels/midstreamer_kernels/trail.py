@@ -12,8 +12,8 @@ from midstreamer_kernels.forms import envelope_of, normal_rows
 from midstreamer_kernels.native import trailing
 from midstreamer_kernels.watch import Match, greatest_square
 
-# Least size of the buffer of points. When it is full, the last points, as many as the longest
-# pattern has, are moved to its front.
+# Least size of the buffer of points. When the buffer is full, its last points, as many as the
+# longest pattern has, are moved to its front.
 ROOM_LEAST = 4096
 
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native import spring
 
-# Points within which every sleeping pattern is audited once. An audit takes about 50 us, so a
-# thousand patterns take 0.4 us per point.
+# Number of points within which every sleeping pattern is audited once. An audit takes about 50 us,
+# so a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
-FULL = 65_200  # the threshold on the filter's integer scale, well below its saturation at 65,535
-FAR = 1e152  # greater than the difference of any two points
+FULL = 65_200  # integer of the threshold in the filter, well below its saturation at 65,535
+FAR = 1e152  # a number greater than the difference of any two points
 
 ROOM_LEAST = 1024  # least number of points in the history buffer
 
@@ -44,7 +44,7 @@ class _Scales(NamedTuple):
     scales: NDArray[np.float64]
     """Integer steps per unit of value."""
     factors: NDArray[np.float64]
-    """The factor of integer differences before they are squared, from 1 to 65,535."""
+    """The factor by which integer differences are multiplied before squaring, from 1 to 65,535."""
     units: NDArray[np.float64]
     """Integer cost that corresponds to a squared cost of 1."""
 
@@ -52,8 +52,8 @@ class _Scales(NamedTuple):
 def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
     """Return integer scales that cover each pattern's range and 1.1 thresholds on either side.
 
-    A value beyond that range is clipped to its end. There, the difference to any pattern point is
-    greater than the threshold.
+    A value beyond that range is clipped to its end. At the ends of the range the difference to any
+    pattern point is greater than the threshold.
     """
     reach = 1.1 * min(threshold, FAR)
     low = np.array([pattern.min() for pattern in patterns]) - reach
@@ -81,7 +81,7 @@ class Watch:
     ) -> None:
         self._audit_points = audit
         self._numbers = sorted(range(len(patterns)), key=lambda number: patterns[number].size)
-        self._patterns = [patterns[number] for number in self._numbers]  # in the order of lanes
+        self._patterns = [patterns[number] for number in self._numbers]  # one per lane, by length
         self._threshold = threshold
         self._arrays: dict[str, NDArray[Any]] = {}
         self._states = np.zeros(1, spring.STATE)
@@ -89,14 +89,14 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        self._floors = [0] * len(patterns)  # per lane, the position where the search started again
+        self._floors = [0] * len(patterns)  # per lane, where the search began or began anew
         self._slots: list[int] = []  # the lane of the pattern in each slot, -1 if empty
         self._add_slots()
         self._column = np.empty(self._state["rows"])
         self._begun = np.empty(self._state["rows"], np.int64)
         self._next_lane = 0
         self._state["next_audit"] = self._audit_points
-        self._room = 0  # points that fit into the history buffer
+        self._room = 0  # number of points that fit into the history buffer
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -262,7 +262,7 @@ class Watch:
         return self._settle(slot) if certain else []
 
     def _settle(self, slot: int) -> list[Match]:
-        """Return the final match of a slot, and further final matches after its end."""
+        """Return the final match of a slot, and matches after its end that are final too."""
         held, lane = self._arrays, self._slots[slot]
         found: list[Match] = []
         certain = True
@@ -276,7 +276,7 @@ class Watch:
     def _begin_anew(self, slot: int, begin: int) -> bool:
         """Recompute the column of a slot from the points since `begin`.
 
-        Stop at a match that is already final, and return whether there is one.
+        Stop at the first match that is final already, and return whether there is such a match.
         """
         pattern = self._patterns[self._slots[slot]]
         column, begun = self._column[: pattern.size], self._begun[: pattern.size]
@@ -292,7 +292,7 @@ class Watch:
         return bool(match[2])
 
     def _rest(self, slot: int) -> None:
-        """Put the pattern of a slot to sleep, unless one of its paths is too old for that."""
+        """Put the pattern of a slot to sleep, unless a path of the pattern began too long ago."""
         lane = self._slots[slot]
         if self._too_old(lane):
             self._arrays["quiet_since"][slot] = int(self._state["count"]) + self._audit_points
@@ -308,7 +308,7 @@ class Watch:
         self._slots[slot] = -1
         self._update_rows(slot)
 
-    # The points that are kept
+    # Methods about the points that are kept
 
     def _points(self, begin: int) -> NDArray[np.float64]:
         first = int(self._state["first"])
@@ -331,7 +331,8 @@ class Watch:
     def _audit(self) -> list[Match]:
         """Audit the next patterns in turn, so that each is audited once per `audit` points.
 
-        A sleeping pattern with a path that is too old wakes. Return the final matches that result.
+        A sleeping pattern wakes if one of its paths began more than `audit` points ago. Return the
+        matches that become final by that.
         """
         found: list[Match] = []
         count = len(self._patterns)

@@ -35,7 +35,7 @@ DAY_S = 86_400.0
 AGREES = "IdentityAgrees"
 """Reason in the condition of a signing request that the operator approves."""
 CONDITION_CHARACTERS_MAX = 1000
-"""Characters of a condition's message; longer messages are shortened."""
+"""Maximum number of characters of a condition's message; longer messages are shortened."""
 COMPONENT = "midstreamer-operator"
 """Name of the operator as the source of Events and as the field manager of applied objects."""
 
@@ -151,9 +151,9 @@ async def tell(
 ) -> None:
     """Write an Event about the requester's pod.
 
-    Kubernetes wants an Event in the namespace of its object, and the operator may write Events only
-    in its own namespace.  So an Event about a requester of another namespace is attached to ``own``
-    instead: the name and uid of the operator's pod.
+    Kubernetes wants an Event in the namespace of the object that it is about, and the operator may
+    write Events only in its own namespace. So an Event about a requester of another namespace is
+    attached to the operator's own pod instead. ``own`` is the name and uid of that pod.
     """
     is_ours = request.account[0] == policy.namespace and request.pod_name
     pod, uid = (request.pod_name, request.pod_uid) if is_ours else own
@@ -172,7 +172,7 @@ async def tell(
 
 
 async def forget(api: Api, namespace: str, name: str) -> None:
-    """Delete an entry of the ledger, the ConfigMap ``name``; an entry that is missing is fine."""
+    """Delete an entry of the ledger, the ConfigMap ``name``; do nothing when it is missing."""
     answer = await api.ask("DELETE", naming.config_map(namespace, name))
     answer.checked((200, 202, 404))
 

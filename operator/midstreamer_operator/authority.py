@@ -1,7 +1,8 @@
 """The certificate authority of an installation: created once, afterwards only read.
 
 The authority's key is in one Secret.  The operator creates that Secret and never replaces it.  So
-when two replicas start at the same time, one creates the Secret and the other reads the same key.
+when two replicas start at the same time, one replica creates the Secret, and the other replica
+reads the same key from it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The password of the installation's own database: created once, never replaced.
 
 When the Secret of the password exists already, it stays as it is: somebody else may have written
-it, and a database may already use it.
+the Secret, and a database may already use its password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logs.get(__name__)
 async def provided(api: Api, policy: Policy) -> str:
     """Create the Secret of the password unless it exists.
 
-    Return what is wrong with an existing Secret, an empty string when nothing is.
+    Return the problem with a Secret that exists already, or an empty string when it has none.
     """
     namespace, name = policy.namespace, passwords.secret_name(policy.release)
     found = await observe.secret(api, namespace, name)

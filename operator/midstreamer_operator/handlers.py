@@ -2,8 +2,9 @@
 
 kopf watches the signing requests of the cluster; those for the installation's signers go to
 `Signer.handle`.  In the installation's namespace kopf watches pools, their Deployments and the
-PodTemplate of agents; a change of any calls `Pools.wake`.  kopf stores nothing in these objects,
-neither annotations nor finalizers, because handlers of the type `kopf.on.event` need none.
+PodTemplate of agents; a change of any of these objects calls `Pools.wake`.  kopf stores nothing in
+these objects, neither annotations nor finalizers, because handlers of the type `kopf.on.event` need
+none.
 """
 
 from __future__ import annotations
@@ -80,10 +81,11 @@ def settings() -> kopf.OperatorSettings:
     kopf_settings.watching.server_timeout, kopf_settings.watching.client_timeout = 120, 150
     kopf_settings.watching.connect_timeout = 5.0
     kopf_settings.networking.request_timeout = 10.0
-    # After these retries kopf fails; then `leading` reports the fault and starts kopf again.  The
-    # defaults of kopf would retry for a minute first.
+    # kopf retries a failed request after each of these pauses, and then fails. Then `leading`
+    # reports the fault and starts kopf again. With its default pauses kopf would retry for a minute
+    # first.
     kopf_settings.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
-    # By default kopf kills this process ten minutes after its operator tasks end.
+    # By default kopf kills this process ten minutes after the tasks of kopf have ended.
     kopf_settings.process.ultimate_exiting_timeout = None
     return kopf_settings
 
@@ -100,9 +102,11 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         registry=registry(signer, pools, account),
         vault=vault,
         settings=settings(),
-        # By default kopf takes the name of the user, and the user of a pod may have no name.
+        # By default kopf makes its identity of the user's name, and the user of a pod may have
+        # none.
         identity=cast("Any", "midstreamer-operator"),
-        # Signing requests are cluster-scoped; kopf watches them despite this restriction.
+        # kopf watches signing requests although kopf is restricted to one namespace, because
+        # signing requests are cluster-scoped.
         namespaces=[pools.namespace],
         standalone=True,
     )
@@ -116,7 +120,7 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
             await tasks.ended(started)
         finally:
             # When kopf's scan of the API is cancelled, it leaves tasks behind that open
-            # connections; nobody else would close these.
+            # connections. Cancel these tasks, because nobody else would close the connections.
             if left := _left():
                 for task in left:
                     task.cancel()

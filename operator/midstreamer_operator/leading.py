@@ -32,7 +32,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
 """Exit code of a process whose work did not end before its lease could expire."""
 STEADY_S = 10.0
-"""Seconds of leading without a failure, after which an earlier trouble with events is cleared."""
+"""Seconds of leading without a failure, after which an earlier failure of kopf no longer makes the
+replica not ready."""
 
 log = logs.get(__name__)
 
@@ -67,7 +68,8 @@ class Replica:
         self._spare_s = settings.lease_s - settings.renew_within_s
         """Seconds between the end of leading and the expiry of the lease.
 
-        This time bounds a call about the lease that hangs, and the cancelling of the work.
+        A request that reads or writes the lease times out after this time, and cancelled work must
+        end within this time.
         """
 
     def serving_reasons(self) -> list[str]:
@@ -94,7 +96,8 @@ class Replica:
             await self._give_back()
 
     async def _lead(self) -> None:
-        """Do the leader's work until the lease is lost, a signal comes, or a task of it ends."""
+        """Do the leader's work until the lease is lost, a signal comes, or any of its tasks
+        ends."""
         try:
             signer = await self._signer()
         except (MidstreamerError, Overtaken) as error:
@@ -142,7 +145,8 @@ class Replica:
         return Pools(self._api, namespace, fleet, time.time, lambda: self.leads, rests_s)
 
     async def _look_after(self, pools: Pools) -> None:
-        """Reconcile the pools periodically; `tasks.supervise` restarts this after an error."""
+        """Reconcile the pools periodically; `tasks.supervise` restarts this method after an
+        error."""
         while True:
             try:
                 with _counted("pools"):
@@ -154,7 +158,8 @@ class Replica:
             await pools.rest()
 
     async def _sweep(self, signer: Signer) -> None:
-        """Sweep signing requests periodically; `tasks.supervise` restarts this after an error."""
+        """Sweep signing requests periodically; `tasks.supervise` restarts this method after an
+        error."""
         while True:
             await self._provide_password(signer)
             try:
@@ -210,7 +215,7 @@ class Replica:
             self._troubles.pop(part, None)
 
     async def _looked(self) -> None:
-        """Read the lease, and take or renew it; raise Overtaken when somebody else was faster."""
+        """Read the lease; take or renew it. Raise Overtaken when another replica wrote it first."""
         asked_s = _now_s()
         found = await observe.lease(self._api, self._settings.namespace, self._lease)
         record = None if found is None else leases.read(found)
@@ -228,7 +233,7 @@ class Replica:
         self.election.written(asked_s)
 
     async def _give_back(self) -> None:
-        """Release the lease if this replica leads, so that another need not wait for its expiry.
+        """Release the lease if this replica leads, so that others need not wait until it expires.
 
         A failure is only logged: then the lease expires by itself.
         """

@@ -29,9 +29,10 @@ from midstreamer_operator.resources.requests import SigningRequest
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 PAGE = "200"
-"""Objects in one page of a list, the query parameter `limit`."""
+"""Maximum number of objects in one page of a list: the query parameter `limit`."""
 ASKED_ABOUT_MAX = 5
-"""Pods of one pool whose Events are read; a fault mostly has the same cause in all pods."""
+"""Maximum number of pods of one pool whose Events are read, because a fault mostly has the same
+cause in all pods of a pool."""
 
 
 async def pod(api: Api, namespace: str, name: str) -> Pod | None:
@@ -46,8 +47,9 @@ async def pod(api: Api, namespace: str, name: str) -> Pod | None:
 async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
     """Return the API server's answer to the question on which a decision about a client depends.
 
-    For `OfNamespace`: whether the namespace is labelled as one with clients.  For `OfAccess`:
-    whether the requester may use the client identity of this name.
+    The answer to the question `OfNamespace` is whether the namespace is labelled as one with
+    clients. The answer to `OfAccess` is whether the requester may use the client identity of this
+    name.
     """
     match asked:
         case OfNamespace(name):
@@ -84,7 +86,7 @@ async def requests(api: Api, signer: str) -> AsyncIterator[Object]:
 async def entries(api: Api, namespace: str, release: str, uri: str = "") -> AsyncIterator[Object]:
     """Yield the ConfigMaps of an installation's ledger of certificates.
 
-    With ``uri`` only the entries of that identity.
+    If ``uri`` is given, yield only the entries of the identity with this URI.
     """
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     async for each in pages(api, path, {"labelSelector": ledger.selector(release, uri)}):
@@ -137,8 +139,8 @@ async def pages(
 ) -> AsyncIterator[Object]:
     """Yield every object of a list, page by page.
 
-    With ``is_known`` false the cluster may lack the kind of object; then nothing is yielded instead
-    of an error.
+    With ``is_known`` false the cluster may lack the kind of object; then this function yields
+    nothing and raises no error.
     """
     wanted = {**query, "limit": PAGE}
     while True:

@@ -22,7 +22,7 @@ from midstreamer_operator.resources import agentpools, deployments
 from midstreamer_operator.resources.agentpools import Pool
 
 PASSES_MAX = 4
-"""Decisions about one pool in one pass; `Overtaken` is raised after the last."""
+"""Maximum number of decisions about one pool in one pass; then `Overtaken` is raised."""
 WAITS_S = 2.0
 """Seconds between two passes while a pool waits for something; a stuck pod causes no event."""
 GATHERS_S = 0.2
@@ -89,8 +89,8 @@ class Pools:
     async def reconcile(self, pool: Pool) -> bool:
         """Decide and act on one pool until only waiting is left.
 
-        Return whether another pass is worth it soon.  Raise Overtaken when somebody else changed
-        an object meanwhile, or when this replica is no longer the leader.
+        Return whether the pool should be reconciled again soon.  Raise Overtaken when somebody else
+        changed an object meanwhile, or when this replica is no longer the leader.
         """
         refusal = ""
         for _ in range(PASSES_MAX):
@@ -131,7 +131,7 @@ class Pools:
             metrics.POOL_AGENTS.labels(pool, "ready").inc(ready)
 
     async def _seen(self, pool: Pool) -> Seen:
-        """Read the objects of a pool; pods and Events only while agents are missing."""
+        """Read the objects of a pool; read its pods and Events only while agents are missing."""
         name = deployments.template_name(self.fleet)
         template = await observe.pod_template(self.api, self.namespace, name)
         held = await observe.deployment(self.api, self.namespace, pool.name)

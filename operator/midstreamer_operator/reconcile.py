@@ -1,4 +1,4 @@
-"""Reconciliation of signing requests: read a request, decide, do the steps, until none is left.
+"""Reconciliation of signing requests: read a request, decide, do the steps, until no step is left.
 
 Reconciliation is level-based: it depends on the present state of the request, not on the event that
 started it.  Two passes over one request, in one process or in two, do no harm: the API server
@@ -30,14 +30,18 @@ from midstreamer_operator.resources.ledger import Entry
 from midstreamer_operator.resources.requests import SigningRequest
 
 PASSES_MAX = 8
-"""Decisions about one request in one reconciliation; `Overtaken` is raised after the last."""
+"""Maximum number of decisions about one request in one reconciliation; then `Overtaken` is
+raised."""
 ATTEMPTS_MAX = 6
-"""Attempts to reconcile a request after an event, before it is left to the next sweep."""
+"""Maximum number of attempts to reconcile a request after an event; then the next sweep handles the
+request."""
 PASSES_AT_ONCE = 8
-"""Requests of events that are reconciled at the same time; further requests wait.  Without a limit,
-a thousand pods that start together would open a thousand connections to the API server."""
+"""Maximum number of requests that are reconciled at the same time after events; further requests
+wait.  Without a limit, a thousand pods that start together would open a thousand connections to the
+API server."""
 SETTLED_MAX = 256
-"""Uids of recently reconciled requests that are remembered, to skip later events about them."""
+"""Maximum number of recently reconciled requests that are remembered, to skip later events about
+them."""
 PRUNE_S = 600.0
 """Seconds between two passes that delete old entries of the ledger."""
 KEPT_S = 3600.0
@@ -109,8 +113,8 @@ class Signer:
     async def sweep(self) -> int:
         """Reconcile every open request, then prune the ledger; return how many were open.
 
-        The ledger is pruned every `PRUNE_S`.  After a request that fails, the others are still
-        reconciled; the last error is raised at the end.
+        The ledger is pruned every `PRUNE_S` seconds.  After a request that fails, the others are
+        still reconciled; the last error is raised at the end.
         """
         trouble: MidstreamerError | None = None
         count = failed = 0
@@ -137,7 +141,7 @@ class Signer:
     async def _decided(self, request: SigningRequest) -> Decision:
         """Return what to do next, within the limit of valid certificates for one identity.
 
-        A certificate to be signed counts towards the limit from here on, before it is made.
+        When the decision is to sign, the certificate counts towards the limit before it is made.
         """
         decision = await self._agreed(request)
         if not isinstance(decision, issuance.Approve | Sign):
@@ -152,7 +156,7 @@ class Signer:
         return decision
 
     async def _recorded(self, uri: str) -> dict[str, float]:
-        """Read from the ledger when each certificate of an identity expires.
+        """Return when each certificate of an identity expires, as read from the ledger.
 
         The keys are the uids of the signing requests, the values are seconds since 1970.
         """
@@ -166,7 +170,7 @@ class Signer:
         return ends_by_request
 
     async def _agreed(self, request: SigningRequest) -> Decision:
-        """Return what to do next, before the number of valid certificates is considered."""
+        """Return what to do next, without regard to the limit of valid certificates."""
         if request.signer == self.policy.client_signer:
             asked = clients.question(request, self.policy)
             answer = False
@@ -209,7 +213,7 @@ class Signer:
         return given
 
     async def _told(self, request: SigningRequest, reason: Reason, message: str) -> None:
-        """Write an Event about a denial; a failure is only logged, so the denial still follows."""
+        """Write an Event about a denial; log a failure to write it, and raise nothing."""
         policy, own, now_s = self.policy, self.own, self.now()
         try:
             await act.tell(
@@ -250,7 +254,7 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
             metrics.LIVE_CERTIFICATES.labels(
                 holder.kind
-            ).inc()  # corrected when the ledger is next pruned
+            ).inc()  # the next pruning of the ledger corrects this count
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

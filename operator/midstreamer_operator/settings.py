@@ -21,7 +21,8 @@ class OperatorSettings(Settings):
     namespace: str = Field("default", pattern=NAME)
     """Namespace of the installation. The operator reads pods of this namespace only."""
     release: str = Field("midstreamer", pattern=NAME)
-    """Name of the installation: its Helm release. Namespace and release name the signers."""
+    """Name of the installation: its Helm release. The names of the signers contain the namespace
+    and this name."""
     pod: str = Field("", max_length=253)
     """Name of the operator's own pod. Events about requesters of other namespaces are attached to
     this pod."""
@@ -53,7 +54,7 @@ class OperatorSettings(Settings):
     """Seconds between two reads of the lease."""
     sweep_s: float = Field(30.0, ge=1, le=3600)
     """Seconds between two passes over all signing requests, and over all pools of agents. Changes
-    are normally handled at once, on an event; a pass handles those whose event was lost."""
+    are normally handled at once, on an event; a pass handles changes whose event was lost."""
     security: SecuritySettings = SecuritySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -1,4 +1,4 @@
-"""Handling of SIGTERM and SIGINT: the first one stops the process in order, the second at once.
+"""Handling of SIGTERM and SIGINT: the first ends the process in order, the second ends it at once.
 
 kopf installs its own handlers for both signals when it starts, and would need seconds to stop.  So
 the operator installs its handlers again after each start of kopf.

@@ -30,7 +30,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* A Job cannot be changed, so each upgrade of the release creates Jobs with new names: a new run. */ -}}
+{{- /* A Job cannot be changed, so each upgrade of the release creates Jobs with new names. */ -}}
 {{- define "loadtest.job" -}}
 {{- if gt (len .root.Release.Name) 40 -}}
 {{- fail (printf "release name %q has %d characters, but may have at most 40, because names of pods begin with it: choose a shorter name" .root.Release.Name (len .root.Release.Name)) -}}
@@ -119,7 +119,7 @@ spec:
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
   volumes:
-    {{- /* In memory, because private keys are written there, which the processes of the pod share. */}}
+    {{- /* The folder is in memory, because the pod's processes share private keys there. */}}
     - name: tmp
       emptyDir: {medium: Memory, sizeLimit: 128Mi}
 {{- end -}}

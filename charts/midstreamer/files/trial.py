@@ -41,7 +41,7 @@ CLOSE = 1e-9
 
 
 class Found(NamedTuple):
-    """One of the windows nearest to the query."""
+    """A window of the history that is one of the nearest to the query."""
 
     series: str
     start: int

@@ -8,7 +8,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{- /* Metadata of an object: its name, its labels and annotations, and those of the values. */ -}}
+{{- /* Metadata of an object: name, labels and annotations, including those that the values add. */ -}}
 {{- define "midstreamer.metadata" -}}
 name: {{ .name }}
 labels:
@@ -29,7 +29,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "midstreamer.name" -}}
-{{- /* A pod's name may have 63 characters. The longest suffixes are those of pods of StatefulSets. */ -}}
+{{- /* A pod's name may have 63 characters. Pods of StatefulSets add the longest suffixes to a name. */ -}}
 {{- if gt (len .root.Release.Name) 40 -}}
 {{- fail (printf "release name %q has %d characters, but may have at most 40, because names of pods begin with it: choose a shorter name" .root.Release.Name (len .root.Release.Name)) -}}
 {{- end -}}
@@ -135,8 +135,8 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  {{- /* Settings are read at start, so this hash restarts pods when settings change. The allowlist is
-         not included, because pods read it again while they run. */}}
+  {{- /* Pods read settings at start, so this hash of the settings restarts them after a change.
+         The hash does not include the allowlist, because pods read it again while they run. */}}
   midstreamer.dev/settings: {{ include "midstreamer.settings" .root | sha256sum | trunc 16 }}
   {{- with .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
@@ -169,9 +169,9 @@ topologySpreadConstraints:
         {{- include "midstreamer.selector" . | nindent 8 }}
 {{- end -}}
 
-{{- /* Node selector, tolerations and affinity of a component's pods. Node selector and tolerations are
-       added to those for all pods. Those of agents are set in the AgentPool, so the template of agents
-       leaves them out. */ -}}
+{{- /* Node selector, tolerations and affinity of a component's pods.
+       The component's node selector and tolerations are added to those for all pods. All three of
+       agents are set in the AgentPool, so the template of agents leaves them out. */ -}}
 {{- define "midstreamer.placement" -}}
 {{- $all := .root.Values }}
 {{- $own := index .root.Values (ternary "postgresql" .component (eq .component "postgres")) | default dict }}
@@ -231,8 +231,8 @@ livenessProbe:
 {{- mergeOverwrite $made (deepCopy .Values.config) | toToml }}
 {{- end -}}
 
-{{- /* The label `component`, by which dashboards and rules select targets. Prometheus itself sets job,
-       namespace and pod. */ -}}
+{{- /* Set the label `component` of targets, by which dashboards and rules select targets.
+       Prometheus itself sets the labels job, namespace and pod. */ -}}
 {{- define "midstreamer.relabelings" -}}
 relabelings:
   - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component]

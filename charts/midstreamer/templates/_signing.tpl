@@ -1,6 +1,6 @@
-{{- /* Cluster roles of one fleet, because signing requests are cluster-scoped. The names of the roles
-       contain the fleet's namespace and release, so that fleets do not conflict. Reasons for each rule:
-       docs/explanation/decisions/0018 and 0023. */ -}}
+{{- /* A fleet needs cluster roles of its own, because signing requests are cluster-scoped.
+       The names of the roles contain the fleet's namespace and release, so that fleets do not conflict.
+       Reasons for each rule: docs/explanation/decisions/0018 and 0023. */ -}}
 {{- define "midstreamer.signing" -}}
 {{- $wide := printf "midstreamer:%s:%s" .namespace .release }}
 {{- $accounts := list }}
@@ -31,7 +31,7 @@ rules:
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.member
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.client
     verbs: [approve, sign]
-  {{- /* For client certificates: read the label of a namespace, and check who may use an identity. */}}
+  {{- /* To certify clients, the operator reads labels of namespaces and checks who may use an identity. */}}
   - {apiGroups: [""], resources: [namespaces], verbs: [get]}
   - {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}
 {{- range list "member" "client" }}

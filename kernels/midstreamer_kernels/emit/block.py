@@ -24,7 +24,7 @@ Body = Callable[[Vectors, ir.Value, ir.Value], None]  # vectors, target index, h
 
 
 def emit_value(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``value(values)``, which returns the element at an address as float64."""
+    """Emit ``value(values)``, which returns the element at the address `values` as float64."""
     emitted, builder = function(
         module, f"value_{shape.number.name}", _DOUBLE, values=shape.number.pointer
     )
@@ -65,7 +65,7 @@ def _stretched(builder: Any, ends: list[Any], more: list[Any]) -> list[Any]:
 
 
 def emit_narrow(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``points[t] = (values[t] - origin) * factor`` in float32, clipped to +-`CLIP`."""
+    """Emit ``points[t] = (values[t] - origin) * factor`` as float32, clipped to +-`CLIP`."""
     emitted, builder = function(
         module, f"narrow_{shape.name}", VOID,
         values=shape.number.pointer, points=_SINGLE, count=index, origin=_DOUBLE, factor=_DOUBLE,
@@ -122,7 +122,7 @@ def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 
 
 def emit_corners(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the first term of both bounds: the costs of the first and of the last pair of points.
+    """Emit the first term of both LB_Keogh bounds: the costs of the first and last pair of points.
 
     Every warping path has these two pairs. Each cost is multiplied by `first_share` or
     `last_share`, and their sum is written to `forward` and to `backward`. `firsts` points to the
@@ -212,7 +212,7 @@ def _whole(vectors: Vectors, count: ir.Value) -> ir.Value:
 
 
 def _both(vectors: Vectors) -> tuple[Vectors, Vectors]:
-    """Return `Vectors` for float64 and for float32 with as many lanes as `vectors`."""
+    """Return two `Vectors`, for float64 and for float32, with as many lanes as `vectors`."""
     lanes = vectors.shape.lanes
     return (
         Vectors(vectors.builder, Shape(FLOAT64, lanes, 1), vectors.index),

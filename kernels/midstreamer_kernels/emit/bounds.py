@@ -39,8 +39,8 @@ def emit_keogh(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
     """Emit the LB_Keogh bounds of ``lanes * rows`` windows, summed over the places [begin, end).
 
     The function adds squared excesses to `forward` and `backward`, and returns whether the greater
-    of the two is below `limits` for any window. ``places[t]`` is the offset of place t from a
-    window's own element of `points`, `uppers` and `lowers`.
+    of these two sums is below `limits` for any window. ``places[t]`` is the offset of place t from
+    a window's own element of `points`, `uppers` and `lowers`.
     """
     return _emit_sums(module, shape, index, "keogh", _plus_square, ())
 
@@ -112,8 +112,8 @@ def _finish(vectors: Vectors, given: dict[str, Any], rows: list[int], sums: list
 
 def _excess(vectors: Vectors, over: Any, under: Any) -> Any:
     # `greatest` may compare floats as integers of the same bits, which orders negative numbers
-    # wrongly. The result is right all the same: at most one of the two is positive, a positive
-    # number is greater than a negative one in both orders, and so is zero.
+    # wrongly. The result is right all the same, because at most one of the two floats is positive.
+    # A positive float or zero is greater than a negative float also as an integer.
     return vectors.greatest(vectors.greatest(over, under), vectors.every(0.0))
 
 

@@ -41,7 +41,7 @@ def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> 
 
 
 class _Envelope:
-    """Emits the body of ``envelope_excess``; the attributes are LLVM values its parts share."""
+    """Emits the body of ``envelope_excess``; its methods share LLVM values as attributes."""
 
     def __init__(
         self, vectors: Vectors, room: ir.Value, stride: ir.Value, n: ir.Value, band: ir.Value
@@ -74,10 +74,11 @@ class _Envelope:
             vec.store(last, inside, place.index)
 
     def extremes(self, passes: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Emit the passes; return the scratch offsets of the upper and of the lower envelope."""
+        """Emit the passes over the row; return scratch offsets of its upper and lower envelope."""
         build, vec = self.builder, self.vectors
         zero, one = vec.constant(0), vec.constant(1)
-        # Carried: offsets of the maxima, of the minima and of the next target, and the span length.
+        # The loop carries the offsets of the maxima, of the minima and of the next target, and the
+        # span length.
         with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
             high, low, target, span = level.values
             wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)

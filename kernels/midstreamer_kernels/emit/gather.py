@@ -28,7 +28,7 @@ def emit_gather(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
         rows=shape.number.pointer, starts=ir.PointerType(index), m=index,
         block=shape.number.pointer,
     )  # fmt: skip
-    width = shape.lanes // 2  # lanes of one register, because `native.lanes` uses two per vector
+    width = shape.lanes // 2  # lanes of one register: a vector has two registers
     square = Vectors(builder, Shape(shape.number, width, 1), index)
     rows, starts, m, block = emitted.args
     whole = builder.sub(m, builder.srem(m, square.constant(width)))
@@ -65,7 +65,8 @@ def emit_fetch(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
     vectors = Vectors(builder, shape, index)
     size = builder.mul(m, index(shape.number.bytes))
     with vectors.for_range(0, size, LINE_BYTES) as line:
-        # The arguments of the prefetch: 0 is read, 3 is greatest locality, 1 is the data cache.
+        # The last arguments of the prefetch: 0 means read, 3 means greatest locality, 1 means data
+        # cache.
         builder.call(ask, [builder.gep(row, [line.index]), word(0), word(3), word(1)])
     builder.ret_void()
     return emitted

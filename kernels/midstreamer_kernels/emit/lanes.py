@@ -109,7 +109,7 @@ class _Lanes:
         vec.store(vec.every(0.0), self.cells, self.elements(self.band))
 
     def _fits(self) -> ir.Value:
-        """Return whether every group of rows has at least as many slots as unrolled steps."""
+        """Return one bit: whether no group of rows has fewer slots than unrolled steps."""
         build, vec, rows = self.builder, self.vectors, self.shape.rows
         surplus = self._greater(build.sub(self.n, self.m), vec.constant(0))
         return build.and_(
@@ -150,14 +150,14 @@ class _Lanes:
         )
 
     def _leave_when_stopped(self) -> None:
-        """Emit the exit for a set stop flag, when nobody needs the costs any more."""
+        """Emit the exit if the stop flag is set, because then nobody needs the costs any more."""
         build = self.builder
         following = build.append_basic_block("wanted")
         build.cbranch(stopping.is_set(build, self.stop), self.failed, following)
         build.position_at_end(following)
 
     def _leave_when_beyond(self, i: ir.Value) -> None:
-        """Emit early abandoning: exit if all cells of row i exceed the limit in every lane.
+        """Emit early abandoning: the exit if all cells of row i exceed the limit in every lane.
 
         Every warping path crosses row i, so no lane can come within the limit any more.
         """
@@ -189,8 +189,8 @@ class _Lanes:
 class _Step:
     """Emits one step of the rows [i, i + rows): one cell of each row, in all lanes.
 
-    The state of a step is a list of vectors: `newest` of each row, `pairs` of each row, and the
-    cell that memory held in row 0's slot.
+    The state of a step is a list of vectors: the newest cell of each row, the lesser of the two
+    newest cells of each row, and the cell that memory held in the slot of row 0.
     """
 
     def __init__(self, lanes: _Lanes, i: ir.Value, rows: int) -> None:
@@ -198,7 +198,8 @@ class _Step:
         self.lanes, self.rows = lanes, rows
         places = [build.add(i, vec.constant(r)) for r in range(rows)]
         self.query = [vec.splat(vec.load_one(lanes.query, place)) for place in places]
-        # The pointer to step 0 of row 0; at step s row r uses the point ``s - r`` points later.
+        # Pointer to the window's point that row 0 uses at step 0; row r uses at step s the point
+        # ``s - r`` points later.
         self.points = vec.at(lanes.windows, lanes.elements(build.sub(i, lanes.band)))
 
     def __call__(self, s: ir.Value, state: list[ir.Value], first: int, last: int) -> list[ir.Value]:

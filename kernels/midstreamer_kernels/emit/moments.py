@@ -69,7 +69,7 @@ class _Windows:
     def _mean(
         self, values: ir.Value, origins: list[Any], points: ir.Value, means: list[Any] | None
     ) -> list[Any]:
-        """Return the means of ``x - x[0]``, or if `means` is given, the variances around it."""
+        """Return the means of ``x - x[0]``, or the variances around `means` if these are given."""
         wide, builder = self.wide, self.narrow.builder
         zeros = [wide.every(0.0)] * self.rows
         with self.narrow.for_range(0, self.length, carried=zeros) as loop:

@@ -9,10 +9,10 @@ columns that its rows may use::
     strip 1  ################                     strip 1       #######
     strip 2  ################                     strip 2           ######
 
-A mask gives the cells outside of the band an infinite cost. The mask is the same for every strip:
-if the strip starts in column ``base - w``, row r is in step t at ``i - j = w + 2 r - t``, so lane l
-of vector k is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors, read at
-``t - 2 k``, serves all strips.
+A mask gives the cells outside of the band an infinite cost. The mask is the same for every strip of
+K vectors of L lanes: if the strip starts in column ``base - w``, row r is in step t at
+``i - j = w + 2 r - t``, so lane l of vector k is within the band when
+``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors, read at ``t - 2 k``, serves all strips.
 
 Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
 alternative keeps the two newest anti-diagonals of the band in memory: nothing is wasted, and two
@@ -143,7 +143,8 @@ def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # Enough for the columns and for the masks, which use this scratch one after the other.
+    # This scratch memory is large enough for the columns and for the masks, which use it one after
+    # the other.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return strip.line_room(vectors, both, 2 * vectors.shape.rows)
 
@@ -153,7 +154,8 @@ def _diagonals(vectors: Vectors, band: ir.Value) -> ir.Value:
 
 
 def _boundary_room(vectors: Vectors, m: ir.Value) -> ir.Value:
-    # Columns from -K L to m + K L, and one vector more at either end.
+    # Room for the columns from -K L to m + K L (K vectors of L lanes), and one vector more at
+    # either end.
     shape = vectors.shape
     return vectors.builder.add(m, vectors.constant((2 * shape.rows + 2) * shape.lanes))
 
@@ -171,7 +173,8 @@ def _compare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> None:
         strip.lay_rows(vectors, scratch.rows, pair.a, base, pair.n)
         first, part = _strip(vectors, pair, scratch, base, count)
         strip.run(vectors, part)
-        # The last strip is not checked: it may lack its last row, and its result is the answer.
+        # The limit is not checked after the last strip: the strip may lack its last row, and its
+        # result is the answer.
         with build.if_then(build.and_(limited, build.icmp_signed(">", left, height))):
             end = build.sub(build.add(first, part.steps), build.sub(count, vectors.constant(1)))
             with build.if_then(_hopeless(vectors, scratch.boundary, first, end, pair.limit)):
@@ -197,7 +200,7 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
         vectors.store_one(infinity, boundary_at, loop.index)
     above = build.add(pair.m, vectors.constant((shape.rows + 1) * shape.lanes))
     boundary = vectors.at(boundary_at, above)
-    # Cost 0 for the cell (-1, -1), where every warping path begins.
+    # The cell (-1, -1), where every warping path begins, has the cost 0.
     vectors.store_one(ir.Constant(shape.number.type, 0.0), boundary, 1)
     return _Scratch(memory, columns, masks, boundary)
 
@@ -213,7 +216,8 @@ def _strip(
     if pair.band is not None and scratch.masks is not None:
         start = build.sub(base, pair.band)
         first = build.select(build.icmp_signed("<", start, first), first, start)
-        # One column beyond the band of the last row, where the next strip reads an infinite cost.
+        # Compute one column beyond the band of the strip's last row: there the next strip reads an
+        # infinite cost.
         reach = build.add(
             build.add(base, pair.band), vectors.constant(2 * shape.rows * shape.lanes)
         )
@@ -228,7 +232,7 @@ def _strip(
 def _masks(
     vectors: Vectors, band: ir.Value, table: ir.Value, ahead: ir.Value, steps: ir.Value
 ) -> strip.Masks:
-    """Return the masks of a strip that starts `ahead` columns after its first row's band begins."""
+    """Return the masks of a strip that begins `ahead` columns after the band of its first row."""
     build, shape = vectors.builder, vectors.shape
 
     def even(value: ir.Value) -> ir.Value:
@@ -237,7 +241,8 @@ def _masks(
     def least(a: ir.Value, b: ir.Value) -> ir.Value:
         return build.select(build.icmp_signed("<", a, b), a, b)
 
-    # All lanes are within the band from t = 2 K L - 2 to 2 w, counted from the band's first column.
+    # All lanes (K vectors of L lanes, band w) are within the band from step t = 2 K L - 2 to step 2
+    # w, counted from the band's first column.
     most, one = even(steps), vectors.constant(1)
     begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
     begin = build.select(
@@ -265,7 +270,7 @@ def _hopeless(
 
 
 def _corner(vectors: Vectors, rows: ir.Value, n: ir.Value) -> ir.Value:
-    """Load the cost of row n - 1 from the `rows` of the last strip, which hold its final costs."""
+    """Load the last cost of row n - 1 from the `rows` of the last strip, which hold final costs."""
     build, shape = vectors.builder, vectors.shape
     row = build.srem(build.sub(n, vectors.constant(1)), vectors.constant(shape.rows * shape.lanes))
     lane = build.sdiv(row, vectors.constant(shape.rows))

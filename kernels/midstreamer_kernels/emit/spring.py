@@ -101,7 +101,7 @@ class _Whole:
         return self._builder.trunc(upper, self._shape.vector)
 
     def any_within(self, a: Any, b: Any) -> Any:
-        """Return one bit: whether ``a <= b`` in any lane."""
+        """Return one bit: whether ``a <= b`` in any lane, for unsigned integers."""
         mask = ir.IntType(self._shape.lanes)
         within = self._builder.bitcast(self._builder.icmp_unsigned("<=", a, b), mask)
         return self._builder.icmp_unsigned("!=", within, mask(0))
@@ -159,7 +159,8 @@ class _Columns:
     def _cell(self, carried: list[Any], place: Any, value: Any, end: Any) -> list[Any]:
         """Emit one row of cells; return the values to carry to the next row.
 
-        `carried` holds the cells below and diagonal, each as cost and start, and the two minima.
+        `carried` holds the cell below and the diagonal cell, each as cost and start, and the two
+        minima that the function returns in the end.
         """
         costs, build = self.costs, self.costs.builder
         below, below_start, diagonal, diagonal_start, pending, least = carried
@@ -168,7 +169,7 @@ class _Columns:
         step = costs.sub(value, costs.load(self.given["points"], place))
         best, start = left, left_start
         for cost, begun in ((diagonal, diagonal_start), (below, below_start)):
-            nearer = build.fcmp_ordered("<=", cost, best)  # of equal costs the latest start
+            nearer = build.fcmp_ordered("<=", cost, best)  # of equal costs take the latest start
             best, start = build.select(nearer, cost, best), build.select(nearer, begun, start)
         cell = costs.add(costs.mul(step, step), best)
         costs.store(cell, self.given["cells"], place)

@@ -48,7 +48,7 @@ class Masks:
     begin: ir.Value
     """First step, an even number, in which all lanes are within the band."""
     end: ir.Value
-    """First even step after those with all lanes within the band; `begin` if there are none."""
+    """First even step after the steps with all lanes within the band; `begin` if there are none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Strip:
     rows: ir.Value
     """Points of the rows, vector k at ``k * L``; `run` overwrites them with the final costs."""
     columns: ir.Value
-    """The columns as `lay` writes them, from the vector of vector 0 in step 0 on."""
+    """The columns as `lay` writes them. The pointer is to the vector that vector 0 uses in step
+    0."""
     boundary: ir.Value
     """Cost above column 0 of the strip; the cost above column j is at offset -j."""
     steps: ir.Value
@@ -121,8 +122,9 @@ def lay(
         zero = ir.Constant(vectors.shape.number.type, 0.0)
         value = zero if values is None else vectors.load_one(values, at.index)
         vectors.store_one(value, first, at.index)
-    # The lanes of vector s are the elements s, s - delay, s - 2 delay ... of the line. Loading a
-    # whole vector at each of these L places gives a square; its transpose is the vectors from s on.
+    # The L lanes of vector s are the elements s, s - delay, s - 2 delay ... of the line. Loading a
+    # whole vector at each of these L elements gives a square. The transpose of the square is the L
+    # vectors from vector s on.
     total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
     with vectors.for_range(0, total, lanes) as at:
         here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))
@@ -153,7 +155,7 @@ def run(vectors: Vectors, strip: Strip) -> None:
 
 
 class _Cells(NamedTuple):
-    """The cells of the last two steps, and the vector above vector 0 in the last step."""
+    """The cells of the last two steps of a strip, and the cells above vector 0 in the last step."""
 
     newest: list[ir.Value]
     older: list[ir.Value]
@@ -225,5 +227,5 @@ def _step(
 
 
 def _leave(vectors: Vectors, boundary: ir.Value, turn: int, cells: list[ir.Value]) -> None:
-    """Emit the store of the last row's cost to the boundary row, which the next strip reads."""
+    """Emit the store of the last row's cost to `Strip.boundary`, where the next strip reads it."""
     vectors.store(cells[-1], boundary, vectors.shape.rows * vectors.shape.lanes - turn)

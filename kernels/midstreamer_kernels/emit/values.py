@@ -179,7 +179,7 @@ class Vectors:
     def _place(self, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
         return self.builder.bitcast(self.at(pointer, offset), ir.PointerType(self.shape.vector))
 
-    # Arithmetic: each operation rounds once; nothing is fused or reordered
+    # Arithmetic: each operation rounds once, and none is fused or reordered
 
     def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Return ``a - b``."""
@@ -240,7 +240,8 @@ class Vectors:
         rows, places = list(square), range(self.shape.lanes)
         distance = 1
         while distance < self.shape.lanes:
-            # Swap the off-diagonal quarters of all squares with a side of twice the distance.
+            # Divide the square into squares with a side of twice the distance, and swap the two
+            # off-diagonal quarters of each of these squares.
             keep = [p if not p & distance else self.shape.lanes + p - distance for p in places]
             take = [p + distance if not p & distance else self.shape.lanes + p for p in places]
             for row in (p for p in places if not p & distance):

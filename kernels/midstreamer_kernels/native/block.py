@@ -13,7 +13,7 @@ next to each other.
 
 The caller owns the arrays (`Room`), which are reused for the next block. Loops over points or
 windows are emitted (`emit.block`); the functions here only compute addresses, so numba compiles
-them quickly.
+these functions quickly.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.plan import COUNT, FIRST, ITEM_BYTES, SCALE, SHIFT, VALUES
 
-SLOPE_MAX = 1e6  # greatest slope: a flatter window has no significant digits in float32
-RANGE_MIN = 1e-290  # least range of a block: the reciprocal of a smaller one may be infinite
+SLOPE_MAX = 1e6  # greatest slope: a window that needs more is too flat for float32
+RANGE_MIN = 1e-290  # least range of a block: the reciprocal of less may be infinite
 
-# First rows of `space` for points, means and dealt points; maxima and minima are the next two rows.
+# Row numbers of `Room.space`: the rows of points, of means and of dealt points. The two rows after
+# each of them hold the maxima and the minima.
 POINTS, MEANS, DEALT, SPACE_ROWS = 0, 3, 6, 9
-# Rows of `lanes`, which have one element per window.
+# Row numbers of `Room.lanes`, whose rows have one element per window.
 SLOPES, OFFSETS, NOISES, FORWARD, BACKWARD, LIMITS, LANE_ROWS = range(7)
 
 LANES = machine.instruction_set().lanes(FLOAT32)
@@ -69,7 +70,7 @@ class Room(NamedTuple):
     lanes: Any
     """Slopes, offsets, noises, sums and limits of the windows, shape (LANE_ROWS, windows), float32.
 
-    The names of the rows are the constants from `SLOPES` to `LIMITS`.
+    The rows are numbered by the constants from `SLOPES` to `LIMITS`.
     """
 
 
@@ -85,10 +86,10 @@ def room(plan: NDArray[Any]) -> Room:
 def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any, room: Any) -> int:
     """Prepare the block of `count` candidates of one history, from candidate `first` on.
 
-    `row` is the history's row of the table in `plan`, `level` the `profile.Level` of the bounds
-    that will be computed, and `room` the `Room` for the block. Return the row of `space` from which
-    the bounds read points. In that row the first window begins at element `band`, or at element 0
-    if the points were dealt.
+    `row` is the history's row of the table in `plan`, `level` is the `profile.Level` of the bounds
+    that will be computed, and `room` is the `Room` for the block. Return the row of `space` from
+    which the bounds read points. In that row the first window begins at element `band`, or at
+    element 0 if the points were dealt.
     """
     space, lanes, segment = room.space, room.lanes, level.segment
     begin = row[FIRST] + first * plan.step
@@ -117,7 +118,7 @@ def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any,
 
 @inlined
 def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any) -> Any:
-    """Read the points of the windows and `band` more on either side into `space`, as float32.
+    """Copy the points of the windows, and `band` points more on either side, to `space` as float32.
 
     Beyond the ends of the searched part, its first or last point is repeated. Return the number of
     points, and the greatest absolute difference of a point from `origin`.
@@ -188,7 +189,7 @@ def _scale(
 
 @inlined
 def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
-    """Fill the two rows after the points with maxima and minima of ``2 * band + 1`` points.
+    """Fill the two rows after the row of points with maxima and minima of ``2 * band + 1`` points.
 
     Element i is the extreme of the points from i on.
     """
@@ -196,8 +197,8 @@ def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
     while reach < 2 * band + 1:
         passes, reach = passes + 1, 2 * reach
     for number in range(1, 3):
-        # Passes alternate between two rows, such that the last pass fills the target row. In place,
-        # each pass would take seven times as long.
+        # The passes write to two rows alternately, so that the last pass fills the target row. A
+        # pass that overwrites its own input would take seven times as long.
         source, target, other = points, points + number * pitch, points + DEALT * pitch
         if passes % 2 == 0:
             target, other = other, target

@@ -50,7 +50,7 @@ from midstreamer_kernels.native.lanes import LANES_32, PADDING, block_cells, dtw
 from midstreamer_kernels.native.sketch import near_threshold, sketch_bounds
 
 SEEDS = 2 * LANES_32  # seeds compared in addition to two per wanted match
-BOTH_WAYS_MAX = 32  # greatest band for which computing a row's envelope saves more than it costs
+BOTH_WAYS_MAX = 32  # widest band for which a row's envelope saves more time than it costs
 AHEAD = 6  # rows prefetched ahead of the one in use: memory latency is longer than the work per row
 
 _gather = emitted(emit_gather, lanes.shape_for(FLOAT32))
@@ -80,29 +80,30 @@ class Query(NamedTuple):
     growth: float
     """Greatest factor by which rounding of sums changes the root of a cost."""
     tiny: float
-    """Greatest amount that a cost loses because squares are too small for float32."""
+    """Greatest amount that a cost is too small because squares are too small for float32."""
 
 
 class Found(NamedTuple):
-    """The rows that float32 does not rule out, unordered, and a heap of the nearest so far."""
+    """The rows that distances in float32 do not rule out, unordered, and a heap of the nearest."""
 
     rows: Any
-    """Numbers of the rows, int64; the first ``count[0]`` elements are in use."""
+    """Numbers of the rows found, int64; the first ``count[0]`` elements are in use."""
     costs: Any
-    """Their squared DTW distances, float32."""
+    """Squared DTW distances of the rows in `rows`, float32."""
     count: Any
     """Number of rows found, shape (1,)."""
     best: Any
     """A heap of the k least costs; shape (0,) if every row within the cutoff is wanted."""
     best_rows: Any
-    """The row numbers of the costs in `best`."""
+    """Row numbers of the costs in `best`, element by element."""
     best_count: Any
     """Number of costs in `best`, shape (1,)."""
     shared: Any
-    """An upper bound of the k-th nearest row's distance, shape (1,), common to all threads.
+    """An upper bound of the k-th nearest row's distance, shape (1,), shared by all threads.
 
-    The first value is the cutoff. Threads write to it without a lock, so a thread may overwrite a
-    lower value of another. That costs time but no exactness, because every value is a valid bound.
+    The bound begins as the cutoff. Threads lower it without a lock, so a thread may overwrite a
+    lower value of another thread. That costs time but no exactness, because every value is a valid
+    bound.
     """
 
 
@@ -110,17 +111,17 @@ class Group(NamedTuple):
     """Up to `LANES_32` rows that will be compared at once, with the arrays of the comparison."""
 
     starts: Any
-    """Index of the element where each row begins, shape (LANES_32,), int64."""
+    """Index of the element at which each row of the group begins, shape (LANES_32,), int64."""
     waiting: Any
-    """Numbers of the rows, shape (LANES_32,), int64."""
+    """Numbers of the rows in the group, shape (LANES_32,), int64."""
     count: Any
     """Number of rows in the group, shape (1,)."""
     block: Any
-    """The rows in lanes; see `native.lanes.dtw_block`."""
+    """The points of the group's rows, one row per lane; see `native.lanes.dtw_block`."""
     cells: Any
-    """Scratch of the comparison."""
+    """Scratch memory of the comparison."""
     costs: Any
-    """Receives the squared DTW distances, shape (LANES_32,), float32."""
+    """Receives the squared DTW distance of each row in the group, shape (LANES_32,), float32."""
 
 
 @jit
@@ -169,10 +170,10 @@ def _take(query: Any, found: Any, group: Any) -> None:
 
 @jit
 def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
-    """Compare the query with the rows in `group` by DTW in float32; the group is empty then."""
+    """Compare the query with the rows in `group` by DTW in float32; empty the group afterwards."""
     m, count = rows.shape[1], group.count[0]
     for lane in range(LANES_32):
-        # Lanes without a row repeat the first row.
+        # Lanes of the group without a row get a copy of the group's first row.
         group.starts[lane] = group.waiting[lane if lane < count else 0] * m
     inside = group.block.ctypes.data + PADDING * LANES_32 * group.block.itemsize
     _gather(rows.ctypes.data, group.starts.ctypes.data, m, inside)
@@ -186,14 +187,14 @@ def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
 def _compare_all(
     rows: Any, query: Any, group: Any, found: Any, first: int, bounds: Any, chosen: Any
 ) -> None:
-    """Compare the chosen rows, except those that a lower limit rules out in the meantime."""
+    """Compare the chosen rows, except rows that the limit rules out once comparisons lowered it."""
     for number in range(chosen.size):
         place = chosen[number]
         if bounds[place] <= cost_within(query, found.shared[0]):
             group.waiting[group.count[0]] = first + place
             group.count[0] += 1
-        # One call for full groups and for the last group, because numba compiles it into its caller
-        # at each call.
+        # Full groups and the last group share one call, because numba compiles the called function
+        # into its caller once for each call.
         last = number == chosen.size - 1 and group.count[0] > 0
         if last or group.count[0] == LANES_32:
             _compare(query, rows, group, found)
@@ -248,7 +249,7 @@ def search_rows(
         A multiple of `native.sketch.CHUNK`.
     """
     whole = -(-(last - first) // LANES_32) * LANES_32
-    room = np.full(whole, np.nan, np.float32)  # NaN is within no limit
+    room = np.full(whole, np.nan, np.float32)  # bounds of NaN are within no limit
     bounds = room[: last - first]
     sketch_bounds(sketch, ends, query.upper_means, query.lower_means, first, bounds)
     group = _group(query, rows.shape[1])
@@ -265,14 +266,14 @@ def search_rows(
             count = _choose_by_envelope(rows, query, found, first, chosen, count, bounds)
         _compare_all(rows, query, group, found, first, bounds, chosen[:count])
         for number in range(count):
-            bounds[chosen[number]] = np.nan  # compared, so not to be chosen again
+            bounds[chosen[number]] = np.nan  # do not choose this row again
 
 
 @jit
 def _choose_by_envelope(
     rows: Any, query: Any, found: Any, first: int, chosen: Any, count: int, bounds: Any
 ) -> int:
-    """Keep the chosen rows that the envelope bounds do not rule out; return their number.
+    """Keep the chosen rows that the envelope bounds do not rule out; return how many are kept.
 
     The new bounds are written to `bounds`.
     """

@@ -98,7 +98,7 @@ class _Cache(caching.FunctionCache):
         trouble = ""
         try:
             found = super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
-        except Exception as error:  # a damaged pickle raises anything
+        except Exception as error:  # a damaged pickle may raise any exception
             found, trouble = None, f": {type(error).__name__}: {error}"
         if TARGET.trouble:
             ANNOUNCER.tell(TARGET.trouble)
@@ -129,7 +129,8 @@ class _Cache(caching.FunctionCache):
             )
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        # numba's own key depends on its configuration, which may have changed since the import.
+        # Use `TARGET.key`: numba's own key depends on its configuration, which may have changed
+        # since the import.
         _, _, code = super()._index_key(signature, codegen)  # type: ignore[no-untyped-call]
         return signature, TARGET.key, code
 
@@ -160,7 +161,7 @@ def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = Fals
 def inlined(function: Callable[..., Any]) -> Any:
     """Inline `function` into every function that calls it, instead of compiling it by itself.
 
-    For helpers with one or two callers: numba takes a third of a second to compile a function, and
-    the same again in each caller. The order of additions is never changed.
+    Use this decorator for helpers with one or two callers: numba takes a third of a second to
+    compile a function, and as long again for each caller. The order of additions is never changed.
     """
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)

@@ -44,33 +44,34 @@ _narrow, _float64_at = emitted(emit_narrow, _DOUBLE), emitted(emit_value, _DOUBL
 _stopped = emitted(emit_stopped, _SINGLE)
 _place_32, _place_64 = emitted(emit_place, _SINGLE), emitted(emit_place, _DOUBLE)
 
-UP = 1.0 + 1e-6  # factor for limits, which makes up for rounding them to float32
+UP = 1.0 + 1e-6  # factor for limits, so that rounding a limit to float32 never lowers it
 
 
 class Ranking(NamedTuple):
     """The best matches so far: a heap, the worst match first."""
 
     distances: NDArray[np.float64]
-    """Distances of the matches, shape (k,)."""
+    """Distances of the matches in the heap, shape (k,)."""
     orders: NDArray[np.int64]
-    """Their candidate numbers, shape (k,)."""
+    """Candidate numbers of the matches in the heap, shape (k,)."""
     found: NDArray[np.int64]
     """Number of matches in the heap, shape (1,)."""
     shared: NDArray[np.float64]
-    """An upper bound of the k-th best distance, shape (1,), common to all threads.
+    """An upper bound of the k-th best distance, shape (1,), shared by all threads.
 
-    Threads write to it without a lock, so a thread may overwrite a lower value of another. That
-    costs time but no exactness, because every value written there is a valid upper bound.
+    Threads lower the bound without a lock, so a thread may overwrite a lower value of another
+    thread. That costs time but no exactness, because every value is a valid upper bound.
     """
 
 
 class Group(NamedTuple):
-    """Candidates that are compared at once, one per lane."""
+    """Candidate windows that are compared at once, one per lane."""
 
     orders: Any
-    """Their numbers, shape (lanes,), int64."""
+    """Candidate numbers of the windows in the group, shape (lanes,), int64."""
     windows: Any
-    """Their windows: point t of lane l is at ``t * lanes + l``; shape (m * lanes,), float64."""
+    """Points of the windows: point t of lane l is at ``t * lanes + l``. Shape (m * lanes,),
+    float64."""
 
 
 class Scratch(NamedTuple):
@@ -82,21 +83,21 @@ class Scratch(NamedTuple):
     An LCSS comparison reads the windows of the group instead and has an empty block.
     """
     cells: Any
-    """Cells of the matrix."""
+    """Scratch memory for cells of the cost matrix."""
     costs: Any
     """Receives the cost of each lane, shape (lanes,)."""
 
 
 class Desk(NamedTuple):
-    """The arrays of all comparisons of a scan, each shared by all groups of candidates.
+    """The arrays of all comparisons of a scan; every group of candidates uses the same arrays.
 
-    One tuple and no tuples in it, because numba takes half a microsecond more per tuple of a call.
+    The arrays are in one flat tuple, because each tuple in a call costs numba half a microsecond.
     """
 
     orders: Any
     """`Group.orders`: numbers of the candidates that are compared at once."""
     windows: Any
-    """`Group.windows`: their windows in lanes."""
+    """`Group.windows`: points of the windows that are compared at once, in lanes."""
     block: Any
     """`Scratch.block` of the first comparison: in float32 by DTW, or in float64 by LCSS."""
     cells: Any
@@ -112,9 +113,9 @@ class Desk(NamedTuple):
 
 
 def desk(plan: NDArray[Any]) -> Desk:
-    """Return the arrays for `compare_common` or `compare_warped`.
+    """Return the arrays that comparisons of the scan with this `plan` need.
 
-    Which of the two functions it is depends on ``plan["lcss"]``.
+    The arrays are for `compare_common` if ``plan["lcss"]`` is 1, else for `compare_warped`.
     """
     m, band = int(plan["m"][0]), int(plan["band"][0])
     if plan["lcss"][0]:
@@ -131,7 +132,7 @@ def desk(plan: NDArray[Any]) -> Desk:
 
 @inlined
 def reach(plan: Any, ranking: Any) -> Any:
-    """Return the distance beyond which no window can be one of the k nearest."""
+    """Return the distance beyond which a window cannot be one of the k nearest."""
     full = ranking.found[0] == ranking.distances.size
     worst = ranking.distances[0] if full else np.inf
     return min(worst, plan.cutoff, ranking.shared[0])
@@ -141,10 +142,10 @@ def reach(plan: Any, ranking: Any) -> Any:
 def as_bound(plan: Any, distance: float) -> Any:
     """Return `distance` converted to the form of stored bounds, float32, rounded up.
 
-    For LCSS that is a count of points, for DTW a distance in units of the plan.
+    A bound of LCSS is a number of points, a bound of DTW is a distance in units of the plan.
     """
     if plan.lcss:
-        return np.float32(distance * plan.m + 0.5)  # a count
+        return np.float32(distance * plan.m + 0.5)  # a number of points
     return np.float32(distance / plan.unit * UP)
 
 
@@ -202,7 +203,8 @@ def _gather(
 ) -> Any:
     """Copy the next candidates whose bound is within `limit` into the lanes of `group`.
 
-    Return the index in `chosen` after them, and their number.
+    Return the index in `chosen` after the last candidate looked at, and the number of copied
+    candidates.
     """
     orders, windows = group.orders, group.windows
     count = 0
@@ -231,7 +233,8 @@ def _rank_exactly(
         for t in range(plan.m):
             block[(PADDING + t) * LANES_64 + lane] = windows[t * LANES_32 + source]
     limit = reach(plan, ranking)
-    # The tolerance is needed because the root of a greater cost may round to exactly the limit.
+    # The limit on costs has a tolerance, because the root of a greater cost may round to exactly
+    # the limit on distances.
     highest = limit * limit * (1.0 + SLACK) + SMALLEST
     dtw_block(query, block, plan.band, highest, exact.cells, costs, plan.stop)
     for lane in range(orders.size):
@@ -263,7 +266,8 @@ def _place(plan: Any, histories: Any, order: int, lane: int, lanes: int) -> None
 def _filter(plan: Any, limit: float, count: int, narrow: Any, group: Any, scratch: Any) -> int:
     """Remove from `group` the candidates that the float32 comparison rules out.
 
-    The costs of `scratch` receive the lanes of the candidates that stay; their number is returned.
+    The array `costs` of `scratch` receives the lane numbers of the candidates that stay; the
+    function returns how many stay.
     """
     orders, windows, block, costs = group.orders, group.windows, scratch.block, scratch.costs
     if limit == np.inf:
@@ -289,6 +293,7 @@ def _rank(plan: Any, distance: float, order: int, ranking: Any) -> None:
         return
     distances, found, shared = ranking.distances, ranking.found, ranking.shared
     found[0] = offer(distances, ranking.orders, found[0], distance, order)
-    # With fewer than k matches in this thread, its worst match is no bound of the k-th best.
+    # While this thread has fewer than k matches, its worst match is no bound of the k-th best
+    # distance.
     if found[0] == plan.k and distances[0] < shared[0]:
         shared[0] = distances[0]

@@ -21,7 +21,7 @@ INDEX = ir.IntType(64)  # numba's `intp` on 64-bit machines
 
 Emitter = Callable[[ir.Module, Shape, ir.IntType], ir.Function]
 
-_intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
+_intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
 
 
 @functools.cache
@@ -61,8 +61,8 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
 def emitted_like(emit: Emitter, shapes: Sequence[Shape]) -> Any:
     """Return an emitted function that is chosen by the number type of its first argument.
 
-    The call has one extra argument in front, an array of the wanted type; the array itself is not
-    passed on. `shapes` has one `Shape` for each number type.
+    A call has one extra argument in front, an array of the wanted type, which is not passed on to
+    the emitted function. `shapes` has one `Shape` for each number type.
     """
     by_number = {shape.number.name: shape for shape in shapes}
     parameters = len(_typed(emit, shapes[0])[2])
@@ -102,7 +102,7 @@ def _call(emit: Emitter, shape: Shape) -> Any:
 
 
 def _named(call: Any, parameters: int) -> Any:
-    # numba matches a call with the parameters one by one, so each parameter needs a name.
+    # numba matches the arguments of a call with named parameters, so each parameter gets a name.
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = ["typing_context", *(f"argument_{place}" for place in range(parameters))]
     call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])

@@ -13,7 +13,7 @@ from midstreamer_kernels.native.compiling import inlined, jit
 
 @inlined
 def _after(distance_a: float, order_a: int, distance_b: float, order_b: int) -> bool:
-    """Return whether match a is worse than match b: farther, or as far with a greater number."""
+    """Return whether match a is worse than b: farther, or as far with a greater number."""
     return distance_a > distance_b or (distance_a == distance_b and order_a > order_b)
 
 

@@ -19,8 +19,8 @@ from midstreamer_kernels.plan import COUNT, FIRST, START
 class Histories(NamedTuple):
     """The table of the histories, and the bounds of all their candidates.
 
-    NaN marks bounds that have no candidate or need no comparison any more, because NaN is within no
-    limit.
+    A bound is NaN if its element has no candidate, or if its candidate needs no comparison any
+    more. NaN is within no limit.
     """
 
     table: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Histories(NamedTuple):
     bounds: NDArray[np.float32]
     """Coarse bound of each candidate, `STRIP` elements per strip; shape (STRIP * strips,)."""
     lows: NDArray[np.float32]
-    """The least bound of each strip, shape (strips,)."""
+    """The least coarse bound of each strip, shape (strips,)."""
 
 
 def numbered(table: NDArray[np.int64]) -> Histories:

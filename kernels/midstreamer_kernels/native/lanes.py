@@ -102,7 +102,7 @@ def scratch(band: int) -> Any:
 
 @jit
 def _fill(cells: Any, value: float) -> None:
-    # Assigning to a slice does the same, but numba takes a second longer to compile it.
+    # A loop, because numba takes a second longer to compile an assignment to a slice.
     for cell in range(cells.size):
         cells[cell] = value
 

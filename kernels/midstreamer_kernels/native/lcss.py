@@ -39,15 +39,16 @@ TILE = 1024  # columns sorted together: the tables of a strip then fit the L1 ca
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _ALL = np.uint64(2**WORD_BITS - 1)
 
-# Bits of the first r columns of a strip, for each r from 0 to `STRIP`; four words each.
+# For each r from 0 to `STRIP` four words, in which the bits of the first r columns of a strip are
+# set.
 _LINES = np.tri(STRIP + 1, STRIP, -1, dtype=bool)
 _BEFORE = np.packbits(_LINES, axis=1, bitorder="little").view("<u8").astype(np.uint64).ravel()
 
 
 @jit
 def _pack(patterns: Any, keys: Any) -> None:
-    # Convert the bits of floats to integers of the same order; those of negative floats are
-    # inverted. The lowest bits are replaced by the index within the tile.
+    # Convert the bits of floats to integers of the same order; the bits of negative floats are
+    # inverted. The lowest bits of each integer are replaced by the value's index within the tile.
     for place in range(patterns.size):
         pattern = patterns[place]
         pattern ^= (pattern >> 63) & 0x7FFFFFFFFFFFFFFF
@@ -73,9 +74,9 @@ def ordered(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def _unpack(values: Any, keys: Any, first: int, order: Any, ascending: Any) -> None:
     """Fill `order` and `ascending` with indices and values of the tile at `first`, sorted by value.
 
-    The indices count from `first`.
+    The indices in `order` count from `first`.
     """
-    # Insertion sort: one comparison per value if the keys are in order already.
+    # Insertion sort, which takes one comparison per value if the keys are in order already.
     for rank in range(ascending.size):
         place = keys[first + rank] & (TILE - 1)
         value, target = values[first + place], rank
@@ -87,8 +88,8 @@ def _unpack(values: Any, keys: Any, first: int, order: Any, ascending: Any) -> N
 
 @jit
 def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high: Any) -> None:
-    # One step of the binary searches of all rows. The rows are independent, so the processor works
-    # on many at once. Row by row, the searches would take twice as long.
+    # Make one step of the binary searches for all rows. The rows are independent, so the processor
+    # searches for many rows at once. Searching row by row would take twice as long.
     before = half - _ONE
     for i in range(rows.size):
         value, under, upto = rows[i], np.uint64(low[i]), np.uint64(high[i])
@@ -133,7 +134,7 @@ def _prefixes(order: Any, first: int, table: Any) -> None:
 
 
 class _Strip(NamedTuple):
-    """The strip of the matrix that begins at one column, and what its rows read and write."""
+    """A strip of columns of the LCSS matrix, and the arrays that its rows read and write."""
 
     first: int
     """The first column of the strip."""
@@ -146,9 +147,9 @@ class _Strip(NamedTuple):
     prefixes: Any
     """The table of prefixes of the strip, four words per rank, uint64."""
     carries: Any
-    """The carry out of each row: of the strip before, then of this one; shape (n,), uint8."""
+    """Carry out of each row: of the strip before, then of this strip; shape (n,), uint8."""
     row: Any
-    """The row of the strip, shape (WORDS,), uint64."""
+    """The newest row of the strip as bits, shape (WORDS,), uint64."""
 
 
 @jit
@@ -192,7 +193,7 @@ def _gained(width: int, strip: Any) -> int:
     """
     first, band, row = strip.first, strip.band, strip.row
     begin, end = max(0, first - band), min(strip.low.size, first + width + band)
-    # Rows from `inner` to `outer` have the whole strip in their band.
+    # In the rows from `inner` to `outer` the whole strip is within the band.
     inner = max(begin, min(end, first + width - 1 - band))
     outer = max(inner, min(end, first + band + 1))
     for word in range(WORDS):

@@ -16,9 +16,9 @@ V3 = (
 )  # fmt: skip
 V4 = (*V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 LEVELS = {"x86-64-v4": V4, "x86-64-v3": V3}
-"""Features that a processor needs for each level, in LLVM's names; the highest level first.
+"""Features that a processor needs for each x86-64 level, in LLVM's names; the highest level first.
 
-LLVM reports a feature only if the operating system saves its registers too.
+LLVM reports a feature only if the operating system also saves the registers of that feature.
 """
 
 

@@ -27,7 +27,7 @@ class InstructionSet:
     """Whether there is a SIMD instruction for the minimum of 64-bit integers."""
 
     def lanes(self, number: Number) -> int:
-        """Return how many numbers of that type one register holds."""
+        """Return how many numbers of the type `number` one register holds."""
         return self.vector_bytes // number.bytes
 
     def integers(self, number: Number) -> bool:
@@ -44,7 +44,7 @@ GENERIC = InstructionSet("generic", 16, 16, wide_integers=False)
 BANDED_ROWS_MAX = 80  # rows of a strip within a band, at most: see `striped`
 
 _MODELS = {"x86-64": SSE2, "x86-64-v2": SSE2, "x86-64-v3": AVX2, "x86-64-v4": AVX512}
-_FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # the widest first
+_FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # widest registers first
 
 
 def instruction_set_of(model: str, features: dict[str, bool]) -> InstructionSet:

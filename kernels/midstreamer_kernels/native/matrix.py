@@ -27,8 +27,8 @@ from midstreamer_kernels.native.lcss import common_lengths
 from midstreamer_kernels.native.pairs import dtw_squared
 
 LEAST_SHARE = 4  # lanes are used only if at least one lane in LEAST_SHARE has a series
-# Greatest size in bytes of the cells of all lanes. More does not fit the L1 cache and is slow, for
-# example series of 1,000 points without a band.
+# Greatest size in bytes of the cells of all lanes. Pairs of series with more cells, for example of
+# 1,000 points without a band, are compared one by one, because their cells do not fit the L1 cache.
 CELLS_BYTES = 2**15
 
 

@@ -68,7 +68,7 @@ def _walk(
 
 @jit
 def _follow(begin: int, m: int, band: int, straight: Any, upward: Any, path: Any, left: int) -> int:
-    """Extend the path backwards through the anti-diagonals from `begin` on.
+    """Extend the path backwards through the anti-diagonals down to `begin`.
 
     ``path[left:]`` is the path so far; the new value of `left` is returned.
     """
@@ -115,7 +115,7 @@ def least_path(
     n, m = a.size, b.size
     rows, columns = _padded(a), _padded(b[::-1])
     cells = np.full((MATRICES, n + 2 + LANES), np.inf, a.dtype)
-    cells[1, 0] = 0  # the cell (-1, -1) on anti-diagonal -2, where every path begins
+    cells[1, 0] = 0  # cost of the cell (-1, -1) on anti-diagonal -2, where every path begins
     diagonals, stride = n + m - 1, -(-min(n, m, band + 1) // LANES)
     size = min(diagonals, max(1, bytes_max // stride))
     straight, upward = (np.empty((size, stride), np.uint8) for _ in range(2))

@@ -41,13 +41,13 @@ from midstreamer_kernels.forms import envelope_of, normal_form
 from midstreamer_kernels.plan import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
-TINY = 1e-15  # more than is lost where squares are too small for float32, in units of the plan
-UNIT_MIN = 1e-30  # least unit; for a flatter query the unit is 1
-SEGMENTS_MIN = 15  # least number of places of the coarse level, if the query has so many points
+TINY = 1e-15  # allowed error, in units of the plan, for squares that are too small for float32
+UNIT_MIN = 1e-30  # least unit of the plan; a flatter query gets the unit 1
+SEGMENTS_MIN = 15  # least number of places of the coarse level, for queries of so many points
 SPREAD = 8  # the fine level visits every 8th place first
 
-STRIP = 64  # windows that are skipped together if none of them is within the limit
-POINTS_MIN = 1024  # points over which the begins of a block's windows extend, at least
+STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
+POINTS_MIN = 1024  # points from the first window of a block to its last, at least
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
 PLAN = np.dtype(  # one record with the options and sizes that the compiled functions read
@@ -58,16 +58,16 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("step", "i8"),  # points from one candidate to the next
         ("normalized", "i8"),  # 1 if z-normal forms are compared
         ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
-        ("corners", "i8"),  # pairs added in full: 2 first and last, 1 if m is 1, 0 for LCSS
-        ("segment", "i8"),  # points of a coarse place
+        ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
+        ("segment", "i8"),  # number of points whose mean is a place of the coarse bounds
         ("windows", "i8"),  # greatest number of candidates in a block
         ("stride", "i8"),  # points from one candidate to the next in a block
-        ("size", "i8"),  # elements of a row of a block
-        ("row", "i8"),  # elements of a dealt row
-        ("origin", "f8"),  # value subtracted from points, if windows are not normalised
-        ("unit", "f8"),  # value by which points are divided, if windows are not normalised
-        ("shrink", "f8"),  # factor of a bound that makes up for the rounding of its sum
-        ("noise_slope", "f8"),  # the noise of a bound is noise_slope * slope + noise
+        ("size", "i8"),  # elements of each row of `block.Room.space`
+        ("row", "i8"),  # elements of a row of dealt points; see `block`
+        ("origin", "f8"),  # subtracted from points, if windows are not normalised
+        ("unit", "f8"),  # divisor of points, if windows are not normalised
+        ("shrink", "f8"),  # factor of each bound, for the rounding error of its sum
+        ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
         ("noise", "f8"),
         ("filter_factor", "f8"),  # float32 distance <= filter_factor * exact + filter_noise
         ("filter_noise", "f8"),
@@ -86,7 +86,7 @@ class Level(NamedTuple):
     offsets: NDArray[np.int64]
     """Offset in elements from a window's first point to each place, shape (places,)."""
     envelope: NDArray[np.float32]
-    """The query, its upper and its lower envelope at each place, shape (3, places)."""
+    """The query, its upper envelope and its lower envelope at each place, shape (3, places)."""
     rows: NDArray[np.int64]
     """Numbers of the dealt rows (see `block`) that hold the places, int64."""
 
@@ -99,7 +99,7 @@ class Profile(NamedTuple):
     query: NDArray[np.float64]
     """The query as compared, z-normal if windows are normalised, shape (m,)."""
     narrow: NDArray[np.float32]
-    """The query relative to the plan's `origin`, in its `unit`, shape (m,)."""
+    """The query relative to `origin` of the plan, in the plan's `unit`, shape (m,)."""
     coarse: Level
     """Places of the coarse bounds."""
     fine: Level
@@ -146,7 +146,7 @@ def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> P
 
 
 class _Sizes(NamedTuple):
-    """The sizes of a block, as in `PLAN`."""
+    """The sizes of a block of windows; the fields are those of the same names in `PLAN`."""
 
     windows: int
     stride: int
@@ -176,7 +176,7 @@ def _level(around: NDArray[np.float64], begin: int, segment: int, sizes: _Sizes)
 def _places(
     count: int, begin: int, segment: int, stride: int, row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the order of `count` places, and the `offsets` and `rows` of their `Level`."""
+    """Return the order of `count` places, and the fields `offsets` and `rows` of their `Level`."""
     order = np.argsort(np.arange(count) % SPREAD, kind="stable")
     places = begin + order * segment
     residues = places % stride

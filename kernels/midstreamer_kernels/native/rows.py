@@ -27,10 +27,10 @@ def exact_costs(rows: Any, query: Any, band: int, chosen: Any, costs: Any) -> No
     rows : ndarray, shape (n, m), float32 or float64
     query : ndarray, shape (q,), float64
     band : int
-        At least ``|q - m|``.
+        Half-width of the warping band in points, at least ``|q - m|``.
     chosen : ndarray, shape (count,), int64
     costs : ndarray, shape (count,), float64
-        Computed in float64.
+        Receives the squared distances, computed in float64.
     """
     m = rows.shape[1]
     block, cells = empty_block(query, m), block_cells(query, band)

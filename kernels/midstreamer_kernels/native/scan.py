@@ -27,7 +27,7 @@ from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
-SEEDS_MIN = 32  # seeds compared in addition to `SEEDS_PER_MATCH` per wanted match
+SEEDS_MIN = 32  # seeds in addition to `SEEDS_PER_MATCH` per wanted match
 CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a lower limit
 
 
@@ -98,11 +98,11 @@ class _Scan:
         """Compute the coarse bounds of all windows."""
         profile = self._profile
         sift.bound_all(profile.plan[0], self._histories, profile.narrow, profile.coarse, self._room)
-        self._stop.check()  # a compiled function that returned early leaves incomplete bounds
+        self._stop.check()  # after an early return of the compiled function bounds are missing
 
     def seed(self) -> None:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
-        if self._kept < self._windows:  # otherwise all windows are wanted, and no seeds help
+        if self._kept < self._windows:  # seeds save no time if all windows are wanted
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
             taken = sift.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))
@@ -124,8 +124,8 @@ class _Scan:
                 self._compare(selection.orders[:count], selection.bounds[:count])
 
     def _reach(self) -> float:
-        # `contest.reach` does the same, but is inlined; called from here it would be compiled anew
-        # by each process.
+        # `contest.reach` computes the same. It is not called here, because it is inlined and each
+        # process would compile it anew.
         distances, _, found, shared = self._ranking
         worst = distances[0] if found[0] == distances.size else np.inf
         limit: float = min(worst, self._options.cutoff, shared[0])
@@ -146,7 +146,7 @@ class _Scan:
         self._stop.check()
 
     def matches(self) -> Found:
-        """Return row, position and distance of the matches, by distance and then by number."""
+        """Return row, position and distance of the matches, sorted by distance, then by number."""
         distances, orders, found, _ = self._ranking
         distances, orders = distances[: found[0]], orders[: found[0]]
         best = np.lexsort((orders, distances))

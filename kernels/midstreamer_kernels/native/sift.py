@@ -33,10 +33,10 @@ from midstreamer_kernels.native.histories import Histories
 from midstreamer_kernels.native.profile import STRIP
 from midstreamer_kernels.plan import COUNT
 
-GAP_MAX = 2  # strips beyond the limit that may stay within a block, to save beginning a new block
-COMPARE_COST = 9  # cost of copying a point into a lane, in units of one cell of a comparison
-BOUND_COST, DEAL_COST = 1, 3  # cost of a point's fine bound, and of dealing the point; same unit
-CHUNK = 32  # places summed between two checks whether all windows of a vector exceed the limit
+GAP_MAX = 2  # strips beyond the limit that a block may include, to save a new block
+COMPARE_COST = 9  # cost of copying a point into a lane, relative to computing one cell
+BOUND_COST, DEAL_COST = 1, 3  # cost of a point's fine bound, and of dealing it, relative to a cell
+CHUNK = 32  # places summed before it is checked whether all windows exceed the limit
 
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
 LANES = _SHAPE.lanes * _SHAPE.rows  # windows whose bounds are computed at once
@@ -46,26 +46,27 @@ _stopped = emitted(emit_stopped, _SHAPE)
 
 
 class Selection(NamedTuple):
-    """The candidates that `refine` chooses, and where it continues."""
+    """The candidates that `refine` chooses, and the strip at which its next call continues."""
 
     cursor: NDArray[np.int64]
-    """A row of the table and a strip of that row, shape (2,): the next ones to examine."""
+    """Row of the table, and strip of that row, that `refine` examines next; shape (2,)."""
     orders: NDArray[np.int64]
     """Numbers of the chosen candidates, ascending; shape (capacity,)."""
     bounds: NDArray[np.float32]
-    """Their coarse bounds, shape (capacity,)."""
+    """Coarse bounds of the chosen candidates, shape (capacity,)."""
 
 
 class _Sources(NamedTuple):
     """Where the sums of a block read and write: addresses and lengths of rows, in bytes.
 
-    Whole arrays would be passed in thirty parts to each call of `_sum`, one call per vector.
+    Numba would pass whole arrays in thirty parts to each call of `_sum`, and every vector takes a
+    call.
     """
 
     points: Any
     """Address of the points from which the first window is read."""
     highest: Any
-    """Address of the row of their maxima, or of the maxima of their means."""
+    """Address of the maxima of the points within the band, or of the maxima of their means."""
     row: Any
     """Length of a row of `Room.space`."""
     lanes: Any
@@ -82,7 +83,7 @@ class _Sources(NamedTuple):
 
 @inlined
 def _sources(plan: Any, source: int, level: Any, room: Any) -> Any:
-    """Return the `_Sources` of a block for which `prepare` returned `source`."""
+    """Return the `_Sources` of a block; `source` is the row that `block.prepare` returned."""
     row, first = 4 * room.space.shape[1], room.space.ctypes.data
     points, lead = first + source * row, 0 if source == DEALT else plan.band
     return _Sources(
@@ -136,7 +137,7 @@ def bound_all(plan: Any, histories: Any, query: Any, level: Any, room: Any) -> N
             for window in range(0, count, LANES):
                 if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                     return
-                begin = np.int64(0)  # for a literal numba would compile the function once more
+                begin = np.int64(0)  # with a literal numba would compile a function once more
                 _sum(plan, sources, window, begin, level.offsets.size)
             strip = histories.strips[which] + first // STRIP
             _note(plan, count, lanes, histories.bounds[strip * STRIP :], lows[strip:])
@@ -150,9 +151,9 @@ def _add_epsilon(epsilon: float, noises: Any) -> None:
 
 @inlined
 def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
-    """Store the bounds of a block of `count` windows in `bounds`, and its strips' least in `lows`.
+    """Store the bounds of a block of `count` windows in `bounds`, the least per strip in `lows`.
 
-    Rounding errors are subtracted.
+    The greatest possible rounding error is subtracted from each bound.
     """
     share, shrink, zero = np.float32(plan.segment), np.float32(plan.shrink), np.float32(0.0)
     for t in range(count):
@@ -172,9 +173,10 @@ def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
 def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
     """Return the numbers of the candidates with the least bounds, at most `wanted` of them.
 
-    Their bounds become NaN, so that they are not compared a second time.
+    The bounds of the returned candidates become NaN, so that they are not compared a second time.
     """
-    # Near windows are adjacent, so half as many strips as wanted windows have enough of them.
+    # Windows near to the query are adjacent, so half as many strips as wanted windows contain
+    # enough of them.
     bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= np.partition(lows, strip)[strip])
@@ -244,8 +246,8 @@ def refine(
 def _next_strips(lows: Any, limit: Any, begin: int, most: int) -> Any:
     """Return the range [begin, end) of the next strips with a window within `limit`.
 
-    The range has at most `most` strips. It includes up to `GAP_MAX` strips beyond the limit between
-    two others, where that costs less than a new block.
+    The range has at most `most` strips. Between two strips with such a window it includes up to
+    `GAP_MAX` strips beyond the limit, because these cost less than a new block.
     """
     while begin < lows.size and not lows[begin] <= limit:
         begin += 1
@@ -267,7 +269,8 @@ def _any_within(values: Any, limit: Any) -> bool:
 
 @inlined
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
-    """Fill the limits of the windows' sums of squares: `limit` plus tolerances, squared."""
+    """Fill the limits of the sums of squares: the square of `limit` plus the tolerance of the
+    window."""
     factor = np.float32(UP / plan.shrink)
     for t in range(lanes.shape[1]):
         most = (limit + lanes[NOISES, t]) * factor
@@ -276,7 +279,7 @@ def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
 
 @jit
 def _sum_until(plan: Any, sources: Any, window: int, places: int) -> bool:
-    """Sum the fine bounds of `LANES` windows from `window`, until all exceed their limits.
+    """Sum fine bounds of `LANES` windows from number `window` on, until all exceed their limits.
 
     `places` is the number of places. Return whether any window is within its limit at the end.
     """

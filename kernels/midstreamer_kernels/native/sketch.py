@@ -99,6 +99,6 @@ def near_threshold(bounds: Any, wanted: int) -> Any:
     while bucket < BUCKETS - 1 and found + counts[bucket] < wanted:
         found += counts[bucket]
         bucket += 1
-    # The last buckets hold infinity and NaN.
+    # The last buckets count infinity and NaN, which are no bounds of a row to compare.
     highest = np.array([min(((bucket + 1) << _BUCKET_SHIFT) - 1, _INFINITY)], np.int32)
     return highest.view(np.float32)[0]

@@ -28,7 +28,7 @@ from midstreamer_kernels.native.machine import instruction_set
 
 carray: Any = numba.carray  # type: ignore[attr-defined]  # exported, but missing in its types
 
-# Two vectors per row suffice to hide the latency, because the loop mostly waits for memory.
+# A row has two vectors. More would not hide more latency, because the loop mostly waits for memory.
 _FILTER = Shape(UINT16, instruction_set().lanes(UINT16), 2)
 _COLUMNS = Shape(FLOAT64, instruction_set().lanes(FLOAT64), 2, integers=False)
 LANES = _FILTER.lanes * _FILTER.rows
@@ -36,13 +36,15 @@ SLOTS = _COLUMNS.lanes * _COLUMNS.rows
 _filter_columns = emitted(emit_filter, _FILTER)
 _exact_columns = emitted(emit_columns, _COLUMNS)
 
-# Positions on a pattern's integer scale are 1 to SCALE_MOST, so that one more or less fits 16 bits.
+# Positions on a pattern's integer scale are from 1 to SCALE_MOST, so that a position minus 1 and
+# plus 1 fits 16 bits.
 SCALE_MOST = 65_534
-# Relative tolerance for sums and positions; the rounding of a path of a million cells is a tenth.
+# Relative tolerance for sums and positions. The rounding error of a path of a million cells is a
+# tenth of this tolerance.
 SLACK = 1e-9
-# A pattern goes to sleep after this many lengths of it without a match. A slot takes a tenth of a
-# microsecond per point, and waking takes as long as 1,000 points in a slot. So a pattern that
-# matches again within that time should stay awake.
+# A pattern of m points goes to sleep after this number times m points without a match. A slot takes
+# a tenth of a microsecond per point, and waking a pattern takes as long as 1,000 points in a slot.
+# So a pattern that will match again within that time should stay awake.
 REST_AFTER = 8
 
 _LANE_ARRAYS = ("cells", "points", "under", "over", "factors", "caps", "limits", "origins",
@@ -127,7 +129,7 @@ def _position(value: float, origin: float, scale: float) -> float:
 
 @jit
 def _place(state: Any, value: float) -> None:
-    """Write the position of `value` on each pattern's scale, minus 1 and plus 1, to the state."""
+    """Write the position of `value` on each pattern's scale, minus 1 and plus 1, to `state`."""
     lanes = state.groups * LANES
     origins = carray(_float64_at(state.origins), lanes)
     scales = carray(_float64_at(state.scales), lanes)
@@ -185,7 +187,7 @@ def _advance_slots(state: Any, value: float) -> None:
 
 @jit
 def _judge(state: Any, slot: int, group: int, lane: int) -> None:
-    """Update the best match of a slot; add an event if it is final or if the pattern is tired."""
+    """Update the best match of a slot; add an event if it is final, or if none came for long."""
     last = carray(_int64_at(state.slot_lengths), slot + 1)[slot] - 1
     if last < 0:
         return
@@ -284,7 +286,7 @@ def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
         if not alive:
             return index + 1
         index -= 1
-        if not changed:  # equal values leave the column unchanged, so skip them
+        if not changed:  # further equal values leave the column unchanged, so skip them
             while index >= 0 and values[index] == value:
                 index -= 1
     return 0

@@ -38,7 +38,8 @@ class Target(NamedTuple):
     folder: Path | None
     """The folder of code compiled ahead of time, which is only read; None if none is used."""
     trouble: str
-    """Why the named folder is not used, or another level than asked for; empty if neither."""
+    """Why the folder named in the environment, or the named level, is not used; empty if all
+    are."""
 
 
 def _read(environ: Mapping[str, str]) -> Target:
@@ -46,7 +47,7 @@ def _read(environ: Mapping[str, str]) -> Target:
     config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
     folder, choice = _ahead(environ.get(VARIABLE, ""), at_work=at_work)
     if choice.level:
-        # Otherwise numba would add the features that the processor has beyond the level.
+        # Set no features: otherwise numba would add those that the processor has beyond the level.
         vars(config).update(CPU_NAME=choice.level, CPU_FEATURES="")
     model = _model()
     key = cpu_target.target_context.codegen().magic_tuple()

@@ -30,7 +30,7 @@ class Group(NamedTuple):
     """k patterns of one length m, with their envelopes and the arrays for the results."""
 
     patterns: NDArray[np.float64]
-    """The z-normal patterns, one after the other, shape (k * m,)."""
+    """The k patterns in z-normal form, one after the other, shape (k * m,)."""
     upper: NDArray[np.float64]
     """Upper envelope of each pattern: the maximum within the band, shape (k * m,)."""
     lower: NDArray[np.float64]
@@ -78,7 +78,7 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Return whether the lower bounds leave a pattern possibly within the squared `limit`.
+    """Return whether a pattern can be within the squared `limit` by its lower bounds.
 
     The pattern begins at element `begin` of ``group.patterns``.
     """
@@ -118,7 +118,7 @@ def _settle(
 ) -> Any:
     """Compare the window with the `filled` patterns in `block`, and keep those within `limit`.
 
-    `found` is the number of patterns kept before; the new number is returned.
+    `found` is the number of patterns kept before. The function returns the number kept afterwards.
     """
     if filled == 0:
         return found

@@ -14,7 +14,7 @@ from numba import extending, types
 
 LANES = 16  # windows compared at once: enough registers in use to hide the latency of an addition
 
-intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
+intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
 
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
@@ -33,7 +33,8 @@ class _Block:
         return self.builder.gep(vectors, [vector_index])
 
     def load(self, pointer: Any) -> Any:
-        # numba aligns arrays to 32 bytes at most, and slices to 8.
+        # The load assumes an alignment of 8 bytes only: numba aligns arrays to 32 bytes at most,
+        # and slices to 8.
         return self.builder.load(pointer, align=8)
 
     def store(self, value: Any, pointer: Any) -> None:

@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import extending, types
 
 WORD_BITS = 64
-WORDS = 4  # words of a strip: with sums and masks as many as fit into sixteen registers
+WORDS = 4  # words of a strip: more would not fit into 16 registers with sums and masks
 
-intrinsic: Any = extending.intrinsic  # numba's annotation does not allow the dropped context
+intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
 
 _WORD = ir.IntType(WORD_BITS)
 _WIDE = ir.IntType(WORD_BITS * (WORDS + 1))
@@ -44,7 +44,8 @@ def add_words(typing_context: Any, a: Any, b: Any, carry: Any) -> Any:
             [builder.extract_value(argument, place) for place in range(WORDS)]
             for argument in arguments[:2]
         )
-        # One more word below the lowest: all ones plus `carry`, so that `carry` is carried over.
+        # Add one more word below the lowest word. Its sum is all ones plus `carry`, so that a
+        # `carry` of 1 goes over into the lowest word.
         left = _joined(builder, [_WORD(2**WORD_BITS - 1), *a])
         right = _joined(builder, [arguments[2], *b])
         added = builder.uadd_with_overflow(left, right)
@@ -69,7 +70,7 @@ def count_ones(typing_context: Any, word: Any) -> Any:
 def chosen(typing_context: Any, condition: Any, when_true: Any, when_false: Any) -> Any:
     """Return `when_true` if `condition`, else `when_false`, without a branch.
 
-    For conditions that the processor's branch prediction cannot predict.
+    Use this function for conditions that the processor's branch prediction cannot predict.
     """
     signature = when_true(types.boolean, when_true, when_true)
 

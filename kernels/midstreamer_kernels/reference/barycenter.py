@@ -32,7 +32,7 @@ def inertia(centre: Sequence[float], rows: Sequence[Sequence[float]], band: int)
 def averaged(centre: Sequence[float], rows: Sequence[Sequence[float]], band: int) -> list[float]:
     """Return, for each point of `centre`, the mean of all points of `rows` paired with that point.
 
-    The pairs are those of the warping paths from `centre` to each row.
+    Points are paired by the warping paths from `centre` to each row.
     """
     sums, counts = [0.0] * len(centre), [0] * len(centre)
     for row in rows:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def envelope(query: Sequence[float], band: int) -> tuple[list[float], list[float]]:
-    """Return the envelope: the maximum and the minimum of `query` within `band` of each index."""
+    """Return the envelope: maximum and minimum of `query` within `band` points of each index."""
     around = [query[max(0, i - band) : i + band + 1] for i in range(len(query))]
     return [max(part) for part in around], [min(part) for part in around]
 

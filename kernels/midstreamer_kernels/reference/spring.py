@@ -2,11 +2,11 @@
 
 A sub-sequence matches when its DTW distance to the pattern is within the threshold. Many matches
 overlap, so only the best are reported. The matches are examined in the order of their ends. A
-nearer match that overlaps the best so far replaces it. A nearer match that begins after the best so
-far makes that one final. The search then starts again at the end of the final match, as if the
-stream began there. So reported matches do not overlap. Every sub-sequence within the threshold is
-linked to a reported match by a chain of overlapping sub-sequences, each at least as near as the one
-before.
+nearer match that overlaps the best so far replaces it. A nearer match that begins after the end of
+the best so far makes the best so far final. The search then starts again at the end of the final
+match, as if the stream began there. So reported matches do not overlap. Every sub-sequence within
+the threshold is linked to a reported match by a chain of overlapping sub-sequences, each at least
+as near as the one before.
 
 The published algorithm instead goes on with its matrix and removes the paths that began before the
 reported end. Where such paths had displaced others, it loses a match or reports too great a
@@ -102,7 +102,7 @@ def _advance(
     column: list[tuple[float, int]] = []
     below = diagonal = (0.0, position)  # a path may begin at every point of the stream
     for left, point in zip(before, pattern, strict=True):
-        # `min` returns the first of equal costs.
+        # Of equal costs `min` returns the first, so the order of its arguments decides.
         cost, start = min(below, diagonal, left, key=lambda cell: cell[0])
         step = value - point
         column.append((step * step + cost, start))

@@ -32,8 +32,8 @@ LANES = 8  # windows that dtw.c compares at once
 BYTES_AT_ONCE = 1 << 22  # bytes copied between two checks of the stop flag
 
 _ITEM_TYPES: dict[int, Any] = {4: np.float32, 8: np.float64}
-# `struct job` of dtw.c. Addresses: values, shift, scale, query, upper, lower. Numbers: m, step,
-# band, lcss, count, unused.
+# Layout of `struct job` in dtw.c. The six addresses are those of values, shift, scale, query, upper
+# and lower. The six numbers are m, step, band, lcss, count and an unused one.
 _JOB = np.dtype([("addresses", "<u4", 6), ("numbers", "<i4", 6), ("epsilon", "<f8")])
 
 
@@ -138,7 +138,7 @@ class _Search:
         instance.memory.write(self._jobs, jobs.ctypes.data, jobs.nbytes)
 
     def bounds(self) -> NDArray[np.float64]:
-        """Return a lower bound of the cost of every candidate, shape (candidates,), float64.
+        """Return lower bounds of the costs of all candidates, shape (candidates,), float64.
 
         A cost is a squared DTW distance, or for LCSS the number of points without a match.
         """
@@ -158,7 +158,7 @@ class _Search:
                 "no memory left for the scratch of a search in a WebAssembly memory of at most "
                 "4 GiB: search fewer windows at a time"
             )
-        self._stop.check()  # a call that was stopped leaves no valid result
+        self._stop.check()  # raises if the call was stopped, whose result is not valid
         return self._instance.memory.read(self._target, count, np.float64)
 
     def distances(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,7 +169,7 @@ class _Search:
         return found
 
     def limit(self, distance: float) -> float:
-        """Return the cost above which no window is within `distance`, with a rounding tolerance."""
+        """Return the greatest cost of a window within `distance`, with a tolerance for rounding."""
         if self.lcss:
             return distance * self.m + 0.5
         return distance * distance * (1.0 + SLACK) + SMALLEST
@@ -193,7 +193,7 @@ def _parts(
 ) -> list[NDArray[np.float64]]:
     """Return the points of the candidates in one row of the table, float64.
 
-    If `normalized`, the shifts and scales of their windows follow.
+    If `normalized`, return the shifts and the scales of the candidates too.
     """
     values, shift, scale, item_bytes, first, count, _ = (int(entry) for entry in row)
     if not count:

@@ -35,7 +35,8 @@ from midstreamer_kernels.errors import (
 from midstreamer_kernels.options import checked_count
 
 MODULE = Path(__file__).with_name("dtw.wasm")
-# Greatest size of a user's module in bytes. Fuel does not limit compiling, so the size is limited.
+# Greatest size of a user's module in bytes. The size is limited because fuel limits only running,
+# not compiling.
 MODULE_BYTES_MAX = 16 * 1024 * 1024
 FUEL_MAX = 2**63 - 1  # greatest fuel of one call
 MEMORY_BYTES_MAX = 2**32  # greatest memory limit in bytes: the range of 32-bit addresses
@@ -48,7 +49,7 @@ class Memory:
         self._store, self._memory = store, memory
 
     def _address(self, pointer: int, size: int) -> int:
-        # Computed at each use, because a memory that grew may have moved.
+        # The address is computed at each use, because a memory may move when it grows.
         if pointer <= 0 or pointer + size > self._memory.data_len(self._store):
             raise OutOfMemoryError(
                 f"the module's alloc({size}) returned {pointer}, outside of its memory of "
@@ -89,7 +90,8 @@ def _unsigned(pointer: int) -> int:
 @functools.cache
 def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
     configuration = _configuration()
-    # Another thread may write to `Instance.stop` while this thread lets the memory grow.
+    # The memory must not move, because another thread may write to `Instance.stop` while this
+    # thread lets the memory grow.
     configuration.memory_may_move = False
     engine = wasmtime.Engine(configuration)
     return engine, wasmtime.Module(engine, MODULE.read_bytes())
@@ -98,7 +100,7 @@ def _compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
 def _configuration() -> wasmtime.Config:
     configuration = wasmtime.Config()
     configuration.wasm_simd = True
-    configuration.wasm_relaxed_simd = False  # results would depend on the host
+    configuration.wasm_relaxed_simd = False  # relaxed SIMD results depend on the host
     configuration.wasm_threads = False
     configuration.wasm_memory64 = False
     return configuration
@@ -128,9 +130,10 @@ class Instance:
         return self._functions[name](self._store, *arguments)
 
     def kept(self, size: int) -> int:
-        """Return a block of at least `size` bytes, reused until a larger one is needed.
+        """Return a block of at least `size` bytes, which later calls reuse if it is large enough.
 
-        Not to be called inside of a `session`, which frees what was allocated since its begin.
+        Do not call this method inside of a `session`: at its end a session frees everything that
+        was allocated since its begin.
         """
         pointer, kept = self._kept
         if size > kept:
@@ -170,7 +173,7 @@ def instance_here() -> Instance:
 
 @contextmanager
 def session() -> Iterator[Instance]:
-    """Yield this thread's instance; free what was allocated in the context when it ends."""
+    """Yield this thread's instance; at the end free everything allocated since the begin."""
     instance = instance_here()
     mark = instance.room(0)
     try:
@@ -278,7 +281,7 @@ class KernelModule:
         try:
             yield
         except wasmtime.Trap as trap:
-            # The trap's message includes the module's backtrace; only the cause is reported.
+            # The trap's message includes the module's backtrace, but only its cause is reported.
             if trap.trap_code == wasmtime.TrapCode.OUT_OF_FUEL:
                 raise OutOfFuelError(
                     f"{self.name} used up fuel={self.fuel:,}: give more fuel, or shorter series"
@@ -303,7 +306,7 @@ def _read(path_or_bytes: str | PathLike[str] | bytes | bytearray) -> tuple[bytes
                 code, name = file.read(MODULE_BYTES_MAX + 1), path.name
         except TypeError:
             raise OptionError(f"path_or_bytes is {path_or_bytes!r}: give a path or bytes") from None
-        except (OSError, ValueError) as error:  # a ValueError is a path with a zero byte
+        except (OSError, ValueError) as error:  # ValueError: the path has a zero byte
             reason = getattr(error, "strerror", None) or error
             raise ModuleLoadError(f"{path_or_bytes!r} cannot be read: {reason}") from error
     if len(code) > MODULE_BYTES_MAX:

@@ -69,7 +69,7 @@ def _answer(function: str, a: NDArray[Any], b: NDArray[Any], band: int, limit: f
     arguments = _Pair(first, second, a.size, b.size, band, wide, limit, 0.0)
     ctypes.memmove(base + place, ctypes.addressof(arguments), ctypes.sizeof(arguments))
     instance.call(function)
-    # The address is read again, because a memory that grew may have moved.
+    # Read the address of the memory again, because the memory may have moved when it grew.
     return _computed(_Pair.from_address(instance.memory.address() + place).cost)
 
 

@@ -16,7 +16,7 @@ FEATURES = "+simd128,+bulk-memory"  # no relaxed SIMD, because its results depen
 
 # WebAssembly has no i64x2.min, so float64 costs are compared as floats. WebAssembly runtimes hardly
 # reorder loads; a store between loads would keep many values in registers, so stores come last.
-# Four rows were the fastest of 3 to 7.
+# Strips of four vectors were the fastest of 3 to 7.
 SHAPES = {
     "f32": Shape(FLOAT32, 4, 4, stores_last=True),
     "f64": Shape(FLOAT64, 2, 4, integers=False, stores_last=True),
@@ -30,7 +30,7 @@ def _written() -> ir.Module:
     module.triple = TRIPLE
     for suffix, shape in SHAPES.items():
         for name, emit, index in (
-            ("room", emit_room, _WIDE_INDEX),  # 64 bits, so that a size beyond 4 GiB is detected
+            ("room", emit_room, _WIDE_INDEX),  # a 64-bit index, to detect a size beyond 4 GiB
             ("pair", emit_pair, _INDEX),
             ("banded_pair", emit_banded_pair, _INDEX),
         ):
@@ -50,7 +50,8 @@ def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
     written.data_layout = str(machine.target_data)
     module = binding.parse_assembly(str(written))
     module.verify()
-    # The loops are vectorised already. Unrolled loops would need more registers than there are.
+    # Switch off vectorising and unrolling: the loops are vectorised already, and unrolled loops
+    # would need more registers than there are.
     tuning = binding.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
     passes = binding.create_pass_builder(machine, tuning)

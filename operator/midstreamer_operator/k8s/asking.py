@@ -25,7 +25,7 @@ from midstreamer.security.authority import trust_domain_of
 from midstreamer.security.credentials import Credentials
 
 LOOK_S = 3.0
-"""Seconds between two reports of what the request waits for; only changes are reported."""
+"""Seconds between two checks of what the request waits for; the user sees a line at each change."""
 
 Say = Callable[[str], None]
 """A function that shows one line to the user."""

@@ -21,7 +21,7 @@ from midstreamer.domain.errors import ConfigError, Unavailable
 
 KUBECTL = "kubectl"
 START_S = 15.0
-"""Seconds within which kubectl must answer, or serve as a proxy."""
+"""Seconds within which kubectl must answer a command, or begin to serve as a proxy."""
 END_S = 3.0
 """Seconds that `kubectl proxy` gets to end after SIGTERM, before it is killed."""
 
@@ -41,7 +41,7 @@ async def api(context: str = "") -> AsyncIterator[Client]:
 
 
 async def namespace(context: str = "") -> str:
-    """Return the namespace of the context, `default` when it names none.
+    """Return the namespace of the kubeconfig context, `default` when the context names none.
 
     Raise ConfigError when kubectl is missing or knows no cluster.
     """

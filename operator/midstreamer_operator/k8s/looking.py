@@ -32,7 +32,8 @@ async def found(api: Api, namespace: str, release: str) -> Found:
     for path in OWNERS:
         listed = await _listed(api, path.format(space), mine, notes)
         owners += [each for each in listed if not _is_of_a_pool(each)]
-    # A pool that was created by hand may lack the labels of the release.
+    # All pools of the namespace are listed, not only those with the labels of the release, because
+    # a pool that was created by hand may lack these labels.
     pools = await _listed(api, agentpools.path(namespace), {}, notes)
     pods = await _listed(api, f"/api/v1/{space}/pods", mine, notes)
     return Found(
@@ -100,7 +101,7 @@ async def _listed(api: Api, path: str, query: dict[str, str], notes: list[str]) 
 
 
 async def _entries(api: Api, namespace: str, release: str, notes: list[str]) -> list[Entry]:
-    """Return the entries of the ledger; each one that cannot be read adds a note instead."""
+    """Return the entries of the ledger; for each entry that cannot be read, add a note instead."""
     entries = []
     try:
         async for given in observe.entries(api, namespace, release):

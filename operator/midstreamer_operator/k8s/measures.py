@@ -39,7 +39,7 @@ def read(pod: str, component: str, text: str) -> Measured:
 
 
 def shown(measured: Sequence[Measured]) -> Iterator[str]:
-    """Yield pod line for each pod that follows the change feed: lag, shards, completeness."""
+    """Yield one line for each pod that follows the change feed: lag, shards, completeness."""
     following = [each for each in measured if each.position is not None]
     furthest = max((each.position or 0 for each in following), default=0)
     width = max((len(each.pod) for each in following), default=0)

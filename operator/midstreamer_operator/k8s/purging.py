@@ -17,7 +17,7 @@ class Left:
     """One object that an uninstalled release left in the cluster."""
 
     what: str
-    """Kind and name of the object, and what is lost with it."""
+    """Kind and name of the object, and what is lost when the object is deleted."""
     path: str
     """Path of the object at the API server."""
 
@@ -27,7 +27,7 @@ async def left(api: Api, namespace: str, release: str) -> list[Left]:
     space = f"/api/v1/namespaces/{namespace}"
     mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     pods = (await api.ask("GET", f"{space}/pods", query=mine)).checked()["items"]
-    # Helm leaves the pod of `helm test` behind.
+    # Pods that have ended do not count as running: Helm leaves the pod of `helm test` behind.
     ended = [pod for pod in pods if (pod.get("status") or {}).get("phase") in ENDED]
     pods = [pod for pod in pods if pod not in ended]
     if pods:

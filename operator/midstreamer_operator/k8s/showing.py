@@ -27,7 +27,7 @@ AGENT = "agent"
 COMPONENTS = ("operator", "postgres", "sync", "coordinator", AGENT)
 """Components of an installation, in the order in which they are shown."""
 LINE_CHARACTERS_MAX = 300
-"""Characters of one reason with its message; longer lines are shortened."""
+"""Maximum number of characters of one reason with its message; longer lines are shortened."""
 NOT_TELLING = ("ContainerCreating", "PodInitializing")
 """Reasons of waiting containers that only say that the container does not run yet."""
 SYMPTOMS = ("Unhealthy", "BackOff")
@@ -35,7 +35,7 @@ SYMPTOMS = ("Unhealthy", "BackOff")
 DENIALS = frozenset(map(str, Reason))
 """Reasons of Events about pods whose certificate the operator denied."""
 OWN = pod_reports.COMPONENT
-"""Source of Events that a pod writes about itself; the newest of them still holds."""
+"""Source of Events that a pod writes about itself; the newest such Event is still true."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         and _moment(event) >= _begun(pod)
     ]  # fmt: skip
     causes = [event for event in about if event.get("reason") not in SYMPTOMS]
-    if _runs(pod):  # Events about its start no longer matter
+    if _runs(pod):  # Events about the start of a pod that runs no longer matter
         causes = [event for event in causes if _is_own(event) or event.get("reason") in DENIALS]
     states = list(_states(pod))
     last = max(causes, key=_moment, default=None)
@@ -143,7 +143,7 @@ def _counts(found: Found) -> Iterator[str]:
         pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
         if wanted is None and not pods:
-            continue  # the only pods were those of a test that passed
+            continue  # the component's only pods are of a `helm test` that passed
         ready = sum(map(is_ready, pods))
         yield f"{component:<14}{ready} of {len(pods) if wanted is None else wanted}"
     if not components and found.notes:
@@ -168,7 +168,7 @@ def _waits(found: Found) -> Iterator[str]:
             yield f"pool {_name(pool)}: {reason}"
     for component in COMPONENTS:
         if component == AGENT:
-            continue  # the lines of their pools say it
+            continue  # the lines of the pools say why agents are missing
         wanted = _wanted(found, component)
         existing = sum(component_of(pod) == component for pod in pods)
         if wanted is not None and existing < wanted:
@@ -191,7 +191,7 @@ def _unmade(found: Found, component: str) -> str:
 
 
 def _is_of(about: str, owner: str) -> bool:
-    """Return whether ``about`` is the name of the owner, or of one of its ReplicaSets."""
+    """Return whether an Event about the object ``about`` is about the owner or its ReplicaSets."""
     return about == owner or about.startswith(f"{owner}-")
 
 
@@ -204,7 +204,7 @@ def _wanted(found: Found, component: str) -> int | None:
 
 
 def _runs(pod: Object) -> bool:
-    """Return whether a container of the pod runs, or has ended."""
+    """Return whether any container of the pod runs or has ended."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return any((each.get("state") or {}).keys() & {"running", "terminated"} for each in statuses)
 
@@ -252,7 +252,12 @@ def _ending(terminated: Object) -> str:
 
 
 def _certificates(found: Found, now_s: float) -> Iterator[str]:
-    """Yield the newest valid certificate of each identity, and counts of the others."""
+    """Yield lines about certificates: the newest of each identity, then counts.
+
+    The lines list the newest certificate of each identity that is still valid and whose pod exists.
+    Then they give the number of identities whose pod was deleted, and the number whose newest
+    certificate has expired.
+    """
     newest: dict[str, Entry] = {}
     for entry in found.entries:
         if entry.ends_s > newest.get(entry.id, entry).ends_s or entry.id not in newest:
@@ -277,7 +282,7 @@ def _certificates(found: Found, now_s: float) -> Iterator[str]:
 
 
 def _name_of(uri: str) -> tuple[str, str]:
-    """Return how an identity is shown, and the uid of its pod.
+    """Return the name under which an identity is shown, and the uid of the identity's pod.
 
     The uid is empty for an identity that is not of a pod of this namespace.
     """
@@ -288,7 +293,7 @@ def _name_of(uri: str) -> tuple[str, str]:
     parts = named.id.split("/")
     if len(parts) != 3:
         return named.name, ""
-    if named.kind is Kind.CLIENT:  # its pod is in another namespace and was not read
+    if named.kind is Kind.CLIENT:  # a client's pod is in another namespace and was not read
         return f"{named.kind}/{parts[0]}/{parts[1]}", ""
     return f"{named.kind}/{parts[1]}", parts[2]
 

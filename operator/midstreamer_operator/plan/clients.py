@@ -50,7 +50,7 @@ class ClientCase(Case):
     """Everything that a check of a client's signing request may look at."""
 
     answer: bool = False
-    """The API server's answer to the `Question` about this request; false when there is none."""
+    """The API server's answer to the `Question` about this request; false when none was asked."""
 
     @property
     def is_of_pod(self) -> bool:

@@ -64,7 +64,10 @@ class Election:
         return Move.TAKE if is_free else Move.WAIT
 
     def written(self, asked_s: float) -> None:
-        """Note that this replica wrote the lease; reading and writing began at ``asked_s``."""
+        """Note that this replica wrote the lease.
+
+        ``asked_s`` is the time at which the replica began to read the lease before it wrote.
+        """
         self._renewed_s = asked_s
 
     def lost(self) -> None:

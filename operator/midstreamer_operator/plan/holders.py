@@ -4,8 +4,8 @@ A pod needs two certificates: the present one, and its renewal.  A container tha
 key and requests a new certificate after each restart, at most 300 times a day with the kubelet's
 usual pauses.  A requester that asks more often fills the ledger, and is not a working pod.
 
-The numbers come from the ledger, which is read once for each identity, and from certificates that
-were signed since then.
+The number of an identity comes from the ledger, which is read once for each identity, and from
+certificates that were signed since that reading.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Holders:
         self._ends.setdefault(uri, {}).update(ends)
 
     def sign(self, uri: str, request_uid: str, ends_s: float) -> None:
-        """Add a certificate that is about to be signed; one request counts once."""
+        """Add a certificate that is about to be signed, or replace that of the same request."""
         self.learn(uri, {request_uid: ends_s})
 
     def live(self, uri: str, now_s: float, *, but: str = "") -> int:
-        """Return how many certificates of an identity are valid, except that of request ``but``."""
+        """Count the valid certificates of an identity, except that of the request ``but``."""
         ends = self._ends.get(uri, {})
         return sum(ends_s > now_s for uid, ends_s in ends.items() if uid != but)
 
     def forget(self, now_s: float) -> None:
         """Drop expired certificates.
 
-        An identity without valid certificates is dropped too; its next request has the ledger read
-        again.
+        An identity without valid certificates is dropped too. Then the ledger is read again at the
+        next request of that identity.
         """
         kept = {
             uri: {uid: ends_s for uid, ends_s in found.items() if ends_s > now_s}

@@ -36,7 +36,7 @@ from midstreamer_operator.resources.requests import APPROVED, DENIED, FAILED, Si
 LIFE_S = 86_400.0
 """Seconds that a certificate is valid, by default."""
 LIVE_MAX = 512
-"""Valid certificates that one identity may have, by default."""
+"""Maximum number of valid certificates of one identity, by default."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Policy:
     """DNS names that certificates of each kind may carry besides the URI; most kinds have none."""
     life_s: float = LIFE_S
     live_max: int = LIVE_MAX
-    """Certificates of one identity that may be valid at once."""
+    """Maximum number of certificates of one identity that are valid at once."""
 
     @property
     def signer(self) -> str:
@@ -153,7 +153,7 @@ def decide(request: SigningRequest, pod: Pod | None, policy: Policy) -> Decision
 
 
 def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -> Decision:
-    """Return what to do next about a request for one of our signers, by these checks."""
+    """Return what to do next about a request for one of our signers, by the given checks."""
     request, policy = case.request, case.policy
     if is_settled(request):
         return Done()
@@ -188,7 +188,7 @@ def is_settled(request: SigningRequest) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that a check may look at."""
+    """Everything that a check of a signing request may look at."""
 
     request: SigningRequest
     policy: Policy
@@ -227,7 +227,7 @@ class Case:
 
     @property
     def kind(self) -> Kind | None:
-        """The kind that the requester's service account is mapped to, or None."""
+        """The kind to which the requester's service account is mapped, None when there is none."""
         return self.policy.kinds.get(self.request.account[1])
 
 
@@ -272,7 +272,7 @@ def is_strong(case: Case) -> Objection | None:
 
 
 def asks_for_names_alone(case: Case) -> Objection | None:
-    """Return an objection when the request has other extensions than its names."""
+    """Return an objection when the request has X.509 extensions other than its names."""
     others = [
         each.oid.dotted_string
         for each in case.made.extensions
@@ -406,7 +406,7 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""Exceptions of `cryptography` for a request, or a part of it, that it cannot read."""
+"""Exceptions that `cryptography` raises when it cannot read a request or a part of a request."""
 CHECKS: tuple[Check, ...] = (
     comes_from_a_pod,
     comes_from_our_namespace,

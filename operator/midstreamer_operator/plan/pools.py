@@ -2,8 +2,8 @@
 
 The whole Deployment is applied by server-side apply, unless it is known to be applied already.  The
 operator remembers a digest of what it applied, and the generation of the Deployment afterwards.  So
-it notices a change of the pool, of the PodTemplate, or of the Deployment by somebody else.  After a
-restart nothing is remembered, which costs one more apply for each pool.
+the operator notices when the pool or the PodTemplate changes, and when somebody else changes the
+Deployment.  After a restart nothing is remembered, which costs one more apply for each pool.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from midstreamer_operator.resources.deployments import Deployment
 from midstreamer_operator.resources.waiting import Told, Waiter
 
 MESSAGE_CHARACTERS_MAX = 600
-"""Characters of the message in a condition of a pool; longer messages are shortened."""
+"""Maximum number of characters of the message in a pool's condition; longer ones are shortened."""
 
 
 class Reason(StrEnum):
@@ -96,9 +96,10 @@ class Seen:
     events: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
     """Events of type Warning about each pod, by name of the pod."""
     applied: Applied | None = None
-    """What this operator applied last; None after a restart."""
+    """What this operator applied to the pool last; None after a restart of the operator."""
     refusal: str = ""
-    """Message of the API server that rejected the Deployment a moment ago; else empty."""
+    """Message with which the API server rejected the Deployment in this pass; empty when it did
+    not."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The Deployment of a pool: how the operator wants it, and how it is read.
+"""Make the Deployment that the operator wants for a pool, and read an existing Deployment.
 
-Its pods are made from the chart's PodTemplate; fields of the pool override those of the template.
+The pods of the Deployment are made from the chart's PodTemplate; fields of the pool override those
+of the template.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all wanted pods are ready and of the current template, and no others exist."""
+        """Whether the only pods are those wanted, and all are ready and of the current template."""
         seen = self.observed_generation >= self.generation
         return seen and self.replicas == self.updated == self.ready == self.wanted
 
@@ -153,7 +154,7 @@ def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
         "name": pool.name,
         "uid": pool.uid,
         "controller": True,
-        # True would need the right to update finalizers of AgentPools.
+        # With true here the operator would need the right to update finalizers of AgentPools.
         "blockOwnerDeletion": False,
     }
     return {
@@ -240,7 +241,8 @@ def _spread(pool: Pool) -> list[dict[str, Any]]:
             "topologyKey": each.topology_key,
             "maxSkew": each.max_skew,
             "whenUnsatisfiable": each.when_unsatisfiable,
-            # Nodes whose taints these agents do not tolerate are not counted.
+            # With this policy nodes whose taints these agents do not tolerate do not count for the
+            # spread.
             "nodeTaintsPolicy": "Honor",
             "matchLabelKeys": ["pod-template-hash"],
             "labelSelector": {"matchLabels": labels(pool)},

@@ -20,7 +20,8 @@ LABEL = "midstreamer.dev/ledger"
 HOLDER = "midstreamer.dev/holder"
 """Label whose value is the hash of an entry's identity; entries of earlier versions lack it."""
 HOLDER_CHARACTERS = 40
-"""Hexadecimal characters of that hash; the value of a label may have 63 characters."""
+"""Number of hexadecimal characters of an identity's hash in the label `HOLDER`. The value of a
+label may have 63 characters at most."""
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):

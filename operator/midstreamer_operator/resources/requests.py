@@ -136,7 +136,7 @@ def certified(given: Mapping[str, Any], chain_pem: str) -> dict[str, Any]:
 
 
 _KIND = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
-"""Both fields, which objects in a list lack and a PUT needs."""
+"""Fields that every object of a PUT must have, and that objects in a list lack."""
 
 
 def _decoded(text: str) -> bytes:
@@ -148,5 +148,5 @@ def _decoded(text: str) -> bytes:
 
 
 def _only(values: tuple[str, ...]) -> str:
-    """Return the single value, an empty string when there is none or more than one."""
+    """Return the only element of ``values``, an empty string when it has none or several."""
     return values[0] if len(values) == 1 else ""

@@ -79,7 +79,8 @@ class Told(msgspec.Struct, frozen=True):
     reason: str
     message: str
     time: str = ""
-    """When the Event was last seen: ISO 8601 in UTC, so that a later time sorts behind."""
+    """When the Event was last seen: ISO 8601 in UTC, so that the texts sort in the order of
+    time."""
 
 
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
