@@ -22,7 +22,7 @@ of the dashboard to look at.
 The commands in the runbooks assume a release `mid` in a namespace `fleet`.
 """
 TITLES = {PAGE: "Alerts that page", TICKET: "Alerts that open a ticket"}
-"""Heading of the table of each severity."""
+"""For each severity of alerts, the heading above the table of its alerts."""
 
 
 def page(note: str) -> str:

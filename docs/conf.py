@@ -35,7 +35,7 @@ suppress_warnings = ["ref.python"]  # two classes may have a field of the same n
 def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Adapt a docstring to reStructuredText: indented drawings become literal blocks.
 
-    Bars that would start a substitution are escaped.  ``lines`` is changed in place.
+    Vertical bars that would start a substitution are escaped.  ``lines`` is changed in place.
     """
     made: list[str] = []
     drawing = False

@@ -74,7 +74,7 @@ def share(made: Mapping[str, Any] | None) -> str:
 
 
 def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the Markdown of the results of ``make judge``, by data set with baselines."""
+    """Return the Markdown of the results of ``make judge``, with a table for each data set."""
     told = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
     return "\n\n".join([told, *(_judged(name, made) for name, made in figures.items())])
 
@@ -111,7 +111,7 @@ def _rival(made: Mapping[str, Any]) -> list[str]:
 
 
 def kernels(figures: Mapping[str, Any]) -> str:
-    """Return the Markdown of the results of ``make bench``: gates, tasks and growth."""
+    """Return the Markdown of the results of ``make bench``: gates, tasks, and cost by size."""
     machine, packages = figures["machine"], figures["packages"]
     told = (
         f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"

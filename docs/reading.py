@@ -85,14 +85,18 @@ def settings() -> list[type[config.Settings]]:
 
 
 def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
-    """Return the caption of a picture: the summary of the states if ``part``, else the module's."""
+    """Return the caption of the picture of a transition table.
+
+    The caption is the summary of the class of the states if the table's name has a first ``part``,
+    and otherwise the summary of the module.
+    """
     return summary(type(next(iter(table)))) if part else summary(module)
 
 
 def machines() -> dict[str, tuple[str, ModuleType, str]]:
-    """Return every table named TRANSITIONS or …_TRANSITIONS: its caption, module and name.
+    """Return every transition table (TRANSITIONS or …_TRANSITIONS) of the code, by picture name.
 
-    The key is the name of its picture.
+    Each value has the caption of the picture, the module of the table, and the table's name.
     """
     found = {}
     for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):

@@ -23,7 +23,7 @@ def chosen(asked: str, there: Collection[str]) -> str:
 def missing(
     builder: str, asked: str, there: Collection[str], *, own_bases: bool, root: bool
 ) -> list[str]:
-    """Return a line for each program that this machine lacks; ``there`` are those it has."""
+    """Return a line for each program that this machine lacks; ``there`` are the programs it has."""
     packages, found = [], []
     if not builder:
         packages.append(asked if asked in ("buildah", "podman") else BUILDERS[0])

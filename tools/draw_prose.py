@@ -4,7 +4,8 @@
 place. The same seed draws the same texts from the same sources. The reader says for each what it
 means, in one sentence; what he must read twice is to be written again.
 
-Every room has the same chance for each text, so that a large room does not hide a small one.
+Each text is drawn from a room (a folder) that is chosen first, and all rooms have the same
+chance, so that a small room is not hidden by a large one.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import NamedTuple
 TOP = Path(__file__).parents[1]
 COUNT = 100
 WORDS_MIN = 4
-"""Shorter texts have nothing to misunderstand."""
+"""Fewest words of a text that is drawn; a shorter text cannot be misunderstood."""
 ERRORS = re.compile(r"(Error|Input|Refused|Warning|Refusal|Exit|Parameter)$|^fail$|^error$")
-"""How the names of calls end whose strings are messages."""
+"""Matches the names of functions and exceptions whose string arguments are messages for people."""
 DIRECTIVES = re.compile(r"# (noqa|type:|fmt:|pragma|!)|^#!")
 
 
@@ -43,7 +44,10 @@ class Prose(NamedTuple):
 
 
 def room_of(path: str) -> str:
-    """Return the folder whose texts share one chance: `services/midstreamer/sync`, `charts`."""
+    """Return the room of a path: a folder, such as `services/midstreamer/sync`.
+
+    A text is drawn from a room that was drawn first, so all rooms have the same chance.
+    """
     parts = path.split("/")
     deep = {"services": 3, "operator": 2, "kernels": 3, "tests": 2}
     return "/".join(parts[: min(deep.get(parts[0], 1), len(parts) - 1)]) or "."
@@ -67,7 +71,7 @@ def of_python(path: str, source: str) -> Iterator[Prose]:
 
 
 def of_yaml(path: str, source: str) -> Iterator[Prose]:
-    """Yield the comments of a YAML file or of a template of one, run by run."""
+    """Yield the comments of a YAML file or template; consecutive comment lines are one text."""
     marks = re.compile(r"^\s*(#|\{\{-? ?/\*)")
     first, lines = 0, list[str]()
     for number, line in enumerate([*source.splitlines(), ""], 1):

@@ -39,7 +39,7 @@ class Options:
     """How a plan is carried out."""
 
     rate: float = 1.0
-    """Share of the usual load."""
+    """The load as a share of the usual load."""
     kill: bool = False
     keep: bool = False
     calm_s: float = CALM_S
@@ -136,7 +136,7 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start one client; each client lists another coordinator first."""
+    """Start one client; the first address in each client's list is that of another coordinator."""
     share = rate / len(CLIENTS)
     coordinators = fleet.coordinators(version)
     turn = list(CLIENTS).index(name) % len(coordinators)
@@ -178,7 +178,7 @@ async def listen(
         if code:
             heard.troubles.append(f"client {name} ended with {code}; see its log")
     finally:
-        ready.set()  # lets the waiting task go on; an error here cancels it
+        ready.set()  # so that no task waits for a client that has ended
 
 
 # --- checks after the load ------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Place:
     version: Version = Version.OLD
 
     def listen(self, version: Version) -> str:
-        """Return the listen address in the form that this version reads."""
+        """Return the listen address in the form that the code of this version accepts."""
         named = version is Version.NEW and self.carrier != "quic"
         return f"{self.carrier}://{self.plain}" if named else self.plain
 
@@ -82,7 +82,7 @@ class Fleet:
     versions: dict[str, Version]
     news: Callable[[str], None]
     carrier: str = "quic"
-    """The carrier between members and clients of this version."""
+    """The carrier of the links between processes that run this version's code."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
     """Copies of shards that all agents together hold, at least, in a complete fleet."""
@@ -118,7 +118,7 @@ class Fleet:
         return [*members, *(f"client/{name}" for name in self.clients)]
 
     def coordinators(self, version: Version) -> list[str]:
-        """Return the coordinators' addresses in the form that a client of this version reads."""
+        """Return the coordinators' addresses in the form that a client of this version accepts."""
         return [
             self.places[name].listen(version)
             for name in MEMBERS
@@ -128,7 +128,7 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(before.unpacked)  # first, because it may have to be built
+            await asyncio.to_thread(before.unpacked)  # takes long if it is not built yet
         members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
         await self.server.start()
@@ -136,7 +136,7 @@ class Fleet:
         health = free_ports(len(MEMBERS), datagram=False)
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
             self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
-        # The first sync makes the tables before the second starts, as in an upgrade one by one.
+        # The second sync starts when the first has created the tables, as in an upgrade one by one.
         for name in MEMBERS:
             await self.begin(name, self.versions[name])
             if MEMBERS[name] == plan.SYNC:
@@ -221,7 +221,7 @@ class Fleet:
             for name, place in self.places.items()
             if MEMBERS[name] == plan.COORDINATOR
         ]
-        # A coordinator of the previous version has no such gauge; its readiness shows the same.
+        # The previous version's coordinators lack the gauge COMPLETE; they are ready when complete.
         return 0.0 not in coordinators and await self._held(agents) >= self.shards
 
     async def _held(self, agents: list[Place]) -> float:
@@ -292,13 +292,13 @@ def _takes_several(settings: Any, addresses: tuple[str, ...]) -> bool:
 
 
 def _in_time(since_s: float, what: str) -> None:
-    """Raise AssertionError when more than `READY_S` seconds have passed."""
+    """Raise AssertionError when `READY_S` seconds have passed since ``since_s``."""
     if time.monotonic() - since_s > READY_S:
         raise AssertionError(f"{what}, after {READY_S:g} s")
 
 
 async def scraped(address: str, metric: str) -> float | None:
-    """Return the value of a metric without labels; None when nothing answers or it is absent."""
+    """Return the value of a metric without labels; None if the process or the metric is missing."""
     host, _, port = address.rpartition(":")
     try:
         reader, writer = await asyncio.open_connection(host, int(port))
