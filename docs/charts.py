@@ -21,7 +21,7 @@ LOADTEST = CHARTS / "midstreamer-loadtest"
 ALL = (FLEET, CLUSTER, LOADTEST)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PROCESSES = ("sync", "coordinator", "agent", "postgres", "telemetry", "security", "limits")
-"""Sections of the settings that can be set below the key ``config``."""
+"""The sections of the settings that users may set below the key ``config`` of the chart."""
 SET_BY_THE_CHART = {
     "sync": (
         "id",

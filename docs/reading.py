@@ -30,7 +30,7 @@ def _classes(module: ModuleType) -> dict[str, ast.ClassDef]:
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """Return the docstring of each attribute of a class, with inherited ones; "" if missing."""
+    """Return the docstring of each attribute of a class, also of inherited ones; "" if missing."""
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         module = inspect.getmodule(parent)
@@ -59,7 +59,7 @@ def _text(node: ast.stmt | None) -> str:
 
 
 def one_line(text: str | None) -> str:
-    """Return prose as one line, with single backticks for Markdown."""
+    """Return a docstring as one line, with single backticks as Markdown has them."""
     return " ".join((text or "").split()).replace("``", "`")
 
 
@@ -108,7 +108,7 @@ def machines() -> dict[str, tuple[str, ModuleType, str]]:
             part, found_one, _ = table.rpartition("TRANSITIONS")
             if found_one and f"{table}: " in inspect.getsource(
                 loaded
-            ):  # defined here, not imported
+            ):  # defined in this module, not imported
                 name = f"{room}-{part.strip('_').lower()}".rstrip("-")
                 found[name] = (_told(loaded, vars(loaded)[table], part), loaded, table)
     return found

@@ -33,13 +33,13 @@ DIRECTIVES = re.compile(r"# (noqa|type:|fmt:|pragma|!)|^#!")
 
 
 class Prose(NamedTuple):
-    """A text that people read."""
+    """A docstring, comment or message, with the place where it stands."""
 
     room: str
     place: str
-    """Path, line, and the name of what the text describes."""
+    """Path and line of the text, and the name of the class, function or value it describes."""
     kind: str
-    """Docstring, comment or message."""
+    """Which kind of text it is: docstring, comment or message."""
     text: str
 
 
@@ -150,7 +150,7 @@ def everything(top: Path = TOP) -> list[Prose]:
 
 
 def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
-    """Return `count` different texts. The seed chooses a room for each, and a text of that room."""
+    """Draw `count` different texts: for each, the seed chooses a room and then a text of it."""
     dice, rooms = random.Random(seed), defaultdict[str, list[Prose]](list)
     for each in texts:
         rooms[each.room].append(each)

@@ -19,11 +19,11 @@ FORM = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
 
 
 class Place(NamedTuple):
-    """A file that repeats the version."""
+    """A file that repeats the product's version, and the pattern that finds it there."""
 
     path: str
     pattern: str
-    """A regular expression; its group 1 is the version, and it may match several times."""
+    """A regular expression that finds the version as its group 1; it may match several times."""
 
 
 PLACES = (

@@ -24,7 +24,7 @@ class Remembered:
 
     timing: Timing
     programs: dict[str, Path]
-    filters_bridges: bool  # can NetworkPolicies be enforced within a node?
+    filters_bridges: bool  # whether bridged packets pass iptables
 
 
 def write(cluster: names.Cluster, remembered: Remembered) -> None:

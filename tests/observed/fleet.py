@@ -60,7 +60,7 @@ APPENDS_PER_S, MATCHES_PER_S = 5.0, 5.0
 
 @dataclass
 class Beside:
-    """A process that is not a member of the fleet: a client, or a replica of the operator."""
+    """A process beside the fleet's members: a client, or a replica of the operator."""
 
     name: str
     component: str
@@ -111,11 +111,11 @@ class Observed:
     fleet: Fleet
     database: PostgresProcess
     cluster: Served
-    """The API server that the operator uses."""
+    """The test's API server, with which the operator works."""
     beside: dict[str, Beside] = field(default_factory=dict)
 
     def targets(self) -> list[Target]:
-        """Return every metrics endpoint, with the labels that it would have in a cluster."""
+        """Return every metrics endpoint as a target, with the labels it has in a cluster."""
         members = [
             Target(place.health, MEMBERS[name], name) for name, place in self.fleet.places.items()
         ]
@@ -195,7 +195,7 @@ async def observed(
 
 
 def _let_in(place: StateFolder) -> None:
-    """Allow clients to append to the universe; certify one client that is not allowed."""
+    """Allow two kinds of clients to append; certify a stranger, a client that is not allowed."""
     files.init_authority(place.certs, TRUST_DOMAIN)
     granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]
     files.write_allowlist(place.certs / ALLOWLIST, granted)

@@ -77,7 +77,7 @@ class Asking:
         await self._told(self._client.members())
 
     async def refused(self, _due_s: float) -> None:
-        """Send a request that must be refused; each call sends the next of four kinds."""
+        """Send a request that the fleet must refuse: at each call the next of four kinds."""
         name = self._arguments.identity.partition("/")[2]
         old = [Tick(f"{UNIVERSE}/{name}-00", time_at(0) - 1, 1.0)]
         foreign = [Tick(f"{FOREIGN}/a", time_at(0), 1.0)]
@@ -97,7 +97,7 @@ class Asking:
             log.error("load.not_refused", turn=self._turn % len(asked))
 
     async def stranger(self, _due_s: float) -> None:
-        """Connect with a valid certificate that is on no allowlist."""
+        """Connect as a client that has a valid certificate but is on no allowlist."""
         addresses = self._arguments.addresses.split(",")
         directory = self._arguments.certs
         connecting = AsyncClient.connect(
@@ -149,7 +149,10 @@ class Against:
         self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
     async def contradict(self, _due_s: float) -> None:
-        """Match a series that no other call is using, and append its next ticks."""
+        """Match a series that no other call uses now, and append ticks against the decision.
+
+        The ticks contradict the decision if it is confident; otherwise they make it come true.
+        """
         if not self._free:
             return
         lane = self._free.popleft()

@@ -37,7 +37,10 @@ from tests.support import before
 
 READY_S = 90.0
 STOP_S = 60.0
-"""Seconds that a process may take to end after SIGTERM; then it is killed and counts as failed."""
+"""Seconds that a process may take to end after SIGTERM.
+
+A process that takes longer is killed, and the restart counts as failed.
+"""
 POLL_S = 0.05
 HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
 CERTIFICATE = "midstreamer_certificate_not_after_seconds"
@@ -58,7 +61,7 @@ class Server(Protocol):
 
 @dataclass
 class Place:
-    """The addresses of a member, which stay the same when it restarts."""
+    """The addresses of a member of the fleet, which stay the same when it restarts."""
 
     plain: str
     """``host:port`` without a scheme."""
@@ -85,9 +88,9 @@ class Fleet:
     """The carrier of the links between processes that run this version's code."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
-    """Copies of shards that all agents together hold, at least, in a complete fleet."""
+    """How many copies of shards all agents together hold at least, if the fleet is complete."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """More environment variables for each kind, as in ``{"sync": {"LEASE_S": "1"}}``."""
+    """Additional environment variables of members, by kind: ``{"sync": {"LEASE_S": "1"}}``."""
     clients: tuple[str, ...] = tuple(CLIENTS)
     """Names of the clients that get a certificate and are on the allowlist."""
     server: Server = field(init=False)
@@ -167,7 +170,7 @@ class Fleet:
         return Happened(event, how.name, at_s, ended_s, back_s, complaint)
 
     async def end(self, name: str, how: signal.Signals) -> str:
-        """Signal a member and wait for its end; return what was wrong with how it ended, or ""."""
+        """Signal a member and wait for its end; return what went wrong as it ended, or ""."""
         one = self.places[name].child
         assert one is not None
         assert one.process is not None
@@ -204,7 +207,7 @@ class Fleet:
     # --- the fleet's condition ---
 
     async def whole(self) -> None:
-        """Wait until every member is ready and every shard is held by two agents."""
+        """Wait until all members are ready, and two agents hold every shard."""
         for name in MEMBERS:
             await self._ready(name)
         since_s = time.monotonic()
@@ -248,7 +251,7 @@ class Fleet:
 
 
 def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
-    """Return the environment of a member, without the settings that only this version has."""
+    """Return a member's environment; for the previous version, without settings that it lacks."""
     kind, place = MEMBERS[name], fleet.places[name]
     own: dict[str, str] = {"ID": name, "TELEMETRY__LISTEN": place.health}
     if kind == plan.SYNC:
@@ -267,13 +270,13 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        # The config.toml of the working directory has sections that the previous version lacks.
+        # In the working directory is a config.toml with sections that the previous version lacks.
         shared |= before.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
-    """Return the address of the member's sync, or of both syncs where the setting takes a list."""
+    """Return the address of a member's own sync, or of both syncs if its setting takes a list."""
     home = fleet.places[HOME[name]].listen(version)
     others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Requests are assigned to events, and broken promises of a rolling restart are found."""
+"""Tests: each request is assigned to an event, and each broken promise is found."""
 
 from __future__ import annotations
 
