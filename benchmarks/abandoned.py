@@ -82,7 +82,7 @@ class _Asker:
         return self._requests[number % len(self._requests)]
 
     async def learn(self, matches: int) -> None:
-        """Measure the usual time of each match, by sending so many matches."""
+        """Measure the usual time of each match, by sending this number of matches in turn."""
         taken: dict[int, list[float]] = {}
         for number in range(matches):
             asked_at = time.perf_counter()

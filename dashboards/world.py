@@ -59,7 +59,7 @@ async def again(world: World, name: str) -> None:
 
 @asynccontextmanager
 async def meanwhile(work: Callable[[], Awaitable[None]], several: int = 1) -> AsyncIterator[None]:
-    """Run so many tasks in the background that repeat ``work`` until the block ends."""
+    """Run ``several`` background tasks that repeat ``work``, until the block ends."""
 
     async def go() -> None:
         while True:

@@ -96,7 +96,8 @@ def schema() -> str:
     sections = {cls.section: cls.model_json_schema() for cls in reading.settings()}
     shared: dict[str, Any] = {}
     for section in sections.values():
-        shared |= section.pop("$defs", {})  # references start at the root
+        # References are resolved from the root of the document, so the definitions go there.
+        shared |= section.pop("$defs", {})
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Midstreamer configuration",

@@ -19,7 +19,7 @@ __all__ = ["TRUST_DOMAIN", "running", "scraped"]
 
 
 def settings(users: int) -> str:
-    """Return the text of a configuration file that allows the connections of so many users."""
+    """Return the text of a configuration file that allows a connection for each user."""
     return f"[limits]\nlinks_max = {2 * users + 64}\n"
 
 

@@ -105,7 +105,8 @@ class User:
         link = self._link
         if link is not None and not (link.closed or link.draining):
             return link
-        with self._dialling:  # only one of several requests may dial
+        # Several requests may need a new link at the same time; only one of them dials.
+        with self._dialling:
             link = self._link
             if link is None or link.closed or link.draining:
                 return self._dial()
@@ -240,7 +241,8 @@ class Crowd:
         if left_s > 0:
             gevent.sleep(left_s)
         elif self._running:
-            gevent.sleep(0)  # late, but let greenlets read
+            # The generator is late; this pause lets the links read their datagrams.
+            gevent.sleep(0)
 
     def _begin(self, number: int, kind: str, due_s: float) -> None:
         if kind == "refusal" and number % 2:
@@ -275,7 +277,8 @@ class Crowd:
                 link = dial(self._stranger, self._dice.choice(self.plan.addresses))
             except Refused:
                 return
-            except PASSING as error:  # nobody refused: no coordinator could
+            except PASSING as error:
+                # No coordinator took the dial, so none has refused it: dial again.
                 self.repeats[error.code] += 1
                 if time.monotonic() + PAUSE_S >= until_s:
                     raise

@@ -185,7 +185,8 @@ def _applies(policy: Object, pod: Pod, direction: str) -> bool:
         kinds = _directions(policy)
         return selected(policy["spec"]["podSelector"], pod.labels) and direction in kinds
     except Untranslatable:
-        return True  # isolated: better no packet than a wrong one
+        # The policy cannot be translated: isolate the pod, so that no packet passes by mistake.
+        return True
 
 
 def _directions(policy: Object) -> set[str]:

@@ -46,7 +46,7 @@ class Machine:
     root: bool
     commands: frozenset[str]
     plugins: frozenset[str]
-    kernel: frozenset[str]  # the keys of KERNEL that work here
+    kernel: frozenset[str]  # keys of KERNEL: the features that work
     controllers: frozenset[str]
     cgroup: str  # cgroup version: v1 or v2
     memory_mb: int

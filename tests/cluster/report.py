@@ -57,7 +57,7 @@ def happened(path: Path | None) -> list[events.Event]:
 
 
 def some(title: str, found: Sequence[str]) -> list[str]:
-    """Return a line for each of the first SHOWN faults, and a line with the number of the rest."""
+    """Return a line for each of the first SHOWN faults; a last line counts those left out."""
     lines = [f"{title}: {each}" for each in found[:SHOWN]]
     more = len(found) - SHOWN
     return [*lines, f"{title}: {more} more"] if more > 0 else lines

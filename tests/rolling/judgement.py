@@ -1,8 +1,8 @@
 """Computes how each event affected the clients' requests, and which promises are broken. No I/O.
 
-A request belongs to the last event before its start, or to a later event that began at most
-`OPEN_S` seconds after its start while it was open. So an interrupted request counts for the event
-that interrupted it. A request that has waited longer than that counts for the earlier event.
+A request belongs to the last event before the request's start. But if another event begins while
+the request is open, at most `OPEN_S` seconds after its start, the request belongs to that event,
+because that event interrupted it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every rule of the chart's NetworkPolicies is needed: removing one changes who reaches whom."""
+"""Every rule of the chart's NetworkPolicies is needed: without it, some port opens or closes."""
 
 from __future__ import annotations
 
