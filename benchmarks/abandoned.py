@@ -41,27 +41,31 @@ WINDOW, BAND = 512, 60
 QUERIES = 8
 BUDGET_S = 60.0
 TURNS = 5
-"""Number of turns; each turn measures both ways once."""
+"""Number of turns; each turn measures once with `Cancel` and once without."""
 TIMER_S = 0.0005
-"""Typical delay of the event loop's timers in seconds; waits are shorter by this time."""
+"""Typical delay of the event loop's timers in seconds; waits are made shorter by this time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Result for one measure; ``whole_s`` and ``abandoned_s`` are processor seconds per turn."""
+    """Result for one measure of distance, over all turns.
+
+    ``whole_s`` (without `Cancel`) and ``abandoned_s`` (with `Cancel`) are the processor seconds of
+    each turn.
+    """
 
     measure: str
     searches: int
     usual_ms: float
     """Usual time of a search in milliseconds, as its caller sees it."""
     share: float
-    """Share of its usual time after which a search was abandoned (median)."""
+    """Share of a search's usual time after which the client abandoned the search (median)."""
     whole_s: list[float]
     abandoned_s: list[float]
 
     @property
     def ratio(self) -> float:
-        """Processor time with `Cancel` divided by that without (median over the turns)."""
+        """Processor time with `Cancel` divided by that without `Cancel` (median over the turns)."""
         pairs = zip(self.abandoned_s, self.whole_s, strict=True)
         return statistics.median(short / whole for short, whole in pairs)
 
@@ -78,7 +82,7 @@ class _Asker:
         return self._requests[number % len(self._requests)]
 
     async def learn(self, matches: int) -> None:
-        """Measure the usual time of each match."""
+        """Measure the usual time of each match, by sending this number of matches in turn."""
         taken: dict[int, list[float]] = {}
         for number in range(matches):
             asked_at = time.perf_counter()
@@ -88,9 +92,9 @@ class _Asker:
         self.usual_s |= {which: statistics.median(times) for which, times in taken.items()}
 
     async def abandoned_s(self, matches: int, *, told: bool) -> float:
-        """Abandon matches half-way, and return the processor seconds until the fleet is idle.
+        """Abandon each match half-way; return the processor seconds until the fleet is idle.
 
-        ``told``: whether the client sends `Cancel`.
+        ``told`` says whether the client sends `Cancel`.
         """
         begun = time.process_time()
         for number in range(matches):
@@ -115,7 +119,7 @@ class _Asker:
 
 
 def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
-    """Return matches of noise; lower bounds exclude little, so all searches cost about the same."""
+    """Return matches of noise: all cost about the same, as lower bounds exclude little of it."""
     made = a_specification(window=WINDOW, band=BAND, grid=1, measure=measure, epsilon=0.05)
     latest, dice = a_window(universe[0], POINTS - 1, WINDOW), np.random.default_rng(1)
     noise = [dice.normal(size=WINDOW).tobytes() for _ in range(QUERIES)]
@@ -124,7 +128,7 @@ def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
 
 
 async def measured(measure: Measure, matches: int) -> Figures:
-    """Return the result for one measure; both ways alternate."""
+    """Return the result for one measure of distance, with turns with and without `Cancel`."""
     universe = a_universe(SERIES, POINTS)
     async with running(agents=("a1",), shard_points=POINTS) as fleet:
         client = await fleet.client()
@@ -144,7 +148,7 @@ async def measured(measure: Measure, matches: int) -> Figures:
 
 
 def main() -> None:
-    """Measure each measure of distance and print the results."""
+    """Run the benchmark for each measure of distance, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--searches", type=int, default=200)
     parser.add_argument("--json", action="store_true", help="print a JSON object per measure")

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 DATAGRAM_BYTES = 64
-"""Size of a datagram, about that of the smallest encrypted request."""
+"""Size of a datagram in bytes, about that of the smallest encrypted request of the fleet."""
 LOST_S = 5.0
 """Seconds after which a datagram counts as lost."""
 

@@ -56,9 +56,12 @@ from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
 
 TIMER_S = 0.0015
-"""Longest delay of the loop's timers in seconds; the rest of a wait is spent in a busy loop."""
+"""Longest delay of the event loop's timers in seconds.
+
+A wait uses a timer until this time before its end, and then a busy loop.
+"""
 SETTLE_S = 3.0
-"""Seconds after the start until start-up work, such as first leases, has ended."""
+"""Seconds to wait after the start of a fleet, until work such as taking first leases has ended."""
 RATE_PER_S = 200
 SECONDS = 10.0
 ROUNDS = 5
@@ -72,7 +75,7 @@ DAY = 86_400_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """One result and its target; ``p50`` and ``p99`` are in ``unit``."""
+    """One measurement and its target; ``p50`` and ``p99`` are in ``unit``."""
 
     what: str
     unit: str
@@ -83,11 +86,11 @@ class Row:
     count: int = 0
     p99_of_rounds: tuple[float, ...] = ()
     ratio: float = math.nan
-    """``p50`` divided by that of the fleet over QUIC; NaN for the fleet over QUIC itself."""
+    """``p50`` divided by the ``p50`` of the fleet over QUIC; NaN in rows of that fleet itself."""
 
 
 def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
-    """Return the row of durations in seconds; with several rounds, medians of their percentiles."""
+    """Return the row of durations in seconds; of several rounds, it has medians of percentiles."""
     p50s, p99s = (
         tuple(float(np.percentile(seconds, q)) * 1e3 for seconds in rounds) for q in (50, 99)
     )
@@ -98,7 +101,10 @@ def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
 
 
 async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> list[float]:
-    """Send requests at a fixed rate whatever the answers; return seconds from the planned start."""
+    """Send requests at a fixed rate without waiting for answers; return latencies in seconds.
+
+    A latency counts from the planned start of its request.
+    """
     loop = asyncio.get_running_loop()
     begin_s, taken = loop.time() + 0.1, []
 
@@ -109,7 +115,7 @@ async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> 
         taken.append(loop.time() - due_s)
 
     gc.collect()
-    gc.freeze()  # keep the collector away from what this process has loaded
+    gc.freeze()  # garbage collections skip all present objects
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate_per_s * SECONDS)):
             due_s = begin_s + number / rate_per_s
@@ -119,7 +125,7 @@ async def open_loop(ask: Callable[[], Awaitable[object]], rate_per_s: float) -> 
 
 
 async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES) -> list[float]:
-    """Send requests one after another; return the seconds of each."""
+    """Send requests one after another; return the duration of each in seconds."""
     taken = []
     for number in range(count):
         begin_s = time.perf_counter()
@@ -129,7 +135,7 @@ async def in_turn(ask: Callable[[int], Awaitable[object]], count: int = SAMPLES)
 
 
 class Bench:
-    """The measurements of one fleet with one client."""
+    """The measurements of one fleet, made by one client."""
 
     def __init__(self, fleet: LocalFleet, client: AsyncClient, carrier: str) -> None:
         self.fleet, self.client, self.carrier = fleet, client, carrier
@@ -285,7 +291,7 @@ async def _again(ask: Callable[[], Awaitable[None]], _number: int) -> None:
 
 @contextlib.asynccontextmanager
 async def a_bench(folder: Path, carrier: str, news: Callable[[str], None]) -> AsyncIterator[Bench]:
-    """Run a fleet whose processes are connected by a carrier, with a client."""
+    """Run a fleet over one carrier and yield its `Bench`, with a client that is connected."""
     settings = RunSettings(agents=AGENTS, carrier=carrier)
     with state.held(folder / carrier) as kept:
         fleet = LocalFleet(kept, settings, config_file=None, news=news)
@@ -320,7 +326,7 @@ async def measure(folder: Path, carriers: list[str], news: Callable[[str], None]
 
 
 def side_by_side(benches: list[Bench]) -> list[Row]:
-    """Return the rows of all fleets; rows of the same measurement follow each other."""
+    """Return the rows of all fleets, so ordered that rows of one measurement are neighbours."""
     first, *others = benches
     rows: list[Row] = []
     for made in first.rows:

@@ -53,7 +53,7 @@ def walks(first: int, count: int, dice: np.random.Generator) -> list[Column]:
 
 
 def resident_mb(process: int) -> float:
-    """Return the resident memory of a process in MiB."""
+    """Return the resident memory of a process in MiB, as the kernel reports it."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     (line,) = (each for each in status.splitlines() if each.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
@@ -65,7 +65,7 @@ def disk_mb(folder: Path) -> float:
 
 
 async def looked_at(fleet: LocalFleet, client: AsyncClient, points: int) -> dict[str, Any]:
-    """Return a row of the table: memory, disk space and match time with so many points."""
+    """Measure the fleet at its present size; return a row: memory, disk space and match time."""
     taken = []
     specification = Specification("size", window=WINDOW, horizon=4, transform=Transform.IDENTITY)
     dice = np.random.default_rng(2)

@@ -38,18 +38,18 @@ ROUNDS = 5
 WRITES = 100
 RATE_PER_S = 20.0
 RATIO_MAX = 2.0
-"""Limit: two syncs may take this multiple of the time of one sync."""
+"""Limit: with two syncs, a tick may take this multiple of its time with one sync."""
 POLLS = 2000
 STEP = 1_000_000
 BEGIN_S = 0.5
-"""Seconds from the moment that all processes are ready to the first write."""
+"""Seconds from the moment at which all processes are ready until the first write."""
 
 
 # --- one sync, in a process of its own ----------------------------------------------------------
 
 
 async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
-    """Record the time at which each position of the feed arrives."""
+    """Record the time at which each position of the change feed arrives at a follower."""
     async for page in peer.follow(Tail(after=after, states=False)):
         for position in range(after + 1, page.position + 1):
             heard_s[position] = time.time()
@@ -57,7 +57,7 @@ async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
 
 
 async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
-    """Run a sync that writes at a fixed rate; return times of sent writes and received positions.
+    """Run a sync that writes at a fixed rate; return when writes were sent, positions received.
 
     The process prints "ready", and reads the time of the first write from standard input.
     """
@@ -119,7 +119,7 @@ async def measured(dsn: str, names: Sequence[str]) -> list[float]:
 
 
 async def poll_cost_ms(dsn: str) -> float:
-    """Return the milliseconds of reading the position once; a sync reads it 4 times per second."""
+    """Return the milliseconds of one query for the position; a sync sends four a second."""
     store = PostgresStore(dsn)
     await store.open()
     begin_s = time.perf_counter()
@@ -130,7 +130,7 @@ async def poll_cost_ms(dsn: str) -> float:
 
 
 async def rounds(folder: Path) -> dict[str, Any]:
-    """Measure one and two syncs alternately; return the median of each round."""
+    """Measure one sync and two syncs alternately; return the median of each round."""
     server = EmbeddedServer(folder)
     dsn = await server.start()
     try:

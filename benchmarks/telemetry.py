@@ -49,22 +49,22 @@ from midstreamer.cli.local import LocalFleet
 from midstreamer.telemetry import logs, metrics
 
 SWITCHED = Path(__file__).parent / "switched"
-"""Folder of the module that makes metrics switchable in a process."""
+"""Folder of the module sitecustomize, which makes metrics switchable in a process."""
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
-"""Signals: disable metrics; enable metrics; enable metrics and count their operations."""
+"""Signals to a process: disable metrics; enable them; enable them and count operations."""
 TALLIED = re.compile(rb'^benchmark_operations_total\{operation="(\w+)"\} (\S+)', re.MULTILINE)
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 AGENTS = 2
 PAIRS = 60
-"""Default number of pairs of blocks."""
+"""Default number of pairs of blocks, one with and one without metrics."""
 REQUESTS = {"smallest": 100, f"append of {BATCH}": 15, "match": 15}
-"""Requests per block: an empty Lookup, an append of `BATCH` ticks, a match over 20 stocks."""
+"""Requests in a block, by kind: empty Lookups, appends of `BATCH` ticks, matches over 20 stocks."""
 SWITCHING_S = 0.01
-"""Seconds until every process has switched and earlier work has ended."""
+"""Seconds to wait until every process has switched metrics and earlier work has ended."""
 SCRAPES = 50
-"""Scrapes of each process."""
+"""Number of scrapes of each process."""
 MOST = 0.02
-"""Share of the time of a request that metrics may cost at most."""
+"""Largest share of the time of a request that metrics may cost."""
 
 Ask = Callable[[int], Awaitable[object]]
 
@@ -93,11 +93,14 @@ class Cost:
         return statistics.median(each.seen_s for each in self.uncounted)
 
     def operations_s(self, each_s: dict[str, float]) -> float:
-        """Return the seconds of all operations of a request; ``each_s`` has those of one each."""
+        """Return the seconds of a request's operations on metrics; ``each_s`` has those of one."""
         return sum(count * each_s[kind] for kind, count in self.operations.items())
 
     def added(self, of: Callable[[Block], float]) -> tuple[float, float, float]:
-        """Return what metrics add, as share of a request without them: median, lowest, highest."""
+        """Return what metrics add to a request, as a share: the median, and its confidence limits.
+
+        ``of`` chooses the time that is compared: latency or processor time.
+        """
         pairs = zip(self.counted, self.uncounted, strict=True)
         return confident(sorted(of(with_) / of(without) - 1 for with_, without in pairs))
 
@@ -126,7 +129,7 @@ def processor_s(pid: int) -> float:
     """Return the processor seconds of all threads of a process so far."""
     spent_ns = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread ended
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
             spent_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
     return spent_ns / 1e9
 
@@ -194,7 +197,7 @@ async def block(bench: Bench, ask: Ask, numbers: range, number: signal.Signals) 
 
 
 async def by_turns(bench: Bench, ask: Ask, cost: Cost, pairs: int) -> None:
-    """Run pairs of blocks with and without metrics; the order within a pair alternates."""
+    """Run pairs of blocks, one with and one without metrics, in alternating order."""
     size, at = REQUESTS[cost.what], 0
     for pair in range(-3, pairs):  # the first three pairs warm up caches and compilers
         both = [(ON, cost.counted), (OFF, cost.uncounted)]

@@ -42,7 +42,7 @@ from midstreamer.telemetry import logs
 
 ROUNDS = 30
 REQUESTS = 20
-"""Requests of one kind to each fleet in a round."""
+"""Requests of one kind that each fleet gets in a round."""
 POINTS = 4000
 """Points of the history."""
 HOUR = 3_600_000_000
@@ -54,22 +54,22 @@ KINDS = ("COORDINATOR", "AGENT", "SYNC")
 
 @dataclass
 class Arm:
-    """One fleet of the comparison, and the times of its requests."""
+    """One of the compared fleets, and the times of its requests."""
 
     name: str
     ratio: float | None
-    """Share of the traces that are kept; None: traces are off."""
+    """Share of the traces that the fleet keeps; None means that traces are off."""
     client: AsyncClient | None = None
     taken: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Seconds of requests by kind, a list for each round."""
+    """Durations of requests in seconds: by kind of request, a list for each round."""
     ticks: int = POINTS
     processes: list[int] = field(default_factory=list)
     """Process ids of the fleet, without PostgreSQL."""
     processor_s: dict[str, float] = field(default_factory=dict)
-    """Processor seconds of the processes, by kind of request."""
+    """Processor seconds that the fleet's processes used, by kind of request."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        """Return the environment variables that set the traces of the fleet."""
+        """Return the environment variables that configure the traces of the fleet."""
         if self.ratio is None:
             return {}
         told = {"TRACES": "otlp", "TRACES_ENDPOINT": endpoint, "TRACES_RATIO": str(self.ratio)}
@@ -134,7 +134,7 @@ def collecting() -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
-    """Run the fleet of an arm with its history stored."""
+    """Run one of the compared fleets, with its history stored."""
     told = arm.environment(endpoint)
     os.environ.update(told)
     try:

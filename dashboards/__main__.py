@@ -38,7 +38,7 @@ def build() -> int:
 
 
 def lint() -> int:
-    """Check dashboards, alerts and recording rules; the exit status is 1 if a rule is broken."""
+    """Check dashboards, alerts and recording rules; exit status 1 if there are complaints."""
     found = [
         *linting.complaints(board.read() for board in built.boards()),
         *rule_linting.complaints(rules.alerts(), RECORDINGS),
@@ -49,7 +49,7 @@ def lint() -> int:
 
 
 def check() -> int:
-    """Do what lint does, and name built files that are out of date; exit status 1 if any."""
+    """Do what `lint` does, and name outdated built files; exit status 1 if there are any."""
     behind = folders.behind(built.files() | rules.files())
     for path in behind:
         print(f"{path.relative_to(built.ROOT)} is out of date: run make dashboards")
@@ -57,7 +57,7 @@ def check() -> int:
 
 
 def test() -> int:
-    """Check the rules with promtool and run the cases of each alert; exit status 1 on failure."""
+    """Check the rules with promtool, run each alert's test cases; exit status 1 on failure."""
     program = programs.program("promtool")
     failures = promtool.checked(program) or promtool.tested(program, rules.alerts())
     print(failures or f"promtool: {len(rules.alerts())} alerts pass their test cases")
@@ -97,12 +97,12 @@ def alerts_live(factor: float, only: list[str], healthy_s: float | None) -> int:
     """
     from dashboards import alerts_live as running
 
-    logs.configure(json=False, level="error")  # refused clients would log too much
+    logs.configure(json=False, level="error")  # clients whose requests are refused log much
     return asyncio.run(running.run(factor, only, healthy_s))
 
 
 def pictures() -> int:
-    """Draw every dashboard from the last run of live; exit status 1 if there was no run."""
+    """Draw every dashboard from the last ``live`` run; exit status 1 if there was no such run."""
     from dashboards import pictures as drawing
 
     return drawing.main()

@@ -40,11 +40,11 @@ RESTARTED = ("a2", "c2", "s2", "operator-1")
 SETTINGS = {
     "coordinator": {"OUTBOX_ITEMS_MAX": "16"},
 }
-"""Settings of the fleet by component: a small outbox, which a small load fills."""
+"""Settings of the fleet by component: a small outbox, so that a small load fills it."""
 
 
 class Fired(NamedTuple):
-    """When one alert fired and ended."""
+    """When an alert fired and ended in the live test of one fault."""
 
     alert: str
     fault: str
@@ -64,9 +64,10 @@ class Told:
     """Alerts that fired while there was no fault."""
     fired: list[Fired]
     heard: dict[str, Fired] = field(default_factory=dict)
-    """The first time that each alert fired, for any fault.
+    """For each alert, when it fired first, whatever the fault was.
 
-    An alert whose window is hours long still fires when the next fault begins.
+    This first time is the result for an alert that still fires when its own fault begins, because
+    the alert's window is hours long.
     """
 
     @property
@@ -105,7 +106,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             await asked.all_up()
             fleet.pods_ready(seen.cluster.server)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
-            # Wait until windows of an hour hold normal operation, not the start of the fleet.
+            # After this time the windows of an hour no longer contain the start of the fleet.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
             told = Told(lasts_s, await health(world, lasts_s), [])
@@ -116,7 +117,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
 
 
 async def health(world: World, lasts_s: float) -> set[str]:
-    """Restart `RESTARTED` one after the other under load; return the alerts that fired."""
+    """Restart the processes `RESTARTED` in turn under load; return the alerts that fired."""
     heard: set[str] = set()
     print(f"{lasts_s:g} s without a fault; restarting {', '.join(RESTARTED)}", flush=True)
     end_s = time.monotonic() + lasts_s
@@ -147,8 +148,8 @@ async def health(world: World, lasts_s: float) -> set[str]:
 async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fired]:
     """Cause a fault, wait for its alerts, remove the fault, and wait until the alerts end.
 
-    An alert that still fires because of an earlier fault is not waited for.  The result for such an
-    alert is the one in ``heard``, which holds the first time that each alert fired.
+    An alert that still fires because of an earlier fault is not waited for. Its result is taken
+    from ``heard``, which holds the first time that each alert fired.
     """
     print(f"{fault.name}", flush=True)
     before = await firing(world.asked)
@@ -173,11 +174,11 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
         print(f"  the fault could not be caused or removed: {error!r}", flush=True)
     mended_s = time.monotonic()
-    # An alert with a window of days would fire for days: its end is not waited for.
+    # Do not wait for the end of alerts with a window of days: they would fire for days.
     wanted = {each for each in wanted if each in after and not each.endswith("BurnSlow")}
     while wanted - set(ended) and time.monotonic() - mended_s < ENDS_WITHIN_S:
         now = await firing(world.asked)
-        for alert in now - before - set(after):  # removing the fault may fire alerts too
+        for alert in now - before - set(after):  # alerts that fire only when the fault is removed
             heard.setdefault(alert, Fired(alert, fault.name, time.monotonic() - began_s))
         for alert in wanted - now - set(ended):
             ended[alert] = time.monotonic() - mended_s
@@ -191,7 +192,7 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
 
 
 def show(told: Told, wanted: Iterable[str]) -> None:
-    """Print a table: for each alert when it fired and ended, whether it was silent, its fault."""
+    """Print a table of alerts: when each fired and ended, whether without a fault, its fault."""
     print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s healthy  fault")
     rows = {each.alert: each for each in told.fired}
     for alert in sorted(wanted):

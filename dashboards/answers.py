@@ -47,12 +47,12 @@ class Kept(NamedTuple):
     answers: tuple[Answer, ...]
 
     def of(self, board: str, panel: str) -> list[Answer]:
-        """Return the results of one panel, in the order of its queries."""
+        """Return the results of the queries of one panel, in the order of the queries."""
         return [each for each in self.answers if (each.board, each.panel) == (board, panel)]
 
 
 def without_default(query: str) -> str:
-    """Return the query without `DEFAULT`, so that it has no result if there is no series."""
+    """Return the query without `DEFAULT`: without a series it has no result, instead of 0."""
     return query.replace(DEFAULT, "")
 
 
@@ -87,9 +87,10 @@ def _answer(stored: dict[str, Any]) -> Answer:
 
 
 def table(answers: Iterable[Answer], titles: Mapping[str, str]) -> str:
-    """Return a table with the number of panels, queries and results with data per dashboard.
+    """Return a table that counts, for each dashboard, panels, queries, and results with data.
 
-    Below the table stand the queries whose result is 0 by default only, and those without data.
+    Below the table are the queries without data, and those whose result is 0 only because of
+    `DEFAULT`.
     """
     several = list(answers)
     head = f"{'dashboard':28}{'panels':>8}{'queries':>9}{'with data':>11}{'quiet':>7}"

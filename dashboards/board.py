@@ -24,21 +24,22 @@ from midstreamer.telemetry import metrics
 TAG = "midstreamer"
 """Tag of every dashboard of ours; the links between dashboards select by it."""
 REFRESH = "30s"
-"""How often Grafana runs the queries again."""
+"""How often Grafana repeats the queries of an open dashboard."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a dashboard: its choices are the values of a label of some series."""
+    """A variable of a dashboard: the reader chooses among the values of one label of a series."""
 
     name: str
-    """The name of the variable and of the label."""
+    """The name of the variable, which is also the name of the label with the choices."""
     says: str
     """Description for the reader of the dashboard."""
     series: str
     """PromQL selector of the series whose label values are the choices."""
     one: bool = False
-    """Whether the reader chooses exactly one value; otherwise several or all."""
+    """Whether the reader chooses exactly one value; otherwise the reader may choose several or all.
+    """
 
     def query(self) -> str:
         """Return the query with which Grafana finds the choices."""
@@ -82,15 +83,15 @@ class Board:
     """One dashboard."""
 
     name: str
-    """The name of its file; ``midstreamer-`` and this name are the identifier in Grafana."""
+    """The name of the file that defines the dashboard; with ``midstreamer-`` in front, its uid."""
     title: str
     says: str
     """Description for the reader of the dashboard."""
     rows: Sequence[Row]
     variables: Sequence[Variable] = field(default=())
-    """Variables in addition to the data source and the namespace."""
+    """Variables of the dashboard, in addition to the data source and the namespace."""
     shows: str = "now-1h"
-    """Start of the time range that Grafana shows first."""
+    """Start of the time range that Grafana shows when the dashboard is opened."""
 
     @property
     def uid(self) -> str:
@@ -125,7 +126,7 @@ class Board:
 
 
 def _level(several: Sequence[Panel]) -> list[Panel]:
-    """Give panels that stand side by side the height of the highest of them."""
+    """Make all panels that stand side by side as high as the highest of them."""
     beside: list[Panel] = []
     width = 0
     for panel in several:

@@ -19,7 +19,8 @@ from dashboards.series import SLI_ERROR
 from midstreamer.telemetry import metrics, words
 
 REQUESTS_MIN = 100
-"""Alerts need more requests than this in the long window, or one failure would be a large share."""
+"""An alert needs more requests than this in the long window: of few, one failure is a large share.
+"""
 
 
 class Windows(NamedTuple):
@@ -43,7 +44,8 @@ class Urgency(NamedTuple):
     wait: str
     severity: str
     seen_at: str
-    """Time at which the cases of the alert are evaluated; the long window is full by then."""
+    """Time at which the alert's test cases are evaluated; the long window is then full of samples.
+    """
 
 
 FAST = Urgency(PAGES, "2m", PAGE, "2h")
@@ -51,7 +53,7 @@ SLOW = Urgency(TICKETS, "15m", TICKET, "30h")
 
 
 def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
-    """Return an alert on requests that fail; its case that fires has ``failing`` % of them."""
+    """Return an alert on failed requests; in its test case that fires, ``failing`` % fail."""
     at = urgency.seen_at
     return Alert(
         name=name,
@@ -93,7 +95,7 @@ def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
 
 
 def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
-    """Return an alert on late answers; its case that fires has ``late`` % of them."""
+    """Return an alert on late answers; in its test case that fires, ``late`` % are late."""
     at = urgency.seen_at
     return Alert(
         name=name,
@@ -158,14 +160,14 @@ def _pair(slo: str, windows: Windows, pace: Pace) -> str:
 
 
 def answers(frame: str, result: str, each_minute: float) -> dict[str, Values]:
-    """Return a counter of answers with this result that grows by ``each_minute`` per minute."""
+    """Return samples of a counter of answers: it grows by ``each_minute`` a minute."""
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_count",
                 frame=frame, result=result)  # fmt: skip
     return {series: Grows(each_minute)}
 
 
 def in_time(frame: str, each_minute: float) -> Mapping[str, Values]:
-    """Return a counter of answers in time that grows by ``each_minute`` per minute."""
+    """Return samples of a counter of answers in time: it grows by ``each_minute`` a minute."""
     limit = f"{recordings.IN_TIME_S[frame]}"
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_bucket",
                 frame=frame, result=words.OK, le=limit)  # fmt: skip

@@ -26,11 +26,11 @@ from dashboards.series import JOB
 
 NAMESPACE = "fleet"
 STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600
-"""Seconds between samples; the same for long cases; the length from which a case is long."""
+"""Seconds between samples of a case, of a long case, and the length from which a case is long."""
 QUIET_AT = "6h"
-"""When the case without any series is evaluated."""
+"""Time at which the case that has no series is evaluated."""
 ANEW = "begun anew"
-"""End of the name of a case whose counters restart from 0 in the middle."""
+"""Suffix of the name of a derived case, in which counters restart from 0 in the middle."""
 
 
 def target(component: str, pod: str) -> dict[str, str]:
@@ -57,9 +57,9 @@ def fires(
     says: tuple[str, str],
     what: str = "",
 ) -> Case:
-    """Return a case in which the alert fires once.
+    """Return a case in which the alert fires exactly once.
 
-    ``says`` are the summary and the description that the alert has then.
+    ``says`` holds the summary and the description that the alert then has.
     """
     return Case(series, at, (labels,), (says,), what)
 
@@ -91,7 +91,7 @@ def promtool(alert: Alert) -> dict[str, Any]:
 
 
 def rules_of(alert: Alert) -> str:
-    """Return the rule file of a test: the alert and the recording rules that the alert reads."""
+    """Return the rule file for an alert's test: the alert, and the recording rules it reads."""
     pace = Pace()
     rules = [alert.rule(pace)]
     # Evaluating all recording rules for each alert would take minutes: some windows are days.

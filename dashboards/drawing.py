@@ -21,9 +21,9 @@ COLOURS = (
 """Colours of lines; the first six can be distinguished by colour-blind readers."""
 STEPS = {"green": "#1e8e4f", "orange": "#c77700", "red": "#c92a2a"}
 NAMED_MOST = 8
-"""Entries of a legend at most."""
+"""Maximum number of entries in the legend of a picture."""
 SMALL, MIDDLE = 7.0, 8.5
-"""Font sizes in points."""
+"""Sizes of the small and the middle font, in points."""
 
 
 class Drawn(NamedTuple):
@@ -65,7 +65,7 @@ def named(legend: str, line: Line) -> str:
 
 
 def limits(panel: Panel) -> list[tuple[float, str]]:
-    """Return the limits of a panel: each value from which a new colour applies, and the colour."""
+    """Return the limits of a panel as pairs: a value, and the colour from this value upward."""
     defaults = panel.told.get("fieldConfig", {}).get("defaults", {})
     steps = defaults.get("thresholds", {}).get("steps", [])
     return [(step["value"], step["color"]) for step in steps if step.get("value") is not None]
@@ -151,7 +151,7 @@ def _range(axes: Any, panel: Panel) -> None:
 
 
 def _bounds(axes: Any, panel: Panel) -> None:
-    """Draw limits as dashed lines; name limits that are far above the data in the title."""
+    """Draw the panel's limits as dashed lines; those far above the data are named in the title."""
     low, high = axes.get_ylim()
     far = []
     for value, colour in limits(panel):
@@ -254,7 +254,7 @@ def _ticker() -> Any:
 
 
 class Column(NamedTuple):
-    """One column of a table: title, unit, limits (``steps``), and the value of each row."""
+    """One column of a table: title, unit, limits with their colours, and the value of each row."""
 
     title: str
     unit: str
@@ -283,7 +283,7 @@ def columns(panel: Panel, answered: Sequence[Answer]) -> tuple[str, list[Column]
 
 
 def listed(axes: Any, panel: Panel, answered: Sequence[Answer]) -> None:
-    """Draw a panel that is a table."""
+    """Draw a panel of the type table, with a row for each value of a label."""
     by, several = columns(panel, answered)
     _bare(axes)
     axes.set_title(panel.title, loc="left", fontsize=MIDDLE, color=INK, fontweight="bold", pad=5)

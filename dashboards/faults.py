@@ -39,11 +39,12 @@ from tests.support.operating import csr_pem, posted, uri
 
 AGENTS, COORDINATORS, SYNCS = ("a1", "a2", "a3"), ("c1", "c2"), ("s1", "s2")
 FROZEN_S, AWAKE_S = 1.5, 1.0
-"""A halting process is frozen and runs alternately, for so many seconds each."""
+"""A halting process is frozen for the first number of seconds, then runs for the second."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams of one flood; seconds for which the flooded processes are frozen, then run."""
+"""Number of datagrams sent at once to a flooded process; seconds for which it is frozen, then runs.
+"""
 STORM_S, STORMS = 0.05, 12
-"""Seconds between two connections of one client of a storm; number of these clients."""
+"""Seconds between the connections of one client of a storm; number of such clients at a time."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
 """Seconds between two restarts of an agent, two forbidden frames, two signing requests."""
 DAY_S = 86_400.0
@@ -53,7 +54,7 @@ DAY_S = 86_400.0
 
 
 def killed(*names: str) -> Make:
-    """Return a fault: these processes are killed and not started until the fault is removed."""
+    """Return a fault: the named processes are killed, and started when the fault is removed."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -71,7 +72,7 @@ def killed(*names: str) -> Make:
 
 @contextlib.contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
-    """Freeze these processes with SIGSTOP while the block runs."""
+    """Freeze the named processes with SIGSTOP while the block runs."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -90,7 +91,7 @@ async def syncs_frozen(world: World) -> AsyncIterator[None]:
 
 
 def halting(*names: str) -> Make:
-    """Return a fault: these processes are frozen repeatedly, longer than requests may take."""
+    """Return a fault: the named processes are frozen often, longer than a request may take."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -126,7 +127,7 @@ async def flooded(world: World) -> AsyncIterator[None]:
 
 
 def pour(address: str) -> None:
-    """Send `FLOOD` datagrams of 1,200 zero bytes, which are no valid QUIC packets."""
+    """Send `FLOOD` datagrams of 1,200 zero bytes to an address; these are no valid QUIC packets."""
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         for _ in range(FLOOD):
@@ -135,7 +136,7 @@ def pour(address: str) -> None:
 
 @asynccontextmanager
 async def begun_again(world: World) -> AsyncIterator[None]:
-    """Fault: an agent is killed each time it has started."""
+    """Fault: an agent is started again and again, and killed shortly after each start."""
 
     async def once() -> None:
         await world.seen.end("a3", signal.SIGKILL)
@@ -152,7 +153,7 @@ async def begun_again(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def database_stopped(world: World) -> AsyncIterator[None]:
-    """Fault: PostgreSQL is stopped, an agent starts without it, two clients keep appending."""
+    """Fault: PostgreSQL is stopped; then an agent is restarted, and two clients keep appending."""
     await world.seen.end(DATABASE)
     await world.seen.end("a3", signal.SIGKILL)
     await world.seen.end("s2", signal.SIGKILL)
@@ -193,7 +194,7 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def world_against(world: World) -> AsyncIterator[None]:
-    """Fault: each outcome is the opposite of the forecast and outside its interval."""
+    """Fault: all outcomes are the opposite of their forecasts and lie outside their intervals."""
     os.kill(world.seen.pid(CLIENT), signal.SIGUSR1)
     try:
         yield
@@ -208,7 +209,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
     before = settings["coordinator"]
     exporting = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
     settings["coordinator"] = before | exporting
-    for name in COORDINATORS:  # all: a client stays with one coordinator
+    for name in COORDINATORS:  # both, as a client stays with one of them
         await again(world, name)
     try:
         yield
@@ -220,7 +221,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def few_files(world: World) -> AsyncIterator[None]:
-    """Fault: an agent may open only four more files than it has open, enough for scrapes."""
+    """Fault: an agent may open only four more files than now, which is enough for scrapes."""
     pid = world.seen.pid("a1")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = len(os.listdir(f"/proc/{pid}/fd"))
@@ -233,7 +234,7 @@ async def few_files(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def nothing_watched(world: World) -> AsyncIterator[None]:
-    """Fault: Prometheus has no target."""
+    """Fault: the configuration of Prometheus has no target at all."""
     await world.asked.watch([])
     try:
         yield
@@ -264,7 +265,7 @@ async def not_renewed(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def allowlist_wrong(world: World) -> AsyncIterator[None]:
-    """Fault: the allowlist contains an invalid text."""
+    """Fault: the allowlist of the fleet contains a line that is not valid."""
     path = world.certs / ALLOWLIST
     before = path.read_bytes()
     path.write_bytes(b"nobody/knows what this is\x00\n")
@@ -276,7 +277,7 @@ async def allowlist_wrong(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def another_bundle(world: World) -> AsyncIterator[None]:
-    """Fault: one agent trusts an additional authority, which expires in twelve hours."""
+    """Fault: one agent trusts one certificate authority more, which expires in twelve hours."""
     own, other = world.folder / "certs-of-a3", world.folder / "other"
     shutil.copytree(world.certs, own)
     files.init_authority(other, TRUST_DOMAIN, days=0.5)
@@ -296,7 +297,7 @@ async def another_bundle(world: World) -> AsyncIterator[None]:
 
 
 def storm(identity: str) -> Make:
-    """Return a fault: clients of this identity connect, send a request and disconnect, nonstop."""
+    """Return a fault: clients with this identity connect, ask and disconnect without end."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -387,7 +388,8 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
-    # This fault is first: the alerts look back a day, and little history dilutes the fault yet.
+    # First in order, because its alerts look back a day: the less time without the fault
+    # lies within this day, the sooner the alerts fire.
     Fault(
         "outcomes are the opposite of forecasts",
         ("CoverageOff", "LicenceLost"),

@@ -11,9 +11,9 @@ from typing import Any
 
 
 def parts(package: ModuleType, attribute: str) -> tuple[Any, ...]:
-    """Return the attribute of this name of every module in a package, sorted by module name.
+    """Return the value named ``attribute`` of every module of a package, in the order of modules.
 
-    Raise ValueError if the ``name`` of such a value differs from the name of its file.
+    Raise ValueError if the ``name`` of such a value differs from the name of the module.
     """
     found = []
     for name in sorted(each.name for each in pkgutil.iter_modules(package.__path__)):
@@ -28,9 +28,9 @@ def parts(package: ModuleType, attribute: str) -> tuple[Any, ...]:
 
 
 def behind(wanted: Mapping[Path, str]) -> list[Path]:
-    """Return the paths of files that are missing, out of date, or no longer wanted.
+    """Return the paths of built files that are missing, out of date, or no longer wanted.
 
-    ``wanted`` maps the path of every file that its folder should hold to the text of the file.
+    ``wanted`` maps the path of every file that should exist to the text of the file.
     """
     changed = [
         path

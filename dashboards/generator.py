@@ -18,14 +18,14 @@ from tests.support.prometheus import Target
 USERS, PER_S, RECONNECTS_PER_S = 12, 10.0, 0.5
 """Users of the load test; requests per second; reconnects per second."""
 END_S = 120.0
-"""Longest time that the load test may take to exit after its load has ended."""
+"""Longest time that the load test may take to exit after its last request, in seconds."""
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
-    """Run a load test for so many seconds; yield its generator as a Prometheus target.
+    """Run a load test for ``seconds`` seconds; yield its generator as a target for Prometheus.
 
-    At the end of the block the load test is awaited, and killed after `END_S`.
+    The end of the block waits until the load test has exited, and kills it after `END_S` seconds.
     """
     await asyncio.to_thread(folder.mkdir)
     shape = folder / "shape.json"

@@ -1,4 +1,4 @@
-"""The expression shared by the alerts on how long a certificate is still valid."""
+"""The PromQL that the alerts on certificates share: how long a certificate is still valid."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from midstreamer.telemetry import metrics
 
 
 def little_left(share_max: float, left_max: str, pace: Pace) -> str:
-    """Return PromQL for certificates of which less than a share and less than a time is left.
+    """Return PromQL for certificates with little time left, in share of validity and in days.
 
-    The value is the share of the validity that is left; it must be below ``share_max``.  The time
+    The value is the share of the validity that is left, which must be below ``share_max``. The time
     that is left must also be below ``left_max``, such as ``7d``: a tenth of a validity of several
-    years is not urgent.  ``pace`` scales ``left_max``.
+    years is not urgent. ``pace`` scales ``left_max``.
     """
     ends, begins = ours(metrics.CERTIFICATE_EXPIRY_S), ours(metrics.CERTIFICATE_BEGIN_S)
     left = f"({ends} > 0) - time()"

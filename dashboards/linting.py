@@ -24,7 +24,7 @@ TRACED = (metrics.name(metrics.REQUEST_LATENCY_S), metrics.name(metrics.CALL_LAT
 """Histograms whose observations carry a trace id (exemplars)."""
 LEGEND_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 LETTERS = 6
-"""Characters of a title that fit into one column of Grafana's grid."""
+"""Number of characters of a panel's title that fit into one column of Grafana's grid."""
 
 
 class Complaint(NamedTuple):
@@ -42,7 +42,7 @@ class Complaint(NamedTuple):
 
 
 Found = Iterator[tuple[str, str]]
-"""Complaints of one rule, as pairs: title of the panel, and the reason."""
+"""Complaints of one rule, as pairs: title of the panel, and what is wrong with it."""
 
 
 class Exempt(NamedTuple):

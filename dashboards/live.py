@@ -30,21 +30,21 @@ KEPT = built.ROOT / ".cache/dashboards/answers.json"
 SCRAPE_S = 1.0
 """Seconds between two scrapes, and between two evaluations of the rules."""
 INTERVAL = "15s"
-"""Value of `$__rate_interval`: with 4 s, as Grafana would choose, rates of few requests jump."""
+"""Value of `$__rate_interval`. Grafana would choose 4 s, but rates of few requests then jump."""
 ASKS_S = 60.0
-"""Seconds for which the load continues while the queries are sent."""
+"""Seconds for which the load goes on while the queries of the dashboards are sent."""
 UP_S = 240.0
 """Longest wait until all targets are scraped; the load test must start a fleet first."""
 SETTLES_S = 15.0
-"""Seconds before the measured time, so that the first `INTERVAL` is full of data."""
+"""Seconds of load before the measured time, so that the first `INTERVAL` has data throughout."""
 STEP_S = 1.0
 """Seconds between two points of a range query."""
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
-"""Values of the variables of dashboards: the local fleet, and everything in it."""
+"""Values of the dashboards' variables: the namespace of the local fleet, and all its processes."""
 
 
 async def run(seconds: float) -> int:
-    """Send all queries after so many seconds of load; return 1 if one has no data, else 0."""
+    """Run a fleet under load and send all queries; return 1 if a query has no data, else 0."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-boards-") as folder:
         lasts_s = seconds + SETTLES_S + ASKS_S
         async with _looked_at(Path(folder), lasts_s) as asked:
@@ -75,7 +75,7 @@ async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
 
 
 async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
-    """Return the results of every query and variable of every dashboard for this time range."""
+    """Return the results of every query and variable of every dashboard, for a range of time."""
     found: list[Answer] = []
     for board in built.boards():
         found += await _variables(asked, board)

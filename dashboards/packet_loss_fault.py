@@ -1,4 +1,4 @@
-"""A network that loses packets: a fault for `dashboards.faults`."""
+"""A fault for `dashboards.faults`: a network that loses packets."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.support.relay import relayed
 
 COORDINATORS = ("c1", "c2")
 LOST = 0.3
-"""Share of the datagrams from a coordinator to these clients that is lost."""
+"""Share of the datagrams from a coordinator that does not arrive at the clients of this fault."""
 ASKING = 12
-"""Links to each coordinator that ask again as soon as they are answered."""
+"""Links to each coordinator; each sends a request as soon as the previous one is answered."""
 BUDGET_S, PAUSE_S = 5.0, 0.01
 
 
 @asynccontextmanager
 async def lossy(world: World) -> AsyncIterator[None]:
-    """Some clients ask through a network that loses packets of the coordinators."""
+    """Fault: clients send requests through a network that loses packets of the coordinators."""
     settings = SecuritySettings(directory=str(world.certs), trust_domain=TRUST_DOMAIN)
     me = identities.named(f"client/{CLIENT}", TRUST_DOMAIN)
     carrier = await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())

@@ -27,10 +27,10 @@ DATASOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasourc
 WIDTH: Final = 24
 """Columns of Grafana's grid."""
 GRAPH_HEIGHT, NUMBER_HEIGHT = 8, 4
-"""Heights of panels in rows of Grafana's grid."""
+"""Heights of a graph and of a panel with a number, in rows of Grafana's grid."""
 GREEN, AMBER, RED = "green", "orange", "red"
 
-# Grafana's names of units.
+# Units of panels, by the names that Grafana has for them.
 SECONDS, MILLISECONDS, BYTES, SHARE = "s", "ms", "bytes", "percentunit"
 PER_S, BYTES_PER_S, COUNT, PLAIN = "cps", "Bps", "short", "none"
 UNITS = frozenset({SECONDS, MILLISECONDS, BYTES, SHARE, PER_S, BYTES_PER_S, COUNT, PLAIN})
@@ -49,7 +49,7 @@ class Says(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One query of a panel and its legend, in which ``{{pod}}`` is the value of a label."""
+    """One query of a panel and its legend; ``{{pod}}`` in a legend stands for the label's value."""
 
     query: str
     legend: str
@@ -82,7 +82,7 @@ NO_LIMITS = Limits()
 
 
 def above(bad: float, *, warn: float | None = None) -> Limits:
-    """Return limits for values that are bad from ``bad`` upward."""
+    """Return limits for a panel whose values are bad from ``bad`` upward."""
     return Limits(warn, bad)
 
 
@@ -149,7 +149,7 @@ def number(
 
 
 def spread(title: str, unit: str, says: Says, query: str, *, width: int = 12) -> Panel:
-    """Return a heatmap of a histogram over time; a cell is darker the more observations it has."""
+    """Return a heatmap of a histogram over time; cells with more observations are darker."""
     made = heatmap.Panel().calculate(False)
     made.y_axis(heatmap.YAxisConfig().unit(unit))
     colours = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME)

@@ -22,7 +22,7 @@ from midstreamer.telemetry.families import Described, Family
 
 Metric: TypeAlias = Counter | Gauge | Histogram | Family[Any] | Described
 LE = "le"
-"""Label of a histogram bucket: its upper limit."""
+"""The label of a histogram's bucket, whose value is the upper limit of the bucket."""
 
 
 class Match(NamedTuple):
@@ -31,12 +31,14 @@ class Match(NamedTuple):
     operator: str
     value: str
     words: tuple[str, ...] = ()
-    """The label values that the matcher lists; each must be a value that the label can have. Empty
-    if the matcher is a regular expression."""
+    """The label values that the condition lists; each must be a value that the label can have.
+
+    Empty if the condition is a regular expression.
+    """
 
 
 Wanted: TypeAlias = str | Match
-"""A condition on a label; a string means that the label equals it."""
+"""A condition on a label: a text that the label must equal, or a `Match`."""
 
 
 def among(*several: str) -> Match:

@@ -20,9 +20,9 @@ from midstreamer.telemetry.families import Described
 
 INTERVAL = "$__rate_interval"
 GROWTH = frozenset({"rate", "increase", "irate", "resets"})
-"""Functions of PromQL for counters."""
+"""Functions of PromQL that may be applied to counters, and not to gauges."""
 SLOPES = frozenset({"deriv", "delta", "idelta", "predict_linear"})
-"""Functions of PromQL for gauges."""
+"""Functions of PromQL that may be applied to gauges, and not to counters."""
 SUFFIXES = ("_bucket", "_sum", "_count")
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 SETS = frozenset({"and", "or", "unless"})
@@ -88,7 +88,7 @@ def _selectors(node: Any, around: tuple[str, ...]) -> Iterator[tuple[Any, tuple[
 
 
 def kept(node: Any) -> frozenset[str] | None:
-    """Return the labels of the result of an expression; None for a scalar."""
+    """Return the labels that the result of an expression has; None for a scalar."""
     match node:
         case grammar.VectorSelector():
             return labels_of(node.name or "")
@@ -163,7 +163,7 @@ def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
 
 
 def counters_grow(tree: Any, text: str) -> Iterator[str]:
-    """Check that counters are used only in functions for counters, and gauges never in these."""
+    """Check that functions for counters are applied to all counters, and never to gauges."""
     for selector, around in selectors(tree):
         what, grown = described(selector.name or ""), GROWTH & set(around)
         if what is None:

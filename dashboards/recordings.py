@@ -20,9 +20,12 @@ AVAILABILITY, LATENCY = "availability", "latency"
 OBJECTIVES = {AVAILABILITY: 0.999, LATENCY: 0.99}
 """Share of requests that must meet each objective, over thirty days (`PERIOD`)."""
 ASKED = ("Match", "Append", "Lookup", "Survey")
-"""Frames of clients that count for the objective of availability."""
+"""Frames from clients that the objective of availability counts as requests."""
 IN_TIME_S = {"Match": 0.2, "Append": 0.1}
-"""Seconds within which a frame must be answered; each number is a limit of a bucket."""
+"""For the objective of latency: seconds within which each of these frames must be answered.
+
+Each number is also the limit of a bucket of the histogram of latencies.
+"""
 PERIOD = "30d"
 
 
@@ -59,7 +62,7 @@ def in_time(over: str) -> str:
 
 
 def error_ratio(slo: str, over: str) -> str:
-    """Return PromQL for the share of requests that failed; no result without requests."""
+    """Return PromQL for the share of requests that missed an objective; empty without requests."""
     if slo == AVAILABILITY:
         return f"({failed(over)} or {asked(over)} * 0) / ({asked(over)} > 0)"
     return f"1 - ({in_time(over)}) / ({answered(over)} > 0)"

@@ -29,7 +29,7 @@ RULES: tuple[queries.Rule, ...] = (
     queries.expressions_are_needed,
 )
 FREE_OF_JOB = frozenset(each.name for each in RECORDED)
-"""Series of our recording rules; they need no label `job`, because only our job feeds them."""
+"""Series of our recording rules: queries need no label `job`, as they record only our processes."""
 WAIT_LEAST_S = 60
 """Shortest time in seconds that an alert must wait before it fires."""
 

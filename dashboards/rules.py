@@ -67,21 +67,21 @@ def seconds(duration: str) -> float:
 
 @dataclass(frozen=True)
 class Holds:
-    """Samples of a test: a gauge that stays at ``value``."""
+    """Samples of a series in a test case: a gauge that stays at ``value``."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Grows:
-    """Samples of a test: a counter that starts at 0 and grows by ``each_minute`` per minute."""
+    """Samples of a series in a test case: a counter grows by ``each_minute`` a minute from 0."""
 
     each_minute: float
 
 
 @dataclass(frozen=True)
 class Written:
-    """Samples of a test in the notation of promtool, one per step."""
+    """Samples of a series in a test case, in the notation of promtool, one for each step."""
 
     values: str
 
@@ -91,17 +91,17 @@ Values = Holds | Grows | Written
 
 @dataclass(frozen=True)
 class Case:
-    """A test case: given these series, these alerts fire at a time, or no alert fires."""
+    """A test case of an alert: the given series, and the alerts that fire at a time, or none."""
 
     series: Mapping[str, Values]
     at: str
-    """When the alert is evaluated, as a duration such as ``5m`` after the first sample."""
+    """When the alert is evaluated: a duration such as ``5m`` since the first sample."""
     labels: tuple[Mapping[str, str], ...] = ()
     """Labels of each alert that fires, without the severity; empty if none fires."""
     says: tuple[tuple[str, str], ...] = ()
     """Summary and description of each alert that fires, with the labels filled in."""
     what: str = ""
-    """What distinguishes the case, for the name of the test."""
+    """What distinguishes the case from the alert's other cases, for the name of the test."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class Alert:
     """File name, without suffix, of the dashboard that the alert links to."""
     cases: tuple[Case, ...]
     absence: bool = False
-    """Whether the alert is about missing series, and so fires if there is no series."""
+    """Whether the alert is about missing series; such an alert fires if there is no series at all.
+    """
 
     @property
     def runbook(self) -> str:

@@ -16,24 +16,25 @@ from dashboards.promql import Metric, Wanted
 from dashboards.series import JOB
 
 OVER = "$__rate_interval"
-"""Window of rates, chosen by Grafana: at least four scrapes and one point of the graph."""
+"""Window of rates; Grafana makes it at least four scrapes and one point of the graph long."""
 NAMESPACE = "$namespace"
 POD = promql.like("$pod")
 FOLLOWERS = promql.among("agent", "coordinator", "sync")
-"""Components that follow the change feed; other components always publish a lag of 0."""
+"""Components that follow the change feed; the metric of the feed's lag stays 0 in all others."""
 SERVERS = promql.among("agent", "coordinator", "operator", "postgres", "sync")
-"""Components that can be complete; clients and load tests always publish 0."""
+"""Components that can be complete; the metric of completeness stays 0 in clients and load tests."""
 UNIVERSE = promql.like("$universe")
 POOL = promql.like("$pool")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The processes that panels are about: of one component, or of all if it is empty."""
+    """The processes that a panel is about: those of ``component``, or all if it is empty."""
 
     component: str | promql.Match = ""
     by_pod: bool = False
-    """Whether only pods count that the reader chose with the dashboard variable `pod`."""
+    """Whether a panel shows only the pods that the reader chose with the dashboard variable `pod`.
+    """
 
     def labels(self, more: dict[str, Wanted]) -> dict[str, Wanted]:
         """Return the conditions on labels that select the processes, together with ``more``."""
@@ -89,5 +90,5 @@ class Scope:
         return promql.total(promql.increase(metric, over, suffix="", **self.labels(more)), *by)
 
     def slope(self, metric: Metric, /, **more: Wanted) -> str:
-        """Return PromQL for the slope per second of each series of a gauge that only rises."""
+        """Return PromQL for the slope per second of each series of a gauge that never falls."""
         return f"deriv({self.series(metric, suffix='', **more)}[{OVER}])"

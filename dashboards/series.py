@@ -17,14 +17,14 @@ JOB = "midstreamer"
 """The label `job` of every process of the product, on a laptop and in a cluster."""
 
 COMPONENTS = frozenset({*words.KINDS, "loadtest"})
-"""Possible values of the label `component` of a target."""
+"""The values that the label `component` of a Prometheus target can have."""
 
 TARGET_LABELS: Mapping[str, frozenset[str] | None] = MappingProxyType(
     {"job": None, "namespace": None, "component": COMPONENTS, "pod": None, "instance": None}
 )
-"""Labels that Prometheus adds to each series of a target, with their possible values.
+"""Labels that Prometheus adds to every series of a target, with their possible values.
 
-None means any value.
+None instead of values means that every value is possible.
 """
 
 UP = Described("up", "gauge", NO_LABELS, "1 while Prometheus can scrape the target, else 0.")
@@ -43,7 +43,7 @@ PROCESS = (CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED)
 
 SLOS = frozenset({"availability", "latency"})
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-"""Windows over which recording rules keep the share of requests that failed an objective."""
+"""Windows for which recording rules keep the share of requests that missed an objective."""
 SLI_ERROR = {
     window: Described(
         f"midstreamer:sli_error:ratio_rate{window}",

@@ -40,11 +40,11 @@ class Fault:
     alerts: tuple[str, ...]
     make: Make
     within_s: float = 90.0
-    """Longest wait for its alerts, in seconds."""
+    """Longest wait for the alerts of this fault to fire, in seconds."""
 
 
 async def begin(world: World, name: str) -> None:
-    """Start a process; do not wait until a member of the fleet is ready."""
+    """Start a process by its name; for a member of the fleet, do not wait until it is ready."""
     if name in world.seen.fleet.places:
         await world.seen.fleet.begin(name, Version.NEW)
     else:
@@ -52,14 +52,14 @@ async def begin(world: World, name: str) -> None:
 
 
 async def again(world: World, name: str) -> None:
-    """Stop a process gracefully, and start it again."""
+    """Stop a process by its name gracefully, and start it again."""
     await world.seen.end(name)
     await world.seen.begin(name)
 
 
 @asynccontextmanager
 async def meanwhile(work: Callable[[], Awaitable[None]], several: int = 1) -> AsyncIterator[None]:
-    """Run ``several`` tasks that repeat ``work`` until the block ends."""
+    """Run ``several`` background tasks that repeat ``work``, until the block ends."""
 
     async def go() -> None:
         while True:

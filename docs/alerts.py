@@ -22,11 +22,11 @@ of the dashboard to look at.
 The commands in the runbooks assume a release `mid` in a namespace `fleet`.
 """
 TITLES = {PAGE: "Alerts that page", TICKET: "Alerts that open a ticket"}
-"""Heading of the table of each severity."""
+"""For each severity of alerts, the heading above the table of its alerts."""
 
 
 def page(note: str) -> str:
-    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
+    """Return the index of runbooks as Markdown; ``note`` is its first line: "this is generated"."""
     parts = [note, "# Runbooks\n", INTRO]
     for severity, title in TITLES.items():
         several = [alert for alert in rules.alerts() if alert.severity == severity]

@@ -28,7 +28,7 @@ UNITS = {
 
 
 def page(note: str) -> str:
-    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
+    """Return the reference of dashboards as Markdown; ``note`` is its first line."""
     boards = built.boards()
     rows = "".join(
         f"| [{board.title}](#{_anchor(board.title)}) | {board.says} |\n" for board in boards

@@ -17,12 +17,12 @@ _CHOICES = re.compile(r"^\^\(([a-z]+(?:\|[a-z]+)*)\)\$$")
 
 
 def refused(told: str) -> Schema:
-    """Return a schema that no value satisfies; Helm prints ``told`` as what the value must be."""
+    """Return a schema that refuses every value; Helm prints ``told``: what the value must be."""
     return {"const": told, "not": {"const": told}}
 
 
 def matching(pattern: str, told: str) -> Schema:
-    """Return a schema for a text of this pattern; Helm prints ``told`` for any other text."""
+    """Return a schema for texts that match a pattern; for any other text, Helm prints ``told``."""
     return {"if": {"not": {"pattern": pattern}}, "then": refused(told)}
 
 

@@ -1,8 +1,9 @@
-"""The permitted values of the charts: the source of their schemas, together with the settings.
+"""The values that users may set in the charts, each declared as a JSON schema.
 
-Each value is declared as a JSON schema.  `docs.charts` adds its description, which is the comment
-above its key in values.yaml, and its default from values.yaml.  ``examples`` holds a value other
-than the default, with which tests check that the value is used.  Undeclared values are refused.
+The charts' schemas are generated from these declarations and from the settings. `docs.charts` adds
+to each value its description, which is the comment above its key in values.yaml, and its default
+from values.yaml. ``examples`` holds a value other than the default, with which tests check that the
+value is used. A value that is not declared here is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ USERS_MAX = 20_000
 
 
 class Rule(NamedTuple):
-    """A pattern, and the sentence that Helm prints after "value must be" if it does not match."""
+    """A pattern for texts, and the sentence that Helm prints for a text that does not match."""
 
     pattern: str
     told: str
@@ -79,7 +80,7 @@ def _texts(example: dict[str, str]) -> Schema:
 
 
 def _optional(rule: Rule) -> Rule:
-    """Return a rule that also accepts an empty text."""
+    """Return a copy of the rule that also accepts an empty text."""
     return Rule(f"^$|{rule.pattern}", f"empty, or {rule.told}")
 
 
@@ -122,7 +123,7 @@ def _resources() -> Schema:
 
 
 def _component(**values: Schema) -> Schema:
-    """Return the schema of a kind of pod: common values and the given ones."""
+    """Return the schema of the values of one kind of pod: ``values`` and those of every kind."""
     return _section(
         **values,
         resources=_resources(),
@@ -213,9 +214,10 @@ def _postgresql() -> Schema:
 
 
 def _networks(*, narrow: str = "") -> Schema:
-    """Return the schema of a list of networks; with ``narrow``, an empty list is refused with it.
+    """Return the schema of a list of networks.
 
-    To Kubernetes an empty list means every network.
+    An empty list is refused if ``narrow`` is given, because to Kubernetes an empty list means every
+    network. ``narrow`` is the sentence that Helm then prints.
     """
     block = {"type": "string", **matching(*NETWORK)}
     return {**_many(block, "192.0.2.0/24"), **(not_empty(narrow) if narrow else {})}

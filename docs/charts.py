@@ -21,7 +21,7 @@ LOADTEST = CHARTS / "midstreamer-loadtest"
 ALL = (FLEET, CLUSTER, LOADTEST)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PROCESSES = ("sync", "coordinator", "agent", "postgres", "telemetry", "security", "limits")
-"""Sections of the settings that can be set below the key ``config``."""
+"""The sections of the settings that users may set below the key ``config`` of the chart."""
 SET_BY_THE_CHART = {
     "sync": (
         "id",
@@ -38,12 +38,15 @@ SET_BY_THE_CHART = {
     "TelemetrySettings": ("listen",),
     "SecuritySettings": ("directory", "key", "release", "trust_domain", "allowlist"),
 }
-"""Settings that the chart sets itself, by section or shared class; refused below ``config``."""
+"""Settings that the chart sets itself, by the section or class that they belong to.
+
+Users cannot set them below the key ``config``.
+"""
 SENTENCES = {
     "proxy": "empty, environment, or http://host:port without a name and a password",
     "traces_endpoint": "http://host:port or https://host:port, without a path, a name, a password",
 }
-"""What the value of a setting with a pattern must be, by the name of the setting."""
+"""For each setting with a pattern, a sentence that says what its value must be."""
 UNKNOWN_HERE = "removed: there is no such key; `helm show values` prints all keys"
 UNKNOWN_SETTING = (
     "removed: there is no such setting, or the chart sets it itself;"
@@ -68,7 +71,7 @@ def generated() -> dict[Path, str]:
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every value that has an example: its path with dots, and its schema."""
+    """Yield the path (with dots) and the schema of every chart value that declares an example."""
     for key, value in schema["properties"].items():
         here = f"{path}.{key}" if path else key
         if "examples" in value:
@@ -100,7 +103,7 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
     text = (chart / "values.yaml").read_text(encoding="utf-8")
     definitions = values["properties"].get("config", {}).pop("$defs", None)
     _describe(values, comments(text), yaml.safe_load(text), "")
-    if chart == FLEET:  # Helm adds these keys for the subchart
+    if chart == FLEET:  # Helm adds two keys for the subchart
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
     chart_refusals.in_words(values, {}, name=chart.name)
     values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)
@@ -142,7 +145,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    """Return the schema of a section of settings, all optional, without the given settings."""
+    """Return the schema of a section of settings without the given ones; none is required."""
     if "properties" not in schema:
         return schema
     left = {

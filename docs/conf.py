@@ -29,13 +29,14 @@ html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
 
-suppress_warnings = ["ref.python"]  # two classes may have a field of the same name
+suppress_warnings = ["ref.python"]  # fields of two classes may share a name
 
 
 def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Adapt a docstring to reStructuredText: indented drawings become literal blocks.
 
-    Bars that would start a substitution are escaped.  ``lines`` is changed in place.
+    Vertical bars that would start a substitution are escaped. The list ``lines`` is changed in
+    place.
     """
     made: list[str] = []
     drawing = False

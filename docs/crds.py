@@ -21,7 +21,8 @@ COLUMNS = (
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "wide"),
     ("Age", "date", ".metadata.creationTimestamp", ""),
 )
-"""Columns of ``kubectl get agentpools``: name, type, JSON path, and whether only in wide."""
+"""Columns of ``kubectl get agentpools``: name, type, JSON path, and whether ``-o wide`` is needed.
+"""
 
 
 def agent_pools() -> str:
@@ -107,7 +108,7 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _is_plain_default(value: object) -> bool:
-    """Return whether a default goes into the schema; an empty text only means "not set"."""
+    """Return whether a default is written into the schema; an empty text only means "not set"."""
     return isinstance(value, (int, str)) and bool(value)
 
 

@@ -27,7 +27,7 @@ Tables = Callable[[Mapping[str, Any]], str]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Return a Markdown table with a head and rows."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -67,14 +67,14 @@ def run(report: Mapping[str, Any]) -> str:
 
 
 def share(made: Mapping[str, Any] | None) -> str:
-    """Return a share with its interval as text; "none" if there is no share."""
+    """Return a measured share and its interval as text, or "none" if nothing was measured."""
     if made is None:
         return "none"
     return f"{made['value']:.3f} ({made['low']:.3f} to {made['high']:.3f})"
 
 
 def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the Markdown of the results of ``make judge``, by data set with baselines."""
+    """Return the Markdown of the results of ``make judge``, with a table for each data set."""
     told = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
     return "\n\n".join([told, *(_judged(name, made) for name, made in figures.items())])
 
@@ -111,7 +111,7 @@ def _rival(made: Mapping[str, Any]) -> list[str]:
 
 
 def kernels(figures: Mapping[str, Any]) -> str:
-    """Return the Markdown of the results of ``make bench``: gates, tasks and growth."""
+    """Return the Markdown of the results of ``make bench``: gates, tasks, and cost by size."""
     machine, packages = figures["machine"], figures["packages"]
     told = (
         f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"
@@ -177,7 +177,7 @@ def _number(value: float | None) -> str:
 
 
 def replaced(text: str, name: str, made: str) -> str:
-    """Return the text with the part between the marks of ``name`` replaced."""
+    """Return ``text`` with new content between the marks that carry ``name``."""
     pattern = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{made}{found[2]}", text)
 

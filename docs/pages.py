@@ -96,7 +96,8 @@ def schema() -> str:
     sections = {cls.section: cls.model_json_schema() for cls in reading.settings()}
     shared: dict[str, Any] = {}
     for section in sections.values():
-        shared |= section.pop("$defs", {})  # references are resolved from the root of the document
+        # References are resolved from the root of the document, so the definitions go there.
+        shared |= section.pop("$defs", {})
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Midstreamer configuration",
@@ -133,7 +134,7 @@ def _switched_off(name: str, told: str | None, value: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    """Return a default as TOML; "" if there is none."""
+    """Return the default of a setting as TOML; "" if the setting has none."""
     if value is None or value is PydanticUndefined:
         return ""
     if isinstance(value, bool | int | float):

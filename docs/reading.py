@@ -30,7 +30,7 @@ def _classes(module: ModuleType) -> dict[str, ast.ClassDef]:
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """Return the docstring of each attribute of a class, with inherited ones; "" if missing."""
+    """Return the docstring of each attribute of a class, also of inherited ones; "" if missing."""
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         module = inspect.getmodule(parent)
@@ -59,7 +59,7 @@ def _text(node: ast.stmt | None) -> str:
 
 
 def one_line(text: str | None) -> str:
-    """Return prose as one line, with single backticks for Markdown."""
+    """Return a docstring as one line, with single backticks as Markdown has them."""
     return " ".join((text or "").split()).replace("``", "`")
 
 
@@ -85,14 +85,18 @@ def settings() -> list[type[config.Settings]]:
 
 
 def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
-    """Return the caption of a picture: the summary of the states if ``part``, else the module's."""
+    """Return the caption of the picture of a transition table.
+
+    The caption is the summary of the class of the states if the table's name has a first ``part``,
+    and otherwise the summary of the module.
+    """
     return summary(type(next(iter(table)))) if part else summary(module)
 
 
 def machines() -> dict[str, tuple[str, ModuleType, str]]:
-    """Return every table named TRANSITIONS or …_TRANSITIONS: its caption, module and name.
+    """Return every transition table (TRANSITIONS or …_TRANSITIONS) of the code, by picture name.
 
-    The key is the name of its picture.
+    Each value has the caption of the picture, the module of the table, and the table's name.
     """
     found = {}
     for module in pkgutil.walk_packages(midstreamer.__path__, "midstreamer."):
@@ -104,7 +108,7 @@ def machines() -> dict[str, tuple[str, ModuleType, str]]:
             part, found_one, _ = table.rpartition("TRANSITIONS")
             if found_one and f"{table}: " in inspect.getsource(
                 loaded
-            ):  # defined here, not imported
+            ):  # defined in this module, not imported
                 name = f"{room}-{part.strip('_').lower()}".rstrip("-")
                 found[name] = (_told(loaded, vars(loaded)[table], part), loaded, table)
     return found

@@ -21,7 +21,7 @@ OF_CHART = {
 
 
 def page(note: str) -> str:
-    """Return the Markdown of the page; ``note`` is its first line, which says it is generated."""
+    """Return the page of the charts' values as Markdown; ``note`` is its first line."""
     generated = charts.generated()
     parts = [note, INTRO]
     for chart, told in OF_CHART.items():
@@ -31,7 +31,7 @@ def page(note: str) -> str:
 
 
 def _sections(schema: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a table of the values without a section, then a table for each section."""
+    """Yield a table of the values outside of any section, then a table for each section."""
     sections = {key: each for key, each in schema["properties"].items() if "properties" in each}
     alone = {key: each for key, each in schema["properties"].items() if "examples" in each}
     yield _table({**schema, "properties": alone})
@@ -79,7 +79,7 @@ def _code(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text for a cell of a table; "<" is escaped outside of code."""
+    """Escape a text for a cell of a Markdown table; "<" is escaped except within backticks."""
     parts = text.replace("|", "\\|").replace("\n", " ").split("`")
     parts[::2] = [each.replace("<", "\\<") for each in parts[::2]]
     return "`".join(parts)

@@ -15,7 +15,7 @@ from images import parts
 SUITE = "bookworm"
 BUILD, RUN = "build", "run"
 VARIANTS = {BUILD: "minbase", RUN: "extract"}
-"""Variant of mmdebstrap for each base."""
+"""For each base image, the variant of mmdebstrap that makes it."""
 LIBRARIES = (
     "libbz2-1.0", "libc6", "libcom-err2", "libcrypt1", "libdb5.3", "libexpat1", "libffi8",
     "libgcc-s1", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1", "libkrb5-3",
@@ -42,14 +42,14 @@ OF_THE_MACHINE = frozenset({"etc/resolv.conf", "etc/hostname", "etc/hosts"})
 """Files that mmdebstrap copies from the machine that it runs on; the bases leave them out."""
 PROGRAM_FOLDERS = frozenset({"bin", "sbin", "usr/bin", "usr/sbin"})
 PROGRAMS = frozenset({"dash", "python3", "python3.11", "sh"})
-"""Programs in the base to run on; PostgreSQL needs the shell."""
+"""The programs that the base to run on keeps; PostgreSQL needs the shell (dash, sh)."""
 CONTAINERFILE = "FROM scratch\nADD base.tar /\n"
 
 
 def sources(files: Mapping[str, str]) -> list[str]:
     """Return the paths of apt source files that name `SUITE`; ``files`` maps paths to texts.
 
-    Raise Refused if there is none.
+    Raise Refused if no file names it.
     """
     found = [path for path, text in sorted(files.items()) if SUITE in _words(text)]
     if not found:
@@ -101,7 +101,7 @@ def cleaned(given: IO[bytes], to: IO[bytes], *, base: str) -> None:
 
 
 def account_files() -> dict[str, bytes]:
-    """Return the files passwd and group, with root and the account that containers run as."""
+    """Return the texts of passwd and group: root, and the account that containers run as."""
     shell = "/usr/sbin/nologin"
     passwd = f"root:x:0:0:root:/root:{shell}\nmidstreamer:x:65532:65532::/tmp:{shell}\n"
     return {"passwd": passwd.encode(), "group": b"root:x:0:\nmidstreamer:x:65532:\n"}

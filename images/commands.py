@@ -9,7 +9,7 @@ from images import parts
 BUILDERS = ("buildah", "podman", "docker")
 """Supported builders, in order of preference."""
 MAKES_BASES = "mmdebstrap"
-"""Program that makes the base images."""
+"""Name of the program that makes our own base images."""
 
 
 def chosen(asked: str, there: Collection[str]) -> str:
@@ -23,7 +23,7 @@ def chosen(asked: str, there: Collection[str]) -> str:
 def missing(
     builder: str, asked: str, there: Collection[str], *, own_bases: bool, root: bool
 ) -> list[str]:
-    """Return a line for each program that this machine lacks; ``there`` are those it has."""
+    """Return a line for each program that this machine lacks; ``there`` are the programs it has."""
     packages, found = [], []
     if not builder:
         packages.append(asked if asked in ("buildah", "podman") else BUILDERS[0])
@@ -46,9 +46,7 @@ def environment(builder: str, given: Mapping[str, str], *, root: bool) -> dict[s
     if builder == "docker":
         return {"DOCKER_BUILDKIT": "1"}
     if builder == "buildah" and root and "BUILDAH_ISOLATION" not in given:
-        return {
-            "BUILDAH_ISOLATION": "chroot"
-        }  # works without namespaces, which a container may lack
+        return {"BUILDAH_ISOLATION": "chroot"}  # needs no namespaces, which a container may lack
     return {}
 
 
@@ -56,7 +54,7 @@ def build(
     builder: str, folder: str, file: str, reference: str, *, target: str = "",
     arguments: Mapping[str, str] | None = None,
 ) -> list[str]:  # fmt: skip
-    """Return the command that builds a target; a base that exists locally is not pulled."""
+    """Return the command that builds a target; a base image that exists locally is not pulled."""
     named = {
         "buildah": ("--layers", "--force-rm", "--pull=false"),
         "podman": ("--layers", "--force-rm", "--pull=missing"),
@@ -70,7 +68,7 @@ def build(
 
 
 def exists(builder: str, reference: str) -> list[str]:
-    """Return the command that succeeds if an image exists on this machine."""
+    """Return a command whose exit code is 0 if an image exists on this machine."""
     inspect = ["inspect", "--type=image"] if builder == "buildah" else ["image", "inspect"]
     return [builder, *inspect, reference]
 

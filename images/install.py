@@ -29,14 +29,14 @@ TOP = Path("/opt/midstreamer")
 WHEELS = Path("/tmp/wheels")  # noqa: S108 - mounted there by the Containerfile
 TOOLS = Path("/tmp/tools")  # noqa: S108 - mounted there too
 AHEAD_FOR = "x86_64"
-"""Machine for which kernels are compiled ahead."""
+"""Architecture for which the kernels are compiled ahead, as ``uname -m`` prints it."""
 UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
 """Names of folders that are removed from packages."""
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
 """Suffixes of files that are removed from packages."""
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
-"""Metadata files of a package that are wrong after files were removed from the package."""
+"""Metadata files of a package that no longer hold once files of the package were removed."""
 
 
 def base() -> None:
@@ -105,13 +105,16 @@ def shrink(folder: Path) -> None:
 
 
 def unused(path: Path) -> bool:
-    """Return whether a running process never needs a file, judged by its name."""
+    """Return whether no running process ever needs the file, judged by its name."""
     stale = path.parent.name.endswith(".dist-info") and path.name in STALE
     return stale or path.suffix in SUFFIXES
 
 
 def make_bytecode(folder: Path) -> None:
-    """Compile a folder to bytecode with its final paths; exit with 1 if a file does not compile."""
+    """Compile a folder to bytecode that names the final paths; exit with 1 if this fails.
+
+    The final paths are those in the image, where the folder is moved later.
+    """
     place = folder if folder.is_relative_to(TOP) else site()
     if not compileall.compile_dir(
         folder, quiet=1, workers=2, stripdir=str(folder), prependdir=str(place),

@@ -18,7 +18,7 @@ from images import parts
 FILES = ("run.txt", "operator.txt")
 """Lock files whose packages go into the images of a fleet."""
 OWN = {"loadtest": "load.txt"}
-"""Lock file of a single target, by target; it adds packages that other targets lack."""
+"""For a target of the Containerfile, a lock file of its own with packages that others lack."""
 GLIBC_MINOR = 36
 """Minor version of glibc in the base (2.36 in Debian 12); wheels may need an older glibc."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")
@@ -52,7 +52,10 @@ def pins(text: str) -> Iterator[Pin]:
 
 
 def holds(marker: str, machine: str) -> bool:
-    """Return whether a marker is true in the images; ``machine`` is as ``uname -m`` prints it."""
+    """Return whether a marker (a condition in a lock file) is true in the images.
+
+    ``machine`` is the architecture as ``uname -m`` prints it.
+    """
     there = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -102,7 +105,7 @@ def download(python: str, lock: str, wheels: str, machine: str) -> list[str]:
 
 
 def wheel_names(locks: Mapping[str, str]) -> set[str]:
-    """Return the start of the name of every locked wheel: ``name-version-`` in lower case."""
+    """Return how the file name of every locked wheel starts: ``name-version-``, in lower case."""
     return {
         f"{pin.name.replace('-', '_').replace('.', '_')}-{pin.version}-".lower()
         for text in locks.values()

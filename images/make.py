@@ -28,11 +28,11 @@ from images.parts import Refused
 
 TOP = Path(__file__).parents[1]
 KEPT = 3
-"""Number of sets of archives that are kept; older sets are removed."""
+"""Number of sets of image archives that are kept; older sets are removed."""
 MARK = "images.json"
-"""File that describes a finished set of archives."""
+"""Name of the file that describes a set of image archives; only a finished set has it."""
 UNFINISHED = ".unfinished"
-"""Folder of a set of archives while it is built."""
+"""Name of the folder in which a set of image archives is written until it is finished."""
 FILES = ("Containerfile", "images/install.py", "images/parts.py", "LICENSE")
 
 
@@ -46,7 +46,7 @@ class Asked:
     build_base: str = ""
     run_base: str = ""
     fresh: bool = False
-    """Whether to build the bases again, with the newest packages of Debian."""
+    """Whether to build our own base images again, with the newest packages of Debian."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,19 @@ class Wanted:
     version: str
     made_of: str
     bases: tuple[str, str]
-    """Names of the base to build in and of the base to run on."""
+    """Names of the base image to build in and of the base image to run on."""
     made_from: tuple[str, ...]
-    """Names of the bases, and ids of our own bases, because rebuilt bases keep their names."""
+    """Names of the base images; of our own bases also ids, because a rebuilt base keeps its name.
+    """
     contents: dict[str, bytes]
-    """Content of files by their path in the repository."""
+    """Content of the files that go into the images, by their path in the repository."""
     pinned: dict[str, str]
-    """Text of the requirements file of each target."""
+    """By target of the Containerfile, the text of the requirements file with its packages."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """An installed builder, and the environment to run it in."""
+    """A builder (buildah, podman or docker) that is installed, and the environment to run it in."""
 
     builder: str
     environment: dict[str, str]
@@ -95,7 +96,7 @@ def say(text: str) -> None:
 
 
 def cache() -> Path:
-    """Return the folder with wheels, the build context and archives."""
+    """Return the cache folder, with wheels, the build context and image archives."""
     return (TOP / ".cache/images").resolve()
 
 
@@ -166,7 +167,7 @@ def _tools(asked: Asked) -> Tools:
 
 
 def _answers(name: str) -> bool:
-    # A docker client without a daemon cannot build.
+    # A docker client without a daemon cannot build, so its daemon is asked first.
     if name != "docker":
         return True
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0  # noqa: S607
@@ -336,7 +337,7 @@ def _fill(context: Path, wanted: Wanted) -> None:
 
 
 def _kept() -> list[Path]:
-    """Return the folders with archives, newest first."""
+    """Return the folders with a set of image archives, newest first."""
     marks = cache().glob(f"[!.]*/{MARK}")
     return [mark.parent for mark in sorted(marks, key=_age_s)]
 
@@ -353,7 +354,7 @@ def _drop_old(tools: Tools) -> None:
     ours = tuple(f"{parts.LOCAL}/{name}:" for name in parts.NAMES.values())
     names = set(tools.run(commands.listed(tools.builder)).split())
     gone = [name for name in names if name.startswith(ours) and name.rpartition(":")[2] not in tags]
-    for name in gone:  # an image in use cannot be removed; a later run removes it
+    for name in gone:  # fails for an image in use, which a later run removes
         command = commands.remove(tools.builder, [name])
         subprocess.run(command, env=tools.environment, capture_output=True, check=False)  # noqa: S603
 

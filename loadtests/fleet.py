@@ -19,7 +19,7 @@ __all__ = ["TRUST_DOMAIN", "running", "scraped"]
 
 
 def settings(users: int) -> str:
-    """Return the text of a configuration file that allows connections for so many users."""
+    """Return the text of a configuration file that allows a connection for each user."""
     return f"[limits]\nlinks_max = {2 * users + 64}\n"
 
 
@@ -48,7 +48,7 @@ async def running(
 
 
 def scraped(fleet: LocalFleet) -> dict[str, dict[str, float]]:
-    """Return the metrics of each process by its name; empty for a process that does not answer."""
+    """Return the metrics of each process, by name; empty for a process that does not answer."""
     return {child.name: _scraped(child.health) for child in fleet.children}
 
 

@@ -12,10 +12,10 @@ from midstreamer.domain.errors import BadInput
 
 
 def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the merged results of several generators (`locustfile.Generator.told`).
+    """Return the merged results of several generators (of `locustfile.Generator.told`).
 
-    ``seconds`` is the longest duration; ``processors`` is the sum.  Raise BadInput if ``told`` is
-    empty.
+    The merged ``seconds`` is the longest duration, and ``processors`` is the sum. Raise BadInput if
+    ``told`` is empty.
     """
     if not told:
         raise BadInput("no generator has sent its results")
@@ -38,7 +38,7 @@ def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the merged transport figures of all links; percentiles are None without a link."""
+    """Merge the transport measurements of all links; percentiles are None without a link."""
     rtt, window = Durations(), Durations()
     for each in told:
         rtt.merge(tally.durations(each["rtt"]))
@@ -56,9 +56,9 @@ def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def judged(
     told: Sequence[Mapping[str, Any]], wanted: Iterable[str], generators: int
 ) -> dict[str, Any]:
-    """Return the merged results with a line in ``broken`` for each exceeded threshold.
+    """Return the merged results; its field ``broken`` has a line for each exceeded threshold.
 
-    If fewer than ``generators`` results arrived, this is a line in ``broken`` too.
+    Fewer results than the number of ``generators`` are a line in ``broken`` too.
     """
     merged = one(told)
     total = _merged(tally.from_plain(each) for each in (*merged["stages"], merged["sdk"]))

@@ -19,9 +19,9 @@ from midstreamer.transport.trust import Trust
 PREFIX = "client/load-"
 """Start of the name of every user."""
 STRANGER = "client/stranger"
-"""An identity with a certificate but on no allowlist; the fleet must refuse it."""
+"""Name of an identity that has a certificate but is on no allowlist; the fleet must refuse it."""
 LOADER = "client/loader"
-"""The identity that stores the history in a cluster."""
+"""Name of the identity that stores the history when the load test runs in a cluster."""
 TICKS = "ticks"
 """The universe that users append to."""
 HISTORY = "load"
@@ -48,9 +48,10 @@ def loader(trust_domain: str) -> Identity:
 
 
 def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
-    """Return all identities that one of several workers needs.
+    """Return the identities that one worker of several needs.
 
-    These are the largest number of users that it may get, its SDK user, and the stranger.
+    They are as many users as the worker may get at most, its SDK user, and the identity that the
+    fleet must refuse (`STRANGER`).
     """
     share = -(-users // workers)
     mine = [user(worker + number * workers, trust_domain) for number in range(share)]
@@ -58,7 +59,7 @@ def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[
 
 
 def stranger(trust_domain: str) -> Identity:
-    """Return the identity that the fleet must refuse."""
+    """Return the identity that the fleet must refuse, because it is on no allowlist."""
     return identities.named(STRANGER, trust_domain)
 
 

@@ -22,16 +22,20 @@ from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
-"""Seconds of the first rate, of each other rate, and of the pause after a rate."""
+"""Seconds for which the first rate is measured, then each other rate, and of the pause after each.
+"""
 SWEEPS = 3
 """Number of sweeps; each sweep measures all rates once."""
 RATES: dict[str, tuple[float, ...]] = {
     "match": (5, 20, 40, 60, 80, 100, 130, 160, 200),
     "lookup": (20, 200, 600, 1000, 1400, 1800, 2200, 2600),
 }
-"""Rates in requests per second, by type of request; at the first the fleet is almost idle."""
+"""By type of request, the rates to measure, in requests per second.
+
+The first is so low that the fleet is almost idle.
+"""
 TIMES = 2.0
-"""A rate is sustained if its p99 latency is at most this multiple of that at the first rate."""
+"""A rate is sustained if its p99 latency is at most this multiple of the p99 at the first rate."""
 
 
 def asked(mix: str | None) -> str:
@@ -45,7 +49,8 @@ def asked(mix: str | None) -> str:
 def shape(arguments: argparse.Namespace) -> plan.Shape:
     """Return a shape with a stage for each rate, each followed by a pause that empties the queues.
 
-    The arguments are changed: one type of request, no SDK user, and no limit on failures.
+    ``arguments`` is changed: to one type of request, without the SDK user, and so that a failed
+    request does not fail the run.
     """
     arguments.mix = f"{asked(arguments.mix)}=1"
     arguments.threshold = arguments.threshold or ["failures<=100%"]
@@ -57,7 +62,7 @@ def shape(arguments: argparse.Namespace) -> plan.Shape:
 
 
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
-    """Return a point for each rate: medians over its sweeps, and total counts."""
+    """Return a point of the curve for each rate: medians over the sweeps, and total counts."""
     swept: dict[float, list[Tally]] = {}
     for stage, tally in zip(stages, tallies, strict=True):
         if stage.begin > 0 and name in tally.requests:
@@ -81,7 +86,7 @@ def _point(several: list[Tally], name: str) -> dict[str, float]:
 
 
 def borne(made: list[dict[str, float]]) -> float:
-    """Return the highest rate up to which all rates are sustained (`TIMES`); NaN if none is."""
+    """Return the highest rate up to which all rates are sustained (see `TIMES`); NaN if none is."""
     best = math.nan
     for point in made:
         if point["failed"] or not point["p99_ms"] <= TIMES * made[0]["p99_ms"]:

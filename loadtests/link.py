@@ -29,7 +29,7 @@ from midstreamer.transport.trust import Trust
 log = logs.get(__name__)
 
 ACK_AT_ONCE = 8
-"""Datagrams read in a row from which the link acknowledges immediately."""
+"""Number of datagrams read at once from which the link acknowledges them immediately."""
 READ = 1
 """libev's event mask for a readable socket."""
 
@@ -85,7 +85,7 @@ class GeventLink:
             self._waiting.pop(number, None)
 
     def send(self, frame: Frame, *, bulk: bool = False) -> None:
-        """Send a frame; raise Overloaded above the high-water mark, LinkClosed if closed."""
+        """Send a frame; Overloaded if too many bytes are unsent, LinkClosed if the link ended."""
         self.machine.send(frame, time.monotonic(), bulk=bulk)
         self._flush(spoken=True)
 
@@ -101,19 +101,19 @@ class GeventLink:
             self._wait()
 
     def drained(self) -> None:
-        """Wait until the unsent bytes are below the low-water mark; LinkClosed if the link ends."""
+        """Wait until few bytes are unsent (the low-water mark); LinkClosed if the link ends."""
         while not self.closed and self.machine.unsent_bytes > self._limits.send_low_bytes:
             self._wait()
         if self.machine.ended is not None:
             raise LinkClosed(self.machine.ended.message)
 
     def close(self, code: str = "", message: str = "") -> None:
-        """Close the link; the peer gets the code and the message. A second call has no effect."""
+        """Close the link and send the peer the code and message; a second call has no effect."""
         self.machine.close(time.monotonic(), code, message)
         self._flush()
 
     def pause(self) -> None:
-        """Stop reading, like a slow reader; datagrams wait in the socket."""
+        """Stop reading, as a slow reader does; datagrams that arrive wait in the socket."""
         if not self._over:
             self._readable.stop()
 
@@ -149,7 +149,7 @@ class GeventLink:
         self._changed.clear()
         self._changed.wait()
 
-    # --- called by gevent's loop ---
+    # --- callbacks of gevent's loop ---
 
     def _on_readable(self) -> None:
         count = 0
@@ -179,7 +179,7 @@ class GeventLink:
         self._flush()
 
     def _failed(self, error: Exception) -> None:
-        """Log an error in a callback and end the link; no caller could catch the error."""
+        """Log an error that a callback raised, and end the link; no caller could catch it."""
         log.error("link.failed", exc_info=error)
         self.machine.give_up("this side failed")
 
@@ -206,7 +206,7 @@ class GeventLink:
         try:
             self.socket.send(data)
         except BlockingIOError:
-            pass  # the socket is full: the datagram counts as lost
+            pass  # the buffer is full: the datagram is lost
         except OSError as error:
             self._refused(error)
 

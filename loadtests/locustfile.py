@@ -39,7 +39,7 @@ LINGER_S = 30.0
 
 
 class Generator:
-    """The part of a load test that one process of locust runs."""
+    """The part of a load test that one process of locust runs: its users and their requests."""
 
     def __init__(self, environment: Any, path: Path) -> None:
         self.environment = environment
@@ -56,7 +56,7 @@ class Generator:
 
         A worker sends its results to the master; a single process judges them itself.
         """
-        gevent.sleep(SETTLE_S)  # let the traffic of the handshakes end
+        gevent.sleep(SETTLE_S)  # wait until the handshakes have ended
         sdk_user = gevent.spawn(self._run_sdk) if self.plan.sdk_per_s else None
         watching = gevent.spawn(self._watch)
         self._cpu_s, self._began_s = time.process_time(), time.monotonic()
@@ -69,7 +69,7 @@ class Generator:
         self.crowd.leave()
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
-            self.environment.process_exit_code = 0  # the master judges
+            self.environment.process_exit_code = 0  # the master checks thresholds
             runner.send_message(FIGURES, self.told())
             return
         judge(self.environment, self.plan, [self.told()])

@@ -49,7 +49,7 @@ class Figures:
     rtt_s: float
     lost_packets: int
     window_bytes: int
-    """Congestion window in bytes."""
+    """Congestion window of the connection, in bytes."""
 
 
 class Machine:
@@ -77,16 +77,17 @@ class Machine:
         self.ended: MidstreamerError | None = None
         """The reason why the connection ended; None while it has not ended."""
         self.inbox: collections.deque[Deliver] = collections.deque()
-        """Frames for `receive`, on a connection without requests."""
+        """Received frames for `receive`; used only before `talk` allows requests."""
         self._inbox_bytes = 0
         self._news: list[requests.Effect] = []
         self._packets = 0
         self._pings = 0
         self._idle_from_s = 0.0
         self._goodbye = ("", "")
-        """Code and message for the peer; empty if the peer ended the connection."""
+        """Code and message that the peer gets at the end; empty if the peer ended the connection.
+        """
 
-    # --- called by the owner ---
+    # --- for the owner of the machine to call ---
 
     def start(self, now_s: float) -> None:
         """Start the QUIC handshake."""
@@ -103,7 +104,7 @@ class Machine:
         self._take_events(now_s)
 
     def wake(self, now_s: float) -> None:
-        """Handle timers that are due: those of QUIC, the connection, its requests, and the ping."""
+        """Handle the timers that are due: of QUIC, the connection, its requests and the ping."""
         if self.ended is not None:
             return
         due_s = self.quic.get_timer()
@@ -137,7 +138,7 @@ class Machine:
 
     @property
     def must_answer(self) -> bool:
-        """Whether data must be sent now, because no other packet will carry it soon."""
+        """Whether data must be sent now, because no later packet will carry this data soon."""
         return self.ended is not None or internals.has_something_to_send(self.quic)
 
     @property
@@ -148,7 +149,8 @@ class Machine:
     def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
         """Return the datagrams to send now.
 
-        If ``spoken`` is true, we send frames of ours, and pending acknowledgements go with them.
+        ``spoken`` says that frames of ours are among the data; acknowledgements that wait are then
+        sent with these frames.
         """
         if spoken:
             internals.acknowledge(self.quic, now_s)
@@ -160,9 +162,9 @@ class Machine:
         return [data for data, _ in sent]
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float) -> int:
-        """Send a request and return its number, which its result in `news` carries.
+        """Send a request and return its number, by which `news` names its result.
 
-        Raise LinkClosed, or Overloaded above the high-water mark.
+        Raise LinkClosed if the connection has ended, Overloaded if too many bytes are unsent.
         """
         if self.ended is not None or self.exchange is None:
             raise self._closed()
@@ -177,7 +179,7 @@ class Machine:
     def send(self, frame: Frame, now_s: float, *, bulk: bool = False) -> None:
         """Send a frame; ``bulk`` frames use the second stream.
 
-        Raise LinkClosed if the connection has ended, Overloaded above the high-water mark.
+        Raise LinkClosed if the connection has ended, Overloaded if too many bytes are unsent.
         """
         if self.ended is not None or self.connection is None:
             raise self._closed()
@@ -190,7 +192,7 @@ class Machine:
         self._carry_out(self.connection.send(frame, bulk=bulk), now_s)
 
     def news(self) -> list[requests.Effect]:
-        """Return the results of requests since the last call: effects Resolve and Fail."""
+        """Return the results of requests since the last call, as effects Resolve and Fail."""
         results, self._news = self._news, []
         return results
 
@@ -353,7 +355,7 @@ class Machine:
 
 
 def answer_of(effect: requests.Effect) -> tuple[int, Answer | MidstreamerError] | None:
-    """Return the number of the request that an effect ends, and its answer or error; else None."""
+    """Return the number and the answer or error of the request that an effect ends, else None."""
     match effect:
         case requests.Resolve(number, answer):
             return number, answer

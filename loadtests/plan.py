@@ -17,9 +17,9 @@ from loadtests.schedule import Spacing, Stage, steady
 from midstreamer.domain.errors import BadInput
 
 KINDS = ("append", "match", "lookup", "survey", "refusal")
-"""Types of requests that are drawn by weight; handshakes and reconnects are not drawn."""
+"""Types of requests that a weight may be given to; handshakes and reconnects have no weight."""
 MIX = {"append": 30.0, "match": 20.0, "lookup": 45.0, "survey": 1.0, "refusal": 4.0}
-"""Default weights of the types of requests."""
+"""Default weights of the types of requests: how often each type is drawn."""
 USERS_MAX = 20_000
 """Maximum users of one load test."""
 VARIABLE = "LOAD_PLAN"
@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     """Addresses of the coordinators."""
     certificates: Path
-    """Folder with the certificates; an authority in it issues and renews them."""
+    """Folder with the users' certificates; the authority in the folder issues and renews them."""
     trust_domain: str
     shape: Shape
     mix: dict[str, float] = msgspec.field(default_factory=lambda: dict(MIX))
@@ -67,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Longest time in seconds that a request may take, including retries."""
     thresholds: tuple[str, ...] = ("failures<=0%",)
     run: str = "run"
-    """Part of the names of the series that this run appends to; unique per run."""
+    """Part of the names of the series to which this run appends; every run has another."""
     sdk_per_s: float = 4.0
     """Requests per second of the user that uses the SDK, in its own process; 0: no such user."""
     metrics: str = ""
@@ -75,7 +75,7 @@ class Plan(msgspec.Struct, frozen=True):
     answer: Path = Path("load.json")
     """File that the results are written to."""
     worker: int = 0
-    """Index of this generator, from 0; it runs every ``workers``-th user."""
+    """Index of this generator process, from 0; of ``workers`` users in turn it runs one."""
     workers: int = 1
 
 

@@ -31,9 +31,9 @@ LOOKS_PER_S = 50
 WRITES_S = 30.0
 """Longest time in seconds that py-spy may take to write its file."""
 ROWS = 15
-"""Functions in the table."""
+"""Number of functions in the table of a process."""
 WAITS = ("EpollSelector.select ", "_worker (concurrent/futures/thread.py")
-"""Functions that wait: idle event loops and pool threads, which py-spy sometimes counts as busy."""
+"""Functions that only wait: in idle event loops and pool threads; py-spy may count them as busy."""
 _SVG, _IN_SAMPLES = "{http://www.w3.org/2000/svg}", "{http://github.com/jonhoo/inferno}"
 _TITLE = re.compile(r"(?P<name>.*) \([\d,]+ samples?, [\d.]+%\)")
 
@@ -49,12 +49,12 @@ class Box(NamedTuple):
 
 @dataclass
 class Profile:
-    """Samples of one process, counted by function; ``itself``: on top of the stack."""
+    """Samples of a process by function; ``itself`` counts a function only on top of the stack."""
 
     samples: int = 0
     itself: Counter[str] = field(default_factory=Counter)
     within: Counter[str] = field(default_factory=Counter)
-    """Samples with a function anywhere on the stack; a recursive function counts once."""
+    """Samples that have the function anywhere on the stack; in a recursion it counts once."""
 
 
 def prepare(folder: Path) -> None:
@@ -102,7 +102,7 @@ async def _start(child: Child, folder: Path) -> asyncio.subprocess.Process:
 
 
 async def _end(watching: asyncio.subprocess.Process) -> str:
-    """Stop py-spy so that it writes its file; return the reason if that failed, else empty."""
+    """Stop py-spy so that it writes its file; return the reason if this failed, else ""."""
     with contextlib.suppress(ProcessLookupError):
         watching.send_signal(signal.SIGINT)
     try:
@@ -126,7 +126,7 @@ def read(path: Path) -> Profile:
 
 
 def added(boxes: Iterable[Box]) -> Profile:
-    """Sum boxes by function; the root box and stacks that end in `WAITS` do not count."""
+    """Sum boxes by function, without the root box and without stacks that end in `WAITS`."""
     profile = Profile()
     for stack, own in _stacks(boxes):
         if not stack or stack[-1].startswith(WAITS):
@@ -138,7 +138,7 @@ def added(boxes: Iterable[Box]) -> Profile:
 
 
 def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
-    """Yield the stack of each box, outermost caller first, and the samples with it on top."""
+    """Yield the stack of each box, outermost caller first, and the samples in its top function."""
     callers: list[Box] = []
     own: list[int] = []
 
@@ -159,7 +159,7 @@ def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
 
 
 def table(name: str, profile: Profile) -> Table:
-    """Return a table of the `ROWS` functions of a process with the most samples."""
+    """Return a table of the `ROWS` functions with the most samples in a process."""
     result = Table(title=f"{name}: {profile.samples:,} samples, {LOOKS_PER_S} per second")
     result.add_column("function")
     for heading in ("itself", "with what it calls"):

@@ -17,11 +17,11 @@ from loadtests.plan import Plan
 from loadtests.tally import Durations, Tally
 
 CPU = "process_cpu_seconds_total"
-"""Metric of the processor time of a process."""
+"""Name of the metric of a process's processor time, in seconds."""
 LATE_S = 0.05
-"""Delay of the generator (p99, seconds) above which the results are not those of the fleet."""
+"""Delay of the generator (p99, seconds) above which it limits the results, and not the fleet."""
 MEMORY = "process_resident_memory_bytes"
-"""Metric of the resident memory of a process."""
+"""Name of the metric of a process's resident memory, in bytes."""
 
 
 @dataclass
@@ -39,13 +39,13 @@ class Figures:
     broken: list[str]
     """One line for each exceeded threshold."""
     servers: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Processors and memory that each process of the fleet used, by name."""
+    """For each process of the fleet, by name: the processors it kept busy, and its memory."""
     raw: dict[str, Any] = field(default_factory=dict)
     """The results as the generator wrote them."""
 
     @property
     def whole(self) -> Tally:
-        """The counts of all stages and of the SDK user, merged."""
+        """The results of all stages and of the SDK user, merged into one tally."""
         total = Tally()
         for each in (*self.stages, self.sdk):
             total.merge(each)
@@ -73,7 +73,7 @@ def spent(
     after: Mapping[str, Mapping[str, float]],
     seconds: float,
 ) -> dict[str, dict[str, float]]:
-    """Return busy processors and memory in bytes of each process, from two scrapes of metrics.
+    """Return the busy processors and memory in bytes of each process, from two scrapes of it.
 
     ``seconds`` is the time between the scrapes.
     """
@@ -98,7 +98,7 @@ def write(figures: Figures, plan: Plan, path: Path) -> None:
 
 
 def row(durations: Durations) -> dict[str, float]:
-    """Return the count, and p50, p95, p99 and the maximum in milliseconds."""
+    """Return the columns of a table: count, p50, p95, p99 and maximum in milliseconds."""
     if not durations.count:
         return {"count": 0}
     shown = {f"p{each}": durations.percentile(each) * 1e3 for each in (50, 95, 99)}

@@ -51,12 +51,12 @@ class Stage:
         return self.seconds * (self.begin + self.end) / 2
 
     def when(self, requests: float) -> float:
-        """Return the seconds from the start of the stage until so many requests have started.
+        """Return the seconds from the start of the stage until ``requests`` requests have started.
 
-        The argument must not be larger than the property `requests`.
+        ``requests`` must not be larger than the property of this name.
         """
         slope = (self.end - self.begin) / self.seconds
-        # The root of slope/2 t² + begin t = requests, in a form that is exact for slope 0.
+        # t solves slope/2 t² + begin t = requests; this form of the root is exact for slope 0.
         root = math.sqrt(max(0.0, self.begin * self.begin + 2 * slope * requests))
         return min(self.seconds, 2 * requests / (self.begin + root)) if requests else 0.0
 
@@ -85,7 +85,7 @@ def arrivals(
 ) -> Iterator[float]:
     """Yield the start times of requests in ascending order, in seconds from the start of the shape.
 
-    ``share`` is the part of the rate that this generator sends, if several send it together.
+    ``share`` is the part of the rate that this generator sends, if several generators share a load.
     """
     dice = random.Random(seed)
     begin_s = passed = 0.0

@@ -29,7 +29,7 @@ def command(path: Path) -> list[str]:
 
 
 async def ask(made: plan.Plan) -> None:
-    """Send appends and matches alternately at the planned times, until the shape ends."""
+    """Send appends and matches alternately at their planned times, until the shape ends."""
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
     specification, dice = words.specification(), random.Random(made.seed + made.worker)
@@ -64,7 +64,7 @@ async def ask(made: plan.Plan) -> None:
             kind = "append" if number % 2 else "match"
             asking = group.create_task(send(kind, number, due_s))
             if kind == "append":
-                await asking  # ticks of one series must arrive in order
+                await asking  # the ticks of a series must arrive in order
 
 
 def main() -> int:

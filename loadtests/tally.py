@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEAST_S = 1e-6
-"""Shortest duration in seconds that is distinguished."""
+"""Shortest duration in seconds that has a bucket of its own; shorter ones count in it too."""
 STEP = 1.01
-"""Ratio of the upper to the lower limit of a bucket."""
+"""Upper limit of a bucket divided by its lower limit."""
 _LOG_STEP = math.log(STEP)
 
 
@@ -43,7 +43,7 @@ class Durations:
         self.most_s = max(self.most_s, other.most_s)
 
     def percentile(self, percent: float) -> float:
-        """Return the duration that ``percent`` % of all do not exceed; NaN if there is none."""
+        """Return the duration that ``percent`` % of durations do not exceed; NaN without any."""
         if not self.count:
             return math.nan
         wanted, seen = math.ceil(self.count * percent / 100), 0
@@ -61,7 +61,7 @@ class Requests:
     latency: Durations = field(default_factory=Durations)
     """Times from the planned start to the answer, of requests that succeeded."""
     service: Durations = field(default_factory=Durations)
-    """Times from the sending to the answer: less than the latency if a request started late."""
+    """Times from the sending to the answer; unlike latency, without the delay of a late start."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of failed requests by error code."""
 
@@ -71,7 +71,7 @@ class Requests:
         return self.latency.count + self.failures.total()
 
     def merge(self, other: Requests) -> None:
-        """Add the results of the same type from elsewhere."""
+        """Add the results of requests of the same type from another tally."""
         self.latency.merge(other.latency)
         self.service.merge(other.service)
         self.failures.update(other.failures)
@@ -83,7 +83,7 @@ class Tally:
 
     requests: dict[str, Requests] = field(default_factory=dict)
     late: Durations = field(default_factory=Durations)
-    """Times from the planned start to the sending of requests, caused by a busy generator."""
+    """Times from the planned start of requests to their sending: delays of a busy generator."""
 
     def ok(self, name: str, *, latency_s: float, service_s: float) -> None:
         """Count a request that succeeded."""

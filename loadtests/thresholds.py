@@ -19,9 +19,12 @@ class Threshold:
     """A limit for one measurement; a load test fails if the measurement exceeds it."""
 
     request: str
-    """The type of request; empty: each type must meet the limit."""
+    """The type of request; empty means that every type must meet the limit."""
     what: str
-    """What is measured: ``p50`` to ``p99``, ``max``, ``failures``, ``late`` (generator p99)."""
+    """What is measured: ``p50`` to ``p99`` or ``max`` of the latency, ``failures``, or ``late``.
+
+    ``late`` is the p99 of the delays with which the generator started requests.
+    """
     most: float
     """The limit: seconds, or percent for ``failures``."""
 
@@ -53,7 +56,7 @@ def parse(text: str) -> Threshold:
 
 
 def broken(tally: Tally, thresholds: Iterable[Threshold]) -> list[str]:
-    """Return a line for each exceeded threshold, and for each one without any request."""
+    """Return a line for each threshold that is exceeded or has no request to be measured with."""
     return [line for each in thresholds for line in _broken(tally, each)]
 
 

@@ -25,7 +25,7 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.security.requested import Issuer, RequestedSource
 
 AT_ONCE = 8
-"""Signing requests that are open at the same time."""
+"""Maximum number of signing requests that wait for an answer at the same time."""
 WITHIN_S = 600.0
 """Timeout until all users have a certificate."""
 LOOK_S = 5.0
@@ -36,7 +36,7 @@ class Keeper:
     """Obtains and renews certificates for identities, and writes them into a folder."""
 
     def __init__(self, issuer: Issuer, directory: Path, who: Sequence[Identity]) -> None:
-        """Prepare only; `obtain` sends the first requests."""
+        """Store the arguments; no signing request is sent before `obtain` is called."""
         self.waiting = ""
         """The issuer's message why the last request is not answered yet; empty if there is none."""
         self._directory = directory

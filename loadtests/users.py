@@ -57,7 +57,7 @@ class Transport:
     rtt: Durations = field(default_factory=Durations)
     lost_packets: int = 0
     window_bytes: Durations = field(default_factory=Durations)
-    """Congestion windows in bytes."""
+    """Congestion windows of the links, in bytes."""
     links: int = 0
 
     def take(self, link: GeventLink) -> None:
@@ -94,7 +94,7 @@ class User:
         self._crowd.timed("reconnect", time.monotonic(), self.link)
 
     def leave(self) -> None:
-        """Close the link, if there is one."""
+        """Close the user's link, if there is one."""
         link, self._link = self._link, None
         if link is not None:
             self._crowd.transport.take(link)
@@ -105,7 +105,8 @@ class User:
         link = self._link
         if link is not None and not (link.closed or link.draining):
             return link
-        with self._dialling:  # several requests may need a new link at the same time
+        # Several requests may need a new link at the same time; only one of them dials.
+        with self._dialling:
             link = self._link
             if link is None or link.closed or link.draining:
                 return self._dial()
@@ -150,7 +151,7 @@ class User:
         if before is not None and before.draining and not before.closed:
             gevent.spawn_later(
                 self._crowd.plan.budget_s, before.close
-            )  # answers are still expected on it
+            )  # requests on the old link may still be answered
         link = dial(self._trust, self._addresses[0])
         self._addresses.append(self._addresses.pop(0))
         link.machine.talk(time.monotonic())
@@ -162,20 +163,20 @@ class Crowd:
     """All users of one process, and the results of their requests."""
 
     def __init__(self, plan: Plan, *, ended: Callable[[Ended], None]) -> None:
-        """``ended`` is called when a request has ended."""
+        """Prepare a crowd without users; ``ended`` is called with the outcome of each request."""
         self.plan = plan
         self.tallies = [Tally() for _ in plan.shape.stages]
-        """A tally for each stage; the planned start of a request decides its stage."""
+        """For each stage, a tally of the requests whose planned start lies in the stage."""
         self.transport = Transport()
         self.repeats: Counter[str] = Counter()
-        """Number of retries by error code."""
+        """Number of retries of requests, by the error code that caused the retry."""
         self.specification = specification()
         self.windows = windows(history(), self.specification.window)
         self.users: list[User] = []
         self.stage = 0
         self._ended = ended
         self._share = 1.0 / plan.workers
-        """The part of the rate that this process sends, 0 to 1."""
+        """The part of the plan's rate that this process sends, 0 to 1."""
         self._stranger = identities.trust(plan.certificates, identities.stranger(plan.trust_domain))
         self._seed = plan.seed + plan.worker  # each worker has its own start times
         self._dice = random.Random(self._seed)
@@ -214,7 +215,7 @@ class Crowd:
             user.leave()
 
     def timed(self, kind: str, due_s: float, ask: Callable[[], object]) -> None:
-        """Run ``ask``, and count it as a request of this type with the planned start ``due_s``."""
+        """Call ``ask``, and count it as a request of this type whose planned start is ``due_s``."""
         tally, sent_s = self.tallies[self.stage], time.monotonic()
         if kind in self.plan.mix:
             tally.sent(sent_s - due_s)
@@ -240,7 +241,8 @@ class Crowd:
         if left_s > 0:
             gevent.sleep(left_s)
         elif self._running:
-            gevent.sleep(0)  # the generator is late, but received datagrams must be read
+            # The generator is late; this pause lets the links read their datagrams.
+            gevent.sleep(0)
 
     def _begin(self, number: int, kind: str, due_s: float) -> None:
         if kind == "refusal" and number % 2:
@@ -275,7 +277,8 @@ class Crowd:
                 link = dial(self._stranger, self._dice.choice(self.plan.addresses))
             except Refused:
                 return
-            except PASSING as error:  # no coordinator was there to refuse the dial
+            except PASSING as error:
+                # No coordinator took the dial, so none has refused it: dial again.
                 self.repeats[error.code] += 1
                 if time.monotonic() + PAUSE_S >= until_s:
                     raise

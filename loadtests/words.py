@@ -22,7 +22,7 @@ MINUTE = 60_000_000
 BEGIN = 1_577_836_800_000_000
 """The time of the first tick that a user appends: 2020-01-01, in microseconds since 1970."""
 SERIES, POINTS = 20, 5_000
-"""Size of the history: as many series as the twenty stocks that other benchmarks search."""
+"""Size of the history: series, and points of each; other benchmarks search twenty stocks too."""
 
 
 def specification() -> Specification:
@@ -42,7 +42,7 @@ def history() -> list[Column]:
 
 
 def windows(columns: list[Column], length: int) -> list[Window]:
-    """Return 200 windows that end within the last thousand points of the series."""
+    """Return 200 windows of this length that end within the last thousand points of the series."""
     found = []
     for number in range(200):
         chosen = columns[number % len(columns)]
@@ -53,7 +53,7 @@ def windows(columns: list[Column], length: int) -> list[Window]:
 
 
 class Words:
-    """Makes the request frames of one user; ``run`` is part of the names of its series."""
+    """Makes the request frames of one user; ``run`` becomes part of the names of its series."""
 
     def __init__(self, name: str, run: str, asked: list[Window], specification: Specification):
         self._series = f"{identities.TICKS}/{run}-{name}"
@@ -62,7 +62,7 @@ class Words:
         self._ticks: Iterator[int] = iter(range(10**9))
 
     def frame(self, kind: str) -> Request:
-        """Return the next request of a type; a ``refusal`` appends to a universe not granted."""
+        """Return the next request of a type; type ``refusal`` is an append that must be refused."""
         match kind:
             case "append":
                 return self._append(self._series)

@@ -1,1 +1,1 @@
-"""Programs for developers: run each as `python -m tools.NAME`; `--help` says what it does."""
+"""Programs for developers: run each as `python -m tools.NAME`; its `--help` explains it."""

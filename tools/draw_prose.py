@@ -4,7 +4,8 @@
 place. The same seed draws the same texts from the same sources. The reader says for each what it
 means, in one sentence; what he must read twice is to be written again.
 
-Every room has the same chance for each text, so that a large room does not hide a small one.
+Each text is drawn from a room (a folder) that is chosen first, and all rooms have the same
+chance, so that a small room is not hidden by a large one.
 """
 
 from __future__ import annotations
@@ -25,25 +26,28 @@ from typing import NamedTuple
 TOP = Path(__file__).parents[1]
 COUNT = 100
 WORDS_MIN = 4
-"""Shorter texts have nothing to misunderstand."""
+"""Fewest words of a text that is drawn; a shorter text cannot be misunderstood."""
 ERRORS = re.compile(r"(Error|Input|Refused|Warning|Refusal|Exit|Parameter)$|^fail$|^error$")
-"""How the names of calls end whose strings are messages."""
+"""Matches the names of functions and exceptions whose string arguments are messages for people."""
 DIRECTIVES = re.compile(r"# (noqa|type:|fmt:|pragma|!)|^#!")
 
 
 class Prose(NamedTuple):
-    """A text that people read."""
+    """A docstring, comment or message, with the place where it stands."""
 
     room: str
     place: str
-    """Path, line, and the name of what the text describes."""
+    """Path and line of the text, and the name of the class, function or value it describes."""
     kind: str
-    """Docstring, comment or message."""
+    """Which kind of text it is: docstring, comment or message."""
     text: str
 
 
 def room_of(path: str) -> str:
-    """Return the folder whose texts share one chance: `services/midstreamer/sync`, `charts`."""
+    """Return the room of a path: a folder, such as `services/midstreamer/sync`.
+
+    A text is drawn from a room that was drawn first, so all rooms have the same chance.
+    """
     parts = path.split("/")
     deep = {"services": 3, "operator": 2, "kernels": 3, "tests": 2}
     return "/".join(parts[: min(deep.get(parts[0], 1), len(parts) - 1)]) or "."
@@ -67,7 +71,7 @@ def of_python(path: str, source: str) -> Iterator[Prose]:
 
 
 def of_yaml(path: str, source: str) -> Iterator[Prose]:
-    """Yield the comments of a YAML file or of a template of one, run by run."""
+    """Yield the comments of a YAML file or template; consecutive comment lines are one text."""
     marks = re.compile(r"^\s*(#|\{\{-? ?/\*)")
     first, lines = 0, list[str]()
     for number, line in enumerate([*source.splitlines(), ""], 1):
@@ -146,7 +150,7 @@ def everything(top: Path = TOP) -> list[Prose]:
 
 
 def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
-    """Return `count` different texts. The seed chooses a room for each, and a text of that room."""
+    """Draw `count` different texts: for each, the seed chooses a room and then a text of it."""
     dice, rooms = random.Random(seed), defaultdict[str, list[Prose]](list)
     for each in texts:
         rooms[each.room].append(each)

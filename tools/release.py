@@ -1,12 +1,11 @@
-"""Make a release: its version everywhere, its news, its packages, images and charts, and a tag.
+"""Make a release: write its version everywhere, build packages, images and charts, and tag it.
 
-``make release VERSION=0.2.0`` builds everything into ``dist/0.2.0``, and then commits the new
-version and its news and tags the commit ``v0.2.0``. Nothing is pushed and nothing is published:
-that is one command more, which this program prints. With ``ARGS=--dry-run`` it only prints the
-steps.
+``make release VERSION=0.2.0`` builds everything into ``dist/0.2.0``. Then it commits the new
+version and the changelog, and tags the commit ``v0.2.0``. It pushes and publishes nothing, but
+prints the command that does. With ``ARGS=--dry-run`` it only prints the steps.
 
-Everything is built from a clean checkout, so that what is released is what the tag names. When a
-step fails, the files that this program wrote are as they were: run it again after mending.
+The checkout must be clean, so that the released files are built from what the tag names. When a
+step fails, the files in the checkout are restored: correct the error and run the command again.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CHARTS = ("midstreamer", "midstreamer-cluster", "midstreamer-loadtest")
 
 
 class Refused(Exception):
-    """The release cannot be made as asked; the message says why, and the way out."""
+    """The requested release cannot be made; the message says why, and what to do."""
 
 
 class Step(NamedTuple):
@@ -48,7 +47,7 @@ def run(*command: object) -> str:
 
 
 def check(wanted: str) -> None:
-    """Refuse a version that exists, is malformed, or would not be built from a clean checkout."""
+    """Raise Refused if a version is malformed or tagged already, or the checkout is not clean."""
     if not version.FORM.fullmatch(wanted):
         raise Refused(f"VERSION={wanted}: give three numbers, as in 0.2.0 or 0.2.0rc1")
     if changed := run("git", "status", "--porcelain"):
@@ -66,7 +65,7 @@ def packages(folder: Path) -> None:
 
 
 def charts(folder: Path) -> None:
-    """Package the charts, and hold them to `helm lint` first."""
+    """Run `helm lint` on each chart, and then package the chart."""
     helm = mark.helm()
     for name in CHARTS:
         run(helm, "lint", "--quiet", f"charts/{name}")
@@ -74,7 +73,7 @@ def charts(folder: Path) -> None:
 
 
 def steps(wanted: str) -> list[Step]:
-    """Return the steps of a release, in order; the first writes nothing."""
+    """Return the steps of a release, in order; the first step only checks and changes no file."""
     folder, python = TOP / "dist" / wanted, sys.executable
     return [
         Step("check version, tag and checkout", lambda: check(wanted)),
@@ -96,7 +95,7 @@ def steps(wanted: str) -> list[Step]:
 
 
 def restore() -> None:
-    """Bring the tracked files back to what the last commit has."""
+    """Restore the tracked files to the last commit."""
     run("git", "reset", "--quiet", "--hard", "HEAD")
 
 

@@ -1,7 +1,7 @@
-"""The version of the product: `VERSION` holds it, and every other place repeats it.
+"""The version of the product: the file `VERSION` holds it, and other files repeat it.
 
-``python -m tools.version`` prints the version and fails when a place says another one.
-``python -m tools.version --set 0.2.0`` writes a new version to every place.
+``python -m tools.version`` prints the version, and fails if another file has a different one.
+``python -m tools.version --set 0.2.0`` writes a new version to all these files.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple
 TOP = Path(__file__).parents[1]
 SOURCE = "VERSION"
 FORM = re.compile(r"\d+\.\d+\.\d+((a|b|rc)\d+)?")
-"""Three numbers, and for a pre-release its kind and number: 0.2.0, 1.0.0rc1 (PEP 440)."""
+"""A valid version: three numbers, then the kind and number of a pre-release: 1.0.0rc1 (PEP 440)."""
 
 
 class Place(NamedTuple):
-    """A file that repeats the version."""
+    """A file that repeats the product's version, and the pattern that finds it there."""
 
     path: str
     pattern: str
-    """A regular expression; its group 1 is the version, and it may match several times."""
+    """A regular expression that finds the version as its group 1; it may match several times."""
 
 
 PLACES = (
@@ -47,7 +47,7 @@ def stated(top: Path = TOP) -> str:
 
 
 def differences(top: Path = TOP) -> list[str]:
-    """Return a line for each place that does not repeat the version."""
+    """Return a line for each place where the version differs from that in `VERSION`."""
     wanted, found = stated(top), []
     for place in PLACES:
         text = (top / place.path).read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def differences(top: Path = TOP) -> list[str]:
 
 
 def write(version: str, top: Path = TOP) -> None:
-    """Write a version to `VERSION` and to every place that repeats it; raises ValueError."""
+    """Write a version to `VERSION` and all files that repeat it; ValueError if it is malformed."""
     if not FORM.fullmatch(version):
         raise ValueError(f"{version!r} is no version: give three numbers, as in 0.2.0 or 0.2.0rc1")
     for place in PLACES:

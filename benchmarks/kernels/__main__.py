@@ -36,7 +36,7 @@ PEERS = TOP / ".venv-peers"
 WIDTH = 110
 """Width of tables if the output is no terminal."""
 START_S, PREPARE_S = 30.0, 2.0
-"""Estimates for the progress bar, in seconds: all starts, and the preparation of one call."""
+"""Estimates in seconds for the progress bar: for all starts together, for preparing one call."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Step:
 
 
 def steps(only: str | None, *, quick: bool) -> list[Step]:
-    """Return the parts of the run in their order; ``only`` selects by the start of the name."""
+    """Return the parts of the run in order; ``only`` selects those whose names start with it."""
     tasks = [*TASKS, *growth.tasks(quick=quick)]
     every = [Step(task.name, task, _guess(task, quick=quick)) for task in tasks]
     every.append(Step(starting.TASK, None, START_S))

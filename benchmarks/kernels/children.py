@@ -22,7 +22,7 @@ from typing import Any, Self
 
 TOP = Path(__file__).parents[2]
 ANSWER_S_MAX = 900
-"""Timeout of a measurement in seconds; a process without an answer for so long has hung."""
+"""Timeout of a measurement in seconds; a process without an answer for so long is taken as hung."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -38,7 +38,7 @@ class Child:
         self._process = subprocess.Popen(
             [str(part) for part in command], cwd=TOP, env=environment(), text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._noise,
-            start_new_session=True,  # so that Ctrl-C reaches only this process
+            start_new_session=True,  # Ctrl-C does not reach the child
         )  # fmt: skip
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, processors)
@@ -83,14 +83,14 @@ def environment() -> Mapping[str, str]:
 
 
 def processors() -> list[int]:
-    """Return the numbers of the processors that this process may use."""
+    """Return the numbers of the processors that this process is allowed to use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 class Children:
-    """The processes by name, each started at its first use."""
+    """The measuring processes by name; each is started at its first use."""
 
     def __init__(self, commands: Mapping[str, Sequence[str | Path]]) -> None:
         self._commands = commands
@@ -106,7 +106,7 @@ class Children:
         return self._running[where]
 
     def drop(self) -> None:
-        """Let each process free the calls that it has prepared."""
+        """Make each process free the calls that it has prepared."""
         for child in self._running.values():
             child.ask(do="drop")
 

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PAIR = 1_000
-"""Points of each of the two series of a pair."""
+"""Number of points of each series in the tasks that compare a pair of series."""
 BAND = 100
-"""Band of the tasks on a pair."""
+"""Band in points of the tasks that compare a pair of series."""
 EPSILON = 0.2
-"""Matching threshold of LCSS."""
+"""Matching threshold of LCSS: points match if they differ by at most this value."""
 
 ROWS, LENGTH, NARROW = 100_000, 128, 6
-"""Rows of the collection, points of a row, and the band of searches."""
+"""Rows of the collection, points of each row, and the band of searches in the collection."""
 QUERIES = 50
-"""Number of queries of the collection."""
+"""Number of queries that are searched in the collection."""
 
 POINTS, PLANTED_AT = 1_000_000, 612_345
-"""Points of the history, and where the easy query was taken from."""
+"""Number of points of the history, and the position from which the easy query was taken."""
 
 PATTERNS, TICKS = 1_024, 4_096
-"""Patterns of the monitor, and ticks of its stream."""
+"""Number of patterns of the monitor, and of ticks in the stream that it watches."""
 THRESHOLD = 1.0
 """Distance below which the monitor reports a match."""
 
@@ -48,7 +48,7 @@ def normal(values: Floats) -> Floats:
 
 
 def planted() -> Floats:
-    """Return a query with a near neighbour: a part of the history, warped and with noise."""
+    """Return a query that has a near neighbour in the history: a warped part of it, with noise."""
     stretch = walks(7, POINTS)[PLANTED_AT : PLANTED_AT + LENGTH]
     steps = np.arange(LENGTH)
     warped = np.interp(np.clip(steps + 3 * np.sin(steps / 9), 0, LENGTH - 1), steps, stretch)
@@ -64,7 +64,7 @@ RECIPES: dict[str, Callable[[], Floats]] = {
     "easy": planted,
     "hard": lambda: walks(9, LENGTH),
     "patterns": lambda: normal(walks(10, PATTERNS, LENGTH)),
-    # Scaled down, so that some patterns match the stream.
+    # The stream is scaled down, so that some patterns match.
     "stream": lambda: 0.1 * walks(11, TICKS),
 }
 

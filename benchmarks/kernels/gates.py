@@ -15,13 +15,13 @@ from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
 STOP_BELOW = 50.0
-"""Lowest ratio of the gate that makes the run fail."""
+"""Lowest ratio at which the run succeeds, for the one gate that can make the run fail."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
-"""Part of a gate that must be reached, by instruction set."""
+"""By instruction set, the share of a gate that must be reached."""
 
 ONE_PAIR = PAIR * PAIR
 IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
-"""Number of cells: of the whole matrix of a pair, and of the bands of a whole collection."""
+"""Cells of the bands of all rows of a collection; `ONE_PAIR` has those of a pair's whole matrix."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Gate:
     cells: int = 0
 
     def measured(self, rows: Sequence[Row]) -> float | None:
-        """Return the ratio of the medians; None if one of them is missing."""
+        """Return the ratio of the two entries' medians; None if a median is missing."""
         ours, peer = _row(rows, self.task, self.ours), _row(rows, self.task, self.peer)
         if not ours or not peer or not ours.median_s or not peer.median_s:
             return None
@@ -69,7 +69,8 @@ class Verdict:
     stops: bool
     """Whether the run fails if the gate is missed."""
     unit: str
-    """``x``: times as fast; ``%``: share of the limit, 0 to 1; ``s``: seconds at most."""
+    """Unit of the values: ``x`` times as fast, ``%`` of the limit (0 to 1), ``s`` seconds at most.
+    """
 
 
 def _row(rows: Sequence[Row], task: str, name: str) -> Row | None:

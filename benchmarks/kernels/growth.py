@@ -1,7 +1,8 @@
 """Measure how cost grows with size: calls on histories and collections of many sizes.
 
 These calls run in a process that may use every processor, because two threads are measured too.
-The answer of a call is what was measured while it was prepared: build time and memory.
+Build time and memory are measured while a call is prepared; they are returned as the answer of the
+call.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from benchmarks.kernels.data import LENGTH, NARROW, Files, walks
 from benchmarks.kernels.tasks import Entry, Task
 
 WHERE = "ours, all processors"
-"""Name of the process that runs these calls."""
+"""Name of the process that runs the calls of the growth table."""
 CHUNK = 100_000
 APPENDED = 1_000
 COMPILED = 1_000
-"""Points or rows searched beforehand, so that build times do not include compilation."""
+"""Points or rows that are searched before a measurement, so that it includes no compilation."""
 POINTS, ROWS = (10**5, 10**6, 10**7), (10**4, 10**5, 10**6)
 SMALL_POINTS, SMALL_ROWS = (10**4, 10**5), (10**3, 10**4)
 THREADS = (1, 2)
@@ -49,7 +50,7 @@ def _task(call: str, unit: str, sizes: tuple[int, ...]) -> Task:
 
 
 class Facts:
-    """Cost of building an object: seconds, and bytes that it holds."""
+    """What it costs to build an object: seconds, and bytes that the object holds afterwards."""
 
     seconds = 0.0
     held_bytes = 0
@@ -69,7 +70,7 @@ def _made() -> Iterator[Facts]:
 def history(_: Files, points: int, threads: int) -> Call:
     """Return a call that searches a history for a window of another random walk.
 
-    The history keeps its statistics, as that of a live series does.
+    The history keeps its statistics between searches, as the history of a live series does.
     """
     values, query = walks(7, points).astype(np.float32), walks(9, LENGTH)
     kernels.History(values[:COMPILED]).search(query, band=NARROW)
@@ -95,7 +96,7 @@ def history(_: Files, points: int, threads: int) -> Call:
 
 
 def collection(_: Files, rows: int, threads: int) -> Call:
-    """Return a call that searches a collection for other random walks in turn."""
+    """Return a call that searches a collection for one random walk after another."""
     values, queries = _rows(rows), _rows(50, seed=6)
     kernels.Collection(values[:COMPILED]).nearest(queries[0], band=NARROW)
     with _made() as facts:

@@ -23,13 +23,13 @@ from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.machine import instruction_set
 
 CELLS = 40_000_000
-"""Approximate number of cells per call; it takes milliseconds, so the call itself is cheap."""
+"""Approximate number of cells per call: they take milliseconds, beside which a call is cheap."""
 POINTS = 1_024
-"""Approximate number of points, which are read repeatedly: 4 KiB in float32."""
+"""Approximate number of points in a call, which are read repeatedly: 4 KiB in float32."""
 
 
 def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``mix(turns, count, one, two, points, results)``, ``shape.rows`` cells in parallel."""
+    """Emit ``mix(turns, count, one, two, points, results)``: ``shape.rows`` cells in parallel."""
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
         module, f"mix_{shape.name}", VOID,
@@ -73,7 +73,7 @@ def has_fma() -> bool:
 
 
 def best_mix() -> tuple[Callable[[], None], int]:
-    """Return the call with the fastest number of parallel cells, and its number of cells."""
+    """Try several numbers of parallel cells; return the fastest call, and its cells per call."""
     registers = instruction_set().registers
     made = [_mix(cells) for cells in range(registers // 4, registers * 3 // 8 + 1)]
     return min(made, key=lambda each: _seconds(each[0]) / each[1])

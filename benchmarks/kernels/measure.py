@@ -17,9 +17,9 @@ from benchmarks.kernels.children import ChildError, Children
 from benchmarks.kernels.tasks import Entry, Task
 
 RELATIVE = 2e-6
-"""Largest relative difference between an answer in float32 and that in float64."""
+"""Largest relative difference between answers in float32 and float64 that count as equal."""
 Spent = Callable[[float], None]
-"""Callback for progress; its argument is the share of a part that is done, 0 to 1."""
+"""Callback that reports progress; its argument is the finished share of a part, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Row:
     """Median of the samples in seconds."""
     low_s: float | None = None
     high_s: float | None = None
-    """Upper quartile of the samples; ``low_s`` is the lower quartile."""
+    """Upper quartile of the samples in seconds; ``low_s`` is the lower quartile."""
     samples: int = 0
     answer: Any = None
     agrees: bool | None = None
-    """Whether the answer equals that of the first entry; None if the question differs."""
+    """Whether the answer equals the first entry's; None if this entry asks a different question."""
     missing: str | None = None
     """The reason why there are no results; None if there are."""
 
@@ -71,7 +71,7 @@ def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> li
 def _round(
     task: Task, children: Children, samples: dict[Entry, list[float]], number: int
 ) -> dict[Entry, str]:
-    """Measure each entry once more; return entries that failed with the reason, and drop them."""
+    """Measure each entry once more; drop entries that failed, and return the reason for each."""
     entries, failed = list(samples), {}
     turn = number % max(1, len(entries))
     for entry in [*entries[turn:], *entries[:turn]]:
@@ -104,7 +104,7 @@ def quartiles(samples: list[float]) -> tuple[float, float, float]:
 
 
 def close(answer: Any, expected: Any) -> bool:
-    """Return whether two answers are equal: positions, and distances up to rounding."""
+    """Return whether two answers are equal: the same positions, distances equal up to rounding."""
     ours, theirs = (each if isinstance(each, list) else [each] for each in (expected, answer))
     return len(ours) == len(theirs) and all(
         math.isclose(mine, other, rel_tol=RELATIVE)

@@ -81,7 +81,7 @@ def plain_spring(files: Files) -> Call:
 
 
 def cells_at_most(files: Files) -> Call:
-    """Return the micro-benchmark of the limit; its answer is the number of cells per call."""
+    """Return the micro-benchmark of the processor's limit; its answer is its cells per call."""
     mix, cells = limit.best_mix()
 
     def call(_: int) -> int:

@@ -114,7 +114,7 @@ def tslearn_lcss(files: Files) -> Call:
     return lambda _: round(lcss(a, b, eps=EPSILON) * PAIR)
 
 
-# --- the nearest row of a collection --------------------------------------------------------------
+# --- search for the nearest row of a collection ---------------------------------------------------
 
 
 def dtaidistance_collection(files: Files) -> Call:
@@ -176,7 +176,7 @@ def tslearn_collection(files: Files) -> Call:
     return call
 
 
-# --- the nearest window of a history --------------------------------------------------------------
+# --- search for the nearest window of a history ---------------------------------------------------
 
 
 def wildboar_history(files: Files, query: str) -> Call:

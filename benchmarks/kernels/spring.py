@@ -32,7 +32,7 @@ def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     value, now, points, patterns, costs, starts, ends, began = added.args
     vectors = Vectors(builder, shape, index)
     x, none, here = vectors.splat(value), vectors.every(0.0), vectors.splat(now)
-    # A path that begins at the first point of a pattern begins now and has cost 0 before it.
+    # A path that starts at a pattern's first point begins at this tick, with cost 0 so far.
     with vectors.for_range(0, points, carried=[none, here, none, here]) as loop:
         below, below_began, corner, corner_began = loop.values
         offset = builder.mul(loop.index, vectors.constant(shape.lanes))
@@ -90,7 +90,7 @@ class Spring:
         self.now = 0
 
     def push(self, value: float) -> None:
-        """Process a tick; ``ends`` and ``began`` then describe the best paths that end with it."""
+        """Process a tick; ``ends`` and ``began`` then have cost and start of paths that end now."""
         _ticks(
             np.float32(value), np.float32(self.now), self.patterns, self.costs, self.starts,
             self.ends, self.began,

@@ -19,7 +19,7 @@ from benchmarks.kernels.measure import Row, Spent, quartiles
 TASK = "start"
 COLD, WARM = "cold: compile what the services need", "warm: import and first search"
 AT_MOST_S = {COLD: 10.0, WARM: 1.0}
-"""Gates: most seconds of each kind of start."""
+"""Gates: the longest time in seconds that a start of each kind may take."""
 WARM_STARTS = 7
 SECONDS_MAX = 300
 
@@ -36,7 +36,7 @@ print(time.perf_counter() - begin)
 
 
 def measured(*, quick: bool, spent: Spent) -> list[Row]:
-    """Return the rows of the cold start and of the warm starts."""
+    """Return the row of the cold start and the row of the warm starts."""
     with tempfile.TemporaryDirectory(prefix="midstreamer-bench-cache-") as cache:
         begin = time.perf_counter()
         _run(["-m", "midstreamer_kernels", "warm", "--searches"], cache)

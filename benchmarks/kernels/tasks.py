@@ -16,9 +16,9 @@ class Entry:
     call: str
     given: tuple[Any, ...] = ()
     same_question: bool = True
-    """Whether the answer must equal that of the first entry of the task."""
+    """Whether the answer must equal the answer of the task's first entry."""
     rounds_max: int | None = None
-    """Maximum rounds of a call that takes seconds; None: no limit."""
+    """Maximum number of rounds, for a call that takes seconds; None means no limit."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Task:
     entries: tuple[Entry, ...]
     rounds: int = 9
     budget_s: float = 0.15
-    """Seconds for which each call is repeated in a round."""
+    """Seconds for which each call is repeated in each round."""
 
 
 def _ours(call: str, *given: Any) -> Entry:
@@ -55,7 +55,7 @@ _PAIR = Task(
         Entry("midstreamer f32 WebAssembly in V8", "javascript", "midstreamer"),
         *_peers("pair", *_ALL),
         Entry("augurs WebAssembly in V8", "javascript", "augurs"),
-        # This package sums absolute differences, so its answer differs.
+        # npm midstreamer sums absolute differences, so its answer differs.
         Entry("npm midstreamer WebAssembly in V8", "javascript", "namesake", same_question=False),
         Entry("JavaScript, textbook", "javascript", "textbook"),
         Entry("JavaScript, rows filled at once", "javascript", "filled"),

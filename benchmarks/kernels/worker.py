@@ -31,15 +31,15 @@ from typing import Any, TextIO
 from benchmarks.kernels.data import Files
 
 SAMPLE_S = 0.0002
-"""Shortest duration of a sample in seconds."""
+"""Shortest duration of a sample in seconds; shorter calls are repeated within a sample."""
 WARM_CALLS, WARM_S = 3, 0.5
-"""Calls and seconds after which a call counts as warm."""
+"""A call counts as warm after this number of calls, or after this number of seconds."""
 
 Call = Callable[[int], Any]
 
 
 class Worker:
-    """Prepares and times the calls of one module."""
+    """Prepares and times the calls that one module defines."""
 
     def __init__(self, module: ModuleType, files: Files) -> None:
         self.module, self.files = module, files

@@ -20,9 +20,9 @@ from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import families
 
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
-"""Signals: disable metrics; enable metrics; enable metrics and count their operations."""
+"""Signals to a process: disable metrics; enable them; enable them and count operations."""
 TOLD = "benchmark_operations"
-"""Name of the metric that publishes the number of operations."""
+"""Name of the metric that publishes how many operations on metrics there were."""
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -35,7 +35,7 @@ def untimed(*_: Any) -> contextlib.AbstractContextManager[None]:
 
 
 class Uncounted:
-    """A metric whose operations do nothing."""
+    """Stands for a metric while metrics are off; its operations do nothing."""
 
     inc = dec = set = observe = staticmethod(nothing)
     time = staticmethod(untimed)
@@ -46,7 +46,7 @@ _UNCOUNTED = Uncounted()
 
 
 def uncounted(*_: Any, **__: Any) -> Uncounted:
-    """Return a metric whose operations do nothing; replaces the lookup by labels."""
+    """Return a metric whose operations do nothing; replaces the lookup of a metric by labels."""
     return _UNCOUNTED
 
 
@@ -89,7 +89,7 @@ _MODES = {OFF: _INSTEAD, ON: _AS_IT_IS, TALLY: _TALLIED}
 
 
 class Operations(Collector):
-    """Collector that publishes how often each operation was called in the mode TALLY."""
+    """Collector that publishes how often each operation on metrics was called in mode TALLY."""
 
     def collect(self) -> Iterable[Metric]:
         """Yield the counts as one counter with the label ``operation``."""
@@ -100,7 +100,7 @@ class Operations(Collector):
 
 
 def switch(number: int, _frame: object) -> None:
-    """Handle a signal: install the operations of its mode."""
+    """Handle a signal: install the operations of the mode (OFF, ON or TALLY) that it stands for."""
     for (owner, name), value in _MODES[signal.Signals(number)].items():
         setattr(owner, name, value)
 

@@ -12,7 +12,7 @@ from midstreamer.telemetry import metrics
 SAYS = Scope("coordinator")
 LEARNS = Scope("sync")
 SETTLED = "6h"
-"""Window of settled decisions; a shorter window would hold too few of them."""
+"""Window over which settled decisions are counted; a shorter one would contain too few."""
 SIGNALS = tuple(sorted(Direction))
 BY = "universe"
 

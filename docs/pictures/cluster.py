@@ -7,7 +7,8 @@ from docs.pictures.drawing import Board
 LANES = {"pod": 100, "API server": 360, "operator": 610, "Secret and ledger": 810}
 TURN, FIRST = 38, 96
 
-# (from lane, to lane, text of the message); equal lanes mean work within the lane.
+# Each message of the sequence: the lane that sends it, the lane that gets it, and its text.
+# Equal lanes mean work within the lane.
 STEPS: tuple[tuple[str, str, str], ...] = (
     ("pod", "pod", "makes a key in memory"),
     ("pod", "API server", "signing request for spiffe://…/kind/ns/pod/uid"),

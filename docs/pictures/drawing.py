@@ -48,7 +48,7 @@ class Board:
         self, x: float, y: float, text: str, *, size: int = 13, anchor: str = "middle",
         bold: bool = False, faint: bool = False, backed: bool = False,
     ) -> None:  # fmt: skip
-        """Write a line of text with its baseline at y; ``backed`` adds a white halo."""
+        """Write a line of text with its baseline at y; ``backed`` draws a white halo behind it."""
         weight, colour = ("600" if bold else "400"), (FAINT if faint else INK)
         halo = " stroke='#ffffff' stroke-width='5' paint-order='stroke'" if backed else ""
         self._shapes.append(
@@ -60,7 +60,7 @@ class Board:
         self, x: float, y: float, width: float, height: float, title: str, *lines: str,
         fill: str = "plain",
     ) -> None:  # fmt: skip
-        """Draw a box with a bold first line and smaller ones below it."""
+        """Draw a box that contains a bold title and smaller lines below it."""
         self.box(x, y, width, height, fill=fill)
         top = y + height / 2 - 8 * len(lines) + 5
         self.words(x + width / 2, top, title, bold=True, size=14)
@@ -68,7 +68,7 @@ class Board:
             self.words(x + width / 2, top + 16 * number, line, size=11)
 
     def path(self, steps: str, *, dashed: bool = False, arrow: bool = True) -> None:
-        """Draw an SVG path, with an arrow head at its end."""
+        """Draw the path that SVG commands describe, with an arrow head at its end."""
         dash = " stroke-dasharray='5 4'" if dashed else ""
         head = " marker-end='url(#head)'" if arrow else ""
         self._shapes.append(
@@ -79,7 +79,7 @@ class Board:
         self, points: Iterable[tuple[float, float]], *, colour: str = "ink", width: float = 1.5,
         dashed: bool = False,
     ) -> None:  # fmt: skip
-        """Draw a line through points."""
+        """Draw a line through the given points."""
         dash = " stroke-dasharray='6 4'" if dashed else ""
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self._shapes.append(
@@ -90,7 +90,7 @@ class Board:
     def shade(
         self, x: float, y: float, width: float, height: float, *, colour: str = "faint"
     ) -> None:
-        """Draw a transparent rectangle over earlier shapes."""
+        """Draw a transparent rectangle over the shapes that were drawn before."""
         self._shapes.append(
             f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
             f"fill='{LINES[colour]}' fill-opacity='0.16'/>"

@@ -1,4 +1,4 @@
-"""The picture of README.md and ARCHITECTURE.md: from a tick to a decision, and back to learning."""
+"""Draw the picture of README.md and ARCHITECTURE.md: from a tick to a decision to learning."""
 
 from __future__ import annotations
 

@@ -186,7 +186,11 @@ ANALOGS = 30
 
 
 def chances(way: Callable[[History, Series, int], NDArray[np.int64]]) -> list[float]:
-    """Return the mean share of rises after the analogs, by decile of where the window ends."""
+    """Return the share of analogs that were followed by a rise, for each decile of windows.
+
+    The windows are ordered by their last value, measured from their mean in standard deviations.
+    ``way`` is the search that finds the analogs.
+    """
     said: list[tuple[float, float]] = []
     for seed in range(8):
         walk = np.random.default_rng(seed).standard_normal(3000).cumsum()

@@ -16,7 +16,7 @@ LINE = 15
 
 
 def word(thing: Any) -> str:
-    """Return the name of a state or event in the picture."""
+    """Return the text by which the picture names a state or an event."""
     return thing.__name__ if isinstance(thing, type) else str(thing)
 
 

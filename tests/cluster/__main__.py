@@ -62,9 +62,9 @@ NODE_VERBS = {
 
 
 def prepare(cluster: names.Cluster, *, install: bool) -> None:
-    """Print all that this machine lacks and, with `install`, install missing Debian packages.
+    """Print all that this machine lacks; with `install`, install missing Debian packages.
 
-    Raises KitError when something is still missing.
+    Raises KitError when something that a cluster needs is still missing.
     """
     cache = build.cache_directory()
     wanted = preflight.Wanted(build.go_wanted(), build.missing(cache))
@@ -86,7 +86,7 @@ def prepare(cluster: names.Cluster, *, install: bool) -> None:
 
 
 def bring_up(arguments: argparse.Namespace) -> None:
-    """Check the machine, build the programs and start a cluster; keep a cluster that is up."""
+    """Check the machine, build the programs and start a cluster; do nothing if it is up already."""
     cluster = names.cluster(arguments.name)
     with host.locked(cluster.lock):
         if up.is_up(cluster):
@@ -150,7 +150,7 @@ def _load(arguments: argparse.Namespace) -> list[str]:
 def run_in_one(arguments: argparse.Namespace) -> None:
     """Start a cluster with the images of this project, run a module, and take the cluster down.
 
-    Ends the process with the exit code of the module.
+    Ends this process with the exit code of the module.
     """
     cluster = names.cluster(arguments.name)
     if up.is_up(cluster):
@@ -223,14 +223,14 @@ def _make_images() -> None:
 
 
 def run_inside(arguments: argparse.Namespace) -> None:
-    """Run a command in the network namespace of node-0; end with the exit code of the command."""
+    """Run a command in node-0's network namespace; end this process with its exit code."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     _run_in(cluster.label, cluster.kubeconfig, arguments.command)
 
 
 def run_outside(arguments: argparse.Namespace) -> None:
-    """Run a command in the network namespace of clients; end with the exit code of the command.
+    """Run a command in the network namespace of clients; end this process with its exit code.
 
     The namespace is a neighbour of the nodes: it reaches the nodes and no pod.
     """

@@ -63,7 +63,7 @@ class Api:
         return found
 
     def delete(self, path: str) -> None:
-        """Delete the object at a path; raises Away, KitError."""
+        """Delete the object at a path; raises Away or KitError as `get` does."""
         status, text = self.ask("DELETE", path)
         _check("DELETE", path, status, text)
 

@@ -8,7 +8,7 @@ import json
 import tarfile
 from typing import Any
 
-# Names of architectures: `uname` on the left, Go and OCI on the right.
+# Names of architectures: for `uname` on the left, for Go and OCI on the right.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OCI = "application/vnd.oci.image"
 

@@ -21,7 +21,7 @@ ROOT = Path("/sys/fs/cgroup")
 CONTROL = "control"
 SYSTEM = "system"
 SHARES = {"cpu.shares": "8192", "cpu.weight": "800"}
-"""CPU weights of a cluster's groups, for cgroup v1 and v2: eight times that of one process.
+"""The CPU weight of a cluster's groups, for cgroup v1 and v2: eight times the default weight.
 
 With the default weight, all pods together would get no more CPU than one process of the tests.
 """
@@ -35,7 +35,7 @@ def mode() -> str:
 
 
 def controllers() -> set[str]:
-    """Return the names of the available controllers."""
+    """Return the names of the cgroup controllers that the machine offers."""
     if mode() == "v2":
         return set((ROOT / "cgroup.controllers").read_text(encoding="ascii").split())
     return {path.name for path in ROOT.iterdir()} if ROOT.is_dir() else set()
@@ -55,7 +55,7 @@ def trees(path: str) -> list[Path]:
 
 
 def membership(path: str) -> Path:
-    """Return the directory of a cgroup in which its processes are listed."""
+    """Return the directory of a cgroup that has the file with the ids of its processes."""
     return ROOT / path if mode() == "v2" else ROOT / "pids" / path
 
 
@@ -75,7 +75,7 @@ def make(path: str, leaf: str) -> None:
         return
     for tree in trees(path):
         tree.mkdir(parents=True, exist_ok=True)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # must be set before a process can join
+        for name in ("cpuset.cpus", "cpuset.mems"):  # must be set before a process joins the group
             for place in reversed([tree, *_between(tree, path)]):
                 if (place / name).exists():
                     inherited = (place.parent / name).read_text(encoding="ascii")

@@ -16,8 +16,7 @@ Installed = Mapping[str, Path]
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ETCD_CLIENTS = "http://127.0.0.1:12379"
 ETCD_PEERS = "http://127.0.0.1:12380"
-# Processes of the control plane in the order of their start.  Those of REST start only when the
-# API server answers.
+# Processes of the control plane: FIRST, then REST, which start when the API server answers.
 FIRST = ("etcd", "kube-apiserver")
 REST = ("kube-controller-manager", "kube-scheduler", "coredns")
 
@@ -71,7 +70,7 @@ def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
 def joining(members: Path, command: list[str]) -> list[str]:
     """Return a command line that runs a command in a cgroup from its start.
 
-    `members` is the path of the cgroup's file cgroup.procs.
+    `members` is the path of the file cgroup.procs of the cgroup.
     """
     return ["sh", "-c", 'echo $$ > "$1" && shift && exec "$@"', "sh", str(members), *command]
 
@@ -85,8 +84,7 @@ def _etcd(cluster: names.Cluster, programs: Installed) -> list[str]:
         f"--listen-peer-urls={ETCD_PEERS}",
         f"--initial-advertise-peer-urls={ETCD_PEERS}",
         f"--initial-cluster=default={ETCD_PEERS}",
-        # Without fsync, data survive a kill of etcd but no power cut of the machine, which no
-        # test makes.
+        # Without fsync, data survive a kill of etcd, but not a power cut, which no test causes.
         "--unsafe-no-fsync",
         "--log-level=error",
     ]

@@ -22,11 +22,12 @@ DNS_READY_PORT = 10181
 class Timing:
     """How soon Kubernetes reacts to a lost node, in seconds."""
 
-    grace_s: int  # silence after which a node is NotReady
-    toleration_s: int  # how long pods stay on such a node
+    grace_s: int  # a node that is silent for so long becomes NotReady
+    toleration_s: int  # how long pods stay on a NotReady node
 
 
-# PATIENT has the defaults of Kubernetes; a cluster of one node has no other node for its pods.
+# PATIENT has the defaults of Kubernetes. It is for clusters of one node, which have no other node
+# that the pods could move to.
 PATIENT = Timing(grace_s=50, toleration_s=300)
 QUICK = Timing(grace_s=8, toleration_s=2)
 
@@ -38,7 +39,7 @@ def timing(nodes: int) -> Timing:
 
 @dataclass(frozen=True)
 class Smaller:
-    """How much CPU and memory of the machine a node reserves, so that its pods cannot use it."""
+    """How much smaller than the machine a node shall seem to its pods, in CPU and memory."""
 
     cpu_millis: int = 0
     memory_mb: int = 0
@@ -132,7 +133,7 @@ def kubelet(node: names.Node, timing: Timing, smaller: Smaller) -> str:
             # Without these features, a pod with a ClusterTrustBundle volume stays
             # ContainerCreating.
             "featureGates": {"ClusterTrustBundle": True, "ClusterTrustBundleProjection": True},
-            "syncFrequency": "2s",  # delay of changes in mounted ConfigMaps and Secrets
+            "syncFrequency": "2s",  # how soon pods see changed ConfigMaps
             "nodeLeaseDurationSeconds": min(40, timing.grace_s // 2),
             "nodeStatusUpdateFrequency": "2s" if timing.grace_s < 40 else "10s",
             "volumePluginDir": f"{node.directory}/kubelet/plugins",
@@ -154,7 +155,7 @@ def proxy(node: names.Node) -> str:
             "healthzBindAddress": "127.0.0.1:10256",
             "metricsBindAddress": "127.0.0.1:10249",
             "clientConnection": {"kubeconfig": f"{node.cluster.state}/proxy.conf"},
-            # 0 changes nothing: these kernel settings hold for the machine, not for a namespace.
+            # 0: kube-proxy leaves these settings of the machine's kernel as they are.
             "conntrack": {
                 "maxPerCore": 0,
                 "tcpEstablishedTimeout": "0s",

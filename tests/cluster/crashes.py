@@ -55,7 +55,7 @@ def _signalled(processes: list[int], number: signal.Signals) -> list[int]:
         try:
             os.kill(process, number)
         except ProcessLookupError:
-            pass  # it ended with a process that was killed before
+            pass  # the process ended with another that was killed
     return processes
 
 

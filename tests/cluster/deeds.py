@@ -33,9 +33,10 @@ READYZ = (
     "    print(error.read().decode())\n"
 )
 STUCK = "stuck"
-"""The name of a pool whose pods fit on no node.
+"""The name of a pool of agents whose pods fit on no node.
 
-Its condition says so as long as the operator has the rights to find it out.
+The condition of the pool says "Unschedulable" only as long as the operator may read what it needs
+to find this out.
 """
 DENIED = "AnotherPod"
 INSTALLED = ("AgentPool", "Deployment", "PodTemplate", "Role")
@@ -48,15 +49,15 @@ class Place:
 
     release: Release
     members: signing.Installation
-    """Makes pods that are never scheduled; their tokens are used to ask for certificates."""
+    """The accounts of pods that ask for certificates; these pods are never scheduled."""
     agent: Bound
-    """A pod of the fleet's agents."""
+    """A pod of the fleet's agents, which asks for a certificate."""
     shop: Bound
-    """A pod of another namespace, which is labelled as a namespace of clients."""
+    """A pod that asks for a client certificate; its namespace is labelled as one of clients."""
     jane: Bound
-    """A person who may use the client identity "desk"."""
+    """The account of a person who may use the client identity "desk"."""
     count: int = 0
-    """How many names `another` has returned."""
+    """How many names the method `another` has returned."""
     undo: list[Callable[[], object]] = field(default_factory=list)
     """Functions to call after a task, to restore what the task changed."""
 
@@ -72,14 +73,14 @@ class Place:
         return str(found[-1]["metadata"]["name"]) if found else ""
 
     def another(self, word: str) -> str:
-        """Return a new name that begins with `word`."""
+        """Return a name that is new in the namespace and begins with `word`."""
         self.count += 1
         return f"{word}-{self.count}"
 
 
 @dataclass(frozen=True)
 class Deed:
-    """A task that succeeds with the rights of the charts and fails without one of them."""
+    """A task that succeeds with all rights of the charts and fails without a certain right."""
 
     begin: Callable[[Place], Look]
     steady_s: float = 0.0
@@ -101,7 +102,7 @@ def readyz(place: Place, component: str = "operator") -> str:
 
 
 def serves(place: Place) -> Look:
-    """The operator is ready, and has written the condition of the pool that fits on no node."""
+    """Check that the operator is ready and has written the condition of the pool STUCK."""
     pool = f"{place.release.name}-agent-{STUCK}"
 
     def look() -> str:
@@ -114,7 +115,7 @@ def serves(place: Place) -> Look:
 
 
 def takes_over(place: Place) -> Look:
-    """A replica takes a lease that expired, becomes leader, and is ready."""
+    """Let the operator's lease expire; check that a replica takes it, leads and is ready."""
     name, pod = f"lease/{place.release.name}-operator", place.pod("operator")
     spec = {"holderIdentity": "another", "leaseDurationSeconds": 1}
     place.kubernetes("patch", name, "--type=merge", "-p", json.dumps({"spec": spec}))
@@ -127,7 +128,7 @@ def takes_over(place: Place) -> Look:
 
 
 def makes_its_lease(place: Place) -> Look:
-    """The operator makes its lease again after the lease was deleted."""
+    """Delete the operator's lease; check that the operator makes the lease again."""
     name = f"{place.release.name}-operator"
     place.kubernetes("delete", "lease", name, "--ignore-not-found")
 
@@ -139,7 +140,7 @@ def makes_its_lease(place: Place) -> Look:
 
 
 def makes_the_password(place: Place) -> Look:
-    """The operator makes a new database password after the Secret was deleted.
+    """Delete the Secret of the database password; check that the operator makes a new password.
 
     Afterwards the old password is restored.
     """
@@ -161,7 +162,7 @@ def makes_the_password(place: Place) -> Look:
 
 
 def publishes_its_authority(place: Place) -> Look:
-    """The operator writes its authority's certificate into the trust bundle that was emptied."""
+    """Empty the trust bundle; check that the operator writes its authority's certificate back."""
     bundle = f"configmap/{naming.bundle(place.release.name)}"
     empty = json.dumps({"data": {naming.BUNDLE_KEY: ""}})
     place.kubernetes("patch", bundle, "--type=merge", "-p", empty)
@@ -175,7 +176,7 @@ def publishes_its_authority(place: Place) -> Look:
 
 
 def forgets_what_has_ended(place: Place) -> Look:
-    """The operator deletes a ledger entry whose certificate expired long ago."""
+    """Make a ledger entry whose certificate expired long ago; check that it is deleted."""
     entry = ledger.Entry("1", "00", "spiffe://x/agent/x", "00", "1.0", "x", "x")
     manifest = ledger.written(place.release.name, place.another("old"), entry)
     place.kubernetes("apply", "-f", "-", stdin=json.dumps(manifest))
@@ -191,22 +192,22 @@ def forgets_what_has_ended(place: Place) -> Look:
 
 
 def certifies_an_agent(place: Place) -> Look:
-    """A pod of the fleet gets a certificate."""
+    """Ask for a certificate as an agent's pod; check that the pod gets the certificate."""
     return _certified(place, place.agent, Kind.AGENT, _of(place.agent))
 
 
 def certifies_a_client(place: Place) -> Look:
-    """A pod of a namespace that is labelled for clients gets a client certificate."""
+    """Ask as a pod of a namespace labelled for clients; check that it gets a client certificate."""
     return _certified(place, place.shop, Kind.CLIENT, _of(place.shop))
 
 
 def certifies_a_person(place: Place) -> Look:
-    """A person who may use a client identity gets a certificate for that identity."""
+    """Ask as a person who may use a client identity; check that a certificate for it is issued."""
     return _certified(place, place.jane, Kind.CLIENT, "desk")
 
 
 def denies_a_forger(place: Place) -> Look:
-    """A pod that asks for a certificate in another pod's name is denied, and gets an Event."""
+    """Ask in another pod's name; check that the request is denied, with an Event."""
     name, uid = _posted(place, place.agent, Kind.AGENT, _of(place.agent).replace("/agent-", "/x-"))
     event = f"{place.agent.name}.{uid}"
 
@@ -222,12 +223,12 @@ def denies_a_forger(place: Place) -> Look:
 
 
 def makes_a_pool(place: Place) -> Look:
-    """A new pool of agents gets a Deployment, and its condition says that it is ready."""
+    """Make a pool of agents; check that it gets a Deployment and its condition says it is ready."""
     return look_of_pool(place, a_pool(place, place.another("new"), replicas=0))
 
 
 def a_pool(place: Place, word: str, **spec: Any) -> str:
-    """Make an AgentPool and return its name; the pool is deleted after the task (except STUCK)."""
+    """Make an AgentPool and return its name; the pool is deleted after the task, except STUCK."""
     name = f"{place.release.name}-agent-{word}"
     manifest = {
         "apiVersion": agentpools.API_VERSION,
@@ -257,7 +258,7 @@ def look_of_pool(place: Place, name: str) -> Look:
 
 
 def starts_an_agent(place: Place) -> Look:
-    """A new agent pod replaces a deleted one and becomes ready."""
+    """Delete an agent's pod; check that a new pod replaces it and becomes ready."""
     before = place.pod("agent")
     place.kubernetes("delete", "pod", before, "--grace-period=1", "--wait=false")
 
@@ -272,7 +273,7 @@ def starts_an_agent(place: Place) -> Look:
 
 
 def tells_that_it_waits(place: Place) -> Look:
-    """An agent without the right to ask for a certificate reports that in an Event."""
+    """Take the right to ask for certificates from agents; check that an Event reports it."""
     wide = f"midstreamer:{place.release.namespace}:{place.release.name}:member"
     role = place.kubernetes.get(f"clusterrole/{wide}")
     _apply_rules(place, role, [{**rule, "verbs": ["watch"]} for rule in role["rules"]])
@@ -296,7 +297,7 @@ def tells_that_it_waits(place: Place) -> Look:
 
 
 def helm_tests(place: Place) -> Look:
-    """`helm test` of the release succeeds."""
+    """Run `helm test` of the release; check that it succeeds."""
     words = ["test", place.release.name, "--namespace", place.release.namespace]
     tried = _tried(lambda: host.run([mark.helm(), *words, "--timeout", "60s"]))
 
@@ -315,12 +316,12 @@ def helm_tests(place: Place) -> Look:
 
 
 def installs(place: Place) -> Look:
-    """A user with the role `admin` in the namespace can install another release there.
+    """As a user with the role `admin` in the namespace, install another release there.
 
-    It is tried with `--dry-run=server`.
+    The installation is tried with `--dry-run=server`.
     """
     text = render({}, release="other", namespace=place.release.namespace)
-    # A dry run keeps no object, so RoleBindings are left out: without their Role they are refused.
+    # RoleBindings are left out: they are refused without their Role, which a dry run does not keep.
     items = [each for each in objects(text) if each["kind"] in INSTALLED]
     other = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     words = ("create", "--dry-run=server", "--as=admin", "-f", "-")
@@ -406,7 +407,7 @@ def _certified(place: Place, who: Bound, kind: Kind, label: str) -> Look:
 
 
 def _posted(place: Place, who: Bound, kind: Kind, label: str) -> tuple[str, str]:
-    """Make a signing request with the account of `who`; return its name and uid."""
+    """Make a signing request with the account `who`; return the request's name and uid."""
     uri = f"spiffe://{releases.TRUST_DOMAIN}/{kind}/{label}"
     namespace, release = place.release.namespace, place.release.name
     spec = {

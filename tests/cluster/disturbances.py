@@ -22,7 +22,7 @@ from tests.cluster.releases import COMPONENT, is_ready
 COMPONENTS = ("agent", "coordinator", "sync", "operator")
 DATABASE = "postgres"
 PROCESSES = ("node-0-containerd", "node-0-kubelet", "kube-apiserver")
-"""Processes of the cluster to restart, by their names in the kit."""
+"""Processes of the cluster that a plan restarts, by the names that the kit gives them."""
 
 
 class Refused(ValueError):
@@ -30,7 +30,7 @@ class Refused(ValueError):
 
 
 class Act(StrEnum):
-    """The kind of a disturbance."""
+    """The kind of a disturbance of a release or of the cluster."""
 
     DELETE = "delete"
     """Delete a pod through the API server: the pod gets SIGTERM and drains."""
@@ -41,7 +41,7 @@ class Act(StrEnum):
 
     @property
     def kind(self) -> Kind:
-        """The kind of event, which sets the latency limit of requests during it."""
+        """The kind of event that the disturbance is; it sets the latency limit of requests."""
         return Kind.DELETION if self is Act.DELETE else Kind.CRASH
 
 
@@ -53,23 +53,23 @@ class Step:
     target: str
     """The name of a component, or of a process of the cluster."""
     ordinal: int = 0
-    """For a kill, the index of the component's pod in the order of names."""
+    """For a kill, which pod of the component: its index in the order of pod names."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """The state of a pod, as far as disturbances need it."""
+    """The state of a pod, as far as plans of disturbances need it."""
 
     name: str
     component: str
     uid: str
     created: str
-    """The time of creation, in ISO 8601 with a resolution of one second."""
+    """The time at which the pod was created, in ISO 8601 with a resolution of one second."""
     ready: bool
     going: bool
     """Whether the pod was deleted and is terminating."""
     running: frozenset[str]
-    """The ids of its running containers."""
+    """The ids of the pod's running containers."""
 
 
 def plan(

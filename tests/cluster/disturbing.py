@@ -36,9 +36,10 @@ from tests.cluster.releases import INSTANCE
 POLL_S = 0.2
 WITHIN_S = 120.0
 REST_S, RESTART_REST_S = 3.0, 10.0
-"""Seconds for which the installation must stay recovered, after a pod's disturbance or a restart.
+"""For how many seconds an installation must stay recovered, after a pod's end and after a restart.
 
-After a restart it is longer, because a new kubelet needs some seconds to probe all pods again.
+After the restart of a process of the cluster the time is longer, because a new kubelet needs some
+seconds to probe all pods again.
 """
 CALM_S = 5.0
 HEALTH_PORT = 9090
@@ -47,13 +48,13 @@ COMPLETE = ("agent", "coordinator", "sync")
 
 
 class Hands(Protocol):
-    """Access to an installation: observe its pods, and disturb it."""
+    """Access to an installation for a `Disturber`: it observes the pods and disturbs them."""
 
     def pods(self) -> list[Pod]:
         """Return the pods of the installation; raises Away, KitError."""
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
-        """Return the names of the pods that report that they are not complete; raises Away."""
+        """Return the names of the pods that their /completez calls incomplete; raises Away."""
 
     def delete(self, pod: Pod) -> None:
         """Delete a pod; raises KitError."""
@@ -73,9 +74,9 @@ class InCluster:
     namespace: str
     release: str
     cluster: names.Cluster | None
-    """The cluster of the kit, for kills and restarts; None if the kit did not make it."""
+    """The cluster, if the kit made it: then kills and restarts are possible; otherwise None."""
     health_port: int = HEALTH_PORT
-    """The port of /completez; 0 means that no pod is asked."""
+    """The port at which pods answer /completez; 0 means that no pod is asked."""
 
     @property
     def _pods(self) -> str:
@@ -115,7 +116,7 @@ class InCluster:
 
 @dataclass
 class Disturber:
-    """Makes steps, and waits after each step until the installation has recovered."""
+    """Makes steps of a plan, and waits after each step until the installation has recovered."""
 
     hands: Hands
     wanted: Mapping[str, int]

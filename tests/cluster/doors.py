@@ -42,7 +42,7 @@ KINDS = ("agent", "coordinator", "sync", "postgres", "operator")
 HEALTH = tuple(f"{kind} health" for kind in KINDS)
 NAMES = {"dns", "dns tcp"}
 EVERYBODYS = {"api", "collector", "stranger", "kubelet", *NAMES}
-"""The targets that a pod reaches if no NetworkPolicy selects the pod."""
+"""Targets that every pod reaches, as long as no NetworkPolicy selects the pod."""
 MEANT: dict[str, set[str]] = {
     "agent": {"sync", "coordinator", "api", "collector", *NAMES},
     "coordinator": {"sync", "api", "collector", *NAMES},
@@ -56,22 +56,22 @@ MEANT: dict[str, set[str]] = {
     "stranger": EVERYBODYS,
     "outside": {"service", "kubelet"},
 }
-"""The targets that each source should reach; all other pairs should be closed.
+"""For each source, the targets that it should reach; it should reach no other target.
 
-"node-0" is missing here, because what a node reaches depends on the node of the target.
+The source "node-0" is missing here, because what a node reaches depends on the target's node.
 """
 
 
 @dataclass(frozen=True)
 class Place:
-    """A way to run Python: in a pod, or in a network namespace of the machine."""
+    """A place from which ports are tried: a pod, or a network namespace of the machine."""
 
     kubernetes: Kubernetes | None
     pod: str
     namespace: str = ""
 
     def run(self, *words: str) -> str:
-        """Run Python with these arguments and return its output; raises KitError."""
+        """Run Python there with these arguments and return its output; raises KitError."""
         if self.kubernetes is None:
             return host.run(commands.inside(self.namespace, [sys.executable, *words]))
         return self.kubernetes("exec", self.pod, "--", PYTHON, *words)
@@ -90,7 +90,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Visitors:
-    """The sources and targets around one release, by name."""
+    """The sources and targets around one release, by name; pods that try to reach ports."""
 
     release: Release
     sources: Mapping[str, Place]
@@ -123,7 +123,7 @@ class Visitors:
         return {(source, target): open_ for target, open_ in zip(mine, answers, strict=True)}
 
     def _pairs(self) -> list[tuple[str, str]]:
-        """Return all pairs of source and target, without those of a pod with itself."""
+        """Return all pairs of a source and a target, except where both are the same pod."""
         return [
             (source, target)
             for source, place in self.sources.items()
@@ -133,14 +133,14 @@ class Visitors:
 
     def _meant(self, source: str, target: str) -> bool:
         if source == "node-0":
-            # A node always reaches its own pods; for pods of other nodes it counts as outside.
+            # A node always reaches its own pods; the pods of other nodes treat it like "outside".
             port = self.targets[target]
             return port.node in ("node-0", "") or target in ("coordinator outside", *EVERYBODYS)
         return target in MEANT[source]
 
 
 def differences(wanted: Table, found: Table) -> list[str]:
-    """Return a line for each pair in which two tables differ, with the state in `found`."""
+    """Return a line for each pair that differs in two tables, with its state in `found`."""
     return [
         f"{source} to {target}: {'open' if found[source, target] else 'closed'}"
         for source, target in found

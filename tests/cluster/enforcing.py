@@ -26,7 +26,10 @@ from tests.cluster import commands, host, leftovers, names, network, policies, s
 from tests.cluster.policies import Pod, Port, World
 
 LOOK_S = 0.05
-"""Seconds between two searches for new addresses and nodes; changed objects arrive at once."""
+"""Seconds between two searches for new pod addresses and new nodes.
+
+Other changes need no search: a watch reports changed objects at once.
+"""
 WATCH_S = 240
 RETRY_S = 0.3
 SILENCE_S_MAX = WATCH_S + 30.0
@@ -43,15 +46,15 @@ Object = dict[str, Any]
 
 
 def complaints(cluster: names.Cluster) -> list[str]:
-    """Return a line for each policy that cannot be enforced.
+    """Return a line for each NetworkPolicy that cannot be enforced in a cluster.
 
-    Raises KitError when the process enforces no policy yet.
+    Raises KitError when the enforcing process has not yet enforced any policy.
     """
     return list(_status(cluster)["complaints"])
 
 
 def enforced_on(cluster: names.Cluster) -> list[str]:
-    """Return the names of the nodes on which the rules are in force; empty before the start."""
+    """Return the names of the nodes with the rules in force; empty before the first rules."""
     try:
         return list(_status(cluster)["nodes"])
     except host.KitError:
@@ -72,9 +75,9 @@ def _status(cluster: names.Cluster) -> Object:
 def world(
     objects: dict[str, dict[str, Object]], results: dict[str, str], nodes: list[names.Node]
 ) -> World:
-    """Return the pods and namespaces to which policies apply.
+    """Return the pods and namespaces to which NetworkPolicies apply.
 
-    `objects` has, for each key of RESOURCES, the API objects by uid; `results` has the addresses of
+    `objects` has the API objects by uid, for each key of RESOURCES. `results` has the addresses of
     pods by uid.
     """
     pods = []
@@ -159,7 +162,7 @@ class Watched:
             while line := answer.readline():
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    return  # the version is too old: list all objects again
+                    return  # the watch's resource version is too old: list again
                 self._take(event["type"], event["object"])
 
     def _take(self, kind: str, each: Object) -> None:
@@ -200,7 +203,7 @@ class Enforcer:
         self._held: dict[tuple[str, int], policies.Translated] = {}
 
     def run(self) -> None:
-        """Enforce the policies until the process ends."""
+        """Enforce the NetworkPolicies until this process ends."""
         last_error = ""
         while True:
             self._news.wait(LOOK_S)
@@ -214,7 +217,7 @@ class Enforcer:
                 self._seen = None
 
     def look(self) -> None:
-        """Translate the policies if anything changed; write the rules on nodes that lack them."""
+        """Translate the policies if anything changed; write the rules to nodes that lack them."""
         if not all(each.known.is_set() for each in self._watched.values()):
             return
         files = _results(self._cluster)

@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
     @property
     def limit_s(self) -> float:
-        """The greatest latency that a request may have during such an event, in seconds."""
+        """The greatest latency of requests during an event of this kind, in seconds."""
         return {Kind.DELETION: 5.0, Kind.CRASH: 15.0}[self]
 
 
@@ -42,7 +42,7 @@ class Event:
     from_s: float
     to_s: float
     complaint: str = ""
-    """Why the installation did not recover in time; empty when it did."""
+    """Why the installation did not recover from the event in time; empty when it did."""
 
     def meets(self, request: Request) -> bool:
         """Whether a request was open at any time of the event."""
@@ -56,7 +56,7 @@ class Row:
     event: Event | None
     requests: list[Request] = field(default_factory=list)
     most_s: float | None = None
-    """A latency limit in seconds that replaces the limit of the event's kind."""
+    """The latency limit of the row in seconds; None means the limit of the event's kind."""
 
     @property
     def name(self) -> str:
@@ -76,9 +76,9 @@ class Row:
         return self.event.kind.limit_s if self.event else Kind.DELETION.limit_s
 
     def slowest_s(self, what: str = "") -> float:
-        """Return the greatest latency of the requests, in seconds; failed requests count too.
+        """Return the greatest latency of the requests in seconds, failed requests included.
 
-        `what` limits them to one kind of request, "append" or "match".
+        `what` limits the requests to one kind, "append" or "match".
         """
         return max((e.took_s for e in self.requests if what in ("", e.what)), default=0.0)
 
@@ -111,7 +111,7 @@ class Row:
 def rows(
     happened: Sequence[Event], requests: Iterable[Request], most_s: float | None = None
 ) -> list[Row]:
-    """Return the row of requests without an event, then a row for each event by time of beginning.
+    """Return the row of requests without an event, then the events' rows by time of beginning.
 
     `most_s`, if given, is the latency limit of every row in seconds, instead of the kinds' limits.
     """
@@ -127,7 +127,7 @@ def rows(
 
 
 def broken(found: Sequence[Row], heard_of: int) -> list[str]:
-    """Return a sentence for each failed check; `heard_of` is the total number of requests."""
+    """Return a sentence for each failed check of the rows; `heard_of` counts all requests."""
     wrong = [] if heard_of else ["no request was made"]
     return wrong + [each for row in found for each in row.broken()]
 
@@ -190,7 +190,7 @@ def line(event: Event) -> str:
 def read(name: str, lines: Iterable[str]) -> list[Event]:
     """Return the events in the lines of a file; raises BadRecords with file, line and reason.
 
-    `name` is the name of the file, for that message.
+    `name` is the file's name for the message of BadRecords.
     """
     return [_event(name, number, text) for number, text in enumerate(lines, start=1)]
 

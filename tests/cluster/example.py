@@ -1,4 +1,4 @@
-"""Deploy `examples/in-cluster` in a namespace of its own, and read the log of its pod."""
+"""Deploy the application `examples/in-cluster` in its own namespace, and read its pod's log."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LINE = re.compile(r"^(\S+) \d+: .*, append (\S+) s, match (\S+) s$")
 
 
 def let_in(fleet: Release, app: Kubernetes, *more: str) -> None:
-    """Configure a fleet to admit an application's pods, whose namespace `label` must label too.
+    """Configure a fleet to admit the pods of an application, which needs `label` as well.
 
-    `more` are additional entries of the allowlist.  Raises KitError.
+    `more` are additional entries of the allowlist. Raises KitError.
     """
     entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", *more))
     words = ["upgrade", fleet.name, str(releases.CHART), "--namespace", fleet.namespace]
@@ -80,9 +80,9 @@ def restarts(app: Kubernetes) -> int:
 
 
 def requests(lines: Iterable[str]) -> list[Request]:
-    """Return the requests in a log whose lines begin with the node's times.
+    """Return the requests in a log whose lines begin with the times of the node.
 
-    Times of the requests are of this machine's monotonic clock, in seconds.
+    The times of the returned requests are of this machine's monotonic clock, in seconds.
     """
     ahead_s = time.time() - time.monotonic()
     found = []

@@ -60,7 +60,7 @@ def until(what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
 def eventually(
     what: str, look: Callable[[], T], holds: Callable[[T], bool], *, timeout_s: float = 30.0
 ) -> T:
-    """Call `look` until `holds` is true of its value, and return that value.
+    """Call `look` until `holds` is true of the value it returns; return that value.
 
     After `timeout_s`, raise KitError that names `what` and shows the last value.
     """
@@ -75,7 +75,7 @@ def eventually(
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file inside the block; print a line if it must wait for it."""
+    """Hold an exclusive lock on a file inside the block; print a line if the lock is not free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

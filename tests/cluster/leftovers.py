@@ -106,6 +106,6 @@ def _points_below(link: Path, directory: Path) -> bool:
 
 
 def _remove_shim_sockets(node: names.Node) -> None:
-    # containerd's shims make their sockets outside the state directory; a file has the path.
+    # containerd's shims make sockets outside the state directory; files inside it name them.
     for address in node.directory.glob(SHIMS):
         Path(address.read_text(encoding="utf-8").removeprefix("unix://")).unlink(missing_ok=True)

@@ -39,7 +39,7 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 DEADLINE_S = 30.0
 RATE_MAX = 1000.0
 SPARE = 0.9
-"""The share of a series' values that the longest load uses.
+"""The share of a series' planned values that the longest permitted load uses.
 
 The rest is a reserve, because after a stall some series have used more values than others.
 """
@@ -47,7 +47,7 @@ The rest is a reserve, because after a stall some series have used more values t
 
 @dataclass
 class Meter:
-    """Counts the requests of the current second and of the whole load; reads no clock itself."""
+    """Counts requests of the current second and of the whole load; callers pass the time."""
 
     began_s: float
     open: int = 0
@@ -66,7 +66,7 @@ class Meter:
         self._second.append((took_s, failed))
 
     def second(self, now_s: float) -> dict[str, Any]:
-        """Return the figures since the last call, and begin a new second."""
+        """Return the figures of the requests since the last call, and begin a new second."""
         ended, self._second = self._second, []
         return {
             "second": round(now_s - self.began_s),

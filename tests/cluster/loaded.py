@@ -57,7 +57,7 @@ ALLOWED = ("client/load-*  universes=ticks", "client/loader  universes=load")
 
 @dataclass(frozen=True)
 class Asked:
-    """The settings of one run: users, rate (requests a second), length, faults, thresholds."""
+    """The arguments of one run: users, rate (requests a second), length, faults, thresholds."""
 
     users: int
     rate: float
@@ -103,17 +103,17 @@ class Load:
         self.job = f"{NAME}-master-1"
 
     def install(self, values: Mapping[str, Any]) -> None:
-        """Install the load test chart; raises KitError with Helm's error output."""
+        """Install the chart of the load test; raises KitError with Helm's error output."""
         words = ["install", NAME, str(CHART), "--namespace", self.kubernetes.namespace]
         host.run([mark.helm(), *words, "--values", "-"], stdin=json.dumps(values))
 
     def uninstall(self) -> None:
-        """Uninstall the load test chart, because its roles lie in the fleet's namespace."""
+        """Uninstall the load test chart, because its roles are in the fleet's namespace."""
         words = ["uninstall", NAME, "--namespace", self.kubernetes.namespace, "--wait"]
         host.run([mark.helm(), *words])
 
     def log(self, part: str = "master", tail: int = 80) -> str:
-        """Return the end of the logs of a part's pods; empty while the pods start."""
+        """Return the end of the logs of the master or of the workers; "" while their pods start."""
         try:
             selector = f"midstreamer.dev/part={part}"
             return self.kubernetes("logs", f"--selector={selector}", f"--tail={tail}")
@@ -121,7 +121,7 @@ class Load:
             return ""
 
     def ended(self) -> str:
-        """Return how the master's Job has ended: Complete or Failed; empty while it runs."""
+        """Return how the Job of locust's master has ended: Complete or Failed; "" while it runs."""
         status = self.kubernetes.get(f"job/{self.job}").get("status", {})
         kinds = {each["type"] for each in status.get("conditions", ()) if each["status"] == "True"}
         return next((each for each in ("Complete", "Failed") if each in kinds), "")
@@ -169,7 +169,7 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
 
 
 def renewed(fleet: Release, since: dt.datetime) -> set[str]:
-    """Return names of pods whose signing request was made after `since` and got a certificate."""
+    """Return the pods whose signing request, made after `since`, has got its certificate."""
     names = set()
     for asked in fleet.kubernetes.get("certificatesigningrequests")["items"]:
         created = dt.datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
@@ -177,7 +177,7 @@ def renewed(fleet: Release, since: dt.datetime) -> set[str]:
             request = x509.load_pem_x509_csr(base64.b64decode(asked["spec"]["request"]))
             kinds = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier):
-                names |= set(uri.split("/"))  # the parts contain the name of the pod
+                names |= set(uri.split("/"))  # one of the parts is the pod's name
     return names
 
 
@@ -185,7 +185,7 @@ def _until_rolled(fleet: Release, name: str) -> None:
     words = ("rollout", "status", name, "--timeout=15s")
 
     def rolled() -> bool:
-        with suppress(host.KitError):  # a restart may take longer than one call of kubectl
+        with suppress(host.KitError):  # kubectl may time out during a restart
             fleet.kubernetes(*words)
             return True
         return False
@@ -195,7 +195,7 @@ def _until_rolled(fleet: Release, name: str) -> None:
 
 @contextmanager
 def installed(asked: Asked) -> Iterator[tuple[Release, Load]]:
-    """Install a fleet that admits the users of the load; return it and a `Load` to install."""
+    """Install a fleet that admits the users of the load; return it, and the `Load` for it."""
     with a_namespace() as here, a_namespace() as there:
         fleet = Release(here, values=fleet_values(asked, there.namespace))
         fleet.install()

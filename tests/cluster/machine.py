@@ -47,7 +47,7 @@ def install(packages: list[str]) -> None:
 
 def _kernel(*, tried: bool) -> set[str]:
     found = set()
-    host.succeeds(["modprobe", "overlay"])  # may fail: overlay may be built in, modprobe absent
+    host.succeeds(["modprobe", "overlay"])  # may fail: overlay may be built in
     if "overlay" in Path("/proc/filesystems").read_text(encoding="ascii").split():
         found.add("overlayfs")
     return found | _devices() if tried else found
@@ -59,7 +59,7 @@ def _devices() -> set[str]:
 
 
 def _tried_devices() -> set[str]:
-    host.succeeds(["ip", "netns", "delete", TRIAL])  # a run that was killed may have left it
+    host.succeeds(["ip", "netns", "delete", TRIAL])  # left by a killed run
     if not host.succeeds(["ip", "netns", "add", TRIAL]):
         return set()
     trials = {

@@ -17,20 +17,20 @@ from tests.cluster.rights import Right
 
 PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""The name of the namespace with clients, in the renders from which the rights are read."""
+"""The namespace of clients in the rendered charts from which the list of rights is read."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 
 
 @dataclass(frozen=True)
 class Way:
-    """A task that fails without a right, and where a person sees the failure."""
+    """How a missing right shows: a task that then fails, and where a person sees the failure."""
 
     deed: Deed
     without: str
-    """What happens without the right."""
+    """What a user or the fleet cannot do without the right, for the documentation."""
     told_by: str = SAYS
-    """Where the failure is shown."""
+    """Where a person sees the failure."""
 
 
 LISTENS = Deed(deeds.takes_over, steady_s=6.0)
@@ -121,16 +121,16 @@ WAYS: dict[str, Way] = {
         KUBECTL,
     ),
 }  # fmt: skip
-"""Every task that can fail, by the name that the rows of ROWS use."""
+"""Every task that fails without some right, by the name that the values of ROWS use."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What fails without one right: the name of a way in WAYS, and the message that is expected."""
+    """What fails without one right: a name in WAYS, and the message that is expected."""
 
     way: str
     told: str = ""
-    """A part of the expected message; empty for the API server's message about the right."""
+    """A part of the expected message; empty for the API server's "cannot …" about the right."""
 
     def evidence(self, right: Right) -> str:
         """Return the text that the reported message must contain when the right is missing."""
@@ -226,7 +226,7 @@ ROWS: dict[str, Row] = dict(
         }),
     ]
 )  # fmt: skip
-"""A row for every right of both charts, by the text that `Right.told` returns for the right."""
+"""What fails without a right, for every right of both charts; keys are texts of `Right.told`."""
 
 
 def rendered(

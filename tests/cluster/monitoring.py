@@ -28,7 +28,7 @@ from tests.support.prometheus import LISTENS
 
 GROUP = "monitoring.coreos.com"
 KINDS = ("PodMonitor", "PrometheusRule", "ServiceMonitor")
-"""The kinds of the Prometheus operator that the chart makes."""
+"""The kinds of objects of the Prometheus operator that our chart renders."""
 NAME = "test"
 EVERY = "1s"
 MADE_S_MAX, READY_S_MAX, END_S_MAX = 60.0, 60.0, 15.0
@@ -75,7 +75,7 @@ def choose_all(kubernetes: Kubernetes) -> None:
     spec: dict[str, Any] = {"replicas": 0, "scrapeInterval": EVERY, "evaluationInterval": EVERY}
     spec |= {
         f"{kind}Selector": {} for kind in ("podMonitor", "serviceMonitor", "rule")
-    }  # an empty selector selects all
+    }  # an empty selector selects all objects
     prometheus = {
         "apiVersion": f"{GROUP}/v1",
         "kind": "Prometheus",
@@ -181,9 +181,9 @@ def scraping(
 
 
 def _outside_of_pods(made: dict[str, Any], cluster: names.Cluster, folder: Path) -> dict[str, Any]:
-    """Return the configuration, changed for a Prometheus that runs outside of pods.
+    """Return the operator's configuration, changed for a Prometheus that runs outside of pods.
 
-    It gets the kubeconfig of the API server and the path of the rule files.  The operator writes
+    The kubeconfig of the API server and the path of the rule files are added. The operator writes
     "$(SHARD)" where a helper in the pod would write the shard's number; here it is 0.
     """
     changed: dict[str, Any] = json.loads(json.dumps(made).replace("$(SHARD)", "0"))

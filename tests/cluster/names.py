@@ -77,13 +77,13 @@ class Node:
     def network(self) -> str:
         """The name of the node's CNI network.
 
-        The CNI plugins store results under this name, outside the cluster's state directory.
+        The CNI plugins store their results under this name, outside the cluster's state directory.
         """
         return f"{self.cluster.label}.{self.name}"
 
     @property
     def port(self) -> str:
-        """The name of the node's port of the network bridge that connects the nodes."""
+        """The name of the port that connects the node to the bridge between the nodes."""
         return f"port{self.index}"
 
     @property
@@ -94,14 +94,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster: its name, and the state directory with all its files."""
+    """One cluster: its name, and the directory with all files of its state."""
 
     name: str
     state: Path
 
     @property
     def label(self) -> str:
-        """The name of its network namespace and cgroup, and the prefix of its other names."""
+        """The name of the cluster's network namespace and cgroup; its other names begin with it."""
         return PREFIX + self.name
 
     @property

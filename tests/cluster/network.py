@@ -115,7 +115,7 @@ def forget(node: names.Node, others: list[names.Node]) -> None:
 
 
 def set_port(node: names.Node, *, up: bool) -> None:
-    """Set a node's port of the switch up or down; raises KitError when the node has no port."""
+    """Set a node's port of the switch up or down; raises KitError when there is no such port."""
     if not joined(node):
         raise host.KitError(
             f"{node.name} has no port of the switch: it is killed, the only node, or does not exist"
@@ -124,12 +124,12 @@ def set_port(node: names.Node, *, up: bool) -> None:
 
 
 def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
-    """Whether packets between two pods of one bridge pass iptables; it is tried with packets.
+    """Whether packets between two pods of one bridge pass iptables; found out with packets.
 
-    They do if the kernel has br_netfilter.  Otherwise NetworkPolicies between pods of one node
+    They do if the kernel has br_netfilter. Otherwise NetworkPolicies between pods of one node
     cannot be enforced.
     """
-    host.succeeds(["modprobe", "br_netfilter"])  # may fail: may be built in, modprobe absent
+    host.succeeds(["modprobe", "br_netfilter"])  # may fail: the module may be built in
     here = cluster.label
     pods = {f"{here}.trial0": TRIAL_SOURCE, f"{here}.trial1": TRIAL_TARGET}
     rule = f"FORWARD -d {TRIAL_TARGET} -p udp -j ACCEPT".split()
@@ -158,7 +158,10 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
 
 
 def packets_counted(listing: str, target: str) -> int:
-    """Return the packets that rules with this target address counted, from a list of iptables."""
+    """Return how many packets the rules with this target address have counted.
+
+    The counts are read from a list that iptables printed.
+    """
     rows = [line.split() for line in listing.splitlines() if target in line.split()]
     return sum(int(row[0]) for row in rows)
 

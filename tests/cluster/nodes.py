@@ -55,7 +55,7 @@ def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> 
 
 
 def remove(node: names.Node) -> None:
-    """Remove a node, its pods and its Node object; the caller drains the node before if needed."""
+    """Remove a node, its pods and its Node object; drain the node before if this is needed."""
     _refuse_first(node, "removed")
     _there(node)
     _power_off(node)
@@ -127,7 +127,7 @@ def import_image(cluster: names.Cluster, archive: Path) -> None:
 
 
 def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
-    """Write the files of a node that a boot keeps: its certificate and configuration files."""
+    """Write those files of a node that a reboot keeps: its certificate and configuration files."""
     cluster, timing = node.cluster, state.read(node.cluster).timing
     for name in ("kubelet", "cni", "pod-logs", "run"):
         (node.directory / name).mkdir(parents=True, exist_ok=True)

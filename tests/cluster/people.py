@@ -46,7 +46,7 @@ def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Desk(Trial):
-    """A release under load from a person's client; its allowlist must have `client/desk-*`."""
+    """A release under load from a person's client; its allowlist must admit `client/desk-*`."""
 
     ways: Sequence[str] = ()
     """Addresses of the fleet for a client on this machine.
@@ -59,7 +59,7 @@ class Desk(Trial):
         return list(self.ways) or super().addresses()
 
     def client_words(self) -> list[str]:
-        """Return the client arguments of the load; request the certificate if there is none."""
+        """Return the load's arguments for the client; request the client certificate if missing."""
         certs = self.folder / "certs"
         if not certs.exists():
             done = k8s(self.release, "certs", "request", LABEL, "--directory", str(certs))

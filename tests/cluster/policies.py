@@ -79,7 +79,10 @@ class World:
 
 @dataclass(frozen=True)
 class Translated:
-    """The iptables rules by chain, and a line for each policy that cannot be translated."""
+    """The iptables rules, by chain, into which policies were translated.
+
+    `complaints` has a line for each policy that cannot be translated.
+    """
 
     chains: Mapping[str, tuple[str, ...]]
     complaints: tuple[str, ...]
@@ -155,9 +158,9 @@ def _holds(expression: Object, labels: Labels) -> bool:
 
 @dataclass(frozen=True)
 class _Side:
-    """The iptables arguments of one direction.
+    """The iptables arguments of one direction of traffic, ingress or egress.
 
-    `here` is the argument for the pod that a policy selects, `there` the one for its peer.
+    `here` is the argument for the pod that a policy selects, `there` the argument for its peer.
     """
 
     direction: str
@@ -182,7 +185,8 @@ def _applies(policy: Object, pod: Pod, direction: str) -> bool:
         kinds = _directions(policy)
         return selected(policy["spec"]["podSelector"], pod.labels) and direction in kinds
     except Untranslatable:
-        return True  # isolate the pod, so that no packet passes by mistake
+        # The policy cannot be translated: isolate the pod, so that no packet passes by mistake.
+        return True
 
 
 def _directions(policy: Object) -> set[str]:
@@ -293,7 +297,7 @@ def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[st
                 name for name, labels in world.namespaces.items() if selected(chosen, labels)
             }
         chosen = peer.get("podSelector") or {}
-        selected(chosen, {})  # raises Untranslatable even if there is no pod
+        selected(chosen, {})  # raises Untranslatable even without any pod
         for pod in world.pods:
             if pod.namespace in namespaces and selected(chosen, pod.labels):
                 yield pod.address

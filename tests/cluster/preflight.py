@@ -46,9 +46,9 @@ class Machine:
     root: bool
     commands: frozenset[str]
     plugins: frozenset[str]
-    kernel: frozenset[str]  # keys of KERNEL that were tried and work
+    kernel: frozenset[str]  # keys of KERNEL: the features that work
     controllers: frozenset[str]
-    cgroup: str  # v1 or v2
+    cgroup: str  # cgroup version: v1 or v2
     memory_mb: int
     state_disk_gb: float
     cache_disk_gb: float
@@ -58,7 +58,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the next step needs: a Go version, and in `building` the programs to be built."""
+    """What the next command needs from the machine.
+
+    `go` is a Go version; `building` has the names of the programs that it builds.
+    """
 
     go: str
     building: tuple[str, ...] = field(default=())

@@ -52,7 +52,7 @@ def start(
 def running(cluster: names.Cluster, name: str) -> bool:
     """Whether any thread of the process with this name is alive.
 
-    A killed process is shown as a zombie as soon as its first thread has ended, but its ports stay
+    A killed process becomes a zombie as soon as its first thread has ended, but its ports stay
     taken until its last thread has ended.
     """
     try:

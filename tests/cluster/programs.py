@@ -25,11 +25,11 @@ class Component:
 
     name: str
     binaries: tuple[str, ...]
-    target: str = "."  # argument of `go build`
-    renamed: Mapping[str, str] = field(default_factory=dict)  # `go build`'s name: our name
+    target: str = "."  # what `go build` builds: a package
+    renamed: Mapping[str, str] = field(default_factory=dict)  # new names of built programs
     version_module: str = ""  # the module whose version the programs report
-    tags: tuple[str, ...] = ()  # build constraints
-    files: tuple[str, ...] = ()  # copied beside the programs; paths in the first tool's module
+    tags: tuple[str, ...] = ()  # tags for `go build`
+    files: tuple[str, ...] = ()  # other files of the module to keep
 
 
 COMPONENTS = (
@@ -53,8 +53,8 @@ COMPONENTS = (
     Component("probe", ("probe",)),
 )
 
-# CustomResourceDefinitions of the Prometheus operator: of the kinds that the chart makes, and of
-# those without which the operator does not start.
+# CustomResourceDefinitions of the Prometheus operator: those that our chart uses, and those
+# without which the operator does not start.
 DEFINITIONS = tuple(
     f"monitoring.coreos.com_{plural}.yaml"
     for plural in ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
@@ -70,7 +70,7 @@ OTHERS = (
         # be most of the program.
         tags=("remove_all_sd", "enable_kubernetes_sd"),
     ),
-    # Receives traces by OTLP, keeps them in memory, and answers queries of the tests.
+    # Jaeger receives traces by OTLP, keeps them in memory, and answers queries of the tests.
     Component("jaeger", ("jaeger",), target="tool"),
     Component(
         "prometheus-operator",

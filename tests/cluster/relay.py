@@ -34,14 +34,14 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     try:
         far_reader, far_writer = await asyncio.open_connection(names.API_ADDRESS, names.API_PORT)
     except OSError:
-        writer.close()  # the API server is down; the client retries
+        writer.close()  # the API server is down; clients retry
         return
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_copy(reader, far_writer))
             both.create_task(_copy(far_reader, writer))
     except* OSError:
-        pass  # one side failed; closing both tells the other side
+        pass  # one side failed; both are closed below
     finally:
         writer.close()
         far_writer.close()

@@ -41,7 +41,8 @@ def render(
 def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
     """Return Helm's error output for values of the fleet's chart; empty when Helm accepts them.
 
-    ``has`` lists API versions, or kinds with their versions, that Helm assumes in the cluster.
+    ``has`` lists API versions, or kinds with their versions, that Helm takes as present in the
+    cluster.
     """
     words = [str(mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
     words += [f"--api-versions={each}" for each in has]

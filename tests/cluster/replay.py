@@ -122,7 +122,7 @@ def _fields(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Told:
-    """What a replay received so far: its decisions, and the number of waits for the fleet."""
+    """What a replay has received so far: decisions, and how often it waited for the fleet."""
 
     decisions: list[Decision] = field(default_factory=list)
     waits: int = 0

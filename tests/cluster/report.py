@@ -36,7 +36,7 @@ from tests.load.records import BadRecords, Heard
 
 CONNECT_S, QUERY_S = 10.0, 120.0
 SHOWN = 5
-"""How many faults of each kind are printed; the rest is only counted."""
+"""How many faults of each kind are printed; further faults are only counted."""
 
 
 def heard_of(files: Sequence[Path]) -> Heard:
@@ -49,7 +49,7 @@ def heard_of(files: Sequence[Path]) -> Heard:
 
 
 def happened(path: Path | None) -> list[events.Event]:
-    """Return the events of a file, none without a file; raises BadRecords, OSError."""
+    """Return the events of a file; none if no file is given. Raises BadRecords, OSError."""
     if path is None:
         return []
     with path.open(encoding="utf-8") as lines:
@@ -57,7 +57,7 @@ def happened(path: Path | None) -> list[events.Event]:
 
 
 def some(title: str, found: Sequence[str]) -> list[str]:
-    """Return a line for each of the first SHOWN faults, and a line with the number of the rest."""
+    """Return a line for each of the first SHOWN faults; a last line counts those left out."""
     lines = [f"{title}: {each}" for each in found[:SHOWN]]
     more = len(found) - SHOWN
     return [*lines, f"{title}: {more} more"] if more > 0 else lines
@@ -67,7 +67,7 @@ def some(title: str, found: Sequence[str]) -> list[str]:
 
 
 def lead_to(address: str, names: Sequence[str]) -> None:
-    """Make this event loop resolve these host names to `address`; TLS still verifies the names."""
+    """Make this event loop resolve some host names to `address`; TLS still verifies the names."""
     loop = asyncio.get_running_loop()
     ask = loop.getaddrinfo
 
@@ -78,7 +78,7 @@ def lead_to(address: str, names: Sequence[str]) -> None:
 
 
 async def audited(heard: Heard, source: str, address: str, *, faults: bool) -> list[str]:
-    """Return the acknowledged data that is not stored and, with `faults`, the store's errors.
+    """Return acknowledged data that is not stored and, with `faults`, errors of the store.
 
     Raises ConfigError when the DSN is invalid or does not verify TLS, OSError, asyncpg's errors.
     """

@@ -19,7 +19,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One verb on one resource, or on the one object with a name, as a role gives it."""
+    """A role's permission for one verb on one resource, or on one object of the resource."""
 
     kind: str
     """The kind of the role that gives the right: ClusterRole or Role."""
@@ -31,7 +31,7 @@ class Right:
 
     @property
     def rule(self) -> dict[str, Any]:
-        """A rule of a role that gives only this right."""
+        """A rule for a role that gives only this right."""
         single_rule: dict[str, Any] = {
             "apiGroups": [self.group],
             "resources": [self.resource],
@@ -40,9 +40,9 @@ class Right:
         return single_rule | ({"resourceNames": [self.name]} if self.name else {})
 
     def told(self, namespace: str = NAMESPACE, release: str = RELEASE) -> str:
-        """Return role, verb, resource and name as one text without namespace and release.
+        """Return role, verb, resource and name as one text, for tables and messages.
 
-        `namespace` and `release` are the names that the text leaves out.
+        The names of the `namespace` and the `release` are left out of this text.
         """
         of_fleet = f"midstreamer:{namespace}:{release}:"
         role = self.role.replace(of_fleet, "cluster ").removeprefix(f"{release}-")

@@ -15,7 +15,8 @@ LOCATION = "{{.ResourceKind}}-{{.ResourceAPIVersion}}-{{.Group}}.json"
 """kubeconform's template for the file name of a kind's schema, for example ``pod-v1-v1.json``."""
 KINDS = "x-kubernetes-group-version-kind"
 _PREFIX = "#/definitions/"
-# Definitions to be replaced: OpenAPI version 2 cannot say that a value has one of two types.
+# These definitions are replaced in the schemas that the API server publishes: their values have
+# one of two types, which OpenAPI version 2 cannot say.
 _EITHER: dict[str, Schema] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
@@ -23,7 +24,7 @@ _EITHER: dict[str, Schema] = {
 
 
 def of_kinds(published: Mapping[str, Any]) -> dict[str, Schema]:
-    """Return a schema for each kind, by file name, from the document ``/openapi/v2``."""
+    """Return a JSON schema for each kind, by file name, from the document ``/openapi/v2``."""
     definitions = {
         name: _EITHER.get(name) or _strict(each) for name, each in published["definitions"].items()
     }
@@ -61,7 +62,7 @@ def _inside(value: Any) -> Any:
 
 
 def _needed(name: str, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
-    """Return a definition and all definitions that it refers to, directly or indirectly."""
+    """Return a definition, and all definitions that it refers to directly or indirectly."""
     found: dict[str, Schema] = {}
     waiting = [name]
     while waiting:

@@ -23,7 +23,7 @@ STRANGER = f"{RELEASE}-stranger"
 
 @dataclass(frozen=True)
 class Bound:
-    """A pod, and its service account with a token that is bound to the pod."""
+    """A pod of a test, and its service account with a token that is bound to the pod."""
 
     name: str
     uid: str
@@ -74,13 +74,16 @@ class Installation:
         return Bound(name, uid, self._account(name, self.kubernetes(*words).strip()))
 
     def let_clients_in(self, *, labelled: bool) -> None:
-        """Add or remove the label that lets the namespace's pods be clients of the fleet."""
+        """Set or remove the label that lets pods of the namespace be clients of the fleet."""
         label = naming.client_label(self.namespace, RELEASE)
         word = f"{label}={naming.CLIENT}" if labelled else f"{label}-"
         self.kubernetes("label", "namespace", self.namespace, word)
 
     def person(self, name: str, *identities: str) -> Account:
-        """Make a person's account, with a token bound to no pod and the use of these identities."""
+        """Make a person's account; the person may use these identities.
+
+        Its token is bound to no pod.
+        """
         self.kubernetes("create", "serviceaccount", name)
         for identity in identities:
             rule = {

@@ -24,11 +24,11 @@ class Remembered:
 
     timing: Timing
     programs: dict[str, Path]
-    filters_bridges: bool  # whether the kernel can enforce NetworkPolicies
+    filters_bridges: bool  # whether bridged packets pass iptables
 
 
 def write(cluster: names.Cluster, remembered: Remembered) -> None:
-    """Write the file cluster.json of a cluster."""
+    """Write cluster.json, which records how a cluster was started."""
     text = {
         "timing": asdict(remembered.timing),
         "programs": {name: str(path) for name, path in remembered.programs.items()},
@@ -38,7 +38,7 @@ def write(cluster: names.Cluster, remembered: Remembered) -> None:
 
 
 def read(cluster: names.Cluster) -> Remembered:
-    """Return what cluster.json says; raises KitError when the file is missing.
+    """Return how a cluster was started; raises KitError when cluster.json is missing.
 
     Without that file the cluster is not up.
     """
@@ -96,7 +96,7 @@ def answers(cluster: names.Cluster) -> bool:
 
 
 def write_kubeconfig(cluster: names.Cluster, file: str, certificate: str, server: str) -> None:
-    """Write a kubeconfig to STATE/FILE, for the user of the certificate pki/CERTIFICATE.crt.
+    """Write a kubeconfig to STATE/FILE for the user whose certificate is pki/CERTIFICATE.crt.
 
     `server` is the URL of the API server.
     """

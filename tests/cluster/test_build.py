@@ -67,7 +67,7 @@ def test_no_go_is_fetched_and_no_module_is_resolved_anew(tmp_path: Path) -> None
     assert not {"GOPROXY", "GOSUMDB"} & set(environment)
 
 
-# A fake `go`: with FAIL set, its build writes an unfinished program and ends with an error.
+# A fake `go`; if FAIL is set, `go build` writes an unfinished program and ends with an error.
 FAKE_GO = """#!/bin/sh
 [ "$1" = build ] || exit 0
 for word; do [ "$last" = -o ] && place=$word; last=$word; done

@@ -128,9 +128,9 @@ class FakeHands:
 
     there: list[Pod]
     after_s: float = 2.0
-    """Seconds until a disturbed pod is ready again."""
+    """Seconds from a disturbance of a pod until the pod is ready again."""
     away_s: float = 0.0
-    """Seconds until the API server answers after a restart."""
+    """Seconds from a restart until the API server answers again."""
     lacking_s: float = 0.0
     """Seconds from the time when a pod is ready again to the time when it is complete."""
     now_s: float = 100.0

@@ -21,7 +21,7 @@ HERE = "127.0.0.1"
 
 @contextmanager
 def a_udp_server(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """Run a UDP server that sends `answer` (if not empty) for each packet.
+    """Run a UDP server that replies `answer` to each packet, or nothing if it is empty.
 
     Return its port and the list of received packets.
     """
@@ -75,7 +75,7 @@ def test_a_connection_or_its_refusal_means_reached() -> None:
 def test_the_script_runs_as_a_text_and_answers_in_order() -> None:
     with socket.create_server((HERE, 0)) as serving:
         port = serving.getsockname()[1]
-        # No machine has the second address (RFC 6890), so nothing answers there.
+        # No machine has the address 255.255.255.255 (RFC 6890), so nothing answers there.
         ways = f'[["tcp", "{HERE}", {port}], ["tcp", "255.255.255.255", 1]]'
         done = subprocess.run(
             [sys.executable, "-I", "-c", doors.TEXT, ways], capture_output=True, check=True

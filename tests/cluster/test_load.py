@@ -74,7 +74,7 @@ def test_what_cannot_be_driven_is_refused_in_words(
 
 
 def files(folder: Path, *happened: Event, error: str = "") -> list[str]:
-    """Write the files of a load with one request, from 11 s to 12 s; return report's arguments."""
+    """Write a load's files with one request, from 11 s to 12 s; return arguments for `report`."""
     request = {"what": "match", "due_s": 11.0, "end_s": 12.0, "error": error}
     (folder / "load.jsonl").write_text(json.dumps(request) + "\n")
     (folder / "events.jsonl").write_text("".join(events.line(event) for event in happened))

@@ -47,7 +47,7 @@ def a_policy(
 def passes(
     policy: dict[str, Any], source: str, target: str, port: int = 80, protocol: str = "tcp"
 ) -> bool:
-    """Whether the rules let the first packet of a connection pass; they are walked as in Linux."""
+    """Whether the rules let a connection's first packet pass; they are walked as Linux does."""
     chains = policies.translate([policy], WORLD).chains
     return _walk(chains, policies.CHAIN, (source, target, protocol, port)) != "DROP"
 
@@ -71,7 +71,7 @@ def _matches(words: Sequence[str], packet: tuple[str, str, str, int]) -> bool:
     match = dict(zip(words[::2], words[1::2], strict=True))
     first, _, last = match.get("--dport", f"{port}").partition(":")
     return (
-        "-m" not in match  # conntrack: the packet is no reply and no ICMP error
+        "-m" not in match  # with -m conntrack: only replies and ICMP errors
         and _within(source, match.get("-s", source))
         and _within(target, match.get("-d", target))
         and match.get("-p", protocol) == protocol

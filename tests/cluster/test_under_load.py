@@ -29,16 +29,16 @@ from tests.support.processes import Processes, World
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 
 RATES = ("--matches-per-s", "20", "--appends-per-s", "8")
-"""Lower rates than by default, because other tests run at the same time."""
+"""Arguments for a load with lower rates than by default: other tests run at the same time."""
 WITHIN_S = 90.0
 SERVER = "postgres.nowhere.invalid"
 LINES = 3
-"""Seconds of load before and after the disturbance."""
+"""How many reports of the load, one a second, a test awaits before and after a disturbance."""
 TOP = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
-    """The exit code and the output of a command that has ended."""
+    """The exit code and the output of a command that a test has run."""
 
     code: int
     output: str
@@ -100,7 +100,7 @@ class LocalRelease:
 
 @asynccontextmanager
 async def driven(trial: Trial) -> AsyncIterator[None]:
-    """Run a load inside the block; it has started before the block, and is stopped after it."""
+    """Run a load inside the block, which begins once the load runs; stop the load at its end."""
     load = trial.load(*RATES)
     await asyncio.to_thread(load.__enter__)
     try:
@@ -138,7 +138,7 @@ async def behind_tls(dsn: str, folder: Path) -> AsyncIterator[str]:
         target.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(8)  # the SSLRequest packet
+        await reader.readexactly(8)  # the client's SSLRequest packet
         writer.write(b"S")
         await writer.start_tls(tls)
         far_reader, far_writer = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")

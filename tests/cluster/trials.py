@@ -28,7 +28,7 @@ from tests.cluster.releases import Release
 REPOSITORY = Path(__file__).parents[2]
 BEGIN_S_MAX = 60.0
 END_S_MAX = 60.0
-"""Seconds that the load may take to end after SIGTERM: more than the deadline of a request."""
+"""Seconds that a load may take to end after SIGTERM: more than the deadline of a request."""
 REPORT_S_MAX = 180.0
 
 
@@ -113,11 +113,11 @@ class Trial:
     def beside(self, *command: str) -> list[str]:
         """Return a command line that runs a command in the network of clients.
 
-        From there, `addresses` reach the fleet.
+        The addresses in `addresses` reach the fleet from there.
         """
         return _placed("outside", *command)
 
-    # --- what is done, and what became of it ---
+    # --- actions during the load, and the report ---
 
     def disturb(self, *words: str, timeout_s: float = 1800.0) -> None:
         """Run `tests.cluster.disturbing`; `words` are additional arguments.  Raises KitError."""
@@ -174,7 +174,7 @@ def _module(name: str, *words: str) -> list[str]:
 def _placed(verb: str, *command: str) -> list[str]:
     """Return a command line that runs a command `inside` or `outside` of a cluster of the kit.
 
-    For another cluster, return the command itself.
+    For a cluster that the kit did not make, return the command itself.
     """
     cluster = mark.made_here()
     if cluster is None:
@@ -208,7 +208,7 @@ def _run(command: list[str], timeout_s: float) -> str:
 
 
 class _Reader:
-    """Reads the load's output in a thread, so that the load never blocks; saves it in a file."""
+    """Reads a load's output in a thread, so that the load never blocks; saves it in a file."""
 
     def __init__(self, process: subprocess.Popen[str], file: Path) -> None:
         self._process, self._file = process, file

@@ -34,7 +34,8 @@ DNS_S_MAX = 60.0
 ACCOUNT_S_MAX = 60.0
 POLICIES_S_MAX = 20.0
 DIRECTORIES = ("bin", "etcd", "log", "nodes", "pids", "pki")
-# A program that requests a URL and ends with 0 on success; it ignores the environment's proxies.
+# Python code that requests a URL and ends with 0 on success; it ignores HTTP proxies that the
+# environment sets.
 ASK = (
     "import sys, urllib.request as request\n"
     "opener = request.build_opener(request.ProxyHandler({}))\n"
@@ -44,7 +45,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def is_up(cluster: names.Cluster) -> bool:
-    """Whether the cluster started completely and no process of its first node has crashed."""
+    """Whether the cluster has started completely, and its API server and node-0 still run."""
     needed = [*commands.FIRST, *commands.REST, RELAY]
     if state.complete(cluster) and state.read(cluster).filters_bridges:
         needed.append(ENFORCER)
@@ -203,7 +204,7 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     need the API server at their own start are not restarted.
     """
     processes.end(cluster, name, number)
-    if name == RELAY:  # its socket is made outside the namespace, on the port of KUBECONFIG
+    if name == RELAY:  # it needs a new socket outside the namespace
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
         processes.start_again(cluster, name)
@@ -221,7 +222,7 @@ def _start_dns(cluster: names.Cluster) -> None:
 def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
     def account() -> bool:
         try:
-            state.kubectl(cluster, "get", "serviceaccount/default")  # every pod needs it
+            state.kubectl(cluster, "get", "serviceaccount/default")  # every pod needs this account
         except host.KitError:
             return False
         return True

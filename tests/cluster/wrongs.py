@@ -35,7 +35,7 @@ class Place:
 
     @property
     def server(self) -> Release:
-        """The release "db", whose database the fleet uses."""
+        """The release "db", whose database server the fleet "mid" uses."""
         return Release(self.kubernetes, "db", {**ONE, "agent": {"replicas": 0}})
 
     def fleet(self, **values: Any) -> Release:
@@ -95,12 +95,12 @@ class Place:
         self.kubernetes("delete", *words, "--timeout=60s")
 
     def screen(self, release: str) -> str:
-        """Return the output of `midstreamer-k8s status` for a release."""
+        """Return what `midstreamer-k8s status` prints about a release."""
         done = k8s(Release(self.kubernetes, release), "status")
         return done.stdout + done.stderr
 
     def said(self) -> Iterator[str]:
-        """Yield what Kubernetes shows: Events, termination messages of pods, pools' conditions."""
+        """Yield messages of Kubernetes: Events, termination messages of pods, pools' conditions."""
         for event in self.kubernetes.get("events")["items"]:
             yield f"Event {event['reason']}: {event['message']}"
         for pod in self.kubernetes.get("pods")["items"]:
@@ -129,11 +129,11 @@ class Wrong(NamedTuple):
     what: str
     begin: Step
     symptom: str
-    """A part of one line of `midstreamer-k8s status`, and of a message that Kubernetes shows."""
+    """A part of a line of `midstreamer-k8s status`, and of a message of Kubernetes (see `said`)."""
     end: Step
     release: str = "mid"
     said: str = ""
-    """A part of the message that Kubernetes shows, when it differs from `symptom`."""
+    """A part of the message of Kubernetes, when this differs from `symptom`; otherwise empty."""
 
 
 def _elsewhere(place: Place) -> Release:

@@ -1,1 +1,1 @@
-"""A fleet under load with its database and operator, for tests and people that read its metrics."""
+"""A fleet under load, with database and operator, for tests and people that read its metrics."""

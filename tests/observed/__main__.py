@@ -23,7 +23,7 @@ from tests.support.prometheus import Pace
 
 
 async def run(scrape_s: float) -> None:
-    """Start the fleet and Prometheus, print their addresses, and wait for a signal."""
+    """Start the fleet and Prometheus, print their addresses, and run until a signal."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -48,7 +48,7 @@ class PostgresProcess:
 
     @property
     def settings_of_sync(self) -> dict[str, str]:
-        """Settings of sync for this database, besides `dsn`."""
+        """Settings of sync for this database, in addition to the setting `dsn`."""
         return {"PASSWORD_FILE": str(self._password), "DATABASE_TRUST": "fleet"}
 
     def _environment(self, certs: Path) -> dict[str, str]:
@@ -95,5 +95,5 @@ class PostgresProcess:
         await self.child.stop(STOP_S)
 
     async def erase(self) -> None:
-        """Remove the data, which are outside the test's folder when root runs the test."""
+        """Remove the database's files, which lie outside of the test's folder if root runs it."""
         await EmbeddedServer(self._data, setup=service.set_up(PostgresSettings())).erase()

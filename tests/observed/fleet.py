@@ -45,12 +45,12 @@ from tests.support.prometheus import Target
 ROOT = Path(__file__).parents[2]
 CLIENT = "u1"
 MORE = "client/more-*"
-"""Allowlist entry for more clients, which some tests certify and run."""
+"""Entry of the allowlist that admits further clients; some tests certify and run such clients."""
 REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
 POLL_S = 0.05
 ASKED_S, ASKED_SELDOM_S = 1.0, 4.0
-"""Seconds between two signing requests of a pod, with denied requests in between and without.
+"""Seconds between two signing requests of a pod: when denied requests are sent too, and when not.
 
 Without denied requests the pod asks less often, because a pod may have at most 512 valid
 certificates.
@@ -60,7 +60,7 @@ APPENDS_PER_S, MATCHES_PER_S = 5.0, 5.0
 
 @dataclass
 class Beside:
-    """A process that is not a member of the fleet: a client, or a replica of the operator."""
+    """A process beside the fleet's members: a client, or a replica of the operator."""
 
     name: str
     component: str
@@ -111,11 +111,11 @@ class Observed:
     fleet: Fleet
     database: PostgresProcess
     cluster: Served
-    """The API server that the operator uses."""
+    """The test's API server, with which the operator works."""
     beside: dict[str, Beside] = field(default_factory=dict)
 
     def targets(self) -> list[Target]:
-        """Return every metrics endpoint, with the labels that it would have in a cluster."""
+        """Return every metrics endpoint as a target, with the labels it has in a cluster."""
         members = [
             Target(place.health, MEMBERS[name], name) for name, place in self.fleet.places.items()
         ]
@@ -195,7 +195,7 @@ async def observed(
 
 
 def _let_in(place: StateFolder) -> None:
-    """Allow clients to append to the universe; certify one client that is not allowed."""
+    """Allow two kinds of clients to append; certify a stranger, a client that is not allowed."""
     files.init_authority(place.certs, TRUST_DOMAIN)
     granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]
     files.write_allowlist(place.certs / ALLOWLIST, granted)
@@ -205,7 +205,7 @@ def _let_in(place: StateFolder) -> None:
 
 @asynccontextmanager
 async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
-    """The client and the operator's replicas, ready; ended with the block."""
+    """Run the client and the operator's replicas in the block; it begins when all are ready."""
     logs, members = seen.fleet.state.logs, seen.fleet
     health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS), datagram=False)]
     client = {
@@ -248,7 +248,7 @@ def _process(
 
 @asynccontextmanager
 async def a_cluster(directory: Path) -> AsyncIterator[Served]:
-    """The API server of one installation: a pod, the template of agents, and a pool of agents."""
+    """Run an API server with the objects of an installation: pod, pod template and agent pool."""
     server, name = ApiServer(), f"{RELEASE}-agent"
     server.pod(NAMESPACE, "agent-0", "mid-agent", uid=UID)
     template = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
@@ -261,7 +261,7 @@ async def a_cluster(directory: Path) -> AsyncIterator[Served]:
 
 
 def pods_ready(server: ApiServer, *, share: int = 1) -> None:
-    """Set the pods of every Deployment ready, or with ``share=0`` none, as a cluster would."""
+    """Report all pods of each Deployment as ready, as a cluster does; with ``share=0`` none."""
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
     for deployment in server.all(path):
         count = deployment["spec"].get("replicas", 1) * share
@@ -272,7 +272,7 @@ def pods_ready(server: ApiServer, *, share: int = 1) -> None:
 
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
-    """A pod that requests certificates; ``rogues`` adds one that claims another's name."""
+    """Send certificate requests of a pod inside the block; ``rogues`` adds some in a false name."""
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:

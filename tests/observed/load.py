@@ -42,16 +42,18 @@ STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
 AGAINST_PER_S = 20.0
-"""Contradicting requests per second: many, because a decision is ranked among the last thousand."""
+"""Requests per second of `Against`: many, since a decision is ranked among the stream's last 1,000.
+"""
 RECENT, SMALL = 1000, 0.1
-"""Number of recent decisions to compare with, and a change that every interval contains."""
+"""Number of recent decisions whose confidence is compared; a change that every interval contains.
+"""
 START, LARGE = 100.0, 1e9
-"""Value at which a series begins again once its values exceed `LARGE`, and that limit."""
+"""The first value of a series, and the value beyond which the series begins again at the first."""
 log = logs.get(__name__)
 
 
 class Asking:
-    """The requests besides appends and matches."""
+    """Sends requests other than appends and matches: lookups, surveys, and forbidden requests."""
 
     def __init__(self, client: AsyncClient, arguments: argparse.Namespace) -> None:
         self._client, self._arguments = client, arguments
@@ -75,7 +77,7 @@ class Asking:
         await self._told(self._client.members())
 
     async def refused(self, _due_s: float) -> None:
-        """Send a request that must be refused; each call sends the next of four kinds."""
+        """Send a request that the fleet must refuse: at each call the next of four kinds."""
         name = self._arguments.identity.partition("/")[2]
         old = [Tick(f"{UNIVERSE}/{name}-00", time_at(0) - 1, 1.0)]
         foreign = [Tick(f"{FOREIGN}/a", time_at(0), 1.0)]
@@ -95,7 +97,7 @@ class Asking:
             log.error("load.not_refused", turn=self._turn % len(asked))
 
     async def stranger(self, _due_s: float) -> None:
-        """Connect with a valid certificate that is on no allowlist."""
+        """Connect as a client that has a valid certificate but is on no allowlist."""
         addresses = self._arguments.addresses.split(",")
         directory = self._arguments.certs
         connecting = AsyncClient.connect(
@@ -147,7 +149,10 @@ class Against:
         self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
     async def contradict(self, _due_s: float) -> None:
-        """Match a series that no other call is using, and append its next ticks."""
+        """Match a series that no other call uses now, and append ticks against the decision.
+
+        The ticks contradict the decision if it is confident; otherwise they make it come true.
+        """
         if not self._free:
             return
         lane = self._free.popleft()
@@ -169,7 +174,11 @@ class Against:
 
 
 def change(decision: Decision, *, comes_true: bool) -> float:
-    """Return a small change on the favoured side, or one beyond the interval on the other side."""
+    """Return a change of the series by which the decision's forecast comes true, or one against it.
+
+    The first is small and in the forecast direction. The second has the other direction and goes
+    beyond the end of the interval.
+    """
     rises = (decision.probability >= 0.5) == comes_true
     edge = decision.high if rises else decision.low
     beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0

@@ -28,7 +28,7 @@ COUNTS["sync"] = 2.0
 
 
 async def until(asked: Prometheus, expression: str) -> None:
-    """Wait until an expression returns a sample; a failure names unscraped targets."""
+    """Wait until an expression returns a sample; the failure message names unscraped targets."""
     try:
         async with asyncio.timeout(WITHIN_S):
             while not await asked.query(expression):  # noqa: ASYNC110 - another process
@@ -41,7 +41,7 @@ async def until(asked: Prometheus, expression: str) -> None:
 
 
 def rate(family: object, **labels: str) -> str:
-    """Return an expression that is true while a counter or histogram of the catalogue grows."""
+    """Return a PromQL expression that is true while a counter or histogram grows."""
     chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
     named = metrics.name(family)  # type: ignore[arg-type]
     series = named if named.endswith("_total") else f"{named}_count"

@@ -35,7 +35,7 @@ APPLICATION = "application"
 
 
 class Hop(NamedTuple):
-    """A span that must exist below every span named ``under``."""
+    """A span that a complete trace has below every span named ``under``."""
 
     service: str
     name: str
@@ -84,7 +84,7 @@ def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
 
 
 async def asked(tracer: trace.Tracer, addresses: Sequence[str], certs: Path) -> dict[str, str]:
-    """Append and match inside spans of an application; return the ids of the two traces."""
+    """Append and match inside an application's spans; return the ids of the two traces."""
     lane = Lane(f"{UNIVERSE}/traced", values_of("traced"))
     ids = {}
     connecting = AsyncClient.connect(addresses, directory=certs, identity=f"client/{fleet.CLIENT}")
@@ -132,7 +132,7 @@ async def run(folder: Path) -> dict[str, list[Span]]:
 
 
 def main() -> int:
-    """Run, print the spans, and draw them with ``--pictures``."""
+    """Make both traces and print their spans; with ``--pictures``, draw them too."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.observed.traces")
     parser.add_argument("--pictures", type=Path, help="folder for append.svg and match.svg")
     arguments = parser.parse_args()

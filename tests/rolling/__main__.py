@@ -35,7 +35,7 @@ ROUNDS = 2
 
 
 def shown(result: drive.Result, options: drive.Options) -> Table:
-    """Return all events as a table to print."""
+    """Return a table of all events and their effects, for printing."""
     table = Table(title=title_of(options))
     rows = [figures(each) for each in result.outcomes]
     for heading in rows[0]:
@@ -47,7 +47,7 @@ def shown(result: drive.Result, options: drive.Options) -> Table:
 
 
 def title_of(options: drive.Options) -> str:
-    """Return the table's title: the signal and the carrier."""
+    """Return the title of the table of events: the signal and the carrier."""
     how = "SIGKILL" if options.kill else "SIGTERM"
     return f"Every process restarted by {how}, peers at {options.carrier}://"
 

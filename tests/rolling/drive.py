@@ -27,19 +27,19 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 """Matches and appends per second, of both clients together."""
 DEADLINE_S = 30.0
 CALM_S = 4.0
-"""Seconds of load before the first event, as a baseline for later events."""
+"""Seconds of load before the first event; later events are compared with this time."""
 BETWEEN_S = 1.0
 DRAIN_S = 15.0
-"""Seconds that a client may take to end beyond the deadline of its last request."""
+"""Seconds that a client may take to end, beyond the deadline of its last request."""
 LINE_BYTES_MAX = 1 << 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a plan is carried out."""
+    """Options for carrying out a plan of restarts."""
 
     rate: float = 1.0
-    """Share of the usual load."""
+    """The load as a share of the usual load."""
     kill: bool = False
     keep: bool = False
     calm_s: float = CALM_S
@@ -48,7 +48,7 @@ class Options:
 
 @dataclass
 class Result:
-    """The outcome of a run."""
+    """The outcome of a rolling restart: effects of events, evidence, and broken promises."""
 
     outcomes: list[Outcome]
     evidence: Evidence
@@ -92,7 +92,7 @@ async def perform(fleet: Fleet, event: Event, options: Options) -> Happened:
 
 
 def line(outcome: Outcome) -> str:
-    """Return one event as one line of text, printed while the run goes on."""
+    """Return one event as a line of text, which is printed once the event is over."""
     slowest = ", ".join(f"{what} {outcome.slowest_s(what):.2f} s" for what in ("append", "match"))
     return (
         f"{outcome.event.what} {outcome.event.signal}: ended in {outcome.event.ended_s:.1f} s,"
@@ -136,7 +136,7 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start one client; each client lists another coordinator first."""
+    """Start one client; the first address in each client's list is that of another coordinator."""
     share = rate / len(CLIENTS)
     coordinators = fleet.coordinators(version)
     turn = list(CLIENTS).index(name) % len(coordinators)
@@ -165,7 +165,7 @@ async def client(
 async def listen(
     name: str, process: asyncio.subprocess.Process, ready: asyncio.Event, heard: Heard
 ) -> None:
-    """Record a client's reports until it ends."""
+    """Record the reports that a client prints, until the client ends."""
     assert process.stdout is not None
     try:
         async for report in process.stdout:
@@ -178,14 +178,14 @@ async def listen(
         if code:
             heard.troubles.append(f"client {name} ended with {code}; see its log")
     finally:
-        ready.set()  # lets the waiting task go on; an error here cancels it
+        ready.set()  # so that no task waits for a client that has ended
 
 
-# --- checks after the load ------------------------------------------------------------------------
+# --- checks that run after the load has ended -----------------------------------------------------
 
 
 async def look(fleet: Fleet, heard: Heard) -> Evidence:
-    """Read from the store what was acknowledged but lost, and which stored values contradict."""
+    """Find in the store: acknowledged data that is missing, and values that contradict others."""
     connection = await asyncpg.connect(fleet.server.dsn)
     try:
         found = await audit.stored(connection, heard)
@@ -195,7 +195,7 @@ async def look(fleet: Fleet, heard: Heard) -> Evidence:
 
 
 def read_logs(folder: Path) -> list[str]:
-    """Return the lines that must not be in any log, from all starts of all processes."""
+    """Return the lines of all logs, of every start of every process, that must not be there."""
     return [
         wrong
         for path in sorted(folder.glob("*.log"))

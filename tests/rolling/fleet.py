@@ -37,7 +37,10 @@ from tests.support import before
 
 READY_S = 90.0
 STOP_S = 60.0
-"""Seconds that a process may take to end after SIGTERM; then it is killed and counts as failed."""
+"""Seconds that a process may take to end after SIGTERM.
+
+A process that takes longer is killed, and the restart counts as failed.
+"""
 POLL_S = 0.05
 HELD, COMPLETE = "midstreamer_shards_held", "midstreamer_complete"
 CERTIFICATE = "midstreamer_certificate_not_after_seconds"
@@ -58,7 +61,7 @@ class Server(Protocol):
 
 @dataclass
 class Place:
-    """The addresses of a member, which stay the same when it restarts."""
+    """The addresses of a member of the fleet, which stay the same when it restarts."""
 
     plain: str
     """``host:port`` without a scheme."""
@@ -69,7 +72,7 @@ class Place:
     version: Version = Version.OLD
 
     def listen(self, version: Version) -> str:
-        """Return the listen address in the form that this version reads."""
+        """Return the listen address in the form that the code of this version accepts."""
         named = version is Version.NEW and self.carrier != "quic"
         return f"{self.carrier}://{self.plain}" if named else self.plain
 
@@ -82,12 +85,12 @@ class Fleet:
     versions: dict[str, Version]
     news: Callable[[str], None]
     carrier: str = "quic"
-    """The carrier between members and clients of this version."""
+    """The carrier of the links between processes that run this version's code."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
-    """Copies of shards that all agents together hold, at least, in a complete fleet."""
+    """How many copies of shards all agents together hold at least, if the fleet is complete."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """More environment variables for each kind, as in ``{"sync": {"LEASE_S": "1"}}``."""
+    """Additional environment variables of members, by kind: ``{"sync": {"LEASE_S": "1"}}``."""
     clients: tuple[str, ...] = tuple(CLIENTS)
     """Names of the clients that get a certificate and are on the allowlist."""
     server: Server = field(init=False)
@@ -118,7 +121,7 @@ class Fleet:
         return [*members, *(f"client/{name}" for name in self.clients)]
 
     def coordinators(self, version: Version) -> list[str]:
-        """Return the coordinators' addresses in the form that a client of this version reads."""
+        """Return the coordinators' addresses in the form that a client of this version accepts."""
         return [
             self.places[name].listen(version)
             for name in MEMBERS
@@ -128,7 +131,7 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(before.unpacked)  # first, because it may have to be built
+            await asyncio.to_thread(before.unpacked)  # takes long if it is not built yet
         members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
         await self.server.start()
@@ -136,7 +139,7 @@ class Fleet:
         health = free_ports(len(MEMBERS), datagram=False)
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
             self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
-        # The first sync makes the tables before the second starts, as in an upgrade one by one.
+        # The second sync starts when the first has created the tables, as in an upgrade one by one.
         for name in MEMBERS:
             await self.begin(name, self.versions[name])
             if MEMBERS[name] == plan.SYNC:
@@ -167,7 +170,7 @@ class Fleet:
         return Happened(event, how.name, at_s, ended_s, back_s, complaint)
 
     async def end(self, name: str, how: signal.Signals) -> str:
-        """Signal a member and wait for its end; return what was wrong with how it ended, or ""."""
+        """Signal a member and wait for its end; return what went wrong as it ended, or ""."""
         one = self.places[name].child
         assert one is not None
         assert one.process is not None
@@ -204,7 +207,7 @@ class Fleet:
     # --- the fleet's condition ---
 
     async def whole(self) -> None:
-        """Wait until every member is ready and every shard is held by two agents."""
+        """Wait until all members are ready, and two agents hold every shard."""
         for name in MEMBERS:
             await self._ready(name)
         since_s = time.monotonic()
@@ -221,7 +224,7 @@ class Fleet:
             for name, place in self.places.items()
             if MEMBERS[name] == plan.COORDINATOR
         ]
-        # A coordinator of the previous version has no such gauge; its readiness shows the same.
+        # The previous version's coordinators lack the gauge COMPLETE; they are ready when complete.
         return 0.0 not in coordinators and await self._held(agents) >= self.shards
 
     async def _held(self, agents: list[Place]) -> float:
@@ -248,7 +251,7 @@ class Fleet:
 
 
 def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
-    """Return the environment of a member, without the settings that only this version has."""
+    """Return a member's environment; for the previous version, without settings that it lacks."""
     kind, place = MEMBERS[name], fleet.places[name]
     own: dict[str, str] = {"ID": name, "TELEMETRY__LISTEN": place.health}
     if kind == plan.SYNC:
@@ -267,13 +270,13 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        # The config.toml of the working directory has sections that the previous version lacks.
+        # In the working directory is a config.toml with sections that the previous version lacks.
         shared |= before.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
-    """Return the address of the member's sync, or of both syncs where the setting takes a list."""
+    """Return the address of a member's own sync, or of both syncs if its setting takes a list."""
     home = fleet.places[HOME[name]].listen(version)
     others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip
@@ -292,13 +295,13 @@ def _takes_several(settings: Any, addresses: tuple[str, ...]) -> bool:
 
 
 def _in_time(since_s: float, what: str) -> None:
-    """Raise AssertionError when more than `READY_S` seconds have passed."""
+    """Raise AssertionError when `READY_S` seconds have passed since ``since_s``."""
     if time.monotonic() - since_s > READY_S:
         raise AssertionError(f"{what}, after {READY_S:g} s")
 
 
 async def scraped(address: str, metric: str) -> float | None:
-    """Return the value of a metric without labels; None when nothing answers or it is absent."""
+    """Return the value of a metric without labels; None if the process or the metric is missing."""
     host, _, port = address.rpartition(":")
     try:
         reader, writer = await asyncio.open_connection(host, int(port))

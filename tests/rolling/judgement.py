@@ -1,8 +1,8 @@
 """Computes how each event affected the clients' requests, and which promises are broken. No I/O.
 
-A request belongs to the last event before its start, or to a later event that began at most
-`OPEN_S` seconds after its start while it was open. So an interrupted request counts for the event
-that interrupted it. A request that has waited longer than that counts for the earlier event.
+A request belongs to the last event before the request's start. But if another event begins while
+the request is open, at most `OPEN_S` seconds after its start, the request belongs to that event,
+because that event interrupted it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ CALM = "nothing happens"
 WRONG_LINE = re.compile(
     r"Traceback \(most recent call last\)|unexpected|was never (retrieved|awaited)"
 )
-"""Log lines that are an error whichever process is restarted."""
+"""Matches log lines that must not appear, whichever process is restarted."""
 
 
 class Happened(NamedTuple):
-    """An event that was carried out."""
+    """An event of the plan, with the times at which it was carried out."""
 
     what: str
     signal: str
     """Name of the signal that ended the process; empty when no process was ended."""
     at_s: float
     ended_s: float = 0.0
-    """Seconds that the process took to end."""
+    """Seconds that the process took to end after the signal."""
     back_s: float = 0.0
-    """Seconds until the fleet was complete again."""
+    """Seconds from the event until the fleet was complete again."""
     complaint: str = ""
 
 
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def silence_s(self) -> float:
-        """The longest time without an answered request of one client, in seconds."""
+        """The longest time during which one of the clients got no answer, in seconds."""
         longest, since_s = 0.0, [self.event.at_s] if self.event.what != CALM else []
         for client in {each.client for each in self.requests}:
             ends = sorted(e.end_s for e in self.requests if e.client == client and not e.error)
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def recovery_s(self) -> float:
-        """Seconds from the event to the end of its last delayed or failed request."""
+        """Seconds from the event until its last delayed or failed request had ended."""
         late = [each.end_s for each in (*self.delayed, *self.failed)]
         if not late or self.event.what == CALM:
             return 0.0
@@ -100,10 +100,10 @@ def _last(happened: Sequence[Happened], until_s: float) -> int:
 
 @dataclass
 class Evidence:
-    """What is found in the store and the logs after the load has ended."""
+    """What was found wrong in the store and in the logs after the load has ended."""
 
     lost: list[str] = field(default_factory=list)
-    """What was acknowledged but is not stored with the acknowledged value."""
+    """Data that was acknowledged, but is not stored with the acknowledged value."""
     faults: list[str] = field(default_factory=list)
     """What `midstreamer db check` finds in the store."""
     log_lines: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Evidence:
 
 
 def wrong_lines(name: str, text: str) -> list[str]:
-    """Return the lines of a log that must not be there."""
+    """Return the lines of a log that match `WRONG_LINE`."""
     return [f"{name}: {line}" for line in text.splitlines() if WRONG_LINE.search(line)]
 
 

@@ -23,7 +23,7 @@ LINK_AGE_S = 5.0
 
 
 def _link_age() -> dict[str, Any]:
-    """Return the fleet's maximum age of links, or nothing where the SDK lacks that argument."""
+    """Return the argument for the maximum age of links; empty if this version's SDK lacks it."""
     known = "link_age_s" in inspect.signature(AsyncClient.connect).parameters
     return {"link_age_s": LINK_AGE_S} if known else {}
 

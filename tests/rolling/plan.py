@@ -1,8 +1,8 @@
 """The plan of a rolling restart: members, their versions, and events in order. No I/O.
 
 Every member alternates between the two versions, and half of them begin with each. The order is
-drawn once from the seed and stays the same in every round. So, of two members with a link between
-them, each is for a while the only one on the new version.
+drawn once from the seed and stays the same in every round. Therefore, of two members with a link,
+at one time only the first runs the new version, and at another time only the second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOME = {"c1": "s1", "c2": "s2", "a1": "s1", "a2": "s2", "a3": "s1"}
 
 
 class Version(StrEnum):
-    """Which version's code a process runs."""
+    """The version of the code that a process runs."""
 
     OLD = "old"
     """The previous version, pinned in ``tests/version-before``."""
@@ -37,17 +37,17 @@ class Version(StrEnum):
 
     @property
     def other(self) -> Version:
-        """The version that the member runs after its next restart."""
+        """The version to which a member of this version changes at its next restart."""
         return Version.NEW if self is Version.OLD else Version.OLD
 
 
 CLIENTS = {"u1": Version.OLD, "u2": Version.NEW}
-"""Version of each client's SDK."""
+"""For each client, the version whose SDK it uses."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """The restart of one member; without a member, the renewal of all certificates."""
+    """The restart of one member; if ``member`` is empty, the renewal of all certificates."""
 
     member: str = ""
     before: Version = Version.OLD
@@ -64,7 +64,7 @@ RENEW = Event()
 
 @dataclass(frozen=True)
 class Plan:
-    """Versions at the beginning, and all events in order."""
+    """The version that each member has at the beginning, and all events in order."""
 
     versions: dict[str, Version]
     events: tuple[Event, ...]

@@ -1,4 +1,4 @@
-"""Requests are assigned to events, and broken promises of a rolling restart are found."""
+"""Tests: each request is assigned to an event, and each broken promise is found."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def belongs_to(request: Request) -> str:
     ("due_s", "end_s", "where"),
     [
         (9.0, 9.9, judgement.CALM),
-        (9.5, 10.5, FIRST.what),  # the event interrupted the request
+        (9.5, 10.5, FIRST.what),  # the first event interrupted this request
         (10.5, 10.6, FIRST.what),
-        (12.0, 25.0, FIRST.what),  # it had waited since long before the second event
+        (12.0, 25.0, FIRST.what),  # sent long before the second event
         (19.9, 20.1, SECOND.what),
         (30.0, 31.0, SECOND.what),
     ],

@@ -11,7 +11,7 @@ from tests.rolling import drive, plan
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
 RATE = 0.2
-"""Share of the usual load: small, because other tests run at the same time."""
+"""The load as a share of the usual load: small, because other tests run at the same time."""
 CALM_S = 1.0
 
 

@@ -14,7 +14,7 @@ from tests.cluster.trials import Trial
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 AWAY_S = 600.0
-"""Seconds without an operator: the time that a fleet must work without it."""
+"""Seconds for which the operator is stopped; a fleet must work without it for so long."""
 
 
 def test_no_request_fails_whatever_is_deleted_killed_or_restarted(

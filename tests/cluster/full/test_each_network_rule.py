@@ -1,4 +1,4 @@
-"""Every rule of the chart's NetworkPolicies is needed: removing one changes who reaches whom."""
+"""Every rule of the chart's NetworkPolicies is needed: without it, some port opens or closes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with doors.visitors(release) as visiting:
-        # The policy for Prometheus selects every pod too; it is not made with default values, so
-        # it is deleted here.
+        # The policy for Prometheus selects every pod too, so it is deleted with the default policy.
+        # A release with default values does not have it.
         unread = visiting.expected() | {("collector", target): False for target in doors.HEALTH}
         try:
             kubectl("delete", "networkpolicy", monitors)
@@ -70,7 +70,7 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
 
 
 def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
-    """Wait for a difference from the wanted table; return the differences, empty if none came."""
+    """Wait until a table differs from `wanted`; return the differences, empty if none appears."""
     try:
         return host.eventually(
             "the missing rule changes what is reached",

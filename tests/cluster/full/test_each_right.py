@@ -40,7 +40,10 @@ PEOPLE = {
 }
 REVIEW = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 PACE = {"MIDSTREAMER_OPERATOR__SWEEP_S": "1"}
-"""A short sweep of the operator, so that it finds at once what no event announced."""
+"""Settings of the operator: a short time between sweeps.
+
+A sweep finds changes that no watch has reported.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,7 @@ def test_every_right_has_a_row_and_every_row_a_right() -> None:
 
 
 def _well(place: Place, deed: Deed) -> None:
-    """Check that a task succeeds and stays successful for `steady_s` seconds."""
+    """Check that a task succeeds and stays successful for the seconds `Deed.steady_s`."""
     with _begun(place, deed) as look:
         host.eventually("the task succeeds", look, lambda told: not told, timeout_s=WELL_S_MAX)
         until_s = time.monotonic() + deed.steady_s
@@ -116,7 +119,10 @@ def _well(place: Place, deed: Deed) -> None:
 
 
 def _missed(place: Place, deed: Deed, evidence: str) -> str:
-    """Run a task that must fail; return the report around `evidence`, empty if it never comes."""
+    """Run a task that must fail; return the part around `evidence` of the reported failure.
+
+    Empty if no report with `evidence` comes in time.
+    """
     with _begun(place, deed) as look:
         try:
             report = host.eventually(
@@ -143,7 +149,7 @@ def _begun(place: Place, deed: Deed) -> Iterator[deeds.Look]:
 
 @contextmanager
 def _taken(place: Place, right: Right) -> Iterator[None]:
-    """Remove a right from its role, and give it back at the end of the block."""
+    """Remove a right from the role that gives it; restore the role at the end of the block."""
     name = f"{right.kind.lower()}/{right.role}"
     role = place.kubernetes.get(name)
     less = rights.without(role, right)["rules"]
@@ -161,7 +167,7 @@ def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
 
 
 def _may(place: Place, right: Right) -> bool:
-    """Whether the API server allows the right to the account or user that has the role."""
+    """Whether the API server allows a right to the account or user that has the right's role."""
     role = _told(place, right).rpartition(": ")[0]
     resource, _, part = right.resource.partition("/")
     asked = {"group": right.group, "resource": resource, "subresource": part, "verb": right.verb}

@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PODS = {"agent": 2, "coordinator": 2, "operator": 2, "postgres": 1, "sync": 2}
 WAYS = ("podMonitor", "serviceMonitor")
-"""The two kinds of monitors in the chart's values.
+"""The two kinds of monitors that the chart's values offer.
 
-The Prometheus operator begins the names of scrape jobs with the same words.
+The Prometheus operator begins the name of each scrape job with the kind of its monitor.
 """
 
 

@@ -34,15 +34,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 Fleets = tuple[Release, Release]
 RATE = ("--matches-per-s", "20", "--appends-per-s", "10")
 LIVES_S = (600, 690)
-"""The life of certificates of each fleet, in seconds.
+"""How long the certificates of each of the two fleets are valid, in seconds.
 
-Pods renew after two thirds of it; the lives differ, so that not both fleets renew at once.
+Pods renew a certificate after two thirds of this time. The times differ, so that the two fleets do
+not renew at once.
 """
 FELT_S_MAX = 3.0
 """The greatest latency of a fleet's requests while the other fleet is disturbed, in seconds."""
 SHORT_S = 10.0
 LOOK_S = 3.0
-"""Seconds between two looks; each look starts several processes, which would slow the load."""
+"""Seconds between two looks at the pods; a look starts several processes, which slow the load."""
 
 
 def small(life_s: int) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def ledger(release: Release) -> list[dict[str, str]]:
 
 
 def not_renewed(release: Release) -> list[str]:
-    """Return the names of pods that do not yet use a second certificate."""
+    """Return the names of pods that still use their first certificate, not a renewed one."""
     given = ledger(release)
     lines = []
     for pod in release.pods():
@@ -236,7 +237,7 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
             one.wait_ready()
 
     watched.report(FELT_S_MAX)
-    own.report()  # data acknowledged before must still be stored
+    own.report()  # raises if acknowledged data is not stored
     assert _authority(one) == authority
     after = trial(one, tmp_path, "after")
     for_a_while(after)

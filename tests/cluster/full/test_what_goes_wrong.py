@@ -1,6 +1,6 @@
-"""`midstreamer-k8s status` names the cause of each fault; the fleet recovers when it is removed.
+"""`midstreamer-k8s status` names the cause of each fault; without the cause, the fleet recovers.
 
-The rows of `wrongs.WRONGS` run in order.  Each row leaves a fleet that works, and a row may need
+The rows of `wrongs.WRONGS` run in order. Each row leaves a fleet that works, and a row may need
 what earlier rows made.
 """
 
@@ -57,7 +57,8 @@ def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
 def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place: Place) -> None:
     """An agent compiles its kernels itself, as on a node whose processor has no AVX2.
 
-    A test cannot change the processor of a pod, so the setting names a folder that does not exist.
+    A test cannot change the processor of a pod. Therefore the environment variable for the folder
+    of compiled kernels names a folder that does not exist.
     """
     began_s = time.monotonic()
     nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}

@@ -215,7 +215,7 @@ def test_a_pool_says_that_a_quota_is_full_and_heals(release: Release) -> None:
     with a_pool(release, "over") as name:
         message = becomes(release, name, "PodsRefused")
         kubectl("delete", "quota", "full")
-        # The controller of Deployments retries with growing intervals.
+        # This takes long: the controller of Deployments retries with growing intervals.
         kubectl("wait", READY, f"agentpool/{name}", "--timeout=120s")
 
     host.say(message)

@@ -84,10 +84,10 @@ BAD: dict[str, tuple[Any, str]] = {
     **{f"{each}.resources": ({"limits": {"memory": "1 GB"}}, AMOUNT) for each in COMPONENTS},
     "test.resources": ({"requests": {"cpu": "half"}}, AMOUNT),
 }
-"""A bad value for each path in the values, and the sentence that the refusal must contain."""
+"""By path in the chart's values: a bad value, and the sentence that its refusal must contain."""
 BOUNDS = {"if", "enum", "minimum", "maximum", "required", "minLength"}
 OF_A_TYPE = {"boolean": "yes", "string": 42, "array": "x", "object": "x", "integer": "x"}
-"""For each type of a JSON schema, a value of another type."""
+"""For each type of a JSON schema, a value that is of another type."""
 
 
 def test_every_value_that_is_bounded_has_a_bad_example() -> None:
@@ -142,7 +142,7 @@ def test_not_even_the_sentence_itself_is_taken() -> None:
 
 
 def _of(wrong: Mapping[str, tuple[Any, str]]) -> str:
-    """Return Helm's refusal of all these bad values together."""
+    """Return Helm's error output for values that contain all these bad values."""
     values: dict[str, Any] = {}
     for path, (value, _) in wrong.items():
         *sections, key = path.split(".")
@@ -165,13 +165,13 @@ def _of_another_type(wanted: str | list[str]) -> tuple[Any, str]:
 
 
 def _said(told: str, path: str, sentence: str) -> bool:
-    """Whether a line of Helm's refusal has the path, or a path below it, and the sentence."""
+    """Whether a line of Helm's error output has the sentence, and the path or a path below it."""
     place = re.compile(rf"- at '/{path.replace('.', '/')}(/[^']*)?': ")
     return any(place.search(line) and sentence in line for line in told.splitlines())
 
 
 def _rules(schema: dict[str, Any]) -> Iterator[str]:
-    """Yield the keywords of a schema and of all schemas inside it."""
+    """Yield the keywords that a JSON schema uses, and those of all schemas inside it."""
     yield from schema
     for inner in (schema.get("items"), schema.get("additionalProperties")):
         if inner:
@@ -181,7 +181,7 @@ def _rules(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _beyond(schema: Any, path: str) -> Iterator[tuple[str, tuple[Any, str]]]:
-    """Yield, for each setting with a limit, its path, a value beyond the limit, and the refusal."""
+    """Yield for each setting with a limit: path, a value beyond the limit, part of the refusal."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     for key, one in schema.get("properties", {}).items():

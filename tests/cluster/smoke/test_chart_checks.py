@@ -19,9 +19,9 @@ MONITORED = {
     }
     for way in ("podMonitor", "serviceMonitor")
 }
-"""Values for monitoring, which no file of example values enables.
+"""Values that enable monitoring, which no file of example values does.
 
-Otherwise, the recorded render of that example would change with every dashboard.
+If a file did, the recorded render of this example would change with every dashboard.
 """
 NOT_SCORED = {
     "container-image-pull-policy": "a digest, or a tag with the hash of the content, never changes",

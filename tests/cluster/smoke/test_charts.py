@@ -54,11 +54,11 @@ NEEDED: dict[str, dict[str, Any]] = {
     "networkPolicies.otlp.ports": {"networkPolicies": {"otlp": {"namespaceLabels": {"a": "b"}}}},
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
-"""Values that must be set first, so that the value at a path has an effect."""
+"""By path of a value: other values that must be set so that this value has an effect."""
 ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
-"""Values that must be set together with the value at a path, which is refused without them."""
+"""By path of a value: other values without which the chart refuses this value."""
 CONFIG_MAP_BYTES_MAX = 1 << 20
-"""The greatest size of a ConfigMap or Secret that the API server accepts, in bytes."""
+"""The greatest size in bytes of a ConfigMap or Secret that the API server accepts."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -125,7 +125,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "labels contains app.kubernetes.io/instance, which the chart sets itself",
     ),
 }
-"""Values that contradict each other, and a part of the refusal.
+"""By case: values that contradict each other, and a part of the message that refuses them.
 
 `test_bad_values` tests the limits of single values.
 """
@@ -319,7 +319,7 @@ def test_each_dashboard_is_shipped_as_it_was_built_where_the_sidecar_looks() -> 
 
 
 def test_a_release_with_all_dashboards_and_rules_fits_into_its_secret() -> None:
-    # Helm stores the rendered manifest and the chart's files in a Secret, as gzip and base64.
+    # Helm stores a release in a Secret: manifest and files of the chart, as gzip and base64.
     values = {"monitoring": {kind: {"enabled": True} for kind in ("rules", "dashboards")}}
     files = [file.read_text("utf-8") for file in charts.FLEET.rglob("*") if file.is_file()]
 
@@ -382,7 +382,7 @@ def _pod(owner: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wide(text: str) -> dict[tuple[str, str], Any]:
-    """Return rules or subjects of the cluster-wide roles and bindings, by kind and name."""
+    """Return the rules or subjects of all cluster-wide roles and bindings, by kind and name."""
     return {
         (each["kind"], each["metadata"]["name"]): each.get("rules", each.get("subjects"))
         for each in objects(text)

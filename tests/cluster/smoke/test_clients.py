@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster]
 
 WITHIN_S = 90.0
 FEW = 5
-"""The number of decisions that shows that the example works."""
+"""So many decisions show that the example works."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
 
 
 def eventually_shown(fleet: Release, folder: Path) -> str:
-    """Return the output of `midstreamer status` outside, after the pods have the new allowlist."""
+    """Return the output of `midstreamer status` outside, once the pods use the new allowlist."""
     desk = Desk(fleet, folder)
 
     def status() -> str:

@@ -30,7 +30,7 @@ for place in pathlib.Path("/proc").glob("[0-9]*"):
         held += sum(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
 print(held)
 """
-"""A program that prints the memory of a pod's other processes, in kB."""
+"""Python code that prints the memory of the other processes of its pod, in kB."""
 REFUSED, REASON = "the request is for the kind coordinator", "WrongKind"
 WAITING = "is the operator of"
 

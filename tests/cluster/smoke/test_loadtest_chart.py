@@ -22,17 +22,17 @@ DOMAIN = "midstreamer.local"
 
 
 def made(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects that the chart renders from values."""
+    """Return the objects that the load test chart renders from values."""
     return objects(render(values, chart=charts.LOADTEST, release="load", namespace="loads"))
 
 
 def of(kind: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the objects of one kind."""
+    """Return the objects of one kind among the given objects."""
     return [each for each in some if each["kind"] == kind]
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """Return nested values in which the dotted path has the value."""
+    """Return nested values that have a value at the given path with dots."""
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)

@@ -25,7 +25,7 @@ while time.monotonic() - begun_s < 3.0:
 print(json.dumps({"reached": sum(tries), "tries": len(tries)}))
 """
 )
-"""A program that tries one port repeatedly for three seconds, from the start of its pod."""
+"""Python code that tries one port again and again for three seconds, from its pod's start."""
 
 
 def test_each_port_is_open_to_those_it_is_meant_for_and_closed_to_others(

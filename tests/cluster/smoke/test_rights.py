@@ -21,7 +21,7 @@ FOR_PEOPLE = {
     "midstreamer:agentpools:view",
     "midstreamer:clientidentities:use",
 }
-"""Roles that Kubernetes aggregates into `admin`, `edit` and `view`; no binding of the charts."""
+"""Roles of the charts that Kubernetes adds to `admin`, `edit` and `view`; the charts bind none."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 
 

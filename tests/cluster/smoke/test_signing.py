@@ -77,7 +77,7 @@ def settings_of(pod: Bound) -> OperatorSettings:
 
 @asynccontextmanager
 async def operating(pod: Bound, **changes: Any) -> AsyncIterator[Replica]:
-    """Run a replica of the operator that is leader; `changes` replace some of its settings."""
+    """Run a replica of the operator and wait until it leads; `changes` replace its settings."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(pod.account))
@@ -246,7 +246,7 @@ async def test_a_pod_that_asks_for_ever_more_is_denied_whoever_leads_by_then(
 
 
 def answers(kubernetes: Kubernetes, names: set[str]) -> list[str]:
-    """Return the reasons why these requests were signed or denied; open requests are left out."""
+    """Return the reasons why these requests were signed or denied; undecided ones are left out."""
     statuses = [
         each["status"] for each in requests(kubernetes) if each["metadata"]["name"] in names
     ]

@@ -46,7 +46,7 @@ async def all_of_them():
 
 print(json.dumps(asyncio.run(all_of_them())))
 """
-"""A program that tries to log in to the database in several ways and prints the results.
+"""Python code that tries to log in to the database in several ways and prints the results.
 
 Its first argument is the name of the database's Service, the second the database's IP address.
 """
@@ -54,7 +54,7 @@ Its first argument is the name of the database's Service, the second the databas
 
 @pytest.fixture(scope="module")
 def tried(release: Release) -> Iterator[dict[str, str]]:
-    """Return the result of each attempt to log in: "in", or the error.
+    """Return the result of each attempt to log in to the database: "in", or the error.
 
     The attempts come from a pod with the trust bundle and the password that a pod of sync has.
     """

@@ -41,7 +41,7 @@ def command(*words: str) -> list[str]:
 
 
 def traces() -> dict[str, set[str]]:
-    """Return what exists in all places of this machine where a cluster may leave something."""
+    """Return all that exists now in the places of this machine where a cluster may leave things."""
     listings = (
         network.NAMESPACES,
         leftovers.CNI_RESULTS,
@@ -67,7 +67,7 @@ def traces() -> dict[str, set[str]]:
 
 
 def left_since(before: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return what is new since `before`; what another cluster removed meanwhile is ignored."""
+    """Return what exists now and did not exist at `before`, by kind of place."""
     new = {what: present - before[what] for what, present in traces().items()}
     return {what: present for what, present in new.items() if present}
 
@@ -134,7 +134,7 @@ def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) 
 @pytest.mark.long
 def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Cluster) -> None:
     starting = subprocess.Popen(command("up"))
-    last = commands.REST[-1]  # when it runs, the API server answers and no node exists
+    last = commands.REST[-1]  # starts after the API server, before nodes
     host.until(f"{last} runs", lambda: processes.running(cluster, last), timeout_s=60)
     starting.kill()
     starting.wait()
