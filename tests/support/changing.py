@@ -39,7 +39,7 @@ async def every_column(connection: Any) -> list[Column]:
 async def rows_of(
     connection: Any, table: str, chosen: Callable[[Any], bool] = lambda _: True
 ) -> list[Any]:
-    """Return the first, middle and last of the chosen rows of a table, each with its ``ctid``."""
+    """Return the first, middle and last row that ``chosen`` accepts, each with its ``ctid``."""
     every = await connection.fetch(f"SELECT ctid, * FROM {table} ORDER BY 2, 3")
     found = [row for row in every if chosen(row)]
     return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
