@@ -222,7 +222,7 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
-    # Sync and the coordinator drain too, so no agent learns that others have loaded its shards.
+    # When all drain at the same time, no agent learns from sync which shards other agents loaded.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

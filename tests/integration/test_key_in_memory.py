@@ -1,7 +1,7 @@
 """With ``security.key=memory`` a process's key is in no file, argument, variable or log.
 
-Real processes run from the command line. Each sends its keys to the test over a pipe when it makes
-them, so that the test knows what to search for. Otherwise they are unchanged.
+Real processes run from the command line. The test changes one thing in them: each sends its new
+keys to the test over a pipe, so that the test knows what to search for.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ DISCOVERY: dict[str, Object] = {
     },
     "/apis/certificates.k8s.io/v1": RESOURCES,
 }
-"""Discovery answers by path: what kopf requests before it watches anything."""
+"""The answers to discovery, by path; kopf requests them before it watches anything."""
 
 
 @dataclass

@@ -46,7 +46,7 @@ async def rows_of(
 
 
 def others(column: Column, value: Any) -> list[Any]:
-    """Return values that the column could hold instead of ``value``."""
+    """Return values different from ``value`` that the column could hold."""
     return [each for each in _others(column, value) if each != value]
 
 

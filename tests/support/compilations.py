@@ -32,5 +32,5 @@ event.register("numba:compile", COMPILED)  # type: ignore[no-untyped-call]
 
 
 def pytest_sessionfinish() -> None:
-    """Print what was compiled while the tests ran."""
+    """Print the names of the kernels that were compiled while the tests ran."""
     sys.stdout.write(f"\ncompiled: {COMPILED.names}\n")

@@ -29,7 +29,7 @@ from tests.support.security import DOMAIN
 WORD = "a-password-of-the-test-0123456789"
 NAMES = ("localhost", "db.test")
 PUBLIC_PYTHON = "/usr/bin/python3"
-"""A Python that any user may run; others may be unable to read the folder of the test's Python."""
+"""A Python for any user; the test's own Python may be in a folder that only root can read."""
 
 
 @dataclass

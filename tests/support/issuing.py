@@ -25,9 +25,13 @@ class ScriptedIssuer:
     now: Callable[[], float] = time.time
     life_s: float = 3600.0
     script: list[Answer | Exception | float] = field(default_factory=list)
-    """What to do for the next requests: call this, raise this, or answer after so many seconds."""
+    """What the issuer does for the next requests, in order, one item for each request.
+
+    A function makes the answer, an error is raised, and a number is the delay of an honest answer
+    in seconds.
+    """
     always: Answer | Exception | float | None = None
-    """What the issuer does for every request after `script` is empty; None signs honestly."""
+    """What the issuer does for every request once `script` is empty; None signs honestly."""
     asked_s: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 

@@ -88,7 +88,7 @@ class Joined:
 
 @contextmanager
 def joined() -> Iterator[Joined]:
-    """The second network, joined to this one; RuntimeError if `own` did not start the process."""
+    """Join a second network to this process's own; RuntimeError if `own` did not start it."""
     require_own()
     with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:  # fmt: skip

@@ -50,7 +50,7 @@ MOVED = re.compile(r"session\.moves.*\bby\W+(\w+)")
 
 @dataclass
 class Seen:
-    """What happened, and what the clients reported."""
+    """What happened in a run of the scenario, and what its clients reported."""
 
     drops: list[tuple[float, float]] = field(default_factory=list)
     """Begin and end of each period in which datagrams were dropped."""
@@ -77,7 +77,7 @@ class Seen:
 
 
 class Fleet(LocalFleet):
-    """One sync, two coordinators, two agents; the coordinators serve the other network too."""
+    """One sync, two coordinators and two agents; clients of the second network can connect too."""
 
     coordinators: tuple[str, ...] = ()
 
@@ -107,7 +107,7 @@ class Fleet(LocalFleet):
 
 
 async def run(folder: Path) -> Seen:
-    """Start the fleet and the clients, drop UDP twice, and return what was seen."""
+    """Start the fleet and the clients, drop UDP twice, and return everything that was recorded."""
     seen, news = Seen(), list[str]()
     with networks.joined() as network, state.held(folder / "state") as place:
         fleet = Fleet(place, RunSettings(agents=2), config_file=None, news=news.append)
