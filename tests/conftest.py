@@ -1,7 +1,7 @@
-"""Settings of all tests: nothing is faked here, and no test sees the user's settings.
+"""Settings of all tests: nothing is faked here, and no test sees the settings of the user.
 
-A test imports the builders that it needs from tests/support by name; there are no fixtures that
-hide content.
+A test imports the builders that it needs from tests/support by name. No fixture creates data behind
+a test's back.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from tests.support import security
 
 hypothesis.settings.register_profile(
     "shared",
-    deadline=None,  # single examples are slow on busy cores; pytest-timeout limits the test
+    # No limit for a single example, which is slow on busy cores: pytest-timeout limits the test.
+    deadline=None,
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,
 )
 hypothesis.settings.load_profile("shared")
 
-# Without a current loop, Python 3.11 would create one on demand that nobody closes.
+# If no loop is current, Python 3.11 creates an event loop on demand, which nobody closes.
 asyncio.set_event_loop(None)
 
 

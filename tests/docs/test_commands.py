@@ -225,7 +225,7 @@ HELP = list(in_help())
 
 
 def words_of(command: str) -> list[str] | None:
-    """Return the words from `midstreamer` on, also of `make run ARGS=…`; None for others."""
+    """Return a command's words from `midstreamer` on, also of `make run ARGS=…`; else None."""
     words = shlex.split(command.removesuffix("&"))
     if words[:2] == ["make", "run"]:
         (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]
@@ -234,14 +234,14 @@ def words_of(command: str) -> list[str] | None:
 
 
 def parsed(words: list[str]) -> str:
-    """Return the command that the command line finds for these words; raise its error."""
+    """Return the command object that the command line finds for these words; raise its error."""
     name, *words = words
     command: Any = typer.main.get_command(APPS[name])
     context = None
     while True:
         try:
             context = command.make_context(name, list(words), parent=context)
-        except typer.Exit:  # --help and --version end here
+        except typer.Exit:  # help and --version end the command line here
             return f"{name} {' '.join(words)}"
         if not hasattr(command, "commands"):
             return str(context.command_path)

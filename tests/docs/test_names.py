@@ -33,11 +33,11 @@ FILE = re.compile(r"[\w-][\w.-]*(?:/[\w.-]+)*")
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".sql", ".pem", ".json", ".mjs"}
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HISTORY = ("CHANGELOG.md", "changelog.d/", "docs/explanation/decisions/")
-"""Pages about the past: names in them may no longer exist."""
+"""Pages about the past, in which names may occur that no longer exist."""
 OUTSIDE = {"preStop", "hostPath", "LimitNOFILE", "pg_dump", "pg_restore"}
 """Names of Kubernetes, systemd and PostgreSQL that our code does not use."""
 HERE = "tests/docs/test_names.py"
-"""This file, whose examples do not exist."""
+"""The path of this file, which quotes names that do not exist as examples."""
 
 
 class Quote(NamedTuple):
@@ -60,7 +60,7 @@ def text_of(path: Path) -> str:
 
 
 class Module(NamedTuple):
-    """What this test needs of a Python file; a whole syntax tree is too large to keep."""
+    """The facts of a Python file that this test needs; a whole syntax tree is too large to keep."""
 
     docstrings: tuple[tuple[int, str], ...]
     """Line and text of every bare string: docstrings, and strings below a field."""
@@ -98,7 +98,7 @@ def module(path: Path) -> Module:
                 (defined if isinstance(ctx, ast.Store) else names).add(name)
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
-    if path.name == "__init__.py":  # names loaded on first use, and modules of the package
+    if path.name == "__init__.py":  # names that the package loads on first use, and its modules
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))
@@ -127,13 +127,13 @@ def quotes(path: Path) -> Iterator[Quote]:
 
 @functools.cache
 def sources() -> tuple[Path, ...]:
-    """Return the Python files except this one, which has names that do not exist as examples."""
+    """Return our Python files but not this one, which quotes invented names as examples."""
     return tuple(path for path in tracked() if path.suffix == ".py" and path != TOP / HERE)
 
 
 @functools.cache
 def words() -> frozenset[str]:
-    """Return every word of the code: of Python without its prose, and of data files."""
+    """Return every word of our data files and our Python code, without docstrings and comments."""
     found = {*dir(builtins), *keyword.kwlist}
     for path in sources():
         found |= module(path).names | module(path).defined
@@ -203,7 +203,8 @@ def wrong(quote: Quote) -> bool:
         return False
     if FILE.fullmatch(text) and Path(text).suffix in SUFFIXES:
         names = paths()
-        placeholder = re.search(r"(?<![A-Z])[A-Z]{2,}(?=[/.])", text)  # ID.pem, STATE/pids
+        # ID in ID.pem and STATE in STATE/pids are placeholders.
+        placeholder = re.search(r"(?<![A-Z])[A-Z]{2,}(?=[/.])", text)
         known = any(name.endswith(f"/{text}") for name in names) or text in strings()
         return not (known or placeholder)
     parts = text.split(".")

@@ -11,7 +11,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 LARGEST_BYTES = 300_000
 
-# Each pattern contains a character class, so that the pattern does not match this file.
+# Each pattern contains a character class, so that it does not match its own text in this file.
 KEY_MATERIAL = re.compile(
     rb"-----[B]EGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)-----\s*\n[A-Za-z0-9+/=\s]{60,}"
 )

@@ -1,4 +1,4 @@
-"""The handbook's table of rights equals the rights that tests in a cluster take away."""
+"""The handbook's table of RBAC rights equals the list of rights that cluster tests remove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about symptoms in a cluster lists exactly the symptoms that are tested there."""
+"""The page on troubleshooting in a cluster lists exactly the symptoms that tests produce."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ DOMAIN = "fuzz.invalid"
 NEAR, FAR = ("192.0.2.1", 1), ("192.0.2.2", 2)
 ROUNDS = 12
 PAYLOAD_BYTES_MAX = 1100
-"""Payload limit in bytes: a packet with it fits the smallest datagram, with all headers."""
+"""Payload limit in bytes: a packet of this size, with all headers, fits the smallest datagram."""
 
 NOW_S = time.time()
 AUTHORITY = establish(DOMAIN, now_s=NOW_S, days=1)
@@ -75,7 +75,7 @@ def _client() -> QuicConnection:
     return client
 
 
-# --- packets of an accepted peer ---------------------------------------------------------------
+# targets with packets of an accepted peer
 
 
 @dataclass
@@ -97,11 +97,11 @@ class Established:
 
     @property
     def over(self) -> bool:
-        """Whether the server has closed the connection."""
+        """Whether the server has closed the connection to the client."""
         return self.far._close_event is not None or self.far._close_pending
 
     def give(self, payload: bytes) -> None:
-        """Let the server read one packet with these frames, and let it send its answer."""
+        """Let the server read one packet with these frames, and send its answer."""
         self.number += 1
         head = b"\x41" + self.far.host_cid + (self.number & 0xFFFF).to_bytes(2, "big")
         keys = self.near._cryptos[tls.Epoch.ONE_RTT]
@@ -117,11 +117,12 @@ _pair: list[Established] = []
 
 
 def take_packet(data: bytes) -> None:
-    """One packet of frames from an accepted peer is read, or it closes the connection."""
+    """The server reads a packet of frames from an accepted peer, or closes the connection."""
     if not _pair or _pair[0].over or _pair[0].number > 30_000:
         _pair[:] = [Established()]
     payload = data[:PAYLOAD_BYTES_MAX]
-    _pair[0].give(payload + bytes(max(0, 4 - len(payload))))  # header protection samples 4 bytes
+    # Header protection needs at least 4 bytes.
+    _pair[0].give(payload + bytes(max(0, 4 - len(payload))))
 
 
 def packet_seeds() -> list[bytes]:
@@ -145,7 +146,7 @@ def packet_seeds() -> list[bytes]:
     ]
 
 
-# --- before the peer is accepted ----------------------------------------------------------------
+# targets with packets of a peer that is not accepted yet
 
 _CID = bytes(range(8))
 
@@ -177,7 +178,7 @@ def _hello() -> bytes:
 
 
 def take_handshake(data: bytes) -> None:
-    """The first packet of an unknown client, or its later TLS messages, is answered or closed."""
+    """The server answers an unknown client's first packet and later TLS messages, or closes."""
     if data[:1] == b"\x01":
         _take_flight(data[1:])
         return
@@ -190,14 +191,14 @@ def take_handshake(data: bytes) -> None:
 
 
 def _take_flight(messages: bytes) -> None:
-    """Give a server the TLS messages that a client sends once handshake keys exist."""
+    """Give a server the TLS messages that a client sends after handshake keys exist."""
     server = _server(_CID)
     server._version = QuicProtocolVersion.VERSION_1
     server._initialize(_CID)
     context = server.tls
     output = {epoch: Buffer(capacity=16384) for epoch in tls.Epoch}
     context.alpn_negotiated = None
-    context.alpn_cb = None  # the hello has empty transport parameters; only TLS is tested here
+    context.alpn_cb = None  # the hello has no transport parameters, and only TLS is tested here
     context.handle_message(_HELLO, output)
     before = context.state
     assert before is tls.State.SERVER_EXPECT_CERTIFICATE, before
@@ -215,7 +216,7 @@ _HELLO = _hello()
 
 
 def handshake_seeds() -> list[bytes]:
-    """Return valid first frames and a certificate message."""
+    """Return seeds: valid first frames of clients, and a certificate message."""
     size = len(_HELLO)
     crypto = b"\x06\x00" + (0x4000 | size).to_bytes(2, "big") + _HELLO
     der = CLIENT.certificate.public_bytes(Encoding.DER)
@@ -228,7 +229,7 @@ def handshake_seeds() -> list[bytes]:
 
 
 def take_certificate(data: bytes) -> None:
-    """Any certificate gives an identity, or is refused by name."""
+    """The identity in a certificate is read, or the certificate is refused with a named reason."""
     try:
         leaf = x509.load_der_x509_certificate(data)
     except (ValueError, x509.InvalidVersion):
@@ -241,6 +242,6 @@ def take_certificate(data: bytes) -> None:
 
 
 def certificate_seeds() -> list[bytes]:
-    """Return certificates of a client, a server and an authority."""
+    """Return seeds: certificates of a client, a server and an authority."""
     certificates = [CLIENT.certificate, SERVER.certificate, AUTHORITY.certificate]
     return [certificate.public_bytes(Encoding.DER) for certificate in certificates]

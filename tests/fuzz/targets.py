@@ -37,7 +37,7 @@ from midstreamer.sync import planning
 from midstreamer.sync.config import SyncSettings
 
 FRAME_BYTES_MAX = 64 * 1024
-"""Frame size limit in bytes: small, so that the fuzzer reaches it."""
+"""Maximum frame size in bytes: so small that inputs of the fuzzer exceed it."""
 
 
 class Target(NamedTuple):
@@ -46,7 +46,7 @@ class Target(NamedTuple):
     run: Callable[[bytes], None]
     seeds: Callable[[], Sequence[bytes]]
     inputs: int
-    """Inputs of a full run; all targets together get ten million."""
+    """Number of inputs in a full run; the numbers of all targets add up to ten million."""
 
 
 # --- frames -------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def _encoded_frames() -> list[bytes]:
 
 
 def decode_frame(data: bytes) -> None:
-    """Any body gives a frame or is refused by name, and a frame survives encoding and decoding."""
+    """Any body gives a frame or is refused by name; encoding and decoding keep a frame equal."""
     try:
         frame = codec.decode(data)
     except RemoteProtocolError:
@@ -91,7 +91,7 @@ def decode_frame(data: bytes) -> None:
 
 
 def judge_request(data: bytes) -> None:
-    """The contents of a decoded request are checked and refused by name."""
+    """The contents of a decoded request are accepted, or refused with a named error."""
     with contextlib.suppress(MidstreamerError):
         frame = codec.decode(data)
         if isinstance(frame, frames.Append):
@@ -103,7 +103,7 @@ def judge_request(data: bytes) -> None:
 
 
 def drive_connection(data: bytes) -> None:
-    """Connections of both sides accept any bytes on any stream, in pieces of any size."""
+    """State machines of both sides accept any bytes on any stream, in pieces of any size."""
     if len(data) < 3:
         return
     side = Side.ACCEPTED if data[0] & 1 else Side.DIALLED
@@ -111,7 +111,7 @@ def drive_connection(data: bytes) -> None:
     peer = identity.make("local", Kind.CLIENT, "u1")
     machine = Connection(side, me=me, peer=peer, frame_bytes_max=FRAME_BYTES_MAX)
     machine.start(0.0)
-    if data[0] & 2:  # otherwise most inputs would fail the handshake
+    if data[0] & 2:  # complete the handshake first, because most inputs would fail it
         for frame in example_frames()[:2]:
             machine.receive(0, codec.encode(frame))
     piece, at, now_s = data[1] + 1, 2, 0.0
@@ -156,7 +156,7 @@ def read_names(data: bytes) -> None:
 
 
 def read_csv(data: bytes) -> None:
-    """Any file with a CSV name gives a table, or is refused with the line."""
+    """Any file with a CSV name gives a table, or is refused with the number of the wrong line."""
     _read_feed(data, ".csv")
 
 
@@ -236,7 +236,7 @@ def _settings() -> list[bytes]:
 
 
 def _bodies() -> list[bytes]:
-    """Return frame bodies, and one whose unknown field is nested 3,000 levels deep."""
+    """Return valid frame bodies, and a body whose unknown field is nested 3,000 levels deep."""
     nested = b"\x82\xa5frame\xa6Survey\xa1x" + b"\x91" * 3000 + b"\xc0"
     return [*(frame[codec.HEAD_BYTES :] for frame in _encoded_frames()), nested]
 

@@ -1,4 +1,4 @@
-"""Inputs that once showed a bug, seeds, and some edited inputs, run with every test run."""
+"""Every test run repeats inputs that once showed a bug, the seeds, and some edited inputs."""
 
 from __future__ import annotations
 

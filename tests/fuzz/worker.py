@@ -25,7 +25,7 @@ except ImportError:
 
 BYTES_MAX = 4096
 SECONDS_MAX = 20
-"""An input that takes longer, in seconds, is a failure."""
+"""Maximum time for one input, in seconds; an input that takes longer is a failure."""
 MEMORY_MB_MAX = 2048
 FOUND = "found"
 COMMITTED = Path(__file__).parent / "corpus"
@@ -74,7 +74,7 @@ def examples(
 
 
 def main(name: str, count: int, folder: Path, seed: int) -> None:
-    """Fuzz a target until ``count`` inputs were accepted or one failed."""
+    """Fuzz a target until ``count`` inputs have run or one has failed."""
     found = folder / FOUND
     found.mkdir(parents=True, exist_ok=True)
     run, seeds = _load(name)

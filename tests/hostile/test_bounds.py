@@ -1,4 +1,4 @@
-"""A client that creates series and streams without end is refused, and other clients work on."""
+"""A client that creates series and streams without limit is refused; other clients are served."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fleet:
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        searching.warm_up("auto")  # may compile kernels, so before the services start
+        searching.warm_up("auto")  # this may compile kernels, so it runs before the services start
         carrier = self.place.carrier
         settings = SyncSettings(listen=HERE, series_max=SERIES_MAX, streams_max=STREAMS_MAX)
         sync = SyncService(settings, carrier(who(Kind.SYNC, "s1")), self.store)
@@ -91,15 +91,15 @@ async def running(folder: Path) -> AsyncIterator[Fleet]:
 
 
 class Held:
-    """Measures the longest time that one turn held the event loop, in seconds of CPU time.
+    """Measures the longest time for which one turn blocked the event loop, in seconds of CPU time.
 
-    It is this thread's CPU time, so that other processes on the machine cannot fail a test.
+    The CPU time is that of the loop's thread, so other processes on the machine cannot fail a test.
     """
 
     def __init__(self) -> None:
         self.most_s = 0.0
         gc.collect()
-        gc.freeze()  # objects of earlier tests must not be collected during the measurement
+        gc.freeze()  # no collection of earlier tests' objects may fall into the measurement
 
     async def watch(self) -> None:
         while True:
@@ -124,7 +124,7 @@ async def refusal(peer: Peer, *several: Column) -> str:
 
 
 async def held_s(attack: asyncio.Task[str]) -> float:
-    """Return the longest time that a turn held the loop until the task was done, in CPU seconds."""
+    """Return the CPU seconds of the longest turn of the event loop until the task was done."""
     held = Held()
     watching = asyncio.create_task(held.watch())
     await attack

@@ -60,7 +60,8 @@ async def test_a_connection_follows_the_feed_once_whatever_it_asks(tmp_path: Pat
         feeds = [peer.follow(frames.Tail(after=0)) for _ in range(FOLLOWERS)]
         for feed in feeds:
             await anext(feed)
-        # These changes were queued before the feed was replaced.
+        # These changes were in the feed's queue before the connection's next feed replaced the
+        # feed.
         left = [queue.qsize() for queue in peer._following.values()]
         reached = await append(await fleet.client("other"), a_column(20))
         with suppress(StopAsyncIteration):

@@ -1,4 +1,4 @@
-"""The intruder of these tests works: each of its protocol violations reaches the server."""
+"""The hostile client that these tests use works: each of its protocol violations is noticed."""
 
 from __future__ import annotations
 

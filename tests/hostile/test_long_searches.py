@@ -1,4 +1,4 @@
-"""Searches that would take hours end at their deadline and leave threads to other searches."""
+"""Searches that would take hours end at their deadline; other searches get threads meanwhile."""
 
 from __future__ import annotations
 

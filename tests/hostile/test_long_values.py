@@ -15,7 +15,7 @@ from tests.support import fleet
 
 LONG = "a" * 1_000_000
 WORDS_OF_OURS = 400
-"""Characters allowed for the rest of a message, besides the quoted part."""
+"""Maximum length of a Failure's message without the quoted value, in characters."""
 POINT, VALUES = bytes(8), bytes(8 * 16)
 
 

@@ -37,7 +37,8 @@ async def a_full_store() -> MemoryStore:
 async def test_a_fleet_that_starts_with_more_series_than_fit_a_frame_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tests.support.fleet.WITHIN_S", 60.0)  # takes 14 s on an idle machine
+    # The fleet needs 14 s to become ready on an idle machine.
+    monkeypatch.setattr("tests.support.fleet.WITHIN_S", 60.0)
     searching.warm_up("auto")
     fleet = Fleet(MemoryNetwork(), await a_full_store(), lease_s=5.0)
     await fleet.start_sync()

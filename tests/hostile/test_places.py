@@ -43,13 +43,13 @@ from tests.support.security import Installation, who
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 LINKS = 16
-"""The most links that one identity may have."""
+"""Maximum number of links for one identity."""
 BUDGET_S = 300.0
 COMMIT_S = 0.05
 LOOKUP_S = 5.0
 ROUNDS = 10
 ANSWERED_S = 1.0
-"""Limit of the median time of an Append and a Match, which take four commits, in seconds."""
+"""Maximum of the median time for one Append and one Match together, in seconds: four commits."""
 
 
 class SlowStore(MemoryStore):
@@ -99,13 +99,14 @@ async def a_fleet(place: Installation) -> AsyncIterator[CoordinatorService]:
 async def again_and_again(
     request: Callable[[], Awaitable[object]], refused: list[str], *, pause_s: float = 3.0
 ) -> None:
-    """Repeat a request: at once after an answer, and after ``pause_s`` when it is refused."""
+    """Repeat a request forever: at once after an answer, and after ``pause_s`` when refused."""
     while True:
         try:
             await request()
         except MidstreamerError as error:
             refused.append(error.message)
-            await asyncio.sleep(pause_s)  # this test attacks places, not the CPU
+            # The test attacks the places of requests, and must not use up the CPU.
+            await asyncio.sleep(pause_s)
 
 
 def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
@@ -120,7 +121,7 @@ def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
 
 
 def endless_appends(peer: Peer, series: str) -> Callable[[], Awaitable[object]]:
-    """Appends of 32 kB, one after the other, each answered when received and not when durable."""
+    """Appends of 32 kB, each sent when the previous Append was received, before it is durable."""
     next_time = iter(range(0, 1 << 40, 2000))
 
     def request() -> Awaitable[object]:
@@ -139,7 +140,7 @@ def slow_lookup(peer: Peer) -> Callable[[], Awaitable[object]]:
 
 @asynccontextmanager
 async def greed(place: Installation, address: str, position: int) -> AsyncIterator[list[str]]:
-    """One identity that takes every place that it can get, from as many links as it may have."""
+    """One identity takes every place that it can get, over as many links as it may have."""
     refused: list[str] = []
     me = place.carrier(who(Kind.CLIENT, "greedy"))
     links = [await peers.dial(me, address, expect=Kind.COORDINATOR) for _ in range(LINKS)]
@@ -207,7 +208,8 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
     async with running(agents=("a1",), shard_points=2048) as fleet:
         good, greedy = await fleet.client("good"), await fleet.client("greedy")
         await append(good, *universe)
-        await good.ask(single, budget_s=20.0)  # one-time preparations are done now
+        # The first answer is slow, because the fleet prepares for searches only once.
+        await good.ask(single, budget_s=20.0)
         flood = [asyncio.ensure_future(greedy.ask(many, budget_s=BUDGET_S)) for _ in range(120)]
         await eventually(lambda: any(match.done() for match in flood))
         before = sum(match.done() for match in flood)
@@ -221,7 +223,7 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
 async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others() -> None:
     (points,) = a_universe(1, 100)
     request = frames.Match(specification=a_specification(), windows=(a_window(points, 99, 16),))
-    async with running(agents=()) as fleet:  # no agent holds a shard, so every search waits
+    async with running(agents=()) as fleet:  # without agents every search waits until its deadline
         good = await fleet.client("good")
         links = [await fleet.client("greedy") for _ in range(2)]
         await append(good, points)
@@ -234,7 +236,8 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            await good.ask(request, budget_s=0.5)  # the other client got a place
+            # The error shows that this request got a place and was not refused.
+            await good.ask(request, budget_s=0.5)
         for match in flood:
             match.cancel()
     assert all("client/greedy has 128 requests under way" in str(error) for error in refusals)

@@ -1,4 +1,4 @@
-"""A peer that answers the handshake with its own refusal code cannot create a metric label."""
+"""A peer that refuses a handshake with an invented code cannot create a new metric label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fleet import eventually
 
 
 def handshakes() -> dict[str, float]:
-    """Return the counted handshakes by result."""
+    """Return the number of handshakes for each label `result`."""
     (family,) = [
         each for each in metrics.REGISTRY.collect() if each.name == "midstreamer_handshakes"
     ]

@@ -1,4 +1,4 @@
-"""A client that breaks the protocol gets each refusal by its name, on every carrier."""
+"""A client that breaks the protocol is refused with the right named reason, on every carrier."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> hostile.End:
-    """Send bytes before the protocol handshake; return the end, and check that no link opened."""
+    """Send bytes before the protocol handshake, check that no link opens, and return the end."""
     links: list[Link] = []
 
     async def serve(link: Link) -> None:

@@ -1,4 +1,4 @@
-"""Small frames in great numbers, and frames that name many things, block neither loop nor link."""
+"""Great numbers of small frames, and frames that name many things, block no loop and no link."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 
 GREEDY = who(Kind.CLIENT, "greedy")
 TURN_S_MAX = 0.25
-"""Limit of one turn of the loop, in seconds.
+"""Maximum time of one turn of the event loop, in seconds.
 
-A turn reads 16 kB, which is about 900 requests: it takes 50 ms, and up to 150 ms with coverage on a
-busy machine. All requests in one turn took 502 ms without coverage.
+A turn reads 16 kB, which is about 900 requests. This takes 50 ms, and up to 150 ms when coverage is
+measured on a busy machine. Reading all requests in one turn took 502 ms without coverage.
 """
 BYTES = 900_000
 PACKET_BYTES = 8000
@@ -52,7 +52,8 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
     many = tuple(number.to_bytes(3, "big") for number in range(frames.DECISIONS_MAX + 1))
     async with running(tmp_path) as fleet:
         greedy = await fleet.client("greedy")
-        fleet.tasks[0].cancel()  # sync: a request that reached it would fail differently
+        # Stops sync: a request that is forwarded to sync would now fail with another error.
+        fleet.tasks[0].cancel()
         await asyncio.wait([fleet.tasks[0]])
         with pytest.raises(BadInput, match="257 experiences in one Lookup, at most 256"):
             await greedy.ask(frames.Lookup(experience_ids=many, budget_s=3.0))
@@ -66,5 +67,5 @@ async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Pat
         await fleet.settled()
         survey = frames.Survey(budget_s=20.0)
         answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
-        # Sync drops frames that do not fit a full link, so then some requests would get no answer.
+        # Sync drops frames that exceed a full link's limit, and then some requests get no answer.
         assert all(isinstance(answer, frames.Surveyed) for answer in answers)

@@ -26,7 +26,7 @@ def a_tick(series: str, time: int) -> Column:
 
 
 def raw(series: str, *times: int) -> Column:
-    """A column whose times were not checked."""
+    """Return a column whose times were not checked."""
     return Column(series, np.array(times, dtype="<i8").tobytes(), np.ones(len(times)).tobytes())
 
 
@@ -67,7 +67,7 @@ async def test_a_client_cannot_append_to_a_universe_that_it_was_not_granted() ->
         assert (await append(honest, a_tick("load/a", 0))).stored == 1
         with pytest.raises(NotGranted, match="client/u2 may not append to load/a: .*: stocks;"):
             await append(hostile, a_tick("stocks/x", 0), a_tick("load/a", MINUTE))
-        assert stored_of(fleet, "stocks/x") == 0  # no part of a refused Append is stored
+        assert stored_of(fleet, "stocks/x") == 0  # a refused Append stores no part of its data
         assert (await append(hostile, a_tick("stocks/x", 0))).stored == 1
         assert (await append(honest, a_tick("load/a", MINUTE))).stored == 1
 

@@ -48,7 +48,7 @@ def agent(place: Installation, server: QuicServer) -> QuicIntruder:
 
 
 def a_long_hello(server: QuicServer, size: int) -> QuicIntruder:
-    """A client whose first handshake message claims 16 MB; it sends ``size`` bytes in order."""
+    """A client whose first handshake message claims 16 MB, of which ``size`` bytes are sent."""
     client = a_quic_intruder(server.address).begin()
     sender = client.quic._crypto_streams[tls.Epoch.INITIAL].sender
     displace(sender, 0, b"\x01\xff\xff\xff" + bytes(size - 4))
@@ -65,7 +65,7 @@ async def test_a_far_handshake_byte_is_refused_and_costs_nothing(server: QuicSer
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert end.error == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
-    assert most < 400_000  # the objects of one connection, on both sides
+    assert most < 400_000  # bytes of all objects of one connection, at the client and the server
     client.vanish()
 
 
@@ -89,7 +89,8 @@ async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
     for _ in range(100):
         assert server._half_open.held_bytes <= 500_000
         await asyncio.sleep(0.005)
-    assert server._half_open.held_bytes > 400_000  # as many connections stay as fit the limit
+    # The server keeps as many half-open connections as fit its limit.
+    assert server._half_open.held_bytes > 400_000
     for stranger in strangers:
         stranger.vanish()
     await peer.close()
@@ -103,7 +104,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     original = sender.get_frame
 
     def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        kept_back = 20  # of Finished, after the refused certificate
+        # The last bytes of the Finished message, which follows the refused certificate.
+        kept_back = 20
         return original(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
 
     sender.get_frame = all_but_the_end  # type: ignore[method-assign]
@@ -113,7 +115,7 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
         flush()
         if sender._buffer:
             sender.get_frame = original  # type: ignore[method-assign]
-            flush()  # in one batch with the first, before the server answers
+            flush()  # goes out together with the first flush, before the server can answer
 
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:
@@ -201,7 +203,7 @@ async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
 async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
     server, near, far = await both_ends(place)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
-    for _ in range(5):  # 20 MB, more than any flow control window
+    for _ in range(5):  # 20 MB in all, more than any flow control window
         near.send(chunk, bulk=True)
         assert await asyncio.wait_for(far.receive(), 10) == chunk
     await near.close()
@@ -248,7 +250,8 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
     server: QuicServer,
 ) -> None:
     gc.collect()
-    gc.disable()  # its pauses, of 280 ms under a handshake flood, are the risk
+    # The connections must be freed without the collector, which pauses the loop up to 280 ms.
+    gc.disable()
     try:
         for _ in range(20):
             client = a_quic_intruder(server.address).begin()
@@ -256,7 +259,8 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
             client.flush()
             await client.end()
             client.vanish()
-        assert len(server._numbers) == 20  # the connections are in their closing periods
+        # The server still keeps the connections for QUIC's closing period.
+        assert len(server._numbers) == 20
         assert [each for each in gc.get_objects() if isinstance(each, CryptoReceiver)] == []
     finally:
         gc.enable()

@@ -49,7 +49,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
 
 
 def a_forged_ticket() -> tls.SessionTicket:
-    """A ticket that no server issued and that allows data before the handshake."""
+    """Return a session ticket that no server issued and that allows data before the handshake."""
     buffer = Buffer(capacity=256)
     wide = QuicTransportParameters(
         initial_max_data=1 << 20,
@@ -72,7 +72,7 @@ def a_forged_ticket() -> tls.SessionTicket:
 
 
 def speak_early(intruder: QuicIntruder) -> bool:
-    """Send the first packets with frames in them; return whether 0-RTT keys were used."""
+    """Send first packets that contain these frames; return whether 0-RTT keys were used."""
     intruder.begin()
     intruder.quic.send_stream_data(0, EARLY)
     intruder.flush()

@@ -42,7 +42,7 @@ WEAK: dict[str, tuple[str, Any, hashes.HashAlgorithm]] = {
     ),
     "signed with SHA-224": ("weak_signature", stranger_key(), hashes.SHA224()),
 }
-"""Weak keys with which TLS can still sign a handshake; other weak keys fail inside TLS."""
+"""Weak keys that can still sign a TLS handshake; keys of other weak kinds fail inside TLS."""
 
 
 @pytest.mark.parametrize(("reason", "key", "digest"), WEAK.values(), ids=list(WEAK))
@@ -115,7 +115,7 @@ def test_a_client_that_proves_its_key_with_sha_1_is_turned_away_by_an_alert(
     signer, write = an_authority(), tls.push_certificate_verify
 
     def state(buf: Any, verify: tls.CertificateVerify) -> None:
-        """Write another signature algorithm for the client, which alone has an RSA key."""
+        """Write another signature algorithm for the client; only the client has an RSA key."""
         if verify.algorithm == tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256:
             verify = dataclasses.replace(verify, algorithm=stated)
         write(buf, verify)

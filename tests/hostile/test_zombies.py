@@ -1,4 +1,4 @@
-"""When any callback of a link fails, the connection is closed and its place is freed."""
+"""When any callback of a link raises an error, the connection closes and frees its place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Broken(Exception):
 
 
 def breaking(holder: Any, name: str, *, once: bool) -> None:
-    """Make a method raise `Broken`: at its next call only, or at each call."""
+    """Make a method raise `Broken`: only when it is called next, or whenever it is called."""
     original = getattr(holder, name)
 
     def broken(*arguments: Any, **named: Any) -> Any:
@@ -50,7 +50,7 @@ def breaking(holder: Any, name: str, *, once: bool) -> None:
 
 @dataclass
 class Application:
-    """The application behind a server: it takes every frame, and serves until the link ends."""
+    """The application behind a server: it accepts every frame until the link ends."""
 
     links: list[Link] = field(default_factory=list)
     fails: bool = False
@@ -105,7 +105,7 @@ async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
     await server.close()
 
 
-# --- a value that is nested too deep to be read ---------------------------------------------------
+# a frame with too many nested values
 
 
 async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:
@@ -120,7 +120,8 @@ async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> No
 async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic) -> None:
     clients = [quic.client() for _ in range(60)]
     for client in clients:
-        await client.open(AGENT)  # the seventeenth would be refused if the server kept earlier ones
+        # One identity may have 16 links, so the server must have freed those of earlier clients.
+        await client.open(AGENT)
         client.write(NESTED)
         live = sum(not wire.over for wire in quic.server._numbers)
         assert live <= LIMITS.links_per_identity_max
@@ -130,7 +131,7 @@ async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic
     await quic.all_given_back()
 
 
-# --- every callback in turn -----------------------------------------------------------------------
+# an error in each callback of an open connection
 
 OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
     "quic.receive_datagram": (lambda quic: quic.wire().quic, "receive_datagram"),
@@ -153,7 +154,7 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 
 
 async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
-    """Trigger each callback: send a frame, an answer and a ping, fire a timer, judge again."""
+    """Trigger each callback: send a frame, an answer and a ping, fire a timer, judge the peer."""
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
@@ -163,7 +164,8 @@ async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
         wire.keep_alive()
         internal = wire.quic._close_at
         assert internal is not None
-        wire.quic._close_at = internal - LIMITS.idle_s  # as if nothing was received for a long time
+        # As if nothing was received for the whole idle period.
+        wire.quic._close_at = internal - LIMITS.idle_s
         wire.keep_alive()
         wire.quic._close_at = internal
     with contextlib.suppress(MidstreamerError):  # sending on a closed link raises an error
@@ -211,7 +213,8 @@ async def test_a_callback_that_raises_while_opening_ends_its_connection(
     client = quic.client().begin()
     client.flush()
     client.write(hello(AGENT))
-    if name not in {"begin", "numbered"}:  # after these the client's next first packet is accepted
+    # After an error in these callbacks the server accepts the client's repeated first packet.
+    if name not in {"begin", "numbered"}:
         await client.end()
     client.vanish()
     await quic.all_given_back()
@@ -285,7 +288,7 @@ async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
     assert not server.open_links.links
 
 
-# --- a frame that never ends ----------------------------------------------------------------------
+# a frame of which only a part arrives
 
 
 async def test_half_a_frame_ends_its_connection_in_time(quic: Quic) -> None:

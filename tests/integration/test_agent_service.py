@@ -1,4 +1,4 @@
-"""A single agent: the requests it refuses, its waiting for positions, and its recovery."""
+"""A single agent: what it refuses, how it waits for feed positions, and how it recovers."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ async def test_an_agent_that_is_full_says_when_to_come_back() -> None:
     network = MemoryNetwork()
     config = AgentSettings(sync=SYNC_ADDRESS, waits_max=1, threads=1)
     service = AgentService(config, carrier(network, Kind.AGENT, "a1"))
-    waiting = asyncio.ensure_future(asked(service, SEARCH))  # waits for a position that never comes
+    # The feed never reaches the position that this search waits for.
+    waiting = asyncio.ensure_future(asked(service, SEARCH))
     await asyncio.sleep(0)
     with pytest.raises(errors.Overloaded, match="agent.waits_max=1") as refused:
         await asked(service, SEARCH)
@@ -190,5 +191,6 @@ async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
 
 async def test_a_coordinator_that_joins_while_an_agent_stops_is_not_dialled() -> None:
     agent = AgentService(AgentSettings(), carrier(MemoryNetwork(), Kind.AGENT, "a1"))
-    agent._joined((Member("coordinator/c1", "i", "c1:1"),), 0)  # the agent is not running
+    # The agent is not running, so it must not dial the coordinator.
+    agent._joined((Member("coordinator/c1", "i", "c1:1"),), 0)
     assert agent._coordinators == {}

@@ -1,4 +1,4 @@
-"""The real promtool confirms each alert's cases, and a wrong case is noticed."""
+"""The real promtool accepts the test cases of every alert, and rejects a wrong case."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ pytestmark = [
 GOOD = World("good", history=60, live=0)
 SERIES, OTHER = "good/00", "good/01"
 STORED, GAP = 60, 200
-"""Points of each series at the beginning, and a position that no good request uses."""
+"""The number of points in each series at the start, and a position that only bad requests use."""
 BIG_BYTES = 100_000_000
 ASK_S, FULL_S = 5.0, 8.0
 MANY = 40_000
-"""Number of points that do not fit into one megabyte."""
+"""A number of points that takes more than one megabyte."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
 
 
 async def error_of(doing: Awaitable[object]) -> str:
-    """Return the error of an attempt, in the form that users see."""
+    """Return the error that an attempt raises, as the text that users see."""
     try:
         ended = await doing
     except MidstreamerError as error:
@@ -347,7 +347,7 @@ async def test_it_ends_in_a_clear_error_and_changes_nothing(case: str, place: Pl
 
 
 def throw_noise(address: str, *, datagrams: int = 400) -> None:
-    """Send random datagrams of every size; half of them begin like a first QUIC packet."""
+    """Send random datagrams of every size; every second one begins like a first QUIC packet."""
     dice = random.Random(address)
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
@@ -385,7 +385,7 @@ async def test_random_bytes_at_the_probes_are_a_bad_request(place: Place) -> Non
 
 
 async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(place: Place) -> None:
-    """A time without a tick is not an error; its decision abstains and is never settled."""
+    """A window that ends at a time without a tick is no error: its decision abstains for good."""
     client, points = place.processes.client, place.next_step
     await client.append([Tick(SERIES, (points + 1) * HOUR, 101.0)])
     place.next_step += 2
@@ -401,7 +401,7 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
 
 @asynccontextmanager
 async def a_full_disk(place: Place) -> AsyncIterator[None]:
-    """Leave no room for many points: mount a tiny volume, or let a trigger raise the same error."""
+    """Make PostgreSQL's disk full: mount a tiny volume, or let a trigger raise the same error."""
     small = place.fleet.server.home / "small"
     mounted = await asyncio.to_thread(_mount, small, place.fleet.server.home)
     if mounted:
@@ -460,16 +460,17 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         assert [word for word in words if word not in error] == [], error
         assert await place.processes.counts() == before
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
-        # Requests that only read are still answered.
+        # While the disk is full, requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    receipt = await place.processes.client.append([many])  # an earlier attempt may be stored
+    # An attempt before the retry may already have stored the points.
+    receipt = await place.processes.client.append([many])
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()
 
 
 @asynccontextmanager
 async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
-    """One more sync process, on another database."""
+    """A second sync process, which uses another database."""
     (port,), (health,) = (local.free_ports(1, datagram=datagram) for datagram in (True, False))
     environment = {
         **place.processes.part("sync").environment,
@@ -490,7 +491,7 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
 
 
 async def survey(place: Place, sync: child.Child) -> frames.Answer:
-    """Send a Survey to a sync with a coordinator's certificate."""
+    """Send a Survey to a sync process with the certificate of a coordinator."""
     security = config.SecuritySettings(directory=place.fleet.state.certs)
     me = identities.named(f"coordinator/{local.COORDINATOR}", local.TRUST_DOMAIN)
     carrier = identities.carrier(me, security, config.LimitSettings())

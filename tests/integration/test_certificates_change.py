@@ -44,7 +44,7 @@ async def server(place: Installation) -> AsyncIterator[Listener]:
 
 
 def a_folder(place: Installation, tmp_path: Path) -> Path:
-    """Write certificates of an agent and a client to a separate folder, without the authority."""
+    """Issue certificates of an agent and a client into a separate folder, without the CA's key."""
     for holder in (AGENT, CLIENT):
         files.issue(place.authority, holder, tmp_path / "own")
     return tmp_path / "own"
@@ -57,7 +57,7 @@ def an_agent(folder: Path, *, started_s: float | None = None) -> QuicCarrier:
 
 
 def swap_bundle(folder: Path, tmp_path: Path) -> Path:
-    """Replace the bundle by another authority's; return the path of the right bundle."""
+    """Replace the bundle by another authority's; return where the right bundle was moved."""
     kept = files.trust_path(folder).rename(tmp_path / "kept.pem")
     files.init_authority(tmp_path / "other", DOMAIN)
     files.trust_path(tmp_path / "other").rename(files.trust_path(folder))
@@ -133,7 +133,7 @@ async def test_a_link_that_ended_unnoticed_does_not_stop_the_watch(place: Instal
     leave = asyncio.Event()
 
     async def busy(link: Link) -> None:
-        """Serve a link without reading it, so that its end goes unnoticed."""
+        """Keep a link without reading from it, so that nothing notices when the link ends."""
         await leave.wait()
 
     carrier = place.carrier(COORDINATOR)
@@ -169,7 +169,7 @@ async def test_no_task_is_left_once_nothing_is_open(
     assert "Watch._watch" not in names
 
 
-# --- files that are wrong ------------------------------------------------------------------------
+# certificates, bundles and allowlists with errors
 
 
 def told(file: str) -> float:

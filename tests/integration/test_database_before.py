@@ -42,7 +42,7 @@ DERIVED = {
 
 
 class Databases(NamedTuple):
-    """One database with open decisions, and copies of it that each version continued."""
+    """A database with open decisions, and copies of it in which each version went on."""
 
     broken_off: str
     before: str
@@ -65,7 +65,7 @@ async def _empty(dsn: str) -> str:
 
 
 async def _copied(dsn: str) -> str:
-    """Copy a database, to which nobody may be connected; return the DSN of the copy."""
+    """Copy a database to which nothing is connected; return the DSN of the copy."""
     name = urlsplit(dsn).path.strip("/")
     copy = f"{name}_{os.urandom(4).hex()}"
     connection = await asyncpg.connect(urlunsplit(urlsplit(dsn)._replace(path="/postgres")))
@@ -128,7 +128,7 @@ async def test_each_decision_that_was_open_got_its_verdict(databases: Databases)
     ]
     assert {verdict.experience_id for verdict in verdicts} == was_open
     void = await _fetched(databases.now, "SELECT count(*) FROM verdicts WHERE winkler = 0")
-    assert void == [(2,)]  # one for each of the two streams with logarithms
+    assert void == [(2,)]  # of the three streams, two use logarithms, and each has one void verdict
 
 
 async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Databases) -> None:
@@ -152,7 +152,7 @@ async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Dat
 
 
 async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
-    """Copy a database and change fields in the bodies of some decisions; return the copy's DSN."""
+    """Copy a database, and change fields in the bodies of decisions; return the copy's DSN."""
     copy = await _copied(dsn)
     connection = await asyncpg.connect(copy)
     for key, body in await connection.fetch(f"SELECT experience_id, body FROM decisions {where}"):
@@ -168,7 +168,7 @@ async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
 
 
 async def _ticks_only(dsn: str) -> list[Any]:
-    """Commit only the ticks of the rest of the story; return decisions without a verdict."""
+    """Commit the rest of the story's ticks, no decisions; return decisions without a verdict."""
     store = PostgresStore(dsn)
     await store.open()
     for write in settling.part(settling.BREAK, settling.END):
@@ -179,11 +179,11 @@ async def _ticks_only(dsn: str) -> list[Any]:
 
 
 LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
-"""Selects the open decisions of the last time."""
+"""SQL condition for the open decisions with the latest time."""
 
 
 async def _with_a_newer_field(databases: Databases) -> str:
-    """Copy the open decisions; those about one series get a field that this version lacks."""
+    """Copy the open decisions; add a field to those of one series that this version lacks."""
     newer = {"specification": {"trim": 0.5}}
     where = f"WHERE {LAST_TIME} AND series = 'story/00'"
     return await _rewritten(databases.broken_off, newer, where)
@@ -235,7 +235,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
 
 
 def _of_the_next_version(decision: Decision) -> Decision:
-    """Return the decision as a version with five arms would have made it."""
+    """Return the decision in the form of a next version that has five arms."""
     arms = (*decision.arms, 0.5)
     return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
 
@@ -243,8 +243,7 @@ def _of_the_next_version(decision: Decision) -> Decision:
 async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     databases: Databases,
 ) -> None:
-    # One open decision's body has lost an arm since it was learned, so its verdict cannot be
-    # learned.
+    # In each stream, one decision's stored body has lost an arm, so its verdict cannot be learned.
     where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
@@ -260,13 +259,13 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
 ) -> None:
     forgotten, missing = await _copied(databases.now), await _copied(databases.now)
     stream = settling.SPECIFICATIONS[1].stream
-    # A stream that never learned these decisions cannot learn their verdicts.
+    # The stream forgets that it learned these decisions, so it cannot learn their verdicts.
     for table in ("events", "snapshots", "states"):
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")
     report = await _audited(forgotten)
     assert report.unlearned > 100
     assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
-    # The newest event of the other database is a verdict that could have been learned.
+    # In the database `missing` the deleted event is a verdict that the stream could have learned.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

@@ -41,10 +41,10 @@ UNTOLD = {
     "migrations.applied": "PostgreSQL's clock when a migration ran",
     "writers": "sync's counts of each writer's numbers, which only that process knows",
 }
-"""Tables and columns that cannot be derived from other stored values; the guide lists each."""
+"""Tables and columns that no other stored value determines, each with the reason."""
 
 
-# --- a store as a fleet leaves it -----------------------------------------------------------------
+# the database as a running fleet leaves it
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def _part(series: Ticks, start: int, stop: int) -> Ticks:
 
 @contextlib.asynccontextmanager
 async def changed(dsn: str) -> AsyncIterator[Any]:
-    """A connection whose changes are rolled back at the end."""
+    """A connection to the database; everything that it changes is rolled back at the end."""
     connection = await asyncpg.connect(dsn)
     try:
         transaction = connection.transaction()
@@ -113,7 +113,7 @@ async def test_nothing_contradicts_in_a_store_that_a_fleet_filled(dsn: str) -> N
         report = await audited(connection)
     assert report.kept == []
     assert report.checked["decisions"] == SERIES * (LIVE + LIVE // SECOND_EVERY)
-    assert report.checked["events"] > 256  # more events than between two snapshots
+    assert report.checked["events"] > 256  # more than the 256 events between two snapshots
     assert report.foreign == 0
 
 
@@ -132,7 +132,7 @@ async def test_nothing_contradicts_where_ticks_come_late_or_have_no_logarithm(ds
 
 
 async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
-    """Append one series after decisions about others were made, and a price of zero."""
+    """Append a series after decisions about the other series were made, and a price of zero."""
     client, late = await running.client(), universe.pop()
     ways = (
         fleet.a_specification(transform=Transform.LOG),
@@ -167,7 +167,7 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Return whether other values depend on a row; none depend on a feed row that lists members."""
+    """Return whether other stored values depend on a row; none depend on members in the feed."""
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 
 
@@ -176,7 +176,7 @@ def _named(column: Column) -> bool:
 
 
 async def _unnoticed(connection: Any, column: Column) -> list[object]:
-    """Return the changes of one column that the check did not find; each is in another row."""
+    """Return the changed values of a column that the check did not find; each is in another row."""
     silent: list[object] = []
     places = await changing.rows_of(connection, column.table, _tells)
     assert places, f"the test stores nothing in {column.table}: so a change there tests nothing"
@@ -194,7 +194,7 @@ async def _unnoticed(connection: Any, column: Column) -> list[object]:
 
 
 async def noticed(connection: Any) -> bool:
-    """Return whether a check finds anything; to save time it stops at the first finding."""
+    """Return whether the check finds anything; to save time it stops at the first finding."""
 
     def stop(_: Progress) -> None:
         if audit.report.total:
@@ -208,7 +208,7 @@ async def noticed(connection: Any) -> bool:
 
 
 class _FoundError(Exception):
-    """The check has found something."""
+    """Raised to stop the check at its first finding."""
 
 
 @pytest.mark.parametrize(
@@ -258,14 +258,14 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
             body = await connection.fetchval("SELECT body FROM decisions ORDER BY time LIMIT 1")
             decision = rows.decision(body)
             kept = bytearray(getattr(decision.matches, name))
-            kept[-8] ^= 1  # changes a bit in the farthest match
+            kept[-8] ^= 1  # changes one bit in the last, farthest analog
             matches = msgspec.structs.replace(decision.matches, **{name: bytes(kept)})
             await _replaced(connection, msgspec.structs.replace(decision, matches=matches))
             assert f"body.matches.{name}[9]" in words(await audited(connection))
 
 
 async def _replaced(connection: Any, decision: Decision) -> None:
-    """Replace the decision with the same id, with all columns as sync writes them."""
+    """Replace the stored decision with the same id; write all columns as sync does."""
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute(
         "DELETE FROM decisions WHERE experience_id = $1", decision.experience_id

@@ -21,7 +21,7 @@ COMMAND_S = 60.0
 
 
 async def command(processes: Processes, *words: str) -> tuple[int, str, str]:
-    """Run a command against this fleet; return its exit code, output and errors."""
+    """Run a command for this fleet; return its exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "midstreamer", "--config", str(processes.fleet.client_config), *words,
         stdin=asyncio.subprocess.DEVNULL,
@@ -43,7 +43,7 @@ async def test_an_operator_drains_an_agent_and_a_client_may_not(tmp_path: Path) 
             assert processes.pid("agent-1") == before
             drained = await command(processes, "drain", "agent/a1", "--as", "operator/local")
             assert before is not None
-            await processes.back("agent-1", after=before)  # the launcher restarts it
+            await processes.back("agent-1", after=before)  # the launcher restarts the drained agent
             code, shown, error = await command(processes, "status", "--json")
     assert (code, error) == (0, "")
     assert refused[0] == unknown[0] == 2
@@ -67,7 +67,8 @@ async def test_a_coordinator_stays_ready_while_all_agents_are_away(tmp_path: Pat
             await until(lambda: child.complete(coordinator), "the coordinator to be complete")
             agent = processes.pid("agent-1")
             assert agent is not None
-            os.kill(agent, signal.SIGSTOP)  # alive, so the launcher does not restart it
+            # The agent hangs but is alive, so the launcher does not restart it.
+            os.kill(agent, signal.SIGSTOP)
             try:
                 await until(lambda: _incomplete(coordinator), "the coordinator to miss the agent")
                 assert await child.probe(coordinator, "/readyz")

@@ -91,7 +91,7 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Simulate a lease that expired and came back: then the position to wait for is a later one.
+    # As if the lease expired and came back: the draining agent must wait for a later position.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -117,13 +117,13 @@ def _agents(core: ownership.Core) -> list[frames.Member]:
 
 
 class _Before:
-    """A coordinator without Drain, which searches at an agent as long as it knows shards there."""
+    """A coordinator that ignores Drain: it searches at an agent as long as shards are there."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[Shard]] = {}
         self.asking: set[asyncio.Task[None]] = set()
         self.agrees = True
-        """Whether the agents' counts and digests matched the shards that they reported."""
+        """Whether count and digest in every Holdings frame matched the shards reported so far."""
 
     async def handle(self, peer: Peer, frame: frames.Frame) -> None:
         assert isinstance(frame, frames.Holdings)
@@ -222,7 +222,7 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
-    # Sync and the coordinator leave at the same time, so no agent learns what the others hold.
+    # When all drain at the same time, no agent learns from sync which shards other agents loaded.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

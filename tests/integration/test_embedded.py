@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: below unreadable folders as root, killed, in use, on a full disk."""
+"""The embedded PostgreSQL: as root in unreadable folders, killed, in use, on a full disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shared() -> EmbeddedServer:
 
 @pytest.fixture
 async def server(shared: EmbeddedServer) -> AsyncIterator[EmbeddedServer]:
-    """The shared server, running now and started again after the test."""
+    """The PostgreSQL server that tests share, running; it is started again after each test."""
     await shared.start()
     yield shared
     await shared.start()
@@ -207,7 +207,7 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
 
 @pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
-    # The signal's handling is set in both cases, because background jobs of a shell ignore SIGQUIT.
+    # The code sets SIGQUIT's handling in both cases, because a shell's background jobs ignore it.
     deaf = ending == signal.SIGKILL
     heed = f"signal.signal(signal.SIGQUIT, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
     code = f"import signal, time; {heed}; print(flush=True); time.sleep(60)"
@@ -216,7 +216,7 @@ def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: i
     left.stdout.readline()
     reaper = threading.Thread(target=left.wait)
     reaper.start()
-    patience_s = 2.0 if deaf else 30.0  # a busy machine may be slow to end the process
+    patience_s = 2.0 if deaf else 30.0  # on a busy machine the process may end late
     asyncio.run(leftovers.clear(tmp_path, patience_s=patience_s))
     reaper.join()
     left.stdout.close()

@@ -66,7 +66,7 @@ async def _a_session(place: Installation) -> AsyncIterator[Session]:
 
 
 async def _ask(session: Session) -> float:
-    """Repeat a Survey until it is answered, as the SDK does; return the seconds that it took."""
+    """Repeat a Survey until it is answered, as the SDK does; return the seconds it took."""
     began_s = time.monotonic()
     while True:
         try:
@@ -96,11 +96,11 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
         async with asyncio.timeout(10):
             while _carrier(session) is not Scheme.QUIC:
                 slowest = max(slowest, await _ask(session))
-        assert slowest < 0.5  # moving back delays no request
+        assert slowest < 0.5  # no request waits while the session moves back
 
 
 async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
-    # Sending restarts QUIC's idle period, so a ping must not hide that the peer is silent.
+    # Sending a packet restarts QUIC's idle period, so pings must not hide that the peer is silent.
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         await asyncio.sleep(2.0)  # long enough that the last packet sent is a ping
@@ -123,7 +123,8 @@ async def test_a_link_by_the_best_carrier_is_left_alone(tmp_path: Path) -> None:
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         first = session.peer
-        await asyncio.sleep(2.5)  # over a third of the idle period, so a ping was sent
+        # Longer than a third of the idle period, after which a ping is sent.
+        await asyncio.sleep(2.5)
         assert session.peer is first
         await eventually(lambda: not (first and first.silence > 0.43))
 

@@ -1,4 +1,4 @@
-"""The whole way of a tick in one process: real services on a network and a store in memory."""
+"""A tick's way through real services in one process, on a memory network and a memory store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def encoded(decisions: tuple[Decision, ...]) -> bytes:
 
 
 async def search(client: Peer, specification: Specification, *asked: Window) -> frames.Matched:
-    """Send a Match that stores nothing."""
+    """Match windows without recording the decisions."""
     request = frames.Match(specification=specification, windows=asked, record=False)
     answer = await client.ask(request, budget_s=WITHIN_S)
     assert isinstance(answer, frames.Matched)
@@ -170,11 +170,12 @@ async def test_sync_may_be_away_for_a_while() -> None:
     async with running() as fleet:
         client = await fleet.client()
         done = await append(client, *columns(universe, 0, 300))
-        # After this search the coordinator knows the stream's state.
+        # This search lets the coordinator load the learning state of the stream.
         await search(client, specification, *windows(universe, 298))
         await fleet.stop("s1")
         waiting = asyncio.ensure_future(append(client, *columns(universe, 300, 301)))
-        found = await search(client, specification, *windows(universe, 299))  # works without sync
+        # A search needs no sync once the state is known.
+        found = await search(client, specification, *windows(universe, 299))
         assert len(found.decisions) == 2
         await fleet.start_sync()
         after = await waiting
@@ -245,7 +246,8 @@ async def test_only_what_is_stored_of_a_series_is_recorded_under_its_name() -> N
         wrong = await refused(client, frames.Match(specification=specification, windows=(other,)))
         assert isinstance(wrong, errors.BadInput)
         assert f"value 3 is {values[3]}, {asked.array()[3]} is stored" in str(wrong)
-        matched = await match(client, specification, asked)  # the window's key is still unused
+        # The refused Match has not used the key of this window.
+        matched = await match(client, specification, asked)
         assert (matched.repeated, matched.decisions[0].window) == (0, asked.values)
 
 
@@ -342,7 +344,8 @@ async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_agai
         core._holders.drop(agent, [Shard("walk/00", 2)])
         assert not core.held(Shard("walk/00", 2))
         await eventually(lambda: core.held(Shard("walk/00", 2)))
-        assert core._holders.agents["agent/a1"] is not agent  # after a new link
+        # The agent reported its shards again on a new link.
+        assert core._holders.agents["agent/a1"] is not agent
 
 
 async def test_experiences_are_looked_up() -> None:

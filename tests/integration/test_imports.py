@@ -19,7 +19,7 @@ HEAVY = {"numba", "llvmlite", "wasmtime", "pyarrow", "midstreamer_kernels"}
 
 
 def loaded(output: str) -> set[str]:
-    """Return the top packages among the imports in a process's error output."""
+    """Return the top-level packages in the import log that a process wrote to standard error."""
     lines = re.findall(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", output, re.MULTILINE)
     return {name.partition(".")[0] for name in lines}
 

@@ -1,7 +1,7 @@
 """With ``security.key=memory`` a process's key is in no file, argument, variable or log.
 
-Real processes run from the command line. Each sends its keys to the test over a pipe when it makes
-them, so that the test knows what to search for. Otherwise they are unchanged.
+Real processes run from the command line. The test changes one thing in them: each sends its new
+keys to the test over a pipe, so that the test knows what to search for.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ sys.exit(main.execute(sys.argv[2:]))
 """
 
 
-# --- looking for a key ---------------------------------------------------------------------------
+# search for a key in files and memory
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
-    """Return the ways in which the private value could be written, by name."""
+    """Return every form in which a process could write the private key, by name of the form."""
     number = int.from_bytes(secret, "big")
     written = {
         "raw": secret,
@@ -73,14 +73,14 @@ def forms(secret: bytes) -> dict[str, bytes]:
         "hexadecimal": secret.hex().encode(),
         "decimal": str(number).encode(),
     }
-    for before in range(3):  # base64 differs by the position within three bytes
+    for before in range(3):  # base64 of the key depends on its offset modulo three
         text = base64.b64encode(bytes(before) + secret)
         written[f"base64 after {before}"] = text[4 if before else 0 : 40]
     return written
 
 
 def found(secret: bytes, data: bytes) -> list[str]:
-    """Return the names of the forms in which the private value is contained in ``data``."""
+    """Return the names of the forms of a private key that ``data`` contains."""
     joined = data.translate(None, b"\r\n")
     standard = joined.replace(b"-", b"+").replace(b"_", b"/")
     several = (data, joined.lower(), standard)
@@ -127,23 +127,24 @@ def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
             if stat.S_ISREG(handle.stat().st_mode):
                 yield f"{handle} ({handle.readlink()})", handle.read_bytes()
         except FileNotFoundError:
-            continue  # closed meanwhile
+            continue  # the process closed the file meanwhile
     for line in (place / "maps").read_text().splitlines():
         path = line.split(maxsplit=5)[5:]
         if path and path[0].startswith("/") and Path(path[0]).is_file():
-            if Path(path[0]).stat().st_mtime >= since_s:  # older files cannot contain the key
+            # A file older than the process cannot contain the key.
+            if Path(path[0]).stat().st_mtime >= since_s:
                 yield f"maps {path[0]}", Path(path[0]).read_bytes()
         elif path and ("(deleted)" in path[0] or "memfd:" in path[0]):
-            with contextlib.suppress(PermissionError):  # only root may read it
+            with contextlib.suppress(PermissionError):  # some paths in /proc only root may read
                 yield line, (place / "map_files" / line.split()[0]).read_bytes()
 
 
 STORED = ("/pg_wal/", "/base/", "/global/", "/pg_xact/")
-"""Paths of a server's stored data, 60 MB: searched for the password, but not for keys."""
+"""Paths of PostgreSQL's own data, 60 MB; only the password is searched for there, not the keys."""
 
 
 def arguments_of(pid: int) -> list[tuple[str, bytes]]:
-    """Return arguments and variables of a process that may end meanwhile, as a database session."""
+    """Return arguments and variables of a process; a process that has ended has none."""
     with contextlib.suppress(OSError):
         place = Path(f"/proc/{pid}")
         return [
@@ -282,14 +283,14 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 def a_client(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a client's certificate and key to a folder that the test does not search."""
+    """Write a client's certificate and key to a folder in which no test looks for keys."""
     folder = tmp_path_factory.mktemp("client")
     files.issue(files.open_authority(place.certs), who(Kind.CLIENT, "u1"), folder)
     return folder
 
 
 async def shown_by(client: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Presented:
-    """Return what a server presents in its handshake."""
+    """Return the certificates that a server presents in its TLS handshake."""
     seen: list[Presented] = []
     judge = Trust.judge
 
@@ -318,7 +319,8 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     for one in fleet:
         await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
     folder = a_client(place, tmp_path_factory)
-    # WebSocket is used because its TLS reads a key only from a file: from one without a name.
+    # WebSocket is tested because Python's TLS loads a key only from a file, here one without a
+    # name.
     async with AsyncClient.connect(f"wss://{place.coordinator}", directory=folder) as client:
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
         members = {member.name for member in (await client.survey()).members}

@@ -1,7 +1,7 @@
 """Parts of a fleet are killed during a replay: all return, and no row is lost, doubled or changed.
 
-Replays without kills, by a single agent on a separate store, give the expected decisions to the
-bit.
+The expected decisions come from a replay without kills, by a single agent on a separate store. The
+decisions must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AT_ONCE = World("at-once", history=120, live=24)
 ALONE = {part: World(f"without-{part}", history=120, live=24) for part in PARTS}
 FIRST_KILL, BETWEEN_KILLS = 8, 12
 IN_FLIGHT_S = (0.0, 0.004, 0.011, 0.002)
-"""Seconds from the end of a step to the kill, so that kills meet appends, searches and writes."""
+"""Seconds from the end of a step to the kill, so that requests are in progress at the kill."""
 
 
 class Reference(NamedTuple):
@@ -97,7 +97,7 @@ async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> 
     killer = Killer(processes, at)
     replay = await replayed(processes, world, killer)
     assert killer.killed.keys() == at.keys()
-    if "coordinator" in at:  # its clients wait while it is away
+    if "coordinator" in at:  # the replay waits while no coordinator is running
         assert replay.waits
     for part, pid in killer.killed.items():
         await processes.back(part, after=pid)
@@ -122,7 +122,7 @@ async def check_stored_once(processes: Processes, world: World, replay: Replayed
 
 
 async def check_judged_once(processes: Processes, world: World, replay: Replayed) -> None:
-    """Check that every due decision has one verdict, and that both were learned once."""
+    """Check that each due decision has one verdict, and that its stream learned both once."""
     points = world.history + world.live
     due = sorted(d.experience_id for d in replay.decisions if 0 <= d.due_index < points)
     rows = await processes.sql(

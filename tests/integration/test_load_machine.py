@@ -1,4 +1,4 @@
-"""The connection machine of a load test's user against a real server, driven without gevent."""
+"""The connection state machine of a load test's user, without gevent, against a real server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN_S = 10.0
 
 
 class Driven:
-    """A machine with a UDP socket, driven until a condition holds."""
+    """A connection state machine with a UDP socket, which a test drives until a condition holds."""
 
     def __init__(self, place: Installation, name: str, address: str, limits: Limits) -> None:
         host, _, port = address.rpartition(":")
@@ -112,7 +112,8 @@ async def test_a_link_that_drains_takes_no_more_requests_and_says_so(tmp_path: P
         with pytest.raises(LinkClosed, match="takes no more requests"):
             driven.machine.ask(frames.Survey(), time.monotonic(), budget_s=1.0)
         settled = asyncio.create_task(accepted[0].settled())
-        await driven.until(settled.done)  # because of the client's Drain: the link is open
+        # The server settles because the client sent Drain, although the link is open.
+        await driven.until(settled.done)
         assert not accepted[0].closed
 
 

@@ -33,7 +33,7 @@ AT_ONCE = 500
 PARTS = ("sync", "coordinator", "agent-1", "agent-2", "agent-3")
 READY_S = 60.0
 FULL_SERIES, FULL_POINTS = 64, 8192
-"""About as much data as a full shard of the default size has."""
+"""A number of series and of points of each, about as much data as a full shard of default size."""
 LOAD_S = 5.0
 
 
@@ -119,7 +119,7 @@ async def an_agent(fleet: Processes) -> Peer:
 
 
 async def points_of(peer: Peer, jobs: Iterator[tuple[Run, ...]]) -> int:
-    """Load the runs of all jobs, one job after another; return the number of points."""
+    """Load the runs of all jobs, one job after another; return the number of loaded points."""
     points = 0
     for left in jobs:
         runs = left
@@ -156,7 +156,7 @@ async def test_full_shards_are_loaded_at_twenty_megabytes_a_second(tmp_path: Pat
         f"full shards: {megabytes / took_s:.1f} MB/s; sync used {used_s / took_s:.2f} of a core:"
         f" {megabytes / used_s:.0f} MB for each second of it"
     )
-    # On a busy machine the speed per second of sync's CPU time decides.
+    # On a busy machine loading is slow, so then the megabytes per second of sync's CPU time count.
     assert megabytes / took_s >= 20 or megabytes / used_s >= 20
 
 

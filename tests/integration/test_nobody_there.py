@@ -1,4 +1,4 @@
-"""A command reports within seconds that no fleet answers, because wrong addresses are common."""
+"""A command with a wrong address reports within seconds that no fleet answers there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [f"2020-01-{day:02d},a,{day}" for day in range(1, 10)]
 
 
 def asked(words: list[str], port: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Run a command that must fail; return the seconds until it has failed."""
+    """Run a command that must fail; return the seconds that it took."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("MIDSTREAMER_CLIENT__ADDRESSES", f'["127.0.0.1:{port}"]')
     a_csv(place / "prices.csv", *ROWS)

@@ -51,12 +51,12 @@ SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 PASSWORD = f"{RELEASE}-postgres"
 POD = f"{NAMESPACE}/agent-0"
 WATCHED = 4
-"""Number of watched kinds: signing requests, pools, Deployments and templates."""
+"""Number of kinds that a replica watches: signing requests, pools, Deployments and templates."""
 
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test when a replica's work does not end; in production the process exits instead."""
+    """Fail the test when a replica's work does not end; in production the process would exit."""
 
     def stuck(status: int) -> None:
         raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
@@ -83,7 +83,7 @@ def settings_of(pod: str, **changes: Any) -> OperatorSettings:
 
 
 class Running:
-    """One replica that runs in a task of the test."""
+    """One replica of the operator, which runs in a task of the test."""
 
     def __init__(self, here: Served, client: Client, settings: OperatorSettings) -> None:
         self.signals = Signals()
@@ -161,7 +161,7 @@ async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sw
         running(here, sweep_s=3600.0),
         a_pod(here) as issuer,
     ):
-        # The sweep lists the requests once, and kopf lists them once before it watches.
+        # The operator's sweep lists the requests once, and kopf lists them once before its watch.
         await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) == 2)
         await until(lambda: here.watches == WATCHED)
         async with asyncio.timeout(5):

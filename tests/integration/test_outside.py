@@ -1,4 +1,4 @@
-"""Clients outside the fleet's network learn only addresses that they can reach from there."""
+"""The fleet tells clients outside its network only addresses that they can reach from there."""
 
 from __future__ import annotations
 

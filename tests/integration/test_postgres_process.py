@@ -1,4 +1,4 @@
-"""``midstreamer postgres``: who may connect, how the process ends, and what it leaves behind."""
+"""``midstreamer postgres``: who may connect to it, how it ends, and which files it leaves."""
 
 from __future__ import annotations
 
@@ -170,12 +170,12 @@ async def test_a_client_that_vanishes_keeps_nothing_locked(database: Database) -
 
 
 def seen_of(database: Database) -> Iterator[tuple[str, bytes]]:
-    """Yield arguments and variables of all the database's processes, and written files."""
+    """Yield arguments and variables of all processes of the database, and the files written."""
     assert database.process is not None
     several = [database.process.pid, *leftovers.processes_in(database.home / "data")]
     assert len(several) > 2
     for pid in several:
-        with contextlib.suppress(OSError):  # a session may have ended meanwhile
+        with contextlib.suppress(OSError):  # a database session may have ended meanwhile
             for name in ("cmdline", "environ"):
                 yield f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes()
     for top in (database.folder, database.home):
@@ -343,10 +343,12 @@ async def test_a_server_that_is_not_seen_but_holds_its_lock_is_waited_for(tmp_pa
         await database.ready()
         await asyncio.to_thread(database.stop)
         with (database.home / "server.lock").open("ab") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)  # as a server in another container holds it
+            # As a PostgreSQL server in another container would hold the lock.
+            fcntl.flock(held, fcntl.LOCK_EX)
             database.start()
             await until(_speaks(database), "the process to answer probes")
-            await asyncio.sleep(1.0)  # without the lock the server would have started by now
+            # Within this time the server would have started if nobody held the lock.
+            await asyncio.sleep(1.0)
             with pytest.raises(OSError, match="Connect call failed"):
                 await database.ask("SELECT 1")
         await database.ready()
@@ -360,7 +362,7 @@ def _speaks(database: Database) -> Any:
 
 
 def holders_of(path: Path, database: Database) -> list[int]:
-    """Return the processes, of ours and the server's, that have a file open."""
+    """Return the processes, of `midstreamer` and of PostgreSQL, that have a file open."""
     assert database.process is not None
     several = (database.process.pid, *leftovers.processes_in(database.home / "data"))
     return [
@@ -380,7 +382,7 @@ async def test_every_process_of_the_server_holds_the_lock(database: Database) ->
     assert len(holders) > 2
 
 
-# --- what it cannot do ----------------------------------------------------------------------------
+# configurations that are refused
 
 
 @pytest.mark.parametrize(
@@ -420,7 +422,7 @@ async def test_a_certificate_without_its_names_makes_it_unready(tmp_path: Path) 
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder with an authority that all users can reach, unlike pytest's folders."""
+    """A folder with an authority that every user can read; pytest's own folders are private."""
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-", dir="/tmp"))
     folder.chmod(0o777)
     Database(folder)
@@ -451,15 +453,15 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=$0/etc/up,workdir=$0/etc/work
 rm /etc/passwd && ln -s $0/etc/free/passwd /etc/passwd &&
 exec setpriv --reuid 1000680000 --regid 0 --clear-groups "$@"
 """
-"""Runs a command as a user without an entry in /etc/passwd, which is writable.
+"""Runs a command as a user id that has no entry in /etc/passwd; the file is writable.
 
-Some clusters run pods so, with a range of user ids for each namespace.
+Some clusters run pods like this, with a range of user ids for each namespace.
 """
 
 
 @pytest.fixture
 def without_a_line(reachable: Path) -> tuple[str, ...]:
-    """Return words that run a command as `WITHOUT_A_LINE` says; skip without overlay mounts."""
+    """Return words that run a command by `WITHOUT_A_LINE`; skip where overlays do not work."""
     (reachable / "etc").mkdir()
     words = ("unshare", "-m", "sh", "-c", WITHOUT_A_LINE, str(reachable))
     probe = subprocess.run([*words, "true"], check=False, capture_output=True)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class NamingIssuer(ScriptedIssuer):
-    """An issuer that grants host names and returns further authorities."""
+    """An issuer that grants host names, and sends further authorities with each certificate."""
 
     further: list[x509.Certificate] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class NamingIssuer(ScriptedIssuer):
 
 @dataclass
 class Running:
-    """The database process in this loop, and its certificate source."""
+    """The database process in the loop of this test, and its source of certificates."""
 
     issuer: NamingIssuer
     source: RequestedSource
@@ -98,7 +98,7 @@ async def running(folder: Path, *, life_s: float) -> AsyncIterator[Running]:
 
 
 def shown_to(connection: Any) -> int:
-    """Return the serial number of the certificate that the server showed to a connection."""
+    """Return the serial number of the certificate that the server presented on a connection."""
     shown = connection._transport.get_extra_info("ssl_object").getpeercert()
     return int(shown["serialNumber"], 16)
 
@@ -140,7 +140,8 @@ async def test_sync_follows_an_authority_that_is_replaced_by_way_of_both(tmp_pat
         here.issuer.further = []
         await _renewed(here)
         assert here.source.current.anchors == (after.certificate,)
-        assert await store.position() == 0  # over a connection from before
+        # The store still uses a connection from before the change.
+        assert await store.position() == 0
         connection = await here.way().connect("new")
         assert shown_to(connection) == here.serial
         await connection.close()

@@ -17,13 +17,13 @@ from tests.support import before, replaying
 
 pytestmark = pytest.mark.integration
 RECORDED = Path(__file__).parents[1] / "recorded" / "replay.json"
-"""Written by the previous version: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
+"""Output of the previous version: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
 REPLAY_S = 120
 
 
 @pytest.fixture(scope="module")
 def now() -> dict[str, Any]:
-    """Replay with this version, in a new process, as for the previous version."""
+    """Replay the shipped data with this version in a new process; return the printed hashes."""
     for dataset, *_ in replaying.PARTS.values():
         if not (datasets.folder() / dataset.file).is_file():
             pytest.skip("the data sets are not in the cache")
@@ -44,7 +44,8 @@ def test_decisions_verdicts_and_states_are_those_of_the_version_before(now: dict
 
 
 def test_decisions_verdicts_and_states_are_those_recorded(now: dict[str, Any]) -> None:
-    # If only this test fails, the machine rounds a logarithm or a sum differently.
+    # If only this test fails, this machine rounds a logarithm or a sum differently from the
+    # recorder.
     assert now == json.loads(RECORDED.read_text())
 
 

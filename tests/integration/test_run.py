@@ -1,4 +1,4 @@
-"""``midstreamer run`` as a user runs it: real processes, QUIC, PostgreSQL; nothing is left."""
+"""``midstreamer run`` as users run it: real processes, QUIC, PostgreSQL; no process is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHIN_S = 60.0
 
 
 class Place:
-    """A state folder, a small data file, and runs on both."""
+    """A state folder and a small data file, and ways to run ``midstreamer run`` with both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, folder / "state"
@@ -90,7 +90,7 @@ def _command(pid: int) -> bytes:
 
 
 def eventually(holds: Callable[[], bool], explain: Callable[[], object]) -> None:
-    """Check other processes until a condition holds; fail after `WITHIN_S` seconds."""
+    """Wait until a condition about other processes holds; fail after `WITHIN_S` seconds."""
     give_up = time.monotonic() + WITHIN_S
     while not holds():
         assert time.monotonic() < give_up, explain()

@@ -1,4 +1,4 @@
-"""A peer without a valid identity is refused before the application sees a byte."""
+"""A peer without a valid identity is refused before the application gets a byte from it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COORDINATOR = who(Kind.COORDINATOR, "c1")
 
 @dataclass
 class Application:
-    """The application behind a server, which must not see a refused peer."""
+    """The application behind a server; it fails the test if it gets a refused peer."""
 
     links: list[Link] = field(default_factory=list)
 
@@ -282,7 +282,7 @@ async def test_a_broken_allowlist_changes_nothing_and_is_complained_about_once(
     await server.close()
 
 
-# --- a client with none of our code ---------------------------------------------------------------
+# a client on plain aioquic, with none of our code
 
 
 class Stranger(QuicConnectionProtocol):
@@ -376,7 +376,7 @@ async def test_random_bytes_at_the_port_do_nothing(place: Installation) -> None:
     await server.close()
 
 
-# --- certificates change while everything runs ---------------------------------------------------
+# certificates that change while processes run
 
 
 @pytest.mark.each_carrier
@@ -392,7 +392,7 @@ async def test_new_certificates_count_for_new_connections_without_a_restart(
     carrier.look()
     assert carrier._trust.current.certificate.serial_number != before
     new = await peers.dial(client, server.address, expect=Kind.COORDINATOR)
-    for peer in (old, new):  # the open connections stay open
+    for peer in (old, new):  # both connections stay open after the certificate changed
         assert isinstance(await peer.ask(frames.Survey()), frames.Surveyed)
         await peer.close()
     await server.close()

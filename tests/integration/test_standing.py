@@ -1,4 +1,4 @@
-"""The state of a fleet's processes: contents of leases, readiness, and requests to drain."""
+"""What a fleet shows of its processes: contents of leases, readiness, and requests to drain."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ async def test_every_member_tells_how_it_stands() -> None:
     async with fleet.running(agents=("a1",)) as running, a_client(running) as client:
         await client.append([fleet.a_column(300)])
         await running.settled(agents=1)
-        await asyncio.sleep(running.lease_s)  # during which each lease is renewed three times
+        # In this time each process renews its lease three times.
+        await asyncio.sleep(running.lease_s)
         members = await told_of(client)
     assert sorted(members) == ["agent/a1", "coordinator/c1", "sync/s1"]
     for member in members.values():

@@ -234,11 +234,11 @@ async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
             if answered == 50 and postmaster.pid is not None:
                 os.kill(postmaster.pid, signal.SIGKILL)
 
-    # The failing write either is open ("lost") or needs a new connection ("nothing listens").
+    # A write fails in progress ("lost") or when it needs a new connection ("nothing listens").
     try:
         with pytest.raises(StoreError, match="connection was lost|nothing listens"):
             await write()
-    finally:  # later tests use the same server
+    finally:  # later tests use the same PostgreSQL server
         await postmaster.wait()
         await postmaster.start()
     (only,) = (await store.catalogue("", 10)).series

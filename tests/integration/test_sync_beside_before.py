@@ -23,11 +23,11 @@ pytestmark = pytest.mark.integration
 
 COUNT = 40
 POLLED_S = 0.5
-"""A poll, and more for a busy machine, in seconds; the previous version took one to two seconds."""
+"""Maximum delay in seconds: a poll, and time for a busy machine; the old version took 1 to 2 s."""
 
 
 class Shared(NamedTuple):
-    """What each side saw, the delays in seconds, and the violated promises."""
+    """What each version's follower saw, the delays in seconds, and the violated promises."""
 
     before: dict[str, Any]
     now: dict[str, list[int]]
@@ -64,7 +64,7 @@ async def _share(dsn: str) -> Shared:
             await asyncio.sleep(0.01)
         following.cancel()
         faults = [*await folding.check(store), *await store.faults()]
-    saw = json.loads(output.splitlines()[-1])  # earlier lines are the log
+    saw = json.loads(output.splitlines()[-1])  # the lines before the last are log lines
     late_s = [heard_s[int(at)] - told_s for at, told_s in saw["told_s"].items()]
     return Shared(saw, starts, late_s, faults)
 

@@ -1,4 +1,4 @@
-"""Sync on PostgreSQL survives a killed server, and nothing acknowledged is lost or doubled."""
+"""Sync survives a killed PostgreSQL server, and no acknowledged row is lost or doubled."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_killed_postgresql_loses_and_doubles_nothing(
 
 async def test_a_new_sync_goes_on_where_the_last_one_stopped(dsn: str) -> None:
     store, story = PostgresStore(dsn), _story()
-    for part in (story[:20], story[18:]):  # some writes are sent again
+    for part in (story[:20], story[18:]):  # the two parts overlap, so two writes are sent twice
         async with build.a_sync(store) as fleet:
             peer = await fleet.dial()
             for write in part:

@@ -28,7 +28,7 @@ SERIES = a_column(300)
 
 
 class Hop(NamedTuple):
-    """A span, and the span that is its parent."""
+    """A span together with its parent span."""
 
     name: str
     under: str
@@ -43,7 +43,7 @@ def _kept() -> Iterator[InMemorySpanExporter]:
 
 
 def hops(kept: InMemorySpanExporter, root: str) -> set[Hop]:
-    """Return the spans of the trace that begins with a span of this name."""
+    """Return the spans, with their parents, of the trace whose first span has this name."""
     spans = [span for span in kept.get_finished_spans() if span.context]
     names = {id_of(span): span.name for span in spans}
     (first,) = [span for span in spans if span.name == root]

@@ -1,4 +1,4 @@
-"""Clients without a certificate flood a server's port; clients with one still connect."""
+"""Clients with a certificate can connect while clients without one flood the server's port."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.integration
 COORDINATOR = who(Kind.COORDINATOR, "c1")
 CLIENT = who(Kind.CLIENT, "u1")
 FLOOD = 1100
-"""More connections than a server keeps half-open."""
+"""Number of connections in a flood: more than a server keeps half-open."""
 PAUSE_EACH = 32
-"""Datagrams between two pauses that let the server read; it shares this loop."""
+"""Number of datagrams between two pauses, in which the server in the same event loop reads."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def a_first_packet() -> bytes:
 
 
 async def flood(server: QuicServer, count: int) -> int:
-    """Send first packets and read nothing, as a forged sender; return the bytes that came back."""
+    """Send first packets as a forged sender, and read nothing; return the bytes sent back."""
     host, _, port = server.address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
@@ -71,7 +71,7 @@ async def flood(server: QuicServer, count: int) -> int:
 
 
 async def dwell(server: QuicServer, count: int) -> None:
-    """Begin connections from a real address, prove the address when asked, and go no further."""
+    """Begin connections from a real address, prove the address when asked, and stop there."""
     host, _, port = server.address.rpartition(":")
     place, loop = (host, int(port)), asyncio.get_running_loop()
     for _ in range(count):
@@ -102,7 +102,8 @@ async def test_a_client_gets_in_while_forged_senders_flood_the_port(
     place: Installation, server: QuicServer
 ) -> None:
     received_bytes = await flood(server, FLOOD)
-    assert received_bytes < FLOOD * 1200  # the server must not amplify a flood
+    # A server that answers with more bytes than it got would amplify a flood.
+    assert received_bytes < FLOOD * 1200
     assert len(server._numbers) <= halfopen.UNPROVEN_MAX
     flooding = asyncio.create_task(flood(server, FLOOD))
     for _ in range(3):
@@ -153,5 +154,6 @@ async def test_a_token_of_another_address_proves_nothing(
     quic.receive_datagram(retry, address, now=time.monotonic())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.sendto(quic.datagrams_to_send(now=time.monotonic())[0][0], address)
-    await get_in(place, server, within_s=2.0)  # by now the server has read the other's packet
+    # When this client is in, the server has also read the packet of the socket `other`.
+    await get_in(place, server, within_s=2.0)
     assert len(server._half_open) == 0

@@ -1,4 +1,4 @@
-"""QUIC over real sockets: behaviour that the conformance suite of carriers cannot see."""
+"""QUIC over real sockets: behaviour that the tests of all carriers together cannot see."""
 
 from __future__ import annotations
 

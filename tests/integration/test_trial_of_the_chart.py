@@ -1,4 +1,4 @@
-"""The script that `helm test` runs agrees with a fleet, and notices a fleet's wrong answer."""
+"""The script that `helm test` runs accepts the answers of a fleet, and reports a wrong answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIAL: dict[str, Any] = runpy.run_path(
 
 
 async def the_matches() -> list[Match]:
-    """Return a fleet's matches for the script's question."""
+    """Return a fleet's analogs for the window that the script of `helm test` asks about."""
     series, time, values = TRIAL["asked"]()
     async with fleet.running() as running:
         client = await running.client()

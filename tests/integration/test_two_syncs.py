@@ -1,4 +1,4 @@
-"""Several syncs on one PostgreSQL: each quickly sends the other syncs' commits to its followers."""
+"""Several syncs on one PostgreSQL: the followers of each quickly get the commits of the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 WRITES = 60
 LEAST_S = 0.15
-"""Limit in seconds, shorter than a poll: only a notification arrives so soon."""
+"""Maximum delay in seconds; it is shorter than a poll, so only notifications can be as fast."""
 
 
 @pytest.fixture(scope="module")

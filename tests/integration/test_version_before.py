@@ -1,4 +1,4 @@
-"""The previous version runs from its own wheels, beside this one."""
+"""The previous version runs from its own wheels, although this version is installed too."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
 KINDS = ("append", "match")
 LONGEST_S = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 3.0
-"""Longest time without an answer, in seconds.
+"""Maximum time without an answer, in seconds.
 
-3 s is the promise. Beside other tests 5 s are allowed, which is still less than the time after
-which a silent link counts as lost and any client would dial again.
+The promise is 3 s. While other tests run, 5 s are allowed. That is still less than the idle time
+after which a silent link counts as lost and a client without this feature would dial again.
 """
 WITHIN_S = 150.0
 END_S = 20.0
@@ -45,7 +45,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         try:
             output, _ = process.communicate(timeout=WITHIN_S)
         finally:
-            process.terminate()  # which ends everything that it started
+            process.terminate()  # the signal ends every process that this program started
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)
             process.kill()
@@ -54,7 +54,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def tell(figure: str) -> None:
-    """Print a figure, which pytest shows with ``-s`` or on failure."""
+    """Print a figure; pytest shows it with ``-s`` or when a test fails."""
     sys.stdout.write(figure + "\n")
 
 

@@ -72,7 +72,7 @@ def _write_lock(pinned: Path, place: Path) -> None:
 
 
 def main() -> None:
-    """Build each client whose compiler is installed, and print why others are not built."""
+    """Build each client whose compiler is installed; for the rest print why they are not built."""
     for client in CLIENTS:
         try:
             sys.stdout.write(f"{missing(client) or f'built {build(client)}'}\n")

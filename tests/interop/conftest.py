@@ -12,7 +12,7 @@ from tests.support.interop import ForeignClient, Ports, running
 from tests.support.security import Installation
 
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
-"""Measurements of this run, printed at its end."""
+"""Lines about the measurements of this run, which pytest prints at the end."""
 
 
 @pytest.fixture

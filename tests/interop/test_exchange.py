@@ -55,12 +55,12 @@ def columns(ticks: int, *, series: int = 10) -> tuple[Column, ...]:
 
 
 def padding(frame: frames.Frame, size: int) -> int:
-    """Return the padding, in bytes, with which the frame has about this size."""
+    """Return how many bytes of padding give the frame about this size."""
     return max(0, size - len(codec.encode(frame)) - 64)
 
 
 def wire_of(fleet: QuicFleet) -> QuicWire:
-    """Return the server's connection to the client."""
+    """Return the server's side of the QUIC connection to the client."""
     listener = fleet.coordinator()._server
     assert listener is not None
     server = listener._inside.server
@@ -98,7 +98,7 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
     append = frames.Append(request=1, columns=columns(36_000, series=3))
     position = (await user.ask(append)).frame["position"]
     history = append.columns[0]
-    # Nearly all of the answer's size is its windows; analogs count with the longest allowed names.
+    # The answer consists mostly of its windows; analogs are counted with names of maximum length.
     wanted = a_specification(window=2048, neighbours=8, band=0, grid=8)
     count = min(160, 60 * megabytes)
     ends = range(12_000 - 37 * count, 12_000, 37)
@@ -137,7 +137,7 @@ class Datagrams:
     sizes: list[int] = field(default_factory=list)
 
     def watch(self, wire: QuicWire) -> None:
-        """Record every later datagram to the peer of a connection."""
+        """Record the size of every datagram from now on to the peer of a connection."""
         server, peer = wire._owner, wire.quic._network_paths[0].addr
         send = server.send
 
@@ -189,7 +189,8 @@ async def test_a_client_changes_keys_and_is_understood(
 ) -> None:
     wire, before = wire_of(fleet), phase(wire_of(fleet))
     changed = await user.do("update_keys")
-    for number in range(1, 400):  # quic-go updates keys only by itself, after 100 packets
+    # Quic-go cannot be told to update keys; it does so after 100 packets.
+    for number in range(1, 400):
         await survey(user, number)
         if phase(wire) != before:
             break
@@ -208,10 +209,13 @@ async def test_a_server_changes_keys_and_is_understood(
         wire.quic.request_key_update()
         await survey(user, number)
         assert phase(wire) != before
-        await survey(user, 10 * number)  # its answer confirms the new keys
+        # Only after this answer has the client confirmed the new keys, so that the next update may
+        # begin.
+        await survey(user, 10 * number)
 
 
-@pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)  # quinn only migrates
+# Quinn can only migrate on purpose.
+@pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)
 async def test_a_client_whose_port_changed_beneath_it_goes_on(
     user: ForeignClient, fleet: QuicFleet
 ) -> None:

@@ -35,7 +35,7 @@ HISTORY = 96
 WARM_MATCHES = 3
 POINTS_MAX = 20_000
 TICKS = 4
-"""Ticks of one append: several, so that there are more new windows than matches."""
+"""Ticks in one append: several, so that there are always windows that were not matched yet."""
 WANTED = Specification(
     UNIVERSE, window=16, horizon=2, neighbours=10, band=2, grid=4, transform=Transform.IDENTITY
 )
@@ -43,7 +43,7 @@ WANTED = Specification(
 
 @dataclass
 class Lane:
-    """One series: its values, and how many of them are acknowledged."""
+    """One series of a client: all its values, and how many of them are acknowledged."""
 
     name: str
     values: Any
@@ -119,7 +119,7 @@ class Load:
     def _acknowledged(self, lane: Lane, count: int) -> None:
         self._say({"stored": [lane.name, lane.count, count]})
         self._fresh.extend((lane, index) for index in range(lane.count, lane.count + count))
-        if lane.count == 0:  # windows in the history do not count as new
+        if lane.count == 0:  # only windows after the history count as not matched yet
             self._fresh.clear()
         lane.count += count
 

@@ -56,7 +56,7 @@ async def stored(connection: Any, heard: Heard) -> Stored:
 
 
 def lost(heard: Heard, found: Stored) -> list[str]:
-    """Return what was acknowledged but is not stored exactly once with the acknowledged value."""
+    """Return each acknowledged value that PostgreSQL does not hold exactly once and unchanged."""
     return lost_ticks(heard.stored, found.ticks) + lost_decisions(heard.decisions, found.decisions)
 
 
@@ -87,7 +87,7 @@ def lost_decisions(
 
 
 async def faults(dsn: str) -> list[str]:
-    """Derive all values of a store again, and return the promises that it violates."""
+    """Derive all values of a store again, and return every promise that the store violates."""
     store = PostgresStore(dsn)
     await store.open()
     try:

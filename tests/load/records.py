@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
     @property
     def took_s(self) -> float:
-        """Seconds since the request was due, so that every request delayed by a stall counts."""
+        """Seconds from the due time to the answer; a stall shows in each request that it delays."""
         return self.end_s - self.due_s
 
 
@@ -38,7 +38,7 @@ class BadRecords(ValueError):
 
 @dataclass
 class Heard:
-    """All reports of the clients."""
+    """Everything that the clients of a load reported."""
 
     requests: list[Request] = field(default_factory=list)
     retries: list[Retry] = field(default_factory=list)

@@ -41,13 +41,13 @@ from tests.soak.floods import FLOODS, IDENTITY
 
 MINUTES = 20.0
 QUIET_SHARE = 0.15
-"""Share of the whole time without a flood: half of it before all floods, half after."""
+"""Share of the run without a flood: half of it before the first flood, half after the last."""
 PERIOD_S = 0.2
 SERIES = 10
 HISTORY = 2000
 SLOWER_MAX = 4.0
 GROWTH_MB_MAX = 64.0
-"""Limit of one process's growth, from the end of the first quiet phase to that of the last."""
+"""Maximum growth of a process in MB, between the ends of the first and the last quiet phase."""
 SAMPLE_S = 1.0
 HOUR = 3_600_000_000
 WANTED = Specification(
@@ -94,7 +94,7 @@ class Phase:
 
 
 class Good:
-    """The well-behaved client: one append and one match in each period, each timed."""
+    """The well-behaved client: in each period it sends one append and one match, and times both."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -104,13 +104,13 @@ class Good:
         self._at = HISTORY
 
     async def begin(self) -> None:
-        """Append the history that is matched against."""
+        """Append the history in which the windows of later matches find analogs."""
         for number in range(SERIES):
             ticks = [self._tick(number, at) for at in range(HISTORY)]
             await self._client.append(ticks)
 
     async def run(self, phase: Phase, seconds: float) -> None:
-        """Send requests for some seconds, whether or not they succeed."""
+        """Send requests for some seconds; a failed request does not stop the client."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + seconds
         while loop.time() < until_s:
@@ -235,7 +235,7 @@ def line(phase: Phase, quiet: Phase) -> str:
 
 
 def verdicts(phases: list[Phase]) -> list[str]:
-    """Return the broken promises; empty when all hold."""
+    """Return the promises of the soak test that did not hold; empty when all hold."""
     quiet, last = phases[0], phases[-1]
     wrong = []
     for phase in phases:

@@ -45,14 +45,14 @@ NESTED = 5000
 FAR_CRYPTO, FAR_STREAM = 500_000, 8_000_000
 """Offsets in bytes."""
 ENDS_S = 0.2
-"""Seconds that a flood waits for the server to close a connection before it opens the next."""
+"""Seconds that a flood waits until the server closes a connection; then it opens the next one."""
 IDENTITY = "client/flood"
 AHEAD = 5000
-"""Feed positions ahead of the present: a Match may wait for a position within this distance."""
+"""Number of feed positions that a Match may be ahead of the feed and wait."""
 
 
 class Over(Exception):
-    """The time for the flood is over."""
+    """Raised when the time for the flood is over."""
 
 
 class Pace:
@@ -227,7 +227,7 @@ async def streams(ground: Ground, pace: Pace) -> None:
 
 
 async def places(ground: Ground, pace: Pace) -> None:
-    """Fill sixteen links with requests that wait 300 s for a position far ahead."""
+    """Fill sixteen links with requests that wait 300 s for a feed position far ahead."""
     wanted = Specification("flood", window=16, horizon=2, grid=1)
     window = Window("", 0, np.arange(1, 17, dtype="<f8").tobytes())
     async with contextlib.AsyncExitStack() as stack:
@@ -296,7 +296,8 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                return pace  # otherwise an answer was missing or unreadable: go on
+                # With time left, only an answer was missing or unreadable, and the flood goes on.
+                return pace
 
 
 def main(kind: str, address: str, directory: Path, seconds: float) -> None:

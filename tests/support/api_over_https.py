@@ -90,7 +90,7 @@ DISCOVERY: dict[str, Object] = {
     },
     "/apis/certificates.k8s.io/v1": RESOURCES,
 }
-"""Discovery answers by path: what kopf requests before it watches anything."""
+"""The answers to discovery, by path; kopf requests them before it watches anything."""
 
 
 @dataclass
@@ -100,11 +100,11 @@ class Served:
     server: ApiServer
     port: int
     directory: Path
-    """Holds ``ca.crt``, and the directories of the service accounts that `account` writes."""
+    """The directory with ``ca.crt``; the service accounts of `account` have their folders in it."""
     connections: int = 0
     watches: int = 0
     breaks: list[str] = field(default_factory=list)
-    """How the next requests fail, in order: `close`, `500`, `429` or `text`."""
+    """How the next requests fail, a word for each request: `close`, `500`, `429` or `text`."""
 
     def account(self, user: str, *, namespace: str = "fleet", name: str = "") -> Account:
         """Write the files of a service account, as Kubernetes mounts them into a pod."""
@@ -184,7 +184,7 @@ async def _watched(
         line = json.dumps({"type": "ERROR", "object": refusal.body}).encode() + b"\n"
         await response.write(line)
     except ConnectionResetError:
-        pass  # the watching client closed its connection
+        pass  # the watching client closed the connection
     finally:
         await changes.aclose()
     return response

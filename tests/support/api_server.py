@@ -44,7 +44,7 @@ ADMIN = User("admin", ("system:masters",))
 
 
 def a_pod_user(namespace: str, account: str, pod: str, uid: str) -> User:
-    """The user of a service account whose token is bound to a pod."""
+    """Return the user of a service account whose token is bound to a pod."""
     return User(
         f"system:serviceaccount:{namespace}:{account}",
         ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
@@ -75,11 +75,11 @@ class ApiServer:
         self.objects: dict[str, dict[str, Object]] = {}
         self.users: dict[str, User] = {"admin": ADMIN}
         self.uses: set[tuple[str, str, str]] = set()
-        """Who may use which client identity, as (user, namespace of the fleet, identity name)."""
+        """Permissions to use identities, each as (user, namespace of the fleet, identity name)."""
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
         self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
-        """Returns why an applied object is refused, as by a quota; empty when accepted."""
+        """Returns why the server refuses an applied object; an empty text accepts the object."""
         self.is_away = False
         self.refused = 0
         """Number of requests that got no answer because the server was away."""
@@ -217,7 +217,8 @@ class ApiServer:
         else:
             merged = _merged(found, {key: body[key] for key in body if key != "status"})
         if merged == found:
-            return copy.deepcopy(found)  # no write, no new version, no event
+            # Nothing changed, so no new version is stored and no watch gets an event.
+            return copy.deepcopy(found)
         return self._stored(collection, merged, "MODIFIED")
 
     def _listed(self, path: str, query: Mapping[str, str]) -> Object:
@@ -308,7 +309,7 @@ class Caller:
             raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
-# --- the rules of the real API server -------------------------------------------------------------
+# rules that the real API server also applies
 
 
 def _is_collection(path: str) -> bool:

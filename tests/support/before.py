@@ -47,7 +47,8 @@ def unpacked() -> Path:
     if not folder.exists():
         BUILT.mkdir(exist_ok=True)
         with _alone(BUILT / "lock"):
-            if not folder.exists():  # another process may have built it while this one waited
+            # Another process may have built the folder while this process waited for the lock.
+            if not folder.exists():
                 _make(folder)
     return folder
 
@@ -107,13 +108,13 @@ def _give_machine_code(packages: Path) -> None:
     if _sources_digest(here.parent) == _sources_digest(packages):
         for code in here.rglob("*.nb[ic]"):
             _copy_code(code, target / code.relative_to(here))
-    # If everything was copied, this only loads the code. A missing signature is compiled.
+    # The command compiles only the functions whose machine code was not copied.
     words = [sys.executable, "-m", "midstreamer_kernels", "warm", "--searches"]
     _run(words, packages, COMPILE_S, PYTHONPATH=str(packages))
 
 
 def _copy_code(code: Path, target: Path) -> None:
-    """Copy a file of numba's cache, and the source's time, which numba compares with its index."""
+    """Copy a file of numba's cache, and its source's time, which numba compares with its index."""
     target.parent.mkdir(exist_ok=True)
     shutil.copy2(code, target)
     name = f"{code.name.partition('.')[0]}.py"
@@ -121,7 +122,7 @@ def _copy_code(code: Path, target: Path) -> None:
 
 
 def _sources_digest(packages: Path) -> str:
-    """Return the digest of the kernel sources in a folder, which names their machine code."""
+    """Return the digest of the kernel sources in a folder, by which machine code is reused."""
     words = [sys.executable, "-c", PROBE]
     return _run(words, packages, BUILD_S, PYTHONPATH=str(packages)).strip()
 

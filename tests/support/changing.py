@@ -39,14 +39,14 @@ async def every_column(connection: Any) -> list[Column]:
 async def rows_of(
     connection: Any, table: str, chosen: Callable[[Any], bool] = lambda _: True
 ) -> list[Any]:
-    """Return the first, middle and last of the chosen rows of a table, each with its ``ctid``."""
+    """Return the first, middle and last row that ``chosen`` accepts, each with its ``ctid``."""
     every = await connection.fetch(f"SELECT ctid, * FROM {table} ORDER BY 2, 3")
     found = [row for row in every if chosen(row)]
     return [found[at] for at in sorted({0, len(found) // 2, len(found) - 1})] if found else []
 
 
 def others(column: Column, value: Any) -> list[Any]:
-    """Return values that the column could hold instead of ``value``."""
+    """Return values different from ``value`` that the column could hold."""
     return [each for each in _others(column, value) if each != value]
 
 

@@ -24,7 +24,7 @@ DAY = 86_400_000_000
 
 
 class Script:
-    """A coordinator's answers, one for each request; the last answer repeats."""
+    """The scripted answers of a coordinator, one for each request; the last answer repeats."""
 
     def __init__(self, *answers: frames.Answer | MidstreamerError) -> None:
         self.answers = list(answers)
@@ -32,7 +32,8 @@ class Script:
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
         if isinstance(frame, frames.Lookup) and not frame.experience_ids:
-            return frames.Experiences()  # a new link looks up the other coordinators
+            # A client asks on each new link which other coordinators exist.
+            return frames.Experiences()
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, MidstreamerError):
@@ -53,9 +54,9 @@ async def serve(network: MemoryNetwork, name: str, script: Script) -> Listener:
 async def scripted(
     *scripts: Script, silent: Sequence[str] = (), deadline_s: float = 5.0
 ) -> AsyncIterator[AsyncClient]:
-    """A client with one scripted coordinator for each script.
+    """A client of one coordinator for each script, which answers as the script says.
 
-    The client tries the addresses in ``silent``, where nothing listens, first.
+    The client first tries the addresses in ``silent``, where nothing listens.
     """
     network = MemoryNetwork()
     names = [f"c{number}" for number in range(1, len(scripts) + 1)]

@@ -12,7 +12,7 @@ from numba.core import event
 
 
 class Compilations(event.Listener):
-    """Keeps the names of the kernel functions that numba compiles."""
+    """Records the names of the kernel functions that numba compiles."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -24,7 +24,7 @@ class Compilations(event.Listener):
             self.names.append(f"{function.__module__}.{function.__name__}")
 
     def on_end(self, event: Any) -> None:
-        """Do nothing: the function was recorded at the start."""
+        """Do nothing, because `on_start` already recorded the function."""
 
 
 COMPILED = Compilations()
@@ -32,5 +32,5 @@ event.register("numba:compile", COMPILED)  # type: ignore[no-untyped-call]
 
 
 def pytest_sessionfinish() -> None:
-    """Print what was compiled while the tests ran."""
+    """Print the names of the kernels that were compiled while the tests ran."""
     sys.stdout.write(f"\ncompiled: {COMPILED.names}\n")

@@ -29,7 +29,7 @@ from tests.support.security import DOMAIN
 WORD = "a-password-of-the-test-0123456789"
 NAMES = ("localhost", "db.test")
 PUBLIC_PYTHON = "/usr/bin/python3"
-"""A Python that any user may run; the one of the test may be in a folder that is not readable."""
+"""A Python for any user; the test's own Python may be in a folder that only root can read."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Database:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     before: Sequence[str] = ()
-    """Words before the command, for a program that starts the command."""
+    """The words in front of `midstreamer postgres`: a program that starts this command."""
     uid: int = 0
     """User id that owns the files; without ``before`` the process also runs as this user."""
     process: subprocess.Popen[bytes] | None = None
@@ -73,11 +73,11 @@ class Database:
 
     @property
     def home(self) -> Path:
-        """The directory in which the data really are."""
+        """The directory that holds the data of PostgreSQL."""
         return EmbeddedServer(self.data).home
 
     def set_password(self, word: str) -> None:
-        """Replace the password file by renaming, as Kubernetes does."""
+        """Write a new password file and rename it over the old file, as Kubernetes does."""
         new = self.folder / "password.new"
         new.write_text(f"{word}\n")
         new.chmod(0o600)
@@ -158,7 +158,7 @@ class Database:
 
     @asynccontextmanager
     async def connected(self, **changes: Any) -> AsyncIterator[Any]:
-        """A connection with the right password; ``changes`` replaces connection arguments."""
+        """A connection with the right password; ``changes`` replaces its connection arguments."""
         given = {"dsn": self.dsn, "password": WORD, "ssl": self.trust(), "timeout": 10, **changes}
         connection = await asyncpg.connect(**given)
         try:

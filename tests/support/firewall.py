@@ -25,7 +25,7 @@ UDP = b"\x11"
 
 
 def drop_udp() -> None:
-    """Drop every datagram that arrives in this namespace, over loopback too."""
+    """Drop every datagram that arrives in this network namespace, over loopback too."""
     with NFTables(nfgen_family=INET) as rules:
         rules.table("add", name=TABLE)
         rules.chain("add", table=TABLE, name=CHAIN, hook="input", type="filter", policy=ACCEPT)
@@ -44,7 +44,7 @@ def allow_udp() -> None:
 def main() -> None:
     """Carry out each input line until the input ends."""
     for line in sys.stdin:
-        verb = line.strip()  # `ready` changes nothing and only requests the answer
+        verb = line.strip()  # the input `ready` changes nothing: its sender only waits for `done`
         if verb == "drop":
             drop_udp()
         elif verb == "allow":

@@ -54,7 +54,7 @@ class Fleet:
     shard_points: int = 256
     lease_s: float = 0.6
     allowlist: Listed | None = None
-    """The allowlist of the coordinators."""
+    """Entries of the coordinators' allowlist."""
     services: dict[str, AgentService | CoordinatorService | SyncService] = field(
         default_factory=dict
     )
@@ -155,7 +155,7 @@ async def running(
     store: Store | None = None,
 ) -> AsyncIterator[Fleet]:
     """A ready fleet with one coordinator, stopped at the end; the default store is in memory."""
-    searching.warm_up("auto")  # may compile kernels, so before the services start
+    searching.warm_up("auto")  # this may compile kernels, so it runs before the services start
     fleet = Fleet(MemoryNetwork(), store or MemoryStore(), shard_points, allowlist=allowlist)
     await fleet.start_sync()
     await fleet.start_coordinator("c1", spool_dir=spool_dir)
@@ -173,14 +173,14 @@ async def running(
 
 
 def a_walk(points: int, *, seed: int = 1, least: float = 20.0) -> Floats:
-    """A random walk above zero, so that its logarithm exists."""
+    """A random walk that stays above zero, so that every value has a logarithm."""
     steps = np.random.default_rng(seed).normal(size=points)
     walk = np.cumsum(steps)
     return np.asarray(walk - walk.min() + least)
 
 
 def a_column(points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0) -> Column:
-    """Points of one minute each, from index ``first`` up to ``points``."""
+    """A random walk with one point per minute, from index ``first`` up to ``points``."""
     times = np.arange(first, points, dtype=np.int64) * MINUTE
     return column(series, times, a_walk(points, seed=seed)[first:])
 
@@ -227,7 +227,7 @@ async def match(
 
 
 def a_decision(*, seed: int = 1, index: int = 40) -> Decision:
-    """The decision about a window when nothing has been learned yet."""
+    """The decision about a window, made without analogs and before anything has been learned."""
     specification = a_specification()
     points = a_column(index + 1, seed=seed)
     evidence = Evidence(specification, a_window(points, index, 16), Matches(), index=index)

@@ -16,7 +16,7 @@ EVENTS_A_READ = 512
 
 
 async def check(store: Store) -> list[str]:
-    """Return all violations of the store's promises; compute each state again from its events."""
+    """Return the store's violated promises; compute each learning state again from its events."""
     faults = await store.faults()
     for _, state in await store.streams():
         if await replay_state(store, state.stream, state.version) != state.body:

@@ -56,19 +56,19 @@ class End:
     """How a connection ended, as the intruder saw it."""
 
     code: str
-    """The name of the refusal; empty when the server gave none."""
+    """The name of the refusal with which the server ended the connection; empty without a name."""
     message: str
     error: int | None = None
-    """QUIC's error code; None over memory."""
+    """The QUIC error code with which the connection ended; None on the memory carrier."""
 
 
 def framed(body: bytes) -> bytes:
-    """Any frame body, with its true length in front."""
+    """Return any frame body with its true length in front."""
     return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
 
 
 def a_frame(name: str, **fields: object) -> bytes:
-    """A frame of any name with any fields, whether or not the protocol has it."""
+    """Encode a frame with any name and any fields, whether or not the protocol defines them."""
     return framed(msgspec.msgpack.encode({"frame": name, **fields}))
 
 
@@ -84,7 +84,7 @@ def hello(me: Identity, *, version: int = frames.VERSION) -> bytes:
 
 
 class Intruder:
-    """Writes bytes, reads frames as maps, and keeps the end; subclasses add the carrier."""
+    """A client that writes any bytes, reads frames as maps and records its connection's end."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -134,17 +134,17 @@ class QuicIntruder(Intruder):
         self.quic = QuicConnection(configuration=configuration)
         self._settled = asyncio.Event()
         self.established = False
-        """Whether the TLS handshake is done on this side; the server may still refuse."""
+        """Whether the client has done its TLS handshake; the server may still refuse the client."""
         self.largest_datagram = 0
-        """Bytes of the largest datagram received."""
+        """Size of the largest datagram that this client has received, in bytes."""
         self.deaf = False
-        """While set, received datagrams are dropped unread, so nothing is acknowledged."""
+        """While True, this client drops received datagrams unread, so it acknowledges nothing."""
         self._to = (host, int(port))
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._socket = self._opened_socket()
 
-    # --- what honest clients also do ---
+    # steps that honest clients also take
 
     def begin(self) -> Self:
         """Build the first packet; the caller may still change it before `flush`."""
@@ -169,7 +169,7 @@ class QuicIntruder(Intruder):
         self.flush()
 
     def flush(self) -> None:
-        """Send what aioquic has to send, and set its timer."""
+        """Send the packets that aioquic has ready, and set the timer that aioquic asks for."""
         if self._socket.fileno() < 0:
             return
         for data, _ in self.quic.datagrams_to_send(now=time.monotonic()):
@@ -190,7 +190,7 @@ class QuicIntruder(Intruder):
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
-    # --- what only an intruder does ---
+    # steps that only a hostile client takes
 
     def raw(self, datagram: bytes) -> None:
         """Send any bytes as one datagram."""
@@ -225,7 +225,7 @@ class QuicIntruder(Intruder):
             self.raw(datagram)
 
     def move(self) -> None:
-        """Continue from another port, as behind a NAT that lost its mapping."""
+        """Continue from another port, like a client behind a NAT that lost its mapping."""
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         self._socket = self._opened_socket()
@@ -260,7 +260,8 @@ class QuicIntruder(Intruder):
                     self._settled.set()
                 case events.StreamDataReceived(data, _, stream):
                     self._came(stream, data)
-        closing = self.quic._close_event  # set at once; the public event comes later
+        # Aioquic sets this attribute at once, and its public event comes later.
+        closing = self.quic._close_event
         if closing is not None:
             code, colon, message = closing.reason_phrase.partition(": ")
             refusal = (code, message) if colon else ("", closing.reason_phrase)
@@ -288,7 +289,7 @@ def a_quic_intruder(
     parameters: dict[str, Any] | None = None,
     **configured: Any,
 ) -> QuicIntruder:
-    """An intruder with these credentials that has sent nothing yet.
+    """A QUIC client with these credentials that may break the protocol; it has sent nothing yet.
 
     ``parameters`` changes transport parameters by their name in aioquic, as in
     ``{"max_udp_payload_size": 1200}``; ``configured`` goes to QuicConfiguration.
@@ -309,7 +310,7 @@ def a_quic_intruder(
 async def quic_intruder(
     address: str, holding: Credentials | None, *, begin: bool = True, **asked: Any
 ) -> AsyncIterator[QuicIntruder]:
-    """An intruder as `a_quic_intruder` makes it; with ``begin``, after its TLS handshake."""
+    """A client as `a_quic_intruder` makes it; with ``begin`` its TLS handshake is complete."""
     intruder = a_quic_intruder(address, holding, **asked)
     try:
         if begin:
@@ -334,7 +335,7 @@ def _with_parameters(quic: QuicConnection, changes: dict[str, Any]) -> None:
 
 
 def displace(sender: QuicStreamSender, offset: int, data: bytes = b"x") -> None:
-    """Make a stream send these bytes at this offset, without the bytes before the offset."""
+    """Make a stream send these bytes at this offset, and never the bytes before the offset."""
     sender._buffer[:] = data
     sender._buffer_start, sender._buffer_stop = offset, offset + len(data)
     sender._pending = RangeSet([range(offset, offset + len(data))])
@@ -343,19 +344,19 @@ def displace(sender: QuicStreamSender, offset: int, data: bytes = b"x") -> None:
 
 
 def variable(value: int) -> bytes:
-    """An integer in QUIC's variable-length encoding (RFC 9000, section 16)."""
+    """Encode an integer in QUIC's variable-length encoding (RFC 9000, section 16)."""
     buffer = Buffer(capacity=8)
     buffer.push_uint_var(value)
     return bytes(buffer.data)
 
 
 def crypto_frame(offset: int, data: bytes) -> bytes:
-    """A CRYPTO frame for `inject`."""
+    """Encode a CRYPTO frame of QUIC for `QuicIntruder.inject`."""
     return b"\x06" + variable(offset) + variable(len(data)) + data
 
 
 def stream_frame(stream: int, offset: int, data: bytes) -> bytes:
-    """A STREAM frame with offset and length, for `inject`."""
+    """Encode a STREAM frame of QUIC with offset and length for `QuicIntruder.inject`."""
     return b"\x0e" + variable(stream) + variable(offset) + variable(len(data)) + data
 
 
@@ -363,7 +364,7 @@ def stream_frame(stream: int, offset: int, data: bytes) -> bytes:
 
 
 class MemoryIntruder(Intruder):
-    """The client end of a memory wire, without our connection state machine."""
+    """A hostile client on the memory carrier, without our connection state machine."""
 
     inbox_bytes = 0
 
@@ -375,7 +376,7 @@ class MemoryIntruder(Intruder):
         """Send bytes on a stream; over memory a single stream cannot end."""
         self.wire.write(stream, data)
 
-    # --- what the wire calls ---
+    # methods that the memory wire calls
 
     def data(self, stream: int, data: bytes) -> None:
         """Receive the bytes that the server wrote."""
@@ -386,7 +387,7 @@ class MemoryIntruder(Intruder):
         self._over(End(code, message))
 
     def written(self) -> None:
-        """Do nothing when the server has taken a frame."""
+        """Do nothing: this client does not need to know when the server has taken a frame."""
 
 
 def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> MemoryIntruder:
@@ -401,21 +402,21 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
     return intruder
 
 
-# --- one interface for both carriers --------------------------------------------------------------
+# one interface for tests on any carrier
 
 
 @dataclass(frozen=True)
 class Ground:
-    """One carrier for a test: how to make it, where a server listens, and intruders on it."""
+    """What a test needs of one carrier: how to make it, a server's address, hostile clients."""
 
     carrier: Callable[[Identity], Carrier]
     address: str
     intruder: Callable[[str, Identity], AbstractAsyncContextManager[Intruder]]
-    """Opens an intruder at an address, with a valid certificate of this identity."""
+    """Opens a hostile client at an address, with a valid certificate of this identity."""
 
 
 def memory_ground(_: Path, limits: Limits | None = None) -> Ground:
-    """The memory carrier; both ends are in this process."""
+    """The test environment on the memory carrier: client and server are in this process."""
     network = MemoryNetwork()
 
     @asynccontextmanager
@@ -428,7 +429,7 @@ def memory_ground(_: Path, limits: Limits | None = None) -> Ground:
 
 
 def quic_ground(directory: Path, limits: Limits | None = None) -> Ground:
-    """The QUIC carrier, with real sockets and certificates."""
+    """The test environment on QUIC, with real sockets and certificates."""
     place = Installation(directory / "certs", limits or Limits(), scheme="quic")
 
     @asynccontextmanager

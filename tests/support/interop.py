@@ -36,7 +36,7 @@ from tests.support.security import Installation, who
 ANY_PORT = "127.0.0.1:0"
 WITHIN_S = 30.0
 LINE_BYTES_MAX = 64 * 1024 * 1024
-"""Limit of one line of a client's output, in bytes: a frame of 4 MB is about 8 MB of JSON."""
+"""Maximum length of a line that a client writes, in bytes: a 4 MB frame is about 8 MB of JSON."""
 HEX = "$hex"
 
 
@@ -49,12 +49,12 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The code of a refusal, which is the first word of its reason."""
+        """The code of the server's refusal, which is the first word of the reported reason."""
         return str(self.fields.get("reason", "")).partition(": ")[0]
 
     @property
     def frame(self) -> dict[str, Any]:
-        """The received frame; fail with the reported fields when the command failed."""
+        """The frame that the client received; the test fails when the command failed."""
         assert self.ok, self.fields
         return dict(self.fields["frame"])
 
@@ -63,7 +63,7 @@ class Reply:
 
 
 class ForeignClient:
-    """One client process; it carries out one command at a time."""
+    """One client process on another QUIC library; it carries out one command at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -79,11 +79,11 @@ class ForeignClient:
         return Reply(answer.pop("ok"), answer)
 
     async def write(self, data: bytes, *, stream: int = 0) -> Reply:
-        """Send bytes unchanged on a stream."""
+        """Send these bytes unchanged on a stream."""
         return await self.do("write", stream=stream, hex=data.hex())
 
     async def ask(self, frame: Frame, *, pad: int = 0, stream: int = BULK_STREAM) -> Reply:
-        """Send a frame that the client encodes itself, and wait for the answer."""
+        """Let the client encode and send a frame, and return the answer to the frame."""
         return await self.do("ask", frame=as_json(frame), pad=pad, stream=stream, seconds=WITHIN_S)
 
     async def greet(self, me: Identity) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class ForeignClient:
 
 @asynccontextmanager
 async def running(binary: Path) -> AsyncIterator[ForeignClient]:
-    """A client process that is killed when the block ends."""
+    """A process with a client on another QUIC library; it is killed when the block ends."""
     pipe = asyncio.subprocess.PIPE
     quiet = {**os.environ, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "true"}
     process = await asyncio.create_subprocess_exec(
@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(value: dict[str, Any], kind: type[Frame]) -> Frame:
-    """Convert the JSON of a reported frame to our frame class ``kind``."""
+    """Convert the JSON of a received frame to our frame class ``kind``."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(_packed(value)), type=kind)
 
 
@@ -214,7 +214,7 @@ class QuicFleet(Fleet):
 @asynccontextmanager
 async def quic_fleet(place: Installation) -> AsyncIterator[QuicFleet]:
     """A ready fleet of one coordinator and two agents on real QUIC."""
-    searching.warm_up("auto")  # may compile kernels, so before the services start
+    searching.warm_up("auto")  # this may compile kernels, so it runs before the services start
     fleet = QuicFleet(MemoryNetwork(), MemoryStore(), 2048, 2.0, place=place)
     await fleet.start_sync()
     await fleet.start_coordinator("c1")

@@ -25,9 +25,13 @@ class ScriptedIssuer:
     now: Callable[[], float] = time.time
     life_s: float = 3600.0
     script: list[Answer | Exception | float] = field(default_factory=list)
-    """The next answers: a function, an error to raise, or an honest answer's delay in seconds."""
+    """What the issuer does for the next requests, in order, one item for each request.
+
+    A function makes the answer, an error is raised, and a number is the delay of an honest answer
+    in seconds.
+    """
     always: Answer | Exception | float | None = None
-    """The answer to every request after the script; None signs honestly."""
+    """What the issuer does for every request once `script` is empty; None signs honestly."""
     asked_s: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 

@@ -113,15 +113,15 @@ def read(answer: Any) -> list[Span]:
 
 
 def is_built() -> bool:
-    """Return whether Jaeger is built; tests that need it skip with the reason `BUILD` when not."""
+    """Return whether Jaeger is built; tests that need Jaeger are skipped when it is not."""
     return build.built("jaeger") is not None
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Jaeger]:
-    """A running Jaeger, built first where the program is missing, which takes some minutes.
+    """A running Jaeger; a missing program is built first, which takes some minutes.
 
-    Raise JaegerFailed with the end of the log when Jaeger does not start, and KitError when it
+    Raise JaegerFailed with the end of the log when Jaeger does not start, and KitError when Jaeger
     cannot be built.
     """
     program = await asyncio.to_thread(build.program, "jaeger")

@@ -29,11 +29,11 @@ PREFIX = "/30"
 CABLE_HERE, CABLE_THERE = "cable-here", "cable-there"
 COMMANDS = ("unshare", "nsenter", "ip", "cat")
 OUTSIDE = "TEST_NETWORK_OUTSIDE"
-"""Environment variable that holds the network namespace of the process that ran `own`."""
+"""Environment variable that holds the network namespace of the process that called `own`."""
 
 
 def why_not() -> str:
-    """Return why a plain user cannot create a namespace here; empty for root, who must have one."""
+    """Return why a plain user cannot create a network namespace; empty when possible or root."""
     if os.geteuid() == 0:
         return ""
     if missing := [name for name in COMMANDS if shutil.which(name) is None]:
@@ -50,18 +50,18 @@ def own(*words: str) -> tuple[list[str], dict[str, str]]:
 def _unshare() -> list[str]:
     if os.geteuid() == 0:
         return ["unshare", "--net", "--"]
-    # The user is not mapped to root, because PostgreSQL does not run as root.
+    # The user must not become root in the namespace: PostgreSQL refuses to run as root.
     return ["unshare", "--user", "--map-current-user", "--keep-caps", "--net", "--"]
 
 
 @dataclass
 class Joined:
-    """This process's network and a second one; `HERE` and `THERE` reach each other."""
+    """Two joined networks: this process's own, at `HERE`, and a second one, at `THERE`."""
 
     holder: int
     """Id of the process that keeps the second network alive."""
     firewalls: list[subprocess.Popen[str]] = field(default_factory=list)
-    """The firewall processes, one in each network."""
+    """The processes that change the firewall, one in each of the two networks."""
 
     def there(self, *words: str) -> list[str]:
         """Return the command line that runs a command in the second network."""
@@ -88,11 +88,11 @@ class Joined:
 
 @contextmanager
 def joined() -> Iterator[Joined]:
-    """The second network, joined to this one; RuntimeError if `own` did not start the process."""
+    """Join a second network to this process's own; RuntimeError if `own` did not start it."""
     require_own()
     with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:  # fmt: skip
-        # `cat` always ends when this process ends, because its input is closed then.
+        # `cat` keeps the second network alive, and ends with this process, which closes its input.
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdin.write(b"are you there\n")

@@ -68,7 +68,7 @@ def csr_pem(
     key: Any = KEY,
     label: str = "agent-0",
 ) -> bytes:
-    """A PEM signing request with these names and extensions."""
+    """Return a signing request in PEM with these names and extensions."""
     names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, hosts), *others]
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
@@ -116,7 +116,7 @@ LABEL = f"midstreamer.dev/{NAMESPACE}.{RELEASE}"
 
 
 def a_client_request(**changes: Any) -> SigningRequest:
-    """A valid request of pod shop-0, whose namespace is labelled for clients."""
+    """A valid request for a client certificate, by pod shop-0 of a namespace with the label."""
     user = a_pod_user(CLIENTS, "default", "shop-0", UID)
     good = a_request(
         signer=POLICY.client_signer,
@@ -150,7 +150,7 @@ def _with(good: SigningRequest, changes: dict[str, Any]) -> SigningRequest:
 
 
 def a_pod(**changes: Any) -> Pod:
-    """The pod that sends the request of `a_request`."""
+    """The pod agent-0, which sends the request of `a_request`."""
     return msgspec.structs.replace(Pod("agent-0", UID, "mid-agent"), **changes)
 
 
@@ -177,7 +177,7 @@ def a_signer(server: ApiServer, **changes: Any) -> Signer:
 
 @asynccontextmanager
 async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
-    """A running signer that answers each signing request as soon as it exists."""
+    """A running signer that handles each signing request as soon as the request exists."""
     signer = a_signer(server, **changes)
     await authority.published(signer.api, POLICY, signer.authority)
 
@@ -195,7 +195,7 @@ async def signing(server: ApiServer, **changes: Any) -> AsyncIterator[None]:
 
 
 def signing_now(server: ApiServer) -> AbstractAsyncContextManager[None]:
-    """A running signer on this machine's clock, for callers that check the certificate's dates."""
+    """A running signer on the real clock, for tests that check the dates of certificates."""
     now_s = time.time()
     return signing(server, now=time.time, authority=establish(DOMAIN, now_s=now_s))
 

@@ -1,4 +1,4 @@
-"""A carrier that only dials, whose links live in a separate process under gevent."""
+"""A carrier that only dials; its links run on gevent in a separate process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 @contextmanager
 def end(folder: Path) -> Iterator[Path]:
-    """A `gevent_end` process; yields the path of its Unix socket."""
+    """A running `gevent_end` process; yields the path of its Unix socket."""
     place = folder / "gevent.sock"
     process = subprocess.Popen([sys.executable, "-m", "tests.support.gevent_end", str(place)])
     try:
@@ -52,7 +52,7 @@ def _listens(place: Path) -> bool:
 
 @dataclasses.dataclass
 class GeventCarrier:
-    """Dials as a load test user does; it serves nothing."""
+    """A carrier that dials as a load test user does, and cannot serve."""
 
     place: Path
     directory: Path
@@ -72,7 +72,7 @@ class GeventCarrier:
 
 @dataclasses.dataclass
 class GeventEnd:
-    """One link in the gevent process, with the interface of `Link`."""
+    """A link that runs in the gevent process, with the interface of `Link`."""
 
     place: Path
     number: int

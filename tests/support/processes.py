@@ -33,7 +33,7 @@ WITHIN_S = 60.0
 POLL_S = 0.05
 HOUR = 3_600_000_000
 SHARD_POINTS = 64
-"""Points of a shard: so few that even a short series has several shards."""
+"""Points in one shard: so few that even a short series has several shards."""
 TABLES = ("series", "points", "decisions", "verdicts", "events", "states")
 
 
@@ -69,7 +69,7 @@ class Processes:
         return pid
 
     async def back(self, name: str, *, after: int) -> None:
-        """Wait until a part runs again, with another process id than ``after``, and is complete."""
+        """Wait until the part is complete again, with another process id than ``after``."""
 
         async def lives() -> bool:
             if self.pid(name) in {None, after}:
@@ -90,7 +90,7 @@ class Processes:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add to a failure inside the block: what was killed, launcher messages, log paths."""
+        """Add to an error in the block: the killed processes, launcher messages and log paths."""
         try:
             yield
         except BaseException as error:
@@ -119,13 +119,13 @@ class Processes:
         return dict(await self.sql(query))
 
     async def faults(self) -> list[str]:
-        """Derive all stored values again, and return the promises that the store violates."""
+        """Derive all stored values again, and return every promise that the store violates."""
         return await audit.faults(self.fleet.server.dsn)
 
 
 @asynccontextmanager
 async def a_fleet(folder: Path, *, agents: int = 3) -> AsyncIterator[Processes]:
-    """A ready fleet of processes, as `midstreamer run` starts it, erased afterwards."""
+    """A ready fleet of processes, started as by `midstreamer run`; its data are removed after."""
     config = folder / "fleet.toml"
     config.write_text(f"[sync]\nshard_points = {SHARD_POINTS}\n[agent]\nthreads = 1\n")
     news: list[str] = []
@@ -200,7 +200,7 @@ async def command(*words: str, **environment: str) -> Ended:
 
 @dataclass(frozen=True)
 class World:
-    """One universe and how it is replayed: first its history, then live steps."""
+    """The data of a universe for a replay: first a history, then live steps."""
 
     universe: str
     history: int = 150
@@ -220,7 +220,7 @@ class World:
         )
 
     def columns(self) -> list[Column]:
-        """Random walks and noisy waves from fixed seeds, with an hour between ticks."""
+        """Return the series: random walks and noisy waves from fixed seeds, one tick an hour."""
         count = self.history + self.live
         times = np.arange(1, count + 1) * HOUR
         columns = []
@@ -248,7 +248,7 @@ class World:
 
 @dataclass
 class Replayed:
-    """The answers of a replay; each is durable."""
+    """The answers that a replay received; all of them are durable."""
 
     decisions: list[Decision] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -263,7 +263,7 @@ class Replayed:
 async def replayed(
     processes: Processes, world: World, after_step: Callable[[int], None] = lambda _: None
 ) -> Replayed:
-    """Replay a world, and call ``after_step`` with the number of finished steps."""
+    """Replay a world; after each step call ``after_step`` with the number of finished steps."""
     answers = Replayed()
 
     def hear(event: replay.Event) -> None:

@@ -43,7 +43,7 @@ async def end(
 
 @asynccontextmanager
 async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
-    """A program with its own log, which is ended with the block."""
+    """A running program with its own log; the program is ended when the block ends."""
     process = await start(*words, log=log, anew=True)
     try:
         yield process
@@ -52,7 +52,7 @@ async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
 
 
 def last_words(log: Path, *, having: str = "") -> str:
-    """Return the last lines of a log, of those lines that contain ``having`` if there are any."""
+    """Return the last lines of a log; if any lines contain ``having``, only the last of those."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     chosen = [line for line in lines if having in line] or lines
     return " | ".join(chosen[-LINES:]) or "the log is empty"

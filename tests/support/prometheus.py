@@ -35,7 +35,7 @@ RELOAD_S = 0.2
 """Seconds until new targets are scraped; Prometheus' own default is 5 s."""
 SCRAPE_TIMEOUT_S_MAX = 10.0
 LOOKBACK_S = 300.0
-"""The oldest sample that an instant query sees, in seconds: Prometheus' own default."""
+"""Maximum age of a sample that an instant query returns, in seconds: Prometheus' own default."""
 LISTENS = re.compile(r"Listening on.*address=(127\.0\.0\.1:\d+)")
 BUILD = "run `make dashboards`, which builds it in some two minutes, once"
 
@@ -49,7 +49,7 @@ class Target:
     """One scraped endpoint, and the labels by which panels and rules select it."""
 
     address: str
-    """``host:port``, scraped at /metrics."""
+    """The endpoint as ``host:port``; Prometheus scrapes it at /metrics."""
     component: str
     pod: str
     namespace: str = "local"
@@ -90,7 +90,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Pace:
-    """Intervals of scrapes and rule evaluations, and the age limit of samples, all in seconds."""
+    """Intervals of scrapes and rule evaluations, and the maximum age of samples, in seconds."""
 
     scrape_s: float = 1.0
     evaluation_s: float = 1.0
@@ -176,7 +176,7 @@ class Prometheus:
         return {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"}
 
     async def target_problems(self) -> dict[str, str]:
-        """Return why each target is not up, by its address; also a target not scraped yet."""
+        """Return by address why targets are not up; targets not scraped yet count as not up."""
         data = await self._asked("targets", "targets", {"state": "active"})
         looked = {target["labels"]["instance"]: target for target in data["activeTargets"]}
         unseen = {"health": "not looked at yet", "lastError": ""}
@@ -221,7 +221,7 @@ class Prometheus:
 
 
 def is_built() -> bool:
-    """Return whether Prometheus is built; if not, tests skip with the reason `BUILD`."""
+    """Return whether Prometheus is built; tests that need Prometheus are skipped when it is not."""
     return build.built("prometheus") is not None
 
 
@@ -233,7 +233,7 @@ async def running(
     rules: Iterable[Path] = (),
     pace: Pace = Pace(),
 ) -> AsyncIterator[Prometheus]:
-    """A Prometheus that scrapes ``targets`` and evaluates ``rules``, built first where needed.
+    """A Prometheus that scrapes ``targets`` and evaluates ``rules``; it is built if missing.
 
     Raise PrometheusFailed with the end of its log when it does not start, for example because of a
     broken rule, and KitError when it cannot be built.

@@ -49,7 +49,7 @@ def evidence_of(
     newest: bool = True,
     specification: Specification | None = None,
 ) -> Evidence:
-    """Evidence for a window of series ``name`` that ends at position ``index``, hour ``index``."""
+    """Evidence for the window that ends at position ``index`` of a series with one tick an hour."""
     specification = specification or a_specification()
     shown = np.sin(np.arange(specification.window)) if values is None else values
     return Evidence(
@@ -65,12 +65,12 @@ def evidence_of(
 
 
 def value_for(decision: Decision, outcome: float) -> float:
-    """Return the raw value that gives the decision this scaled outcome (identity transform)."""
+    """Return the value that a series must reach so that the decision has this scaled outcome."""
     return decision.last + outcome * decision.scale
 
 
 def verdict_of(decision: Decision, outcome: float) -> Verdict:
-    """Return the verdict of a decision, at its due time, for this outcome."""
+    """Return the verdict of a decision that is judged at its due time and has this outcome."""
     due = decision.time + decision.specification.horizon * HOUR
     return reasoning.judge(decision, value_for(decision, outcome), due)
 
@@ -90,12 +90,12 @@ def a_walk(length: int, *, seed: int = 0) -> Points:
 
 
 def learned_stream(count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """A state that has learned ``count`` decisions and verdicts; ``skill`` is the share of hits."""
+    """A state that learned ``count`` decisions; ``skill`` is the share that proved right."""
     return streamed(reasoning.initial(a_specification()), 100, count, seed=seed, skill=skill)
 
 
 def streamed(state: State, start: int, count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """Feed ``count`` hours of one series into a state: due verdicts first, then a decision."""
+    """Let a state learn ``count`` hours of a series: in each the due verdict, then a decision."""
     dice = np.random.default_rng(seed)
     waiting: dict[int, tuple[Decision, float]] = {}
     for index in range(start, start + count):

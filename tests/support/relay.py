@@ -1,8 +1,8 @@
 """Forwards one UDP port to several servers, as a NodePort or a LoadBalancer does.
 
-The relay sends each source port to the server that it chose at that port's first datagram, as long
-as the relay lives, even if that server is gone. Then nothing comes back, not even an ICMP error for
-the closed port.
+At the first datagram from a source port the relay chooses a server. It sends all later datagrams
+from that port to the same server, even if that server is gone. Then nothing comes back, not even an
+ICMP error for the closed port.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Relay:
     """Forwards datagrams in both directions."""
 
     def __init__(self, dice: random.Random, lost: float = 0.0) -> None:
-        """``lost`` is the share of the servers' datagrams that the relay drops."""
+        """``lost`` is the share of the servers' datagrams that the relay drops, from 0 to 1."""
         self._dice = dice
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -31,9 +31,9 @@ class Relay:
         self._front.bind((HOST, 0))
         self._flows: dict[Any, socket.socket] = {}
         self.servers: list[tuple[str, int]] = []
-        """The servers; each new source port gets one of them by chance."""
+        """The servers; the relay chooses one at random for each new source port."""
         self.led: list[tuple[str, int]] = []
-        """The server of each source port, in the order of their first datagrams."""
+        """The server chosen for each source port, in order of the ports' first datagrams."""
         self._loop.add_reader(self._front, self._from_client)
 
     @property
@@ -82,7 +82,7 @@ def _socket() -> socket.socket:
 
 @asynccontextmanager
 async def relayed(servers: Sequence[str], *, seed: int, lost: float = 0.0) -> AsyncIterator[Relay]:
-    """A relay in front of servers at ``host:port``; ``lost`` is the share that it drops."""
+    """A relay in front of servers at ``host:port``; ``lost`` is the share of datagrams it drops."""
     relay = Relay(random.Random(seed), lost)
     for server in servers:
         host, _, port = server.rpartition(":")

@@ -20,11 +20,11 @@ from midstreamer.market.backtest import Points, Walk
 
 STOCKS = ("sp500/AAPL", "sp500/GE", "sp500/JPM", "sp500/XOM")
 PARTS = {
-    # The period is long enough that the stream gets its licence and emits signals.
+    # The dates are far enough apart for the stream to get its licence and emit signals.
     "load": (datasets.LOAD, ("load/ELEC",), "2014-01-01", "2014-03-01"),
     "sp500": (datasets.SP500, STOCKS, "2020-01-01", "2020-07-01"),
 }
-"""Data set, series, first and last date of decisions; everything earlier is history."""
+"""Data set, series, first and last date of decisions; all earlier data are history."""
 
 
 def replay(name: str) -> dict[str, object]:
@@ -41,7 +41,8 @@ def replay(name: str) -> dict[str, object]:
     for learned in walk:
         event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
-        if isinstance(event, Decision):  # the kernels' version may change alone
+        # A newer version may have a newer kernel that gives the same decisions.
+        if isinstance(event, Decision):
             event = msgspec.structs.replace(event, kernel="")
         hashes[kind].update(msgspec.msgpack.encode(event))
         hashes["states"].update(reasoning.encode(walk.state))

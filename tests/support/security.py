@@ -56,7 +56,7 @@ def credentials(
 
 
 def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
-    """Credentials whose certificate's common name is not the label of the id; the rest is valid."""
+    """Valid credentials, except that the certificate's common name is not the label of the id."""
     good = credentials(signer, holder)
     leaf = good.certificate
     builder = (
@@ -97,7 +97,7 @@ def stranger_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Held(CertificateManager):
-    """A certificate manager that holds the given credentials and reads no files."""
+    """A certificate manager that returns the given credentials and reads no files."""
 
     def __init__(self, given: Credentials) -> None:
         super().__init__(Path(), given.identity)
@@ -113,7 +113,7 @@ def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> Quic
 
 
 class OtherCarriers(Carriers):
-    """Carriers that read an address without a scheme as one of the given scheme, not as QUIC."""
+    """Carriers that read an address without a scheme as ``scheme://address`` and not as QUIC."""
 
     def __init__(self, source: CredentialSource, limits: Limits, scheme: str) -> None:
         super().__init__(Watch(Trust(source, limits, secrets.token_hex(8))))
@@ -136,7 +136,7 @@ class Installation:
     directory: Path
     limits: Limits = field(default_factory=lambda: Limits(handshake_s=2.0, idle_s=2.0))
     scheme: str = ""
-    """The carrier for addresses without a scheme; empty means `SCHEME`."""
+    """The carrier for addresses without a scheme; when empty, the default `SCHEME` applies."""
 
     def __post_init__(self) -> None:
         self.authority = files.init_authority(self.directory, DOMAIN, days=365)
@@ -169,7 +169,7 @@ class Installation:
 
 
 def behind_an_intermediate(holder: Identity, *, shown: bool = True) -> Credentials:
-    """Credentials signed by an intermediate CA; with ``shown`` they include its certificate."""
+    """Credentials signed by an intermediate CA; ``shown`` adds the certificate of this CA."""
     now_s = time.time()
     root, between = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "sub")]

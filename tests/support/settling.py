@@ -29,7 +29,7 @@ from midstreamer.sync.parts import Given
 
 HOUR = 3_600_000_000
 HISTORY, BREAK, END = 150, 260, 300
-"""Step numbers: the first with decisions, the first that another version commits, and the end."""
+"""Step numbers: the first with decisions, the first that another version commits, the end."""
 SERIES = 3
 VOID_STEP = END - 1
 """Step at which one series has a price of zero, which has no logarithm.
@@ -93,7 +93,7 @@ def _write(columns: Sequence[Column] = (), decisions: Sequence[Decision] = ()) -
 
 
 def part(first: int, last: int) -> Iterator[Write]:
-    """Return the Writes from step ``first`` up to ``last``; the first step includes the history."""
+    """Return the Writes of the steps ``first`` to ``last - 1``; step 0 stands for the history."""
     begin, end = (max(0, at - HISTORY + 1) for at in (first, last))
     return (write for step in writes()[begin:end] for write in step)
 

@@ -27,7 +27,7 @@ class Server:
         self.peers: list[Peer] = []
         self.asked_s: list[float] = []
         self.silent = False
-        """Whether the server leaves dials without an answer, as a killed pod does."""
+        """Whether dials of this server get no answer, as if its pod was killed."""
         self.listener: Listener
 
     async def listen(self, network: MemoryNetwork) -> None:
@@ -51,17 +51,17 @@ class Server:
 
 
 class SeveralCarrier(MemoryCarrier):
-    """Dials the servers in turn when the address is `SHARED`, and resolves the name `NAME`."""
+    """A carrier to several servers, behind the address `SHARED` and behind the name `NAME`."""
 
     def __init__(self, network: MemoryNetwork, servers: Sequence[Server]) -> None:
         super().__init__(network, CLIENT)
         self.servers = list(servers)
         self.turns: list[int] = []
-        """Indexes of the servers that the next dials of `SHARED` reach; later dials take turns."""
+        """The servers, by index, that the next dials of `SHARED` reach; if empty, all in turn."""
         self.named: list[str] = [server.address for server in servers]
         self.lookup_error: MidstreamerError | None = None
         self.resolving: asyncio.Event | None = None
-        """An event that look-ups wait for; None lets them return immediately."""
+        """The event that look-ups of names wait for; with None look-ups return immediately."""
         self.looked_up = 0
         self.dialled: list[tuple[float, str, str]] = []
         """Each dial: its time, the address, and the name of the server that it reached."""
@@ -90,14 +90,14 @@ class SeveralCarrier(MemoryCarrier):
 
 
 async def survey(session: Session, budget_s: float = 5.0) -> float:
-    """Send a Survey, again when the link ends; return the seconds until the answer."""
+    """Send a Survey, and repeat it when the link ends; return the seconds until the answer."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     async with asyncio.timeout(budget_s):
         while True:
             try:
                 answer = await session.ask(frames.Survey(), budget_s=budget_s)
-            except LinkClosed:  # the session had not yet noticed that the link ended
+            except LinkClosed:  # the link had ended before the session noticed
                 continue
             assert isinstance(answer, frames.Surveyed)
             return loop.time() - began_s

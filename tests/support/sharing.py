@@ -34,7 +34,7 @@ def a_write(name: str, at: int) -> Write:
 
 
 async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, last: int) -> None:
-    """Record the start index of every row of the change feed, by series, in the order received."""
+    """Record the first index of the points in each change of the feed, by series, in feed order."""
     async for page in peer.follow(Tail(after=0, states=False)):
         for change in page.changes:
             if isinstance(change, Points):
@@ -44,7 +44,7 @@ async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, 
 
 
 async def share(dsn: str, name: str, count: int) -> dict[str, Any]:
-    """Write a series, follow the change feed, and return what was seen."""
+    """Run sync, write a series, follow the change feed, and return what the follower saw."""
     network, ready = MemoryNetwork(), asyncio.Event()
 
     def carrier(kind: Kind) -> MemoryCarrier:

@@ -51,7 +51,7 @@ _databases = itertools.count()
 
 
 def value_at(index: int) -> float:
-    """The builders' value at an index of a series; values vary, so that no window is flat."""
+    """Return the value at an index of every test series; values vary, so that no window is flat."""
     return 100.0 + (index * 7 % 11) + index / 8
 
 
@@ -65,7 +65,7 @@ def a_column(start: int, stop: int, *, name: str = "test/A", shift: float = 0.0)
 def a_decision(
     index: int, *, name: str = "test/A", shift: float = 0.0, specification: Any = SPECIFICATION
 ) -> Decision:
-    """A decision at an index of `a_column`, made without analogs and without learned state."""
+    """A decision at an index of `a_column`, made without analogs and before any learning."""
     places = range(index - specification.window + 1, index + 1)
     window = series.window([value_at(at) + shift for at in places], series=name, time=index * STEP)
     evidence = Evidence(specification, window, Matches(), index)
@@ -83,7 +83,7 @@ def given(write: Write, *, writer: str = "c1") -> Given:
 
 
 def a_committer(store: Store, quotas: Quotas = quota.DEFAULT) -> Committer:
-    """A committer with the settings of sync."""
+    """A committer with settings like those of the sync process."""
     return Committer(store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quotas)
 
 
@@ -97,14 +97,14 @@ async def commit(committer: Committer, write: Write) -> Written:
 
 
 async def contents(store: Store) -> dict[str, Any]:
-    """Return everything that a writer can cause in a store, as one comparable value."""
+    """Return everything in a store that a writer can cause, in a form that can be compared."""
     points = {}
     for each in (await store.catalogue("", 10_000)).series:
         (part,) = await store.load([_whole(each.series, each.count)], each.count)
         points[each.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {
-        # Events of equal time may come in any order; they give the same state.
+        # The order of events with equal time is free, and the learned state does not depend on it.
         stream: sorted(await store.events(stream, 0, version), key=_by_experience)
         for stream, (version, _) in states.items()
     }
@@ -124,11 +124,11 @@ def _whole(name: str, count: int) -> Run:
 
 @functools.cache
 def the_server() -> EmbeddedServer:
-    """Return the embedded PostgreSQL server of this test process, started.
+    """Return the PostgreSQL server that all tests of this process share, started.
 
-    A test that stops the server must start it again. It is made once, because a data directory
-    costs a second and a thousand small files. Call this function from a fixture that is not a
-    coroutine.
+    A test that stops the server must start it again. The server is made only once, because a data
+    directory costs a second and a thousand small files. Call this function from a fixture that is
+    not a coroutine.
     """
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-test-"))
     server = EmbeddedServer(folder)
@@ -153,7 +153,7 @@ async def a_database(dsn: str) -> str:
 
 @asynccontextmanager
 async def a_store(dsn: str = "") -> AsyncIterator[Store]:
-    """An open store: in a new database of the server at ``dsn``, or in memory."""
+    """An open store: in a new database of the server at ``dsn``; without ``dsn`` in memory."""
     store: Store = PostgresStore(await a_database(dsn)) if dsn else MemoryStore()
     await store.open()
     try:

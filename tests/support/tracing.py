@@ -13,7 +13,7 @@ from midstreamer.telemetry import tracing
 
 @contextlib.contextmanager
 def provided(provider: TracerProvider | None) -> Iterator[None]:
-    """Set this provider, or none, and restore the previous provider at the end.
+    """Set this OpenTelemetry provider, or none; restore the previous provider when the block ends.
 
     OpenTelemetry lets a process set its provider only once. Many tests share a process, so this
     function sets OpenTelemetry's variable, and closes what the SDK built with the provider.

@@ -44,7 +44,7 @@ class Pair:
     )
 
     def pass_on(self, effects: list[Effect], to: Connection) -> list[Effect]:
-        """Give the sent bytes to the other connection; return the effects that it asks for."""
+        """Give the bytes in these effects to ``to``; return the effects that ``to`` asks for."""
         wanted: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Transmit):

@@ -1,4 +1,4 @@
-"""An event loop on virtual time, which advances only while all tasks sleep, and then at once.
+"""An event loop on virtual time, which jumps to the next timer as soon as all tasks sleep.
 
 Tasks see the same times on any machine, however busy it is, so a test can make claims about timers
 that it could not make on a real clock. The loop serves work inside one thread: events from other
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class _Selector(selectors.DefaultSelector):
-    """Advances the virtual clock instead of waiting."""
+    """A selector that advances the virtual clock instead of waiting."""
 
     now_s = 1000.0
 
@@ -28,7 +28,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop with its own clock; each loop begins at the same time."""
+    """An event loop with its own virtual clock; every new loop begins at the same time."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()

@@ -33,13 +33,13 @@ from tests.load.asking import TICKS, Load, at_rate, say
 from tests.support import networks
 
 PER_S = 20.0
-"""Appends per second, and also matches per second."""
+"""Number of appends per second; as many matches are sent per second."""
 DEADLINE_S = 30.0
 CALM_S = 3.0
 DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 25.0, 20.0
-"""Seconds without UDP, from the end of a drop to the next drop, and after the last drop."""
+"""Seconds for which UDP is dropped, then between the two drops, then after the last drop."""
 LATE_AFTER_S = 3.0
-"""Seconds from the second drop until the late client starts; its imports take a second more."""
+"""Seconds from the second drop's begin until the client `late` starts; its imports add a second."""
 DROPS = 2
 LOOK_S = 0.05
 END_S = 15.0
@@ -50,14 +50,14 @@ MOVED = re.compile(r"session\.moves.*\bby\W+(\w+)")
 
 @dataclass
 class Seen:
-    """What happened, and what the clients reported."""
+    """What happened in a run of the scenario, and what its clients reported."""
 
     drops: list[tuple[float, float]] = field(default_factory=list)
-    """Begin and end of each time in which datagrams were dropped."""
+    """Begin and end of each period in which datagrams were dropped."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     retries: list[dict[str, Any]] = field(default_factory=list)
     carriers: list[tuple[float, list[str]]] = field(default_factory=list)
-    """The carriers of the steady client's links, with the time since when."""
+    """The carriers of the links of the client `steady`, and since when they are in use."""
     late: dict[str, Any] = field(default_factory=dict)
     moves: dict[str, list[str]] = field(default_factory=dict)
     """The carriers to which the links of each process of the fleet moved, in order."""
@@ -65,7 +65,7 @@ class Seen:
     """Clients and processes that ended or restarted unexpectedly."""
 
     def take(self, report: dict[str, Any]) -> None:
-        """Add one line of a client's report."""
+        """Add one line that a client reported."""
         if "what" in report:
             self.requests.append(report)
         elif "retry" in report:
@@ -77,7 +77,7 @@ class Seen:
 
 
 class Fleet(LocalFleet):
-    """One sync, two coordinators, two agents; the coordinators serve the other network too."""
+    """One sync, two coordinators and two agents; clients of the second network can connect too."""
 
     coordinators: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ class Fleet(LocalFleet):
         return [*super()._members(), *(identities.named(name, TRUST_DOMAIN) for name in more)]
 
     def _plan(self, dsn: str) -> None:
-        # Only this fleet is in this network, so a port that is free on loopback is free everywhere.
+        # Nothing else uses this network, so a port that is free on loopback is free everywhere.
         ports = free_ports(1 + len(COORDINATORS), datagram=True)
         sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
         self.coordinators = tuple(coordinators)
@@ -107,7 +107,7 @@ class Fleet(LocalFleet):
 
 
 async def run(folder: Path) -> Seen:
-    """Start the fleet and the clients, drop UDP twice, and return what was seen."""
+    """Start the fleet and the clients, drop UDP twice, and return everything that was recorded."""
     seen, news = Seen(), list[str]()
     with networks.joined() as network, state.held(folder / "state") as place:
         fleet = Fleet(place, RunSettings(agents=2), config_file=None, news=news.append)
@@ -129,10 +129,10 @@ async def run(folder: Path) -> Seen:
 
 
 async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: bool) -> None:
-    """Drop UDP for `DROPPED_S` seconds; with ``late``, the late client starts meanwhile."""
+    """Drop UDP for `DROPPED_S` seconds; if ``late`` is set, start the client `late` meanwhile."""
     begin_s = time.monotonic()
     network.drop_udp()
-    dropped_s = time.monotonic()  # adding the rules takes a second on busy cores
+    dropped_s = time.monotonic()  # on busy cores it takes a second to add the firewall rules
     try:
         if late:
             await asyncio.sleep(LATE_AFTER_S)
@@ -151,7 +151,7 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
 async def _client(
     name: str, network: networks.Joined, fleet: Fleet, seen: Seen
 ) -> AsyncIterator[None]:
-    """A client in the other network that has begun; the end of the block waits for its requests."""
+    """A started client in the other network; on exit the block waits for its requests."""
     words = [sys.executable, "-m", __spec__.name, name, str(fleet.state.certs), *fleet.coordinators]
     with (fleet.state.logs / f"client-{name}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -186,7 +186,7 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
             if report.get("ready"):
                 ready.set()
     finally:
-        ready.set()  # the client ended; its exit code is recorded elsewhere
+        ready.set()  # the client ended, and `_client` records its exit code
 
 
 def _end_of(path: Path) -> str:
@@ -215,7 +215,7 @@ async def steady(client: AsyncClient, stop: asyncio.Event) -> None:
 
 
 async def late(client: AsyncClient, stop: asyncio.Event) -> None:
-    """Append once, and report how long that took since the client was opened."""
+    """Append once, and report the seconds from opening the client until the answer."""
     load = Load(client, "late", lambda _: None)
     began_s = time.monotonic()
     await client.append(load.lanes[0].ticks(TICKS))
@@ -224,7 +224,7 @@ async def late(client: AsyncClient, stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Run the whole scenario, or, with the name of a client, that client."""
+    """Run the whole scenario, or only one client when the arguments name a client."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
     parser.add_argument("what", help="the folder for the result, or the name of a client")
     parser.add_argument("certs", nargs="?", default="")
@@ -253,7 +253,7 @@ async def _as_client(arguments: argparse.Namespace) -> None:
 
 
 async def _until_told(folder: Path) -> Seen:
-    """Run the scenario; SIGTERM ends every process that it started."""
+    """Run the scenario; on SIGTERM end every process that the scenario started."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -50,7 +50,7 @@ def a_context(holding: Credentials | None) -> ssl.SSLContext:
 
 
 def message(kind: int, data: bytes, *, fin: bool = True, masked: bool = True) -> bytes:
-    """Return one RFC 6455 frame as a client sends it."""
+    """Return one WebSocket frame (RFC 6455), masked as a client sends it."""
     length = len(data)
     head = bytes((kind | (0x80 if fin else 0),))
     mask_bit = 0x80 if masked else 0
@@ -60,7 +60,8 @@ def message(kind: int, data: bytes, *, fin: bool = True, masked: bool = True) ->
         head += bytes((126 | mask_bit,)) + struct.pack(">H", length)
     else:
         head += bytes((127 | mask_bit,)) + struct.pack(">Q", length)
-    return head + (bytes(4) if masked else b"") + data  # a mask of zeros changes nothing
+    # Masking with zeros leaves the data unchanged.
+    return head + (bytes(4) if masked else b"") + data
 
 
 def upgrade(host: str, *, subprotocol: str = SUBPROTOCOL) -> bytes:
@@ -90,7 +91,7 @@ class WssIntruder(Intruder):
         self.writer.write(data)
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Write bytes to a stream in binary messages; a single stream cannot end over WebSocket."""
+        """Send bytes of a stream in binary messages; over WebSocket a single stream cannot end."""
         for at in range(0, len(data), CHUNK_BYTES):
             self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
 
@@ -148,7 +149,7 @@ async def tls_to(
 async def wss_intruder(
     address: str, holding: Credentials | None, *, first: bytes | None = None
 ) -> AsyncIterator[WssIntruder]:
-    """An intruder past its TLS handshake that has sent ``first``, or else the upgrade request."""
+    """A client past its TLS handshake that has sent ``first``, or else the upgrade request."""
     intruder = WssIntruder(*await tls_to(address, holding))
     intruder.raw(upgrade(parse(address).place) if first is None else first)
     try:
@@ -158,7 +159,7 @@ async def wss_intruder(
 
 
 def wss_ground(directory: Path, limits: Limits | None = None) -> Ground:
-    """The WebSocket carrier, with real sockets and certificates."""
+    """The test environment on WebSocket, with real sockets and certificates."""
     place = Installation(directory / "certs", limits or Limits(), scheme="wss")
 
     def intruder(address: str, me: Identity) -> AbstractAsyncContextManager[Intruder]:
@@ -172,4 +173,4 @@ GROUNDS: dict[str, Callable[[Path, Limits | None], Ground]] = {
     "quic": quic_ground,
     "wss": wss_ground,
 }
-"""A test environment for each carrier, for ``@pytest.fixture(params=GROUNDS)``."""
+"""The test environment of each carrier, by name, for ``@pytest.fixture(params=GROUNDS)``."""

@@ -1,4 +1,4 @@
-"""Bounds of the code: functions of 60 lines and eight parameters, files of 450 lines."""
+"""Limits of the code: functions have 60 lines and eight parameters, files 450 lines, at most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOMS = tuple(
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 PARAMETERS_MAX = 8
-"""Most parameters of a function, without ``self`` and ``cls``; options go into a named value."""
+"""Maximum number of parameters without ``self`` and ``cls``; further options form one object."""
 FLAGS = "typer reads the flags of a command from the parameters of its function"
 PUBLIC = "part of the public interface: users already pass these options by keyword"
 MANY_PARAMETERS = {
@@ -24,7 +24,7 @@ MANY_PARAMETERS = {
     "kernels/midstreamer_kernels/reference/search.py::search": "takes the options of its twin, "
     "`midstreamer_kernels.search.History.search`, so that tests pass both the same",
 }
-"""Functions that may have more parameters, as ``path::name``, and why."""
+"""Functions, as ``path::name``, that may have more parameters, each with the reason."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -42,7 +42,7 @@ def _long_functions(path: Path) -> Iterator[str]:
 
 
 def _functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]]:
-    """Yield the name and the node of every function in ``tree``, for a method with its class."""
+    """Yield the name and the node of every function in ``tree``; the name includes the classes."""
     for node in ast.iter_child_nodes(tree):
         within = inside
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -53,7 +53,7 @@ def _functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, Function]
 
 
 def _parameters(function: Function) -> int:
-    """Count the parameters with a name of their own, which ``*args`` do not have."""
+    """Count the named parameters of a function; ``*args`` and ``**kwargs`` do not count."""
     given = function.args
     every = *given.posonlyargs, *given.args, *given.kwonlyargs
     return sum(each.arg not in {"self", "cls"} for each in every)

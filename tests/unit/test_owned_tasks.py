@@ -14,7 +14,7 @@ TOP = Path(__file__).parents[2]
 SERVICES, OPERATOR = TOP / "services/midstreamer", TOP / "operator"
 MAKERS = {"create_task", "ensure_future", "run_coroutine_threadsafe", "TaskGroup"}
 GROUPS = {"group", "tasks", "_tasks"}
-"""Names of variables that hold a TaskGroup: the group refers to its tasks, so nobody else must."""
+"""Names of variables that hold a TaskGroup; a task in a group needs no other reference."""
 
 PLACES = {
     "cli/local.py::LocalFleet._start": "`_stop` ends the watch, `_start` the other task",
@@ -103,7 +103,7 @@ def test_no_task_is_made_and_dropped() -> None:
 
 
 def _is_bare(call: ast.expr) -> bool:
-    """Return whether the call creates a task outside a TaskGroup.
+    """Return whether a call creates a task outside of any TaskGroup.
 
     The event loop holds tasks weakly: a task that nobody refers to may vanish before it ends.
     """

@@ -48,12 +48,12 @@ AGENT = who(Kind.AGENT, "a1")
 
 @dataclass
 class World:
-    """Makes carriers that can reach each other, and sets who may connect."""
+    """A carrier under test: makes carriers that reach each other, and sets who may connect."""
 
     carrier: Callable[[Identity], Carrier]
     allow: Callable[[list[str]], None]
     look: Callable[[Carrier, Server], None]
-    """Makes a server notice a changed allowlist at once."""
+    """A function that makes a server notice a changed allowlist at once."""
     address: str
 
 
@@ -112,7 +112,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 class Serving:
-    """A coordinator that gives its links to the test, and keeps them open until the test ends."""
+    """A coordinator whose links a test uses; they stay open until the test ends."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -178,7 +178,7 @@ async def test_frames_are_delivered_on_arrival_and_the_rest_are_received_in_orde
     for position in range(4):
         near.send(holdings(position), flush=position == 3)
     received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
-    # Frames behind a frame that waits also wait, and are not offered.
+    # While a frame waits, later frames wait behind it and are not offered to the callback.
     assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
     await near.close()
 
@@ -310,7 +310,7 @@ async def test_what_a_peer_may_append_to_is_what_the_list_in_force_grants(
         world.look(serving.carrier, serving.server)
         granted.append(str(serving.carrier.grant(far.peer)))
     assert granted == ["every universe", "fx, stocks", "load"]
-    near.send(holdings(1))  # the link of a client that is still allowed stays open
+    near.send(holdings(1))  # the changed allowlist still allows this client, so its link stays open
     assert await asyncio.wait_for(far.receive(), 2) == holdings(1)
     await near.close()
 
@@ -377,7 +377,7 @@ async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World
     before = open_links()
     async with Serving(world) as serving:
         near, far = await serving.meet()
-        # With gevent the dialling end is in another process, so only one end is counted here.
+        # With gevent the dialling end is in another process, so only the accepting end is counted.
         ends = 1 if isinstance(near, over_gevent_.GeventEnd) else 2
         assert open_links() == before + ends
         assert shown(metrics.CARRIER_LINKS, carrier=far.scheme) >= ends

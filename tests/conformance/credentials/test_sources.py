@@ -33,14 +33,14 @@ from tests.support.transport import answer_surveys
 SCHEMES = ["quic", "wss"]
 CLIENT, COORDINATOR = who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR, "c1")
 LIFE_S = 9.0
-"""Lifetime in seconds of a certificate that is renewed in a test; the last third is for renewal."""
+"""Lifetime of a certificate that a test renews, in seconds; renewal begins in the last third."""
 LONG_S = DAY_S
 SOON_S = 10.0
 
 
 @dataclass
 class Member:
-    """One process: its credential source, its carriers, and the bundle file of what it trusts."""
+    """One process of a test: its credential source, its carriers, and its file of trusted CAs."""
 
     source: CredentialSource
     carrier: Carriers
@@ -76,7 +76,7 @@ SOURCES: dict[str, Build] = {"files": of_files, "memory": in_memory}
 
 @dataclass
 class World:
-    """An authority, and members whose credentials come from one kind of source."""
+    """An authority, and processes whose credentials come from one kind of source."""
 
     place: Installation
     folder: Path
@@ -114,7 +114,7 @@ class World:
         return listener
 
     async def meet(self, near: Member, far: Listener) -> Peer:
-        """Open a link, and return its dialling end."""
+        """Open a link between two processes, and return the dialling end."""
         peer = await peers.dial(near.carrier, far.address, expect=Kind.COORDINATOR)
         self.ends.push_async_callback(peer.close)
         return peer
@@ -228,7 +228,7 @@ async def _met_at_last(world: World, near: Member, far: Listener) -> Peer:
 
 @dataclass
 class Load:
-    """Requests over a session, one every few milliseconds, so that some are always open."""
+    """Requests sent over a session every few milliseconds, so that some are always in progress."""
 
     session: Session
     answered: int = 0
@@ -273,7 +273,7 @@ async def _loaded(
 async def test_a_renewal_is_taken_up_under_load_and_no_request_fails(
     world: World, renewing_side: str
 ) -> None:
-    """The load lasts longer than a certificate, so a peer with the old certificate would fail."""
+    """The load lasts longer than a certificate, so a peer with its old certificate would fail."""
     dials = renewing_side == "dialling"
     client = await world.member(CLIENT, life_s=LIFE_S if dials else LONG_S)
     coordinator = await world.member(COORDINATOR, life_s=LONG_S if dials else LIFE_S)

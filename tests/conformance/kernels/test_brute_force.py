@@ -1,7 +1,8 @@
-"""Both engines against brute force, at realistic sizes and on realistic kinds of series.
+"""Both engines compared with brute force, at realistic sizes and on realistic kinds of series.
 
-The unit tests search small and unusual cases; at these sizes pruning takes effect. Brute force is
-plain Python and slow, so each answer is computed once and compared with every engine's.
+The unit tests search small and unusual cases. Only at realistic sizes do the engines skip many
+windows (pruning). Brute force is plain Python and slow, so it computes each answer once, for
+comparison with every engine.
 """
 
 import itertools

@@ -1,8 +1,8 @@
-"""A collection against a float64 comparison of every row, at realistic sizes.
+"""`Collection` compared with float64 distances to every row, at realistic sizes.
 
-The unit tests compare small collections with plain Python. Here the bounds can rule out many rows,
-and the reference is the float64 comparison in lanes, which the unit tests compare with the
-definition.
+The unit tests compare small collections with plain Python. Here the collections are so large that
+lower bounds rule out many rows. The reference is the float64 comparison in SIMD lanes, which the
+unit tests compare with the definition.
 """
 
 from collections.abc import Callable

@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 def parts() -> Iterator[Part]:
-    """Yield all parts in the order in which they run."""
+    """Yield all parts of the tests in the order in which they run."""
     yield Part("1-NN counts on public data sets", (f"{HERE}/test_archive.py",))
     yield Part("DTW beside other packages", (f"{HERE}/test_pairs.py",))
     yield Part("LCSS beside other packages", (f"{HERE}/test_lcss.py",))
@@ -44,7 +44,7 @@ def parts() -> Iterator[Part]:
 
 
 def holds(part: Part) -> bool:
-    """Run the tests of a part; print all output if a test fails, and else its last line."""
+    """Run a part's tests and return whether all pass; print all output only when one fails."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *part.paths]
     model = {"NUMBA_CPU_NAME": part.model} if part.model else {}
     done = subprocess.run(
@@ -59,7 +59,7 @@ def holds(part: Part) -> bool:
 
 
 def main() -> int:
-    """Run every part; return 1 when any part failed."""
+    """Run every part of the tests; return 1 when any part failed."""
     todo, failed = list(parts()), []
     for number, part in enumerate(todo, 1):
         sys.stdout.write(f"{number}/{len(todo)} {part.name}: ")

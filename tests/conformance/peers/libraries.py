@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """DTW distance by dtaidistance, whose window is the band plus one; a band needs equal lengths.
+    """Return dtaidistance's DTW distance; its window is the band plus one, for equal lengths only.
 
     Pruning is off, because with pruning some distances become infinite when their last bit is
     rounded up.
@@ -39,23 +39,24 @@ def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
 
 
 def aeon_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """DTW distance by aeon, which takes the band as a share of the length and omits the root."""
+    """Return aeon's DTW distance; the band is a share of the length, the root is missing."""
     return float(aeon.distances.dtw_distance(a, b, window=_share(a, band)) ** 0.5)
 
 
 def aeon_lcss(a: Floats, b: Floats, epsilon: float, band: int | None) -> int:
-    """LCSS length by aeon, which returns the share of the shorter series that is not in common."""
+    """Return aeon's LCSS length; aeon gives the share of the shorter series not in common."""
     distance = aeon.distances.lcss_distance(a, b, window=_share(a, band), epsilon=epsilon)
     return round((1 - float(distance)) * min(a.size, b.size))
 
 
 def _share(a: Floats, band: int | None) -> float | None:
-    # aeon rounds the product down; half a point more keeps the band from losing one point.
+    # aeon multiplies the share by the length and rounds down; adding half a point keeps the band
+    # exact.
     return None if band is None else min(1.0, (band + 0.5) / a.size)
 
 
 def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float]:
-    """Nearest window by normalised DTW, found by wildboar, which rounds the band down."""
+    """Return the nearest window by normalised DTW; wildboar finds it, and rounds the band down."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns about wildboar's calls
         distance, index = wildboar.distance.pairwise_subsequence_distance(
@@ -66,6 +67,6 @@ def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float
 
 
 def nearest_euclidean(query: Floats, values: Floats) -> tuple[int, float]:
-    """Nearest window without warping, found by stumpy."""
+    """Return the nearest window without warping, as stumpy finds it."""
     distances = stumpy.mass(query, values)
     return int(distances.argmin()), float(distances.min())

@@ -17,7 +17,7 @@ from tests.conformance.peers.libraries import aeon_lcss
 Floats = NDArray[np.float64]
 lengths = some.integers(1, 90)
 seeds = some.integers(0, 2**32)
-# Values and epsilon are eighths, so many differences equal epsilon exactly; those match.
+# Values and epsilon are multiples of 1/8, so many differences equal epsilon exactly and match.
 epsilons = some.integers(0, 16).map(lambda eighths: eighths / 8)
 
 
@@ -26,7 +26,7 @@ def series(seed: int, points: int) -> Floats:
 
 
 def textbook(a: Floats, b: Floats, epsilon: float, band: int) -> int:
-    """LCSS length by the whole table, in which only points within the band may match."""
+    """Return the LCSS length from the whole table; only points within the band may match."""
     near = np.abs(np.subtract.outer(np.arange(a.size), np.arange(b.size))) <= band
     matching = near & (np.abs(np.subtract.outer(a, b)) <= epsilon)
     table = np.zeros((a.size + 1, b.size + 1), dtype=int)

@@ -1,8 +1,8 @@
-"""The monitor compared with brute force over all subsequences, by another package's DTW.
+"""`Monitor` compared with brute force over all subsequences, by another package's DTW.
 
-Without normalisation the monitor promises three things. A detection is as near as it says.
+Without normalisation the monitor promises three things. The distance of each detection is correct.
 Detections of one pattern do not overlap. And every subsequence within the threshold is connected to
-a detection by overlapping subsequences, each nearer than the one before.
+a detection by a chain of overlapping subsequences, in which each is nearer than the one before.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def walk(seed: int, points: int) -> Floats:
 
 
 def watched(values: Floats, monitor: Monitor) -> list[Detection]:
-    """Return all detections; a far point after the end completes an open detection."""
+    """Return all detections; a far point is added, because it completes an open detection."""
     return [found for value in [*values, FAR] for found in monitor.push(value)]
 
 
 def near(values: Floats, pattern: Floats, threshold: float) -> list[tuple[int, int, float]]:
-    """Return every subsequence within the threshold: start, end (past its last point), distance."""
+    """Return all subsequences within the threshold: start, end (past the last point), distance."""
     spans = itertools.combinations(range(values.size + 1), 2)
     every = ((start, end, dtaidistance_dtw(values[start:end], pattern, None))
              for start, end in spans)  # fmt: skip

@@ -21,7 +21,7 @@ OTHERS = pytest.mark.parametrize("other", [dtaidistance_dtw, aeon_dtw])
 
 
 def series(seed: int, points: int, scale: float, kind: str) -> Floats:
-    """Noise or a random walk, whose values are exact in float32."""
+    """Return noise or a random walk, with values that float32 holds exactly."""
     values = np.random.default_rng(seed).standard_normal(points) * scale
     values = values.cumsum() if kind == "walk" else values
     return values.astype(np.float32).astype(float)

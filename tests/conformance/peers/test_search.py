@@ -22,7 +22,7 @@ bands = some.sampled_from([None, 0, 2, 7])
 
 
 def walk(seed: int, *shape: int) -> Floats:
-    """Random walks with values exact in float32, because a history keeps float32 by default."""
+    """Return random walks with values that float32 holds exactly, as a history stores float32."""
     values = np.random.default_rng(seed).standard_normal(shape).cumsum(axis=-1)
     return values.astype(np.float32).astype(float)
 

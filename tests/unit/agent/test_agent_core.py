@@ -1,4 +1,4 @@
-"""`Core`: the shards that an agent holds follow from the events that the agent receives."""
+"""`Core`: the shards that an agent holds are determined by the events that the agent receives."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_lease_says_when_all_its_own_shards_are_whole() -> None:
     assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
     core.handle(Grew({"u/c": 3}))
     core.handle(Reached(9))
-    # The agent was complete up to position 7.
+    # The agent misses the new shard, so it is still complete only up to position 7.
     assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
     core.handle(Filled(Shard("u/c", 0)))
     assert core.whole_at == 9
@@ -98,7 +98,7 @@ EVERYBODY = (ME, *OTHERS)
 
 
 def grown(at: int) -> Core:
-    """Return an agent that held every shard when other agents joined at this position."""
+    """Return an agent that held every shard when the others joined, at feed position `at`."""
     core = a_core()
     core.handle(Joined(tuple(a_member(name) for name in EVERYBODY), TOLD))
     core.handle(Reached(at))
@@ -202,7 +202,7 @@ def test_forgetting_begins_anew() -> None:
     assert loads(core.handle(Surveyed(COUNTS, POINTS))) == set(ALL)
 
 
-# --- several agents that follow one feed ----------------------------------------------------------
+# tests of several agents that follow one feed
 
 
 class Fleet:
@@ -215,7 +215,7 @@ class Fleet:
         self.leases: dict[str, Member] = {}
         self.cores: dict[str, Core] = {}
         self.dead: list[tuple[Core, int]] = []
-        """The agents that died, and the feed position of each death."""
+        """The agents that died, each with the position of the feed at which it died."""
         self.read: dict[str, int] = {}
         self.loading: dict[str, set[Shard]] = {}
 

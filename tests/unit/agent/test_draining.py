@@ -48,7 +48,7 @@ class _Fleet:
         self.tell()
 
     def tell(self) -> None:
-        """Send the leases of all agents to every agent."""
+        """Give the leases of all agents to every agent."""
         members = tuple(self.leases())
         self.position += 1
         for name in list(self.cores):
@@ -160,7 +160,7 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
 
 
 def test_an_agent_complete_before_the_last_position_need_not_renew_again() -> None:
-    # A lease is sent again when its content changes, but not for a new position alone.
+    # An agent renews its lease early when the content changes, but not for a new position alone.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")

@@ -1,4 +1,4 @@
-"""Loads and the feed overlap in any way, and still make a shard complete and without gaps."""
+"""Loads and the change feed overlap in any way; shards still become complete, without gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def part(start: int, stop: int) -> Column:
 
 
 class Sync:
-    """A session that answers loads with at most ``most`` points of the first ``count`` points."""
+    """A fake session with sync: loads give at most ``most`` of the first ``count`` points."""
 
     def __init__(self, count: int, *, most: int = 1000) -> None:
         self.count = count
@@ -53,7 +53,7 @@ class Sync:
 
 
 class Desk:
-    """A library of shards, and the shards that it reported as filled or torn."""
+    """A library of shards under test, with the shards that it reported as filled or torn."""
 
     def __init__(self, sync: Sync, count: int) -> None:
         self.counts = {"walk/a": count}

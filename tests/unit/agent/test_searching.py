@@ -1,4 +1,4 @@
-"""Searches are exact, use nothing later than the window, and do not depend on the shards' size."""
+"""Searches are exact, use nothing later than the window, and give the same for any shard size."""
 
 import statistics
 import threading
@@ -54,7 +54,7 @@ def find(
 
 
 def one_by_one(specification: Specification, asked: Window, columns: list[Column]) -> Evidence:
-    """Return the evidence by its definition: each window compared and settled on its own."""
+    """Return the evidence by its definition: compare and settle each window by itself."""
     query = outcome.transformed(asked.array(), specification.transform)
     rows, outcomes, length = [], [], specification.window
     for each in columns:
@@ -140,7 +140,7 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     values = UNIVERSE[0].values_array().copy()
     values[40:100] = 7.0
     flat = [column("walk/00", UNIVERSE[0].times_array(), values)]
-    # The flat windows are the nearest to the query.
+    # The flat windows of the history would be the nearest to this flat query.
     asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)
     (found,) = find(specification, [asked], held_shards(flat))
     assert len(found.matches) == 5
@@ -189,9 +189,10 @@ def test_the_engine_does_not_show_in_the_answer(engine: str) -> None:
 @pytest.mark.parametrize(
     ("time", "place"),
     [
-        (250 * MINUTE, (250, True)),  # a tick of the series
-        (250 * MINUTE + 1, (-1, False)),  # later than the last tick up to then
-        (-1, (-1, True)),  # before anything is known
+        (250 * MINUTE, (250, True)),  # the time of tick 250 of the series
+        # Between two ticks, so no tick of the series has this time.
+        (250 * MINUTE + 1, (-1, False)),
+        (-1, (-1, True)),  # before the first tick
     ],
 )
 def test_the_position_of_a_window_is_that_at_its_time(time: int, place: tuple[int, bool]) -> None:
@@ -236,7 +237,7 @@ def test_a_cancelled_search_ends() -> None:
     windows = [a_window(UNIVERSE[0], end, 16) for end in (200, 201, 202)]
 
     class Left(list[Window]):
-        """Windows of a request that is cancelled before the second window."""
+        """The windows of a request; the request is cancelled when the second window is read."""
 
         def __iter__(self) -> Iterator[Window]:
             yield self[0]
@@ -279,7 +280,7 @@ def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
     asked = a_window(columns[0], 3 * WINDOW_MAX - 1, WINDOW_MAX)
     find(a_specification(measure=measure, epsilon=0.1), [a_window(columns[0], 200, 16)], [], engine)
 
-    # The flag is set later and later: in the ledgers, the statistics, the bounds, the comparison.
+    # Each stop comes later: in the ledgers, the statistics, the bounds or the comparison.
     tries = []
     for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
         fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)

@@ -1,4 +1,4 @@
-"""An agent reports all its shards to a coordinator, once each, in frames of bounded size."""
+"""An agent reports each of its shards to a coordinator once, in frames of bounded size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_any_number_of_shards_is_reported_in_small_frames() -> None:
         pages.append(next_page(telling, held))
     assert {shard for page in pages for shard in page.shards} == held
     assert max(len(codec.encode(page)) for page in pages) <= 1.1 * shard_reports.PAGE_BYTES
-    assert len(codec.encode(next_page(telling, held))) < 200  # a heartbeat is small
+    # Without changes a report is a heartbeat and small.
+    assert len(codec.encode(next_page(telling, held))) < 200
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
@@ -63,7 +64,7 @@ def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> Non
         telling.changed(shard := dice.choice(every), whole=shard not in held)
         held ^= {shard}
     telling.end(held)
-    for _ in range(2):  # later changes are not reported either
+    for _ in range(2):  # after the end no later change is reported either
         assert coordinator.handle(reported(next_page(telling, held)), 0.0) == []
         assert not any(map(coordinator.held, every))
         telling.changed(shard := dice.choice(every), whole=shard not in held)

@@ -1,4 +1,4 @@
-"""A shard holds the same points and counts whatever the size and order of its parts."""
+"""A shard has the same points and counts, whatever the sizes and the order of the parts it gets."""
 
 import numpy as np
 import pytest

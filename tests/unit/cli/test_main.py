@@ -32,7 +32,7 @@ VERBS = [
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change to an empty folder, which has no config.toml and no data of the repository."""
+    """Run each test in an empty folder, without config.toml and data of the repository."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The plan of `run`: history and live part of the data, in a universe named by the selection."""
+"""How `run` splits the data into history and live part, and names the universe by the selection."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ FORMS: dict[str, Callable[[str], str]] = {
     "keywords of the key": lambda s: f"host=localhost sslpassword = {keyword_quoted(s)}",
 }
 NOT_FOUND_IN_TEXT = {"option, raw", "option, escaped name", "misspelt option", "other scheme"}
-"""Forms in which free text does not show where the secret begins or ends.
+"""Forms of DSN in which no rule can find the secret when the DSN is part of a free text.
 
-As a setting, such a DSN is hidden like any other.
+When such a DSN is the value of a setting, its secret is hidden as in any other DSN.
 """
 PLACES = ("file", "environment", "flag")
 
@@ -162,7 +162,7 @@ def test_a_malformed_dsn_is_reported_in_a_sentence_with_its_source(text: str, me
 
 
 def test_a_second_at_sign_cannot_hide_a_remote_host() -> None:
-    """The driver reads the host after the first @, so a check of the last @ would be deceived."""
+    """The driver takes the host after the first @, so a check of the last @ is deceived."""
     with pytest.raises(ConfigError, match="more than one @"):
         dsn.checked("postgresql://me:x@db.example,y@localhost/x?sslmode=disable", {})
 

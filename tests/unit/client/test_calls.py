@@ -32,7 +32,7 @@ TWO = ("c1:1", "c2:1")
 
 
 class _Call(calls.Call):
-    """A call whose addresses all have a link, unless the test names others."""
+    """A call in which every address has a link, unless the test names other addresses."""
 
     def begin(self, now_s: float, ready: Sequence[str] | None = None) -> calls.Try | calls.GiveUp:
         return super().begin(now_s, self.addresses if ready is None else ready)
@@ -48,7 +48,7 @@ def a_call(*addresses: str, deadline_s: float = 100.0) -> _Call:
 
 
 def failing(call: _Call, *errors: MidstreamerError) -> calls.Wait | calls.GiveUp:
-    """Report these failures to the call, one after another; return its last decision."""
+    """Report these failures to a call, one after another; return the call's last decision."""
     then: calls.Wait | calls.GiveUp = calls.Wait(0.0)
     for error in errors:
         call.begin(0.0)

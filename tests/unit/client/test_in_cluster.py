@@ -48,7 +48,7 @@ def a_source(who: Account) -> RequestedSource:
 
 
 async def why(source: RequestedSource, deadline_s: float = 1.0) -> str:
-    """Return the error of a client that has no certificate at its deadline."""
+    """Return the error of a client that still has no certificate at its deadline."""
     client = AsyncClient.connect("127.0.0.1:1", credentials=source, deadline_s=deadline_s)
     with pytest.raises(DeadlineExceeded) as raised:
         await client.__aenter__()

@@ -83,7 +83,8 @@ async def test_a_coordinator_that_takes_over_an_address_is_asked_there() -> None
         await fleet.start("c3", address="pod:1")
         await eventually(lambda: bool(fleet.listeners["c3"].peers))
         fleet.tell(c1="c1:1", c3="pod:1")
-        await fleet.listeners["c1"].close()  # the next link to c1 gets the new list
+        # The client learns the new list of coordinators from its next link to c1.
+        await fleet.listeners["c1"].close()
         await fleet.start("c1")
         await eventually(lambda: "pod:1" in client._links.ready())
         assert client._links._kept["pod:1"].expected == "coordinator/c3"

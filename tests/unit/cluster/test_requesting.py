@@ -1,4 +1,4 @@
-"""A pod gets its certificate from the cluster: the pod's issuer against the real signer."""
+"""A pod gets its certificate from the cluster: `Issuer` in the pod against the real signer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def an_issuer(server: ApiServer, pod: str = POD) -> ClusterIssuer:
 
 
 async def open_request(server: ApiServer) -> str:
-    """Return the name of the only signing request, once it exists and is watched."""
+    """Wait until the pod watches its signing request; return the name of the only request."""
     await until(lambda: ("WATCH", naming.REQUESTS) in server.calls)
     (request,) = server.all(naming.REQUESTS)
     return str(request["metadata"]["name"])

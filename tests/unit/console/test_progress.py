@@ -1,4 +1,4 @@
-"""The progress of a long check: bars on a terminal, a few lines elsewhere."""
+"""The progress of a long check is shown as bars on a terminal, and as a few lines otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue is the same whether a survey or the change feed arrives first."""
+"""A coordinator's catalogue is the same whether a survey or the change feed arrives first."""
 
 import pytest
 
@@ -93,7 +93,7 @@ def test_forgetting_leaves_nothing(universe: str) -> None:
 
 def test_only_shards_in_which_a_window_begins_are_searched_and_those_of_its_own_series() -> None:
     catalogue = Catalogue()
-    catalogue.surveyed(SURVEY)  # ten points of walk/a, in shards of eight
+    catalogue.surveyed(SURVEY)  # the survey lists ten points of walk/a, in shards of eight points
     catalogue.apply([Points(0, a_column(3, series="walk/b"))], 4)
     assert catalogue.searchable("walk", 2) == [
         Shard("walk/a", 0),

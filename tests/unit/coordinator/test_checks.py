@@ -1,4 +1,4 @@
-"""The coordinator's refusals name the bad value, where it is, and the way out."""
+"""A coordinator's refusal names the bad value, its place, and how to avoid the refusal."""
 
 from collections.abc import Callable
 

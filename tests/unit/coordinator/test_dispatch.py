@@ -112,7 +112,7 @@ def test_a_lost_link_goes_to_the_other_replica_at_once() -> None:
     (send,) = ask(core, SHARDS[0])
     (again,) = sends(core.handle(LinkLost(send.agent), 0.1))
     assert again.agent != send.agent
-    # The attempt's own failure arrives later and changes nothing.
+    # The failure that ends the first attempt arrives after the lost link, and changes nothing.
     assert core.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
 
 
@@ -217,7 +217,7 @@ class World:
         self.now_s = 0.0
         self.open: dict[int, Send] = {}
         self.abandoned: set[int] = set()
-        """Attempts that were cancelled; their answers may still arrive."""
+        """Attempts that the dispatch cancelled; the agents may still answer them."""
         self.ends: dict[int, list[Effect]] = {1: [], 2: []}
 
     def take(self, event: Event) -> None:
@@ -277,7 +277,7 @@ def test_a_fleet_that_works_again_answers_in_the_end(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(0, 15))):
         world.step(data)
     if any(isinstance(end, Fail) for end in world.ends[1]):
-        return  # a kernel failed on every holder, so the request has failed
+        return  # the request failed for good, because a kernel failed on every holder
     world.take(Reported("c", 10, SHARDS))
     for _ in range(40):
         for attempt in sorted(world.open):

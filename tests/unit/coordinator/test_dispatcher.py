@@ -1,4 +1,4 @@
-"""Searches over the memory carrier: a cancelled request ends its searches at the agents."""
+"""Searches over the memory carrier: when a request is cancelled, its searches at agents end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -141,7 +141,7 @@ async def test_shards_are_counted_by_how_many_agents_hold_them() -> None:
         assert dispatcher.coverage([*SHARDS, nobodys]) == (2, 1, 1)
 
 
-# --- one agent with two links -------------------------------------------------------------------
+# one agent with two links to the coordinator
 
 
 class _Link:
@@ -160,7 +160,7 @@ MANY = tuple(Shard("walk/a", number) for number in range(6))
 
 
 def _holdings(*shards: Shard, more: bool = False) -> frames.Holdings:
-    """Return one page of an agent's holdings, which are all of ``MANY`` in the end."""
+    """Return a page of an agent's Holdings; after all pages the agent holds the shards ``MANY``."""
     return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
 
 
@@ -201,7 +201,8 @@ async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) ->
         if end == "lost":
             dispatcher.lost(cast(Peer, old))
         else:
-            # A shard that the digest of the older link's holdings does not cover.
+            # This shard makes the older link's holdings differ from their digest, so that link is
+            # closed.
             reported(old, Shard("walk/b", 0))
         reported(new, *MANY[3:])
         assert dispatcher._peers["agent/a1"] is cast(Peer, new)
@@ -216,7 +217,7 @@ async def test_a_search_at_an_agent_belongs_to_the_trace_of_its_request() -> Non
         async with _a_fleet(2) as (dispatcher, agents):
             with tracing.span("match"):
                 search = _search(dispatcher)
-            # A timer asks the second agent, outside of the caller's span.
+            # A timer asks the second agent, so this search begins outside the span of the request.
             await eventually(lambda: all(agent.begun for agent in agents))
             agents[0].let.set()
             await search

@@ -1,4 +1,4 @@
-"""A promised write is stored exactly once, whenever the coordinator process dies."""
+"""A promised write is stored exactly once, even if the coordinator process dies at any moment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Process:
         self.keys = itertools.count(1)
 
     def step(self) -> None:
-        """Mark a point at which the process may die."""
+        """Mark a point at which the process may die; raise `Killed` when it does."""
         self.lives[0] -= 1
         if self.lives[0] == 0:
             raise Killed
@@ -67,7 +67,7 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        key = next(self.keys)  # a tick may come twice, because its sender got no answer
+        key = next(self.keys)  # the sender of a tick repeats it when it gets no answer
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
 
@@ -83,7 +83,7 @@ class Process:
         while self.posts:
             write = self.posts.pop()
             for time in (int(time) for one in write.columns for time in one.times_array()):
-                if time not in self.stored:  # a stored tick is found by its natural key
+                if time not in self.stored:  # sync stores each tick once, by series and time
                     self.stored.append(time)
             self.step()
             self.take(self.outbox.handle(outbox.Answered(write.sequence, Written()), 0.0))
@@ -189,14 +189,14 @@ async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # The record was handed over to be settled: it is neither stored nor promised.
+    # The intake hands over the record, to be settled because it was neither stored nor promised.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()
 
 
 class Store:
-    """A stand-in for sync that takes the ticks of one series in order of time only."""
+    """A stand-in for sync that accepts the ticks of a series only in order of time."""
 
     def __init__(self) -> None:
         self.times: list[int] = []

@@ -308,7 +308,8 @@ def test_bad_items_of_one_identity_do_not_delay_those_of_another() -> None:
     settled: list[int] = []
     while 1000 not in settled:
         write, writes = post(effects), writes + 1
-        if writes == 3:  # while the outbox still isolates the bad items
+        # At this time the outbox is still separating the bad items from the good ones.
+        if writes == 3:
             outbox.handle(Offered(1000, good), 0.0)
         bad = any(column.series.startswith("bad") for column in write.columns)
         answer = Failed(write.sequence, errors.BadInput("bad"))
@@ -328,11 +329,11 @@ def test_each_item_gets_its_own_result() -> None:
     assert {receipt.position for receipt in (first, second, third)} == {9}
 
 
-# --- failures in any order ----------------------------------------------------------------------
+# tests with failures in any order
 
 
 class Store:
-    """A stand-in for sync with natural keys, so that a repeated tick is stored once."""
+    """A stand-in for sync with natural keys: it stores a repeated tick only once."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -388,7 +389,7 @@ def test_whatever_fails_every_item_is_settled_once_and_stored_once(data: st.Data
             )
         )
     else:
-        return  # Hypothesis drew only failures, so that nothing was stored
+        return  # every drawn outcome is a failure, so nothing is stored
     good = set(range(1, count + 1)) - bad
     assert sorted(store.times) == sorted(good)
     assert {key for key, (end,) in ends.items() if isinstance(end, Settle)} == good

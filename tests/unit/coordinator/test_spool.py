@@ -105,7 +105,7 @@ def test_what_is_refused_is_set_aside_and_counts_towards_the_bound(tmp_path: Pat
 
 @contextmanager
 def a_full_disk() -> Iterator[None]:
-    """Limit files to 100 kB, so that a write fails in its middle, as on a full disk."""
+    """Limit the size of files to 100 kB, so that a write fails halfway, as on a full disk."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -128,7 +128,7 @@ def test_a_full_disk_promises_nothing_and_takes_no_room(tmp_path: Path, first: b
         for place in [*promised, *again]:
             spool.settle(place)
         assert list(tmp_path.glob("spool-*")) == []
-        spool.append([bytes(1000)] * 1000)  # the failed write does not count towards bytes_max
+        spool.append([bytes(1000)] * 1000)  # the failed write must not count as used space
 
 
 def test_what_was_promised_before_the_disk_was_full_is_kept(tmp_path: Path) -> None:

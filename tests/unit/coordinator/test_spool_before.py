@@ -23,7 +23,7 @@ RECORDED = Path(__file__).parents[2] / "recorded" / "spool"
 
 
 async def _played(folder: Path) -> list[Write]:
-    """Start a coordinator with this spool; return the writes that it sends to sync."""
+    """Start a coordinator with this spool folder; return the writes that sync gets from it."""
     writes: list[Write] = []
 
     async def ask(write: Write, budget_s: float) -> frames.Answer:

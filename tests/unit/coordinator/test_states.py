@@ -1,4 +1,4 @@
-"""Learning states: loaded on demand, kept current by the feed, and bounded in bytes."""
+"""Learning states in a coordinator: loaded on demand, updated by the feed, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STREAM = SPECIFICATION.stream
 
 
 def learned(version: int, specification: Specification = SPECIFICATION) -> Learned:
-    """Return what the feed sends of a stream after `version` decisions."""
+    """Return the change that the feed sends after a stream has learned `version` decisions."""
     state = reasoning.initial(specification)
     for index in range(version):
         state = reasoning.learn(state, a_decision(index=40 + index))
@@ -52,7 +52,7 @@ def version_of(known: States, specification: Specification = SPECIFICATION) -> i
 
 
 def recalled(*told: Learned, answer: Learned) -> States:
-    """Return the known states after the feed sent `told` while sync was asked for `answer`."""
+    """Return the known states when the feed sends `told` before sync answers with `answer`."""
     known = States(1 << 20)
     expected = known.expect(STREAM)
     known.apply(told)
@@ -68,7 +68,7 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
 
 
 async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
-    # A feed that begins sends no states, so a state loaded before may be out of date.
+    # A feed that begins anew sends no states, so a state that was loaded before may be out of date.
     network = MemoryNetwork()
 
     async def answer(peer: Peer, frame: Frame) -> Answer:
@@ -79,7 +79,8 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
     service = CoordinatorService(CoordinatorSettings(), carrier)
     known, early = service._states, service._states.expect(STREAM)
-    known.recalled(early, ONE)  # TWO is learned after this, and the feed begins later still
+    # State ONE is out of date, because the stream learns TWO before the feed begins.
+    known.recalled(early, ONE)
     service.apply(Changes(position=3, changes=(Joined(()),)))
     await service.begun(peer)
     assert version_of(known) is None
@@ -125,7 +126,8 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
         known.recalled(known.expect(specification.stream), answer)
         if place == 1:
-            assert version_of(known, specifications[0]) == 0  # the first stream was used last
+            # This use makes the first stream the last used, so another one is forgotten.
+            assert version_of(known, specifications[0]) == 0
     assert [version_of(known, each) for each in specifications] == [0, None, 0]
     assert known.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)
 
@@ -157,7 +159,7 @@ async def test_concurrent_needs_of_a_state_share_one_request() -> None:
     first = asyncio.ensure_future(recaller.state(SPECIFICATION, far_s))
     second = asyncio.ensure_future(recaller.state(SPECIFICATION, far_s))
     await asyncio.sleep(0)
-    first.cancel()  # the first client is gone; the second still waits
+    first.cancel()  # the first client is gone, and the second client still waits for the state
     await asyncio.sleep(0)
     kept.apply([THREE])
     sync.answer.set_result(Recalled(stream=STREAM, version=2, state=TWO.state))

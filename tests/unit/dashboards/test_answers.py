@@ -1,4 +1,4 @@
-"""The queries of all dashboards, sent to a fake Prometheus; the answers are judged and drawn."""
+"""The queries of all dashboards are sent to a fake Prometheus; its answers are judged and drawn."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Everything:
 
 
 async def run(asked: Everything) -> Kept:
-    """Send the queries of all dashboards to the fake Prometheus; return what was kept."""
+    """Send the queries of all dashboards to the fake Prometheus; return the answers."""
     return await live.everything(cast("Prometheus", asked), BEGIN_S, END_S)
 
 

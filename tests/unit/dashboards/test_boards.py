@@ -1,4 +1,4 @@
-"""The dashboards: up to date in the chart, free of complaints, and with every metric."""
+"""The dashboards are up to date in the chart, keep all rules, and show every metric."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from midstreamer.telemetry import metrics
 UNSEEN = {
     metrics.name(metrics.MEMBERS): "`up` shows the same by component, as the scraper sees it",
 }
-"""Metrics that no panel shows, each with the reason."""
+"""The metrics that no panel shows, each with the reason why not."""
 
 
 def test_what_the_chart_ships_is_what_is_built() -> None:

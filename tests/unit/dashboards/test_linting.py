@@ -36,13 +36,13 @@ def good() -> dict[str, Any]:
 
 
 def panel(board: dict[str, Any], number: int = 0) -> dict[str, Any]:
-    """Return the panel of the dashboard with this number; rows do not count."""
+    """Return the panel with this number in the dashboard; rows of panels are not counted."""
     found: dict[str, Any] = [each for each in board["panels"] if each["type"] != "row"][number]
     return found
 
 
 def asks(board: dict[str, Any], query: str, legend: str = "all") -> None:
-    """Set the query and the legend of the second panel."""
+    """Set the query and the legend of the dashboard's second panel."""
     panel(board, 1)["targets"][0].update(expr=query, legendFormat=legend)
 
 

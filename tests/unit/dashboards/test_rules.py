@@ -1,4 +1,4 @@
-"""Alerts and recording rules: up to date, valid, and each alert with a complete runbook."""
+"""Alerts and recording rules are up to date and valid; each alert has a complete runbook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HALF_AN_HOUR = Pace(2)
 
 
 def complaints(alert: Alert) -> list[str]:
-    """Return the names of the rules that the alert breaks."""
+    """Return the names of the rules for alerts that this alert breaks."""
     return [each.rule for each in rule_linting.complaints([alert], [])]
 
 

@@ -1,4 +1,4 @@
-"""Values are written with their units for people."""
+"""Values on dashboards are written for people, with their units."""
 
 from __future__ import annotations
 

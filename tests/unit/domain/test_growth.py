@@ -1,4 +1,4 @@
-"""Specifications can get new fields: the names of recorded specifications stay the same."""
+"""New fields can be added to specifications: recorded specifications keep their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from midstreamer.protocol import codec, frames
 from midstreamer.store import rows
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded/specifications.json").read_text())
-"""Specifications with the names that the first extensible version gave them."""
+"""Specifications with their names, as the first version with extensible ones computed them."""
 
 
 class Grown(Specification, frozen=True):

@@ -1,4 +1,4 @@
-"""Outcomes are scaled by their window alone, with the same bits for one window or many."""
+"""An outcome is scaled by its window alone, and has the same bits for one window or many."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Shards and their owners: each window position has one shard, each shard its owners."""
+"""Shards and the agents that own them: each window position belongs to exactly one shard."""
 
 import itertools
 import uuid
@@ -47,7 +47,7 @@ def test_shards_spread_over_agents() -> None:
 
 
 def pods(count: int) -> list[str]:
-    """Return agents named as in a cluster: the names agree in far more than the first 64 bytes."""
+    """Return names of agents in a cluster, which begin with the same text of more than 64 bytes."""
     first = "agent/prod-namespace/midstreamer-agents-7d9f8b6c5d-x2x4z-of-the-production-cluster"
     return [f"{first}/{uuid.UUID(int=place)}" for place in range(count)]
 

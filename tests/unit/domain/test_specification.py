@@ -1,4 +1,4 @@
-"""Specifications are checked as a whole; the digest of all fields is the name."""
+"""The fields of a specification are checked together; its name is the digest of all fields."""
 
 import msgspec
 import pytest

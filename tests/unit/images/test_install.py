@@ -38,7 +38,7 @@ def test_bytecode_is_of_the_place_where_it_will_be_and_is_never_checked(
     install.make_bytecode(folder)
 
     bytecode = next((folder / "a/__pycache__").iterdir()).read_bytes()
-    # The flags say that the file has a hash that is never checked.
+    # The flags of a .pyc file whose source hash Python never checks.
     assert int.from_bytes(bytecode[4:8], "little") == 0b01
     assert str(site / "a/x.py").encode() in bytecode
     assert py_compile.PycInvalidationMode.UNCHECKED_HASH is install.UNCHECKED

@@ -1,4 +1,4 @@
-"""Images are built again only when something changed; the builder is a script that logs."""
+"""Images are built again only when something changed; a script stands in for the image builder."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
 def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tag must change, because nodes do not pull a tag again that they already have."""
+    """New base images need a new tag, because nodes do not pull a tag that they have."""
     monkeypatch.setattr(
         make, "_make_bases", lambda *_: log.with_suffix(".ids").write_text("sha256:second")
     )

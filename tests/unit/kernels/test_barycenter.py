@@ -63,7 +63,7 @@ def test_no_round_makes_it_worse(dtype: Any, band: int | None) -> None:
 
     found = [inertia(barycenter(rows, band=band, iterations=k), rows, band) for k in range(8)]
 
-    # Distances are square roots, so the sum may grow by their rounding and by no more.
+    # Distances are rounded square roots, so the sum of their squares may grow by that rounding.
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(found))
     assert found[-1] < 0.9 * found[0]
 
@@ -98,7 +98,8 @@ def test_a_peak_that_moves_stays_a_peak() -> None:
     centre = barycenter(rows)
 
     assert centre.max() > 0.9
-    assert rows.mean(axis=0).max() < 0.6  # the peak of the point-by-point mean, for comparison
+    # For comparison: the average of the rows at each point has a much lower peak.
+    assert rows.mean(axis=0).max() < 0.6
     assert inertia(centre, rows) < 0.1 * inertia(rows.mean(axis=0), rows)
 
 

@@ -1,4 +1,4 @@
-"""`Collection.nearest` returns what a float64 comparison with every row returns."""
+"""`Collection.nearest` returns the rows that a float64 comparison with every row returns."""
 
 import math
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ def found(matches: Any) -> list[tuple[int, float]]:
 
 
 class Search(NamedTuple):
-    """A search of rounded random walks, in which rows tie."""
+    """A search in a collection of rounded random walks, where several rows have equal distances."""
 
     seed: int
     rows: int
@@ -106,7 +106,7 @@ def test_bounds_and_float32_lose_no_row(family: str, band: int | None) -> None:
 
 
 def test_rows_that_float32_cannot_tell_apart_are_told_apart() -> None:
-    # The rows differ by less than float32 resolves, so a float32 search would choose other rows.
+    # The rows differ by less than float32 resolves, so a search in float32 would choose wrong rows.
     query, dice = walks(1, 40)[0], np.random.default_rng(3)
     series = query + 1.0 + dice.standard_normal((300, 40)) * 1e-8
     costs = np.empty(300)
@@ -176,7 +176,7 @@ def test_a_cutoff_keeps_what_is_within_it_and_all_of_it(
     collection = Collection(walks(60, 12, seed).round(1).astype(dtype), engine=engine)
     query = walks(1, 12, seed + 1)[0]
     every = found(collection.nearest(query, 60, band=2))
-    cutoff = every[place][1]  # a distance equal to the cutoff is within it
+    cutoff = every[place][1]  # a row whose distance equals the cutoff is found too
 
     within = [match for match in every if match[1] <= cutoff]
 
@@ -258,7 +258,7 @@ def test_the_envelope_of_a_row_is_that_of_the_definition(
     (row,), (query,) = walks(1, m, seed).astype("f4"), walks(1, n, seed + 1).astype("f4")
     band, covered = abs(n - m) + slack, n - n % (LANES_32 // 2)
     room = cascade.envelope_room(n, m, band)
-    room[:] = np.nan  # NaN shows a read of memory that was never written
+    room[:] = np.nan  # NaN in the result would show that memory was read before it was written
 
     bound = cascade.bound_of_query(query, row, band, room)
 

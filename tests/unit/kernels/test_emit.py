@@ -1,4 +1,4 @@
-"""The emitted LLVM IR computes the recurrence to the bit, for vectors of any width."""
+"""The emitted LLVM IR computes the same bits as the recurrence, for vectors of any width."""
 
 import ctypes
 import functools
@@ -25,8 +25,8 @@ from midstreamer_kernels.wasm import strips
 
 INDEX = ir.IntType(64)
 
-# Shapes with few rows give many strips even for short series. The list has the lane counts of every
-# supported machine, with and without integer operations.
+# Shapes with few rows cut even short series into many strips. The list contains the lane counts of
+# every supported machine, with and without integer operations.
 SHAPES = [
     Shape(FLOAT32, 4, 1), Shape(FLOAT32, 4, 6), Shape(FLOAT32, 8, 1), Shape(FLOAT32, 8, 6),
     Shape(FLOAT32, 16, 1), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 8, 2, integers=False),
@@ -58,7 +58,7 @@ class Compiled:
     def __call__(self, name: str, result: Any, *types: Any) -> Callable[..., Any]:
         address = self._engine.get_function_address(name)
         found: Any = ctypes.CFUNCTYPE(result, *types)(address)
-        # The engine owns the machine code and must outlive the function.
+        # The engine owns the machine code, so the function keeps a reference to it.
         found.engine = self._engine
         return cast("Callable[..., Any]", found)
 
@@ -68,7 +68,7 @@ Compare = Callable[[NDArray[Any], NDArray[Any], int | None, float], Any]
 
 @functools.cache
 def compiled(shape: Shape) -> Compare:
-    """Compile the comparison of two series in this shape; band None means the full matrix."""
+    """Compile the comparison of two series in this shape; without a band the matrix is full."""
     module = ir.Module()
     built = Compiled(*(emit(module, shape, INDEX) for emit in EMITTERS))
     number = ctypes.c_float if shape.number is FLOAT32 else ctypes.c_double
@@ -81,7 +81,7 @@ def compiled(shape: Shape) -> Compare:
 
     def compare(a: NDArray[Any], b: NDArray[Any], band: int | None, limit: float) -> Any:
         size = room(a.size, b.size, -1 if band is None else band)
-        # NaN shows a read of unset memory.
+        # NaN would show that memory was read before it was written.
         scratch = np.full(size + SCRATCH_ALIGNMENT, np.nan, a.dtype)
         begin = -(-scratch.ctypes.data // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT
         pair = a.ctypes.data, a.size, b.ctypes.data, b.size
@@ -151,7 +151,7 @@ def test_a_limit_never_changes_a_cost_within_it(
 @pytest.mark.parametrize("band", [None, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_hopeless_pair_is_given_up_after_a_strip(shape: Shape, band: int | None) -> None:
-    # The series differ only in their first 60 points.
+    # The series differ only in their first 60 points, whose cost already exceeds the limit.
     a, b = np.zeros((2, 200), shape.number.name)
     a[:60] = 9.0
 
@@ -167,7 +167,8 @@ def test_a_cost_above_the_limit_may_be_returned_where_no_strip_ends() -> None:
 
 @pytest.mark.parametrize("emit", EMITTERS)
 def test_what_is_emitted_calls_nothing_and_leaves_the_order_of_operations(emit: Any) -> None:
-    # Fused or fast-math operations, or library calls, would give other bits on another machine.
+    # Calls of library functions, and fused or fast-math operations, give other bits on other
+    # machines.
     written = str(emit(ir.Module(), SHAPES[1], INDEX))
 
     assert "call" not in written
@@ -175,7 +176,7 @@ def test_what_is_emitted_calls_nothing_and_leaves_the_order_of_operations(emit: 
 
 
 def emit_square(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit a function that transposes, in place, a square of as many vectors as there are lanes."""
+    """Emit a function that transposes a square in place; its side is the number of lanes."""
     written, build = function(module, "square", ir.VoidType(), values=shape.number.pointer)
     vectors = Vectors(build, shape, index)
     rows = [vectors.load(written.args[0], row * shape.lanes) for row in range(shape.lanes)]

@@ -1,4 +1,4 @@
-"""Windows compared in SIMD lanes get the same costs as each window compared alone."""
+"""A window compared in SIMD lanes with others gets the same cost as when it is compared alone."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ from midstreamer_kernels.reference.dtw import cost_matrix
 slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 dtypes = st.sampled_from(["float32", "float64"])
 jit: Any = numba.njit
-# The shapes of this machine and of other machines, and shapes with more rows.
+# Shapes that this machine uses, shapes that other machines use, and shapes with more rows.
 SHAPES = [
     Shape(FLOAT32, 8, 2), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 32, 2), Shape(FLOAT32, 8, 3),
     Shape(FLOAT32, 4, 4), Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 16, 2),
@@ -32,7 +32,7 @@ SHAPES = [
 
 
 def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float) -> list[float]:
-    """Compare `windows`, shape (lanes, m), with `query` in one block; return a cost per lane."""
+    """Compare `windows`, shape (lanes, m), with `query` in one block; return each lane's cost."""
     count, m = windows.shape
     block = lanes.empty_block(query, m)
     block.reshape(-1, count)[lanes.PADDING : lanes.PADDING + m] = windows.T
@@ -42,7 +42,7 @@ def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float
 
 
 def whole_numbers(seed: int, n: int, m: int, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a query and windows of small whole numbers, whose sums are exact in both types."""
+    """Return a query and windows of small whole numbers, whose float32 sums are exact too."""
     dice = np.random.default_rng(seed)
     count = lanes.lane_count(np.empty(0, dtype))
     query, windows = dice.integers(-3, 4, n), dice.integers(-3, 4, (count, m))
@@ -83,7 +83,8 @@ def test_a_block_is_left_only_when_every_lane_is_beyond_the_limit(dtype: str) ->
     assert all(math.isinf(cost) for cost in compared(query, windows, 3, 100.0))
 
     windows[-1] = 1.0
-    assert compared(query, windows, 3, 64.0)[-1] == 64.0  # a cost equal to the limit is within it
+    # A window whose cost equals the limit still gets its cost.
+    assert compared(query, windows, 3, 64.0)[-1] == 64.0
 
 
 def test_lanes_without_a_window_are_infinitely_far() -> None:
@@ -121,7 +122,7 @@ def test_every_shape_gives_the_same_bits(shape: Shape) -> None:
         block = np.full((m + 2 * (shape.rows - 1), shape.lanes), np.inf, dtype)
         block[shape.rows - 1 : shape.rows - 1 + m] = windows.T
         costs = np.empty(shape.lanes, dtype)
-        # NaN shows a read of unset memory.
+        # NaN would show that memory was read before it was written.
         cells = np.full((2 * band + 2) * shape.lanes, np.nan, dtype)
         compared_so(query, block, m, band, cells, costs)
 
@@ -129,7 +130,7 @@ def test_every_shape_gives_the_same_bits(shape: Shape) -> None:
 
 
 def in_type(query: NDArray[Any], window: NDArray[Any], band: int) -> float:
-    """Compute the DTW cost with every operation rounded to the type of the arrays."""
+    """Return the DTW cost when every operation is rounded to the type of the arrays."""
     costs = np.full((query.size + 1, window.size + 1), np.inf, query.dtype)
     costs[0, 0] = 0
     for i, x in enumerate(query):
@@ -179,7 +180,7 @@ def test_the_excess_over_an_envelope_is_that_of_the_definition(lanes_of_one: int
 
     @jit  # type: ignore[untyped-decorator]
     def excess_of(points: Any, row: Any, band: int, passes: int, room: Any) -> float:
-        fetch(row.ctypes.data, row.size)  # a prefetch changes no result
+        fetch(row.ctypes.data, row.size)  # a prefetch must not change any result
         return excess(  # type: ignore[no-any-return]
             points.ctypes.data, points.size, row.ctypes.data, row.size, band, passes,
             room.ctypes.data, room.shape[1],

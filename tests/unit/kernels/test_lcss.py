@@ -1,4 +1,4 @@
-"""`lcss` equals the recurrence, also where words of bits, strips and tiles meet."""
+"""`lcss` equals the recurrence, also at the borders of words of bits, of strips and of tiles."""
 
 import math
 from typing import Any
@@ -15,7 +15,8 @@ from midstreamer_kernels.native import lcss as native
 from midstreamer_kernels.native import words
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
-jit: Any = numba.njit  # compiled in each run: the code generators never run for cached code
+# Compiled again in each run, because cached code would never run the code generators.
+jit: Any = numba.njit
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=90)
 slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
@@ -101,8 +102,7 @@ def test_a_wider_band_or_epsilon_never_shortens(
 def test_points_that_differ_in_their_last_bits_are_told_apart(
     steps: list[int], data: st.DataObject
 ) -> None:
-    # The integer keys for sorting lack these last bits, so their order differs from the order of
-    # values.
+    # The sort keys are integers without the values' last bits, so keys can be in another order.
     values = (1.0 + np.array(steps) * 2.0**-52).tolist()
     epsilon = data.draw(st.integers(0, 3)) * 2.0**-52
     expected = slow_lcss(values, values[::-1], epsilon)
@@ -122,7 +122,7 @@ def test_keys_may_be_out_of_order_among_neighbours_only() -> None:
 
 
 def test_points_match_by_their_difference_in_float64(engine: str) -> None:
-    # The difference is 0.1 after rounding to float32, but more than 0.1 in float64.
+    # In float32 the difference of the points is 0.1 after rounding, in float64 it is above 0.1.
     a, b = np.array([0.0], np.float32), np.array([0.1], np.float32)
     assert float(b[0]) > 0.1
 
@@ -131,8 +131,8 @@ def test_points_match_by_their_difference_in_float64(engine: str) -> None:
 
 
 def test_the_difference_itself_is_compared_not_the_sum(engine: str) -> None:
-    # The difference 1 - (-1e-300) rounds to 1, which is within epsilon. The sum 1 - epsilon = 0 is
-    # above -1e-300, so comparing sums would find no match.
+    # In float64 the difference 1 - (-1e-300) rounds to 1, which is within epsilon, so the points
+    # match. A kernel that compared -1e-300 with 1 - epsilon = 0 would find no match.
     assert lcss([1.0], [-1e-300], epsilon=1.0, engine=engine) == 1
     assert slow_lcss([1.0], [-1e-300], 1.0) == 1
 

@@ -1,4 +1,4 @@
-"""The emitted instruction set follows the processor's features."""
+"""The instruction set for which code is emitted depends on the processor's features."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""WebAssembly: the shipped module is reproducible from the sources, and any module is sandboxed."""
+"""WebAssembly: the shipped module can be rebuilt from the sources, and modules are sandboxed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 def a_module(
     body: str = "f32.const 1", *, alloc: str = "i32.const 8", pages: int = 1, extra: str = ""
 ) -> bytes:
-    """Build a module with the exports that the contract asks for and the given function bodies."""
+    """Build a WebAssembly module with the required exports and these function bodies."""
     return bytes(
         wasmtime.wat2wasm(f"""(module {extra} (memory (export "memory") {pages})
             (func (export "alloc") (param i32) (result i32) {alloc})

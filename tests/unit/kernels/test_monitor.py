@@ -1,4 +1,4 @@
-"""`Monitor` reports the matches that brute force over all sub-sequences finds, and no others."""
+"""`Monitor` reports exactly the matches that brute force over all subsequences finds."""
 
 import copy
 import itertools
@@ -24,7 +24,7 @@ from midstreamer_kernels.watch import Watch
 slowly = settings(deadline=None)  # no deadline: the first example may compile
 few = st.integers(-2, 2).map(float)
 any_float = st.floats(-5, 5, width=32)
-# Sums of squares of these numbers are exact, so there is one nearest path and no tie by rounding.
+# Sums of these numbers' squares are exact, so rounding never makes two paths equally near.
 exact = st.one_of(few, st.integers(-5_000, 5_000).map(lambda number: number / 1024))
 series = st.one_of(
     st.lists(few, min_size=1, max_size=7), st.lists(any_float, min_size=1, max_size=7)
@@ -35,7 +35,7 @@ patterns_of_any_length = st.lists(series, min_size=1, max_size=40)
 
 
 def a_stream_of(patterns: list[list[float]], seed: int, count: int = 300) -> list[float]:
-    """Return a stream of noisy occurrences of the patterns, of noise, and of constant points."""
+    """Return a stream of noisy occurrences of the patterns, noise, and constant points."""
     dice = random.Random(seed)
     stream: list[float] = []
     while len(stream) < count:
@@ -72,7 +72,7 @@ def test_the_algorithm_is_brute_force_over_all_sub_sequences(
 
 
 def test_of_paths_that_only_rounding_makes_equal_the_nearer_counts() -> None:
-    # The path from point 1 costs 1e-24 more than the one from point 0.
+    # The path from point 1 costs 1e-24 more than the path from point 0.
     stream, pattern = [1e-12, 0.0], [1e-12, -1.0]
 
     assert brute_force(stream, pattern, 1.0) == [(1, 2, 1.0)]
@@ -93,7 +93,7 @@ def test_each_subsequence_within_the_threshold_overlaps_a_match(
     )
     for _, alike in itertools.groupby(within, key=lambda match: match[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # Among equally near matches, each round adds those that overlap a match found before.
+        # Of equally near matches, first come those that overlap a match which was already found.
         while joined := [
             match for match in waiting if any(_overlap(match, other) for other in found)
         ]:
@@ -274,7 +274,7 @@ def test_a_monitor_stays_whole_when_several_threads_push(normalize: bool) -> Non
 
     with ThreadPoolExecutor(3) as pool:
         for _ in pool.map(lambda many: [monitor.extend(part) for part in many], parts):
-            pass  # an exception of a thread is raised here
+            pass  # reading a thread's result raises the thread's exception
 
     assert monitor.position == parts.size
 
@@ -291,7 +291,7 @@ def test_a_copy_of_a_monitor_goes_on_by_itself(
     twin = copied(monitor)
 
     expected = [*monitor.extend(stream[100:]), *monitor.finish()]
-    del monitor  # a copy that shared the arrays would crash or give other results
+    del monitor  # if the copy shared the monitor's arrays, it would now crash or give other results
 
     assert [*twin.extend(stream[100:]), *twin.finish()] == expected != []
 

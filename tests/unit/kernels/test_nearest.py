@@ -1,4 +1,4 @@
-"""`nearest` over several runs equals the merged searches of the runs, also if they overlap."""
+"""`nearest` over several runs returns what searches of each run return when they are merged."""
 
 import itertools
 import threading
@@ -25,7 +25,7 @@ def a_walk(count: int, seed: int = 0) -> NDArray[np.float64]:
 def merged(
     runs: list[Run], query: NDArray[np.float64], k: int, **options: Any
 ) -> list[tuple[float, int, int]]:
-    """Search each run alone and merge the results: the reference for `nearest`."""
+    """Search each run by itself and merge the results, as the reference for `nearest`."""
     every: list[tuple[float, int, int]] = []
     for which, run in enumerate(runs):
         matches = run.history.search(

@@ -1,4 +1,4 @@
-"""`dtw`, `lcss` and `similarity` equal their definitions to the bit on every engine."""
+"""`dtw`, `lcss` and `similarity` return exactly what their definitions give, on every engine."""
 
 import math
 

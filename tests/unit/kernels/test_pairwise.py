@@ -1,4 +1,4 @@
-"""`pairwise`: each entry equals one comparison, with any tiles and any number of threads."""
+"""Each entry of `pairwise` equals the comparison of its pair, for any tiles and any threads."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ from midstreamer_kernels import (
 from midstreamer_kernels.native import lcss, matrix, path
 from midstreamer_kernels.reference.pairwise import pairwise as slow_pairwise
 
-# The package's attribute `pairwise` is the function, so the module comes from `sys.modules`.
+# `midstreamer_kernels.pairwise` is the function, so the test takes the module from `sys.modules`.
 MODULE = sys.modules["midstreamer_kernels.pairwise"]
 engines = st.sampled_from(["numba", "wasm"])
 dtypes = st.sampled_from([np.float32, np.float64])
@@ -120,7 +120,8 @@ def test_the_order_of_rows_is_the_order_of_distances(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_entries_are_the_bits_of_a_single_comparison(dtype: Any) -> None:
-    # Some rows are compared in lanes, some with lanes left empty, and some pair by pair.
+    # The rows are so many that some fill all lanes, some leave lanes empty, and some go pair by
+    # pair.
     rows, columns = some_rows(5, 30, dtype=dtype), some_rows(35, 28, seed=1, dtype=dtype)
     assert matrix.LEAST_SHARE > 1
     for band in (None, 4):
@@ -163,9 +164,9 @@ def test_progress_counts_pairs_to_the_last(engine: str, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
-    """Install Python's SIGINT handler.
+    """Install Python's SIGINT handler during a test.
 
-    A process that a shell started in the background ignores SIGINT, and its children inherit that.
+    Without it the test would ignore SIGINT when a shell started pytest in the background.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

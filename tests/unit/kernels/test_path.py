@@ -1,4 +1,4 @@
-"""`dtw_path` returns the path of the recurrence; the cost along the path equals the distance."""
+"""`dtw_path` returns the path of the recurrence, and the path's cost equals the distance."""
 
 import math
 from typing import Any

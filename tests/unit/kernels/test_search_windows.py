@@ -1,4 +1,4 @@
-"""Searches of long windows equal brute force on difficult data, whatever the filters skip."""
+"""Searches of long windows equal brute force on difficult data, although filters skip windows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ def a_walk(count: int, seed: int = 0) -> Array:
 
 
 def near_copies(dice: np.random.Generator) -> Array:
-    """Return one shape repeated, with differences that are below the resolution of float32."""
+    """Return a shape that repeats with differences too small for float32."""
     shape = dice.standard_normal(46).cumsum()
     return np.tile(shape, COUNT // 46) * (1 + dice.standard_normal(COUNT) * 1e-9)
 
@@ -57,7 +57,7 @@ def costs_of(windows: Array, query: Array, band: int) -> Array:
 
 
 def brute_force(values: Array, query: Array, **options: Any) -> list[tuple[float, int]]:
-    """Return the distance and position of every window, nearest first."""
+    """Return (distance, position) of every window, the nearest first."""
     m, shape = query.size, normalize if options["normalize"] else list
     positions = range(0, values.size - m + 1, options["step"])
     windows = np.array([shape(values[begin : begin + m].tolist()) for begin in positions])

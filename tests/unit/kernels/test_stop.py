@@ -13,7 +13,7 @@ import midstreamer_kernels as kernels
 ENDS_WITHIN_MS = 5.0
 TRIES = 5
 LONG = 4096
-"""Points of a window. One comparison over the full matrix of such windows takes seconds."""
+"""Length of a window: one comparison over the full matrix of such windows takes seconds."""
 
 Searching = Callable[[kernels.Stop], object]
 
@@ -33,7 +33,7 @@ def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
             [run], query, 8, measure=measure, epsilon=epsilon, band=band, engine=engine, stop=stop
         )
 
-    # The first search may compile; the second computes the statistics of the run.
+    # The first search compiles what is missing; the second computes the statistics of the run.
     for warm in (kernels.Run(a_history(100)), run):
         kernels.nearest(
             [warm],

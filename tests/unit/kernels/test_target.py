@@ -1,4 +1,4 @@
-"""Naming another processor to numba at run time changes no answer and leaves the cache valid."""
+"""When a program names another processor to numba, answers stay equal and the cache stays valid."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ AT_WORK = "numba.njit(lambda: 1)(); rename()"
 
 
 def ran(change: str, early: str = "", late: str = "") -> str:
-    """Run searches with both engines in a new process; return the instruction set that it chose."""
+    """Run searches with both engines in a new process; return the kernels' instruction set."""
     environment = {name: text for name, text in os.environ.items() if name != "NUMBA_CPU_NAME"}
     done = subprocess.run(
         [sys.executable, "-c", FIRST.format(change=CHANGES[change], early=early, late=late)],
@@ -57,7 +57,7 @@ def ran(change: str, early: str = "", late: str = "") -> str:
 def test_a_processor_named_after_numba_was_imported_changes_no_answer(
     change: str, early: str
 ) -> None:
-    ran("environment", early="pass")  # puts code for this processor into the cache
+    ran("environment", early="pass")  # fills the cache with code for this processor
 
     assert ran(change, early=early) == "sse2"
 
@@ -68,7 +68,8 @@ def test_a_processor_named_after_the_package_was_imported_has_no_effect(change: 
     expected = ran(change, early="pass")
 
     assert ran(change, late="rename()") == expected
-    assert ran(change, early="pass") == expected  # and the rename left nothing in the cache
+    # The search with another processor name left nothing wrong in the cache.
+    assert ran(change, early="pass") == expected
 
 
 def test_what_is_cached_bears_the_name_of_what_it_was_compiled_for(

@@ -1,4 +1,4 @@
-"""Each compiled function equals its slow Python twin: coverage cannot measure compiled code."""
+"""Each compiled function equals a slow Python twin, in which coverage can be measured."""
 
 import math
 from typing import Any
@@ -124,8 +124,8 @@ def test_lanes_count_the_common_subsequences_of_each_window(seed: int, m: int, b
 
 
 def test_a_cell_is_the_recurrence_in_every_lane() -> None:
-    # Compiled in this process: for cached code the generator of the cell would not run, so coverage
-    # would not see it.
+    # The function is compiled in this process: for cached code the generator of the cell would not
+    # run, and coverage would not see it.
     @jit  # type: ignore[untyped-decorator]
     def one_cell(windows: Any, match: Any) -> None:
         vector.lcss_cell(match, 1, windows, 0, 2.0, 0.5)

@@ -1,4 +1,4 @@
-"""The modules that decide and count import neither locust nor gevent."""
+"""The modules of load tests that decide and count import neither locust nor gevent."""
 
 import subprocess
 import sys

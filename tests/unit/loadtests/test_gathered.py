@@ -33,7 +33,8 @@ def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0)
             "window": tally.plain_durations(rtt),
         },
     }
-    return dict(json.loads(json.dumps(figures)))  # as if it came from another process
+    # Makes a copy, as if the figures came from another process.
+    return dict(json.loads(json.dumps(figures)))
 
 
 def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:

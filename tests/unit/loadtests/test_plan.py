@@ -62,7 +62,7 @@ def test_every_shape_can_be_done(name: str) -> None:
 
 def test_users_are_let_in_by_one_line_and_append_to_one_universe(tmp_path: Path) -> None:
     files.init_authority(tmp_path, DOMAIN, days=365)
-    for _ in range(2):  # the second call changes nothing
+    for _ in range(2):  # a second call gives the same result
         identities.make(tmp_path, 2, DOMAIN)
     text = (tmp_path / "allowlist").read_text("utf-8")
     listed = allowlist.parse(text)

@@ -1,4 +1,4 @@
-"""A flame graph is read into the time share of each function; each sample counts once."""
+"""A flame graph gives each function's share of the time, and each sample counts once for it."""
 
 from __future__ import annotations
 

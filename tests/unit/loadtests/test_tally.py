@@ -50,7 +50,7 @@ def test_a_tally_survives_being_written(seconds: list[float]) -> None:
 
 
 def test_a_stop_of_the_server_is_felt_by_every_request_that_was_due_in_it() -> None:
-    """Latency counts from the due time, so that a pause of the server shows in many requests.
+    """Latency counts from the due time, so a pause of the server shows in many requests.
 
     A client that waits for each response before it sends the next request would see one slow
     request in a thousand.

@@ -1,4 +1,4 @@
-"""Load-test users in a cluster get certificates by signing requests, in the right folder."""
+"""Users of a load test in a cluster get certificates by signing requests, in the right folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counting:
         self.open = self.most = 0
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Sign the request, like the `sign` of every issuer."""
+        """Sign the request, and count the requests that are open at the same time."""
         self.open += 1
         self.most = max(self.most, self.open)
         try:
@@ -39,7 +39,7 @@ class Refusing:
     """An issuer that refuses every request, like an operator without the permission."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Refuse the request, with the identity's name."""
+        """Refuse the request with a message that has the name of the identity."""
         raise Refused(f"{identity.name} may not be used")
 
 

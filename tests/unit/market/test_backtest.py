@@ -1,4 +1,4 @@
-"""The backtest decides by the same rules as live, and uses nothing later than a decision."""
+"""The backtest decides by the rules of live operation, and uses nothing later than the decision."""
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ def a_universe() -> dict[str, Points]:
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """Return the analogs that a decision may use and the counts, computed from the definitions."""
+    """Return the analogs that a decision may use, and their counts, by the definitions."""
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)
     for name in sorted(universe):

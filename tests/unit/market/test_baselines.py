@@ -1,4 +1,4 @@
-"""The baselines that forecasts are compared with: each follows its rule and sees no future."""
+"""The simple forecasts used as baselines: each follows its rule and uses no future value."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The judgement: figures with confidence intervals, and the baselines that do better."""
+"""The judgement of decisions: figures with confidence intervals, and baselines that do better."""
 
 import io
 
@@ -76,8 +76,8 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 
 
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
-    # Both decisions at 0.9 are right, and of the three at 0.8 one is. A threshold takes a tie as a
-    # whole: 3 right of 5 miss the target 0.7, although 3 of 4 would hold it.
+    # Both decisions with confidence 0.9 are right, and one of three with 0.8. A threshold of 0.8
+    # includes all three: 3 right of 5 miss the target 0.7, although 3 right of 4 would reach it.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
     judgement = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
     assert (judgement.emitted, judgement.confidence) == (2, 0.9)
@@ -130,7 +130,8 @@ def test_the_bootstrap_holds_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)  # runs of four equal outcomes
+        # Outcomes come in runs of four equal ones.
+        hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)
         blocks = bootstrap.Blocks(np.arange(400), horizon=10, draws=200)
         figure = bootstrap.figure(blocks.ratio(hit, np.ones(400)))
         assert figure is not None

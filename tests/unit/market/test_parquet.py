@@ -1,4 +1,4 @@
-"""Parquet files give the same ticks as CSV files, and the same errors with the row."""
+"""A Parquet file gives the same ticks as a CSV file, and the same errors with the row number."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def at(path: str) -> dict[str, Any]:
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield the schema and every schema nested in it."""
+    """Yield the schema and all schemas nested in it, at any depth."""
     if isinstance(schema, dict):
         if "type" in schema or "anyOf" in schema:
             yield schema

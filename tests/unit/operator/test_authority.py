@@ -1,4 +1,4 @@
-"""The certificate authority is created once; the published bundle keeps other authorities."""
+"""The operator creates its CA once; other CAs stay in the bundle that it publishes."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ KINDS = st.sampled_from([Kind.CLIENT, Kind.AGENT, Kind.OPERATOR])
 
 
 class Told(NamedTuple):
-    """What a request for a certificate says, and what the API server says of the requester."""
+    """The content of a request for a certificate, and the API server's facts on the requester."""
 
     space: str
     name: str

@@ -45,7 +45,8 @@ async def test_no_two_installations_have_the_same_password() -> None:
 async def test_of_two_concurrent_replicas_the_first_password_stays() -> None:
     server = ApiServer()
     first, other = (database.provided(Caller(server), POLICY) for _ in range(2))
-    for step in (first, other) * 3:  # both replicas read before either of them writes
+    # Each replica looks for the password before the other replica writes it.
+    for step in (first, other) * 3:
         with contextlib.suppress(StopIteration):
             step.send(None)
     assert [method for method, _ in server.calls] == ["GET", "GET", "POST", "POST"]

@@ -78,7 +78,7 @@ def test_a_lease_with_fractions_of_a_second_is_rounded_up() -> None:
 
 @dataclass
 class Cluster:
-    """One Lease object with resource versions, and the replicas that read and write it."""
+    """A fake cluster: one Lease object with resource versions, and the replicas that use it."""
 
     replicas: list[Election]
     now_s: float = 0.0
@@ -90,7 +90,7 @@ class Cluster:
         self.read[election.me] = (self.now_s, self.lease)
 
     def write(self, election: Election) -> None:
-        """Let a replica act on the lease that it read earlier; refuse a stale version."""
+        """Let a replica write the lease that it read; refuse when the lease has changed since."""
         asked_s, given = self.read.pop(election.me, (0.0, None))
         record = leases.read(given) if given else None
         move = election.read(record, self.now_s)

@@ -1,4 +1,4 @@
-"""The decision about a pod's certificate request: each way to be denied has its own reason."""
+"""The decision about a pod's certificate request: every cause of a denial has its own reason."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EDI_PARTY = x509.UnrecognizedExtension(
 )
 """A subject alternative name of a kind that `cryptography` cannot parse."""
 GOOD = csr_pem(uri())
-"""One signing request with constant bytes, so that Hypothesis can mutate and replay it."""
+"""A valid signing request with constant bytes, so that Hypothesis can replay mutations of it."""
 FORGED: list[tuple[str, Reason, dict[str, Any]]] = [
     ("a person", Reason.NOT_A_POD, {"username": "jane", "groups": ()}),
     ("named like an account", Reason.NOT_A_POD, {"groups": ("system:authenticated",)}),
@@ -277,7 +277,7 @@ KINDS = st.sampled_from([str(kind) for kind in Kind])
 
 
 class Told(NamedTuple):
-    """What a request for a certificate says, and what the API server says of the requester."""
+    """The content of a request for a certificate, and the API server's facts on the requester."""
 
     space: str
     account: str

@@ -36,7 +36,7 @@ SPACE = f"/api/v1/namespaces/{NAMESPACE}"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 
 
-# --- certs request: a person's own certificate ----------------------------------------------------
+# `midstreamer-k8s certs request`: a person's own certificate
 
 
 def jane(server: ApiServer, *names: str) -> Api:
@@ -121,7 +121,7 @@ def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
     assert naming.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
 
 
-# --- status: pods, pools and certificates ---------------------------------------------------------
+# `midstreamer-k8s status`: pods, pools and certificates
 
 
 def a_pod(name: str, component: str, *, ready: bool = False, uid: str = "", **status: Any) -> Any:
@@ -145,7 +145,7 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
 
 
 def own_event(reason: str, message: str, about: str, at: int = 0) -> Any:
-    """Return an Event that the pod wrote about itself."""
+    """Return an Event that a pod wrote about itself."""
     source = {"source": {"component": showing.OWN}}
     warning = reason != pod_reports.RECOVERED
     event = an_event(reason, message, about, at)
@@ -333,7 +333,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     assert all("must allow it" in note for note in found.notes)
 
 
-# --- purge: the rest of a release -----------------------------------------------------------------
+# `midstreamer-k8s purge`: what an uninstalled release leaves behind
 
 
 async def an_uninstalled_release() -> ApiServer:
@@ -388,12 +388,12 @@ async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
     )  # fmt: skip
 
 
-# --- kubectl: the proxy to the API server ---------------------------------------------------------
+# kubectl as the proxy to the API server
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make PATH one empty folder, so that the test decides which programs exist."""
+    """Make PATH one empty folder, in which the test creates the programs that shall exist."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -1,4 +1,4 @@
-"""Pools are reconciled against an API server, across changes and operator restarts."""
+"""The operator reconciles pools with the API server, through changes and its own restarts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def looking_after(server: ApiServer, **changes: Any) -> Pools:
 
 
 def kubernetes(server: ApiServer, *, ready: int = 2) -> None:
-    """Update the Deployment's status as its controller does, with `ready` pods ready."""
+    """Update the status of the Deployment as Kubernetes does, with `ready` pods that are ready."""
     (held,) = server.all(DEPLOYMENTS)
     wanted = held["spec"]["replicas"]
     held["status"] = {

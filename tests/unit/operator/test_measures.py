@@ -1,4 +1,4 @@
-"""`midstreamer-k8s status` reads the feed position and the shards of pods from their metrics."""
+"""`midstreamer-k8s status` takes each pod's feed position and shards from the pod's metrics."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_the_lag_is_the_distance_to_the_most_advanced_pod() -> None:
 
 @dataclass
 class Proxying(Caller):
-    """An API server that proxies the metrics of pods.
+    """A fake API server that forwards requests for metrics to pods.
 
-    Each pod answers with `status` and the metrics in `text`.
+    Each pod answers with the HTTP status `status` and the metrics in `text`.
     """
 
     text: str = ""

@@ -1,4 +1,4 @@
-"""The decisions about a pool of agents, and the conditions in its status."""
+"""What the operator decides about a pool of agents, and the conditions in the pool's status."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.pooling import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
-    """Return a pool whose Deployment was applied as wanted and not changed since."""
+    """Return a pool whose applied Deployment is the wanted one and has not been changed since."""
     template = template or a_template()
     digest = deployments.digest(deployments.wanted(pool, template))
     return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)
 
 
 def ready_condition(decision: Decision) -> tuple[str, str]:
-    """Return reason and message of the condition Ready."""
+    """Return reason and message of the condition Ready in the pool's status."""
     assert decision.status is not None
     ready = decision.status.conditions[0]
     assert ready.type == "Ready"

@@ -1,4 +1,4 @@
-"""One pass over a signing request, and the recovery when the operator dies at any call in it."""
+"""The operator handles a signing request, and recovers if it dies at any call on the way."""
 
 from __future__ import annotations
 
@@ -403,12 +403,12 @@ async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Killed(Exception):
-    """The process died at this call to the API server."""
+    """Stands for the death of the operator process at a call to the API server."""
 
 
 @dataclass
 class Fragile:
-    """An `Api` of a process that dies at call number `dies_at`, before or `after` it is executed.
+    """An `Api` of a process that dies at call number `dies_at`, before or `after` the call runs.
 
     At the calls in `lost_at` the server executes the call, but the answer is lost: `Unavailable` is
     raised.
@@ -443,7 +443,7 @@ class Fragile:
 
 
 def check_ledger(server: ApiServer) -> None:
-    """Check that each certificate handed over has exactly one ledger entry."""
+    """Check that the ledger has exactly one entry for each certificate that was handed over."""
     handed = [
         base64.b64decode(request["status"]["certificate"]).decode()
         for request in server.all(naming.REQUESTS)
@@ -459,7 +459,7 @@ PENDING = [csr_pem(uri()), csr_pem(uri("coordinator")), csr_pem(uri(pod="agent-1
 
 
 async def lived(server: ApiServer, api: Any) -> None:
-    """Run one life of an operator: sweep once, until the sweep ends or the process dies."""
+    """Run an operator for one sweep, which ends early when the operator process dies."""
     try:
         await a_signer(server, api=api).sweep()
     except (Killed, Unavailable):
@@ -501,7 +501,7 @@ async def test_any_sequence_of_crashes_and_lost_answers_ends_well(
     assert len(server.all(EVENTS)) == 2
 
 
-# --- two replicas that sign at once ---------------------------------------------------------------
+# two replicas that sign at the same time
 
 
 @settings(max_examples=150, deadline=None)
@@ -513,8 +513,7 @@ async def test_two_signers_at_once_hand_out_one_certificate_that_is_recorded(
     given = posted(server)
     if is_approved:
         given = await act.approve(Caller(server), given, "by whoever led before")
-    # These coroutines stop before each call to the API server, so that the test can interleave
-    # them.
+    # Each coroutine stops before every call to the API server, so the test can interleave both.
     running = {turn: a_signer(server).reconcile(given) for turn in (False, True)}
     for turn in [*turns, *[False, True] * 20]:
         if turn not in running:

@@ -1,4 +1,4 @@
-"""The password changes while the server runs, even when the server's response is lost."""
+"""The database password changes while the server runs, even if the server's response is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST, SECOND = "the-first-password", "the-second-password"
 
 
 class Server:
-    """A server that accepts only the current password."""
+    """A fake PostgreSQL server that accepts only its current password."""
 
     def __init__(self) -> None:
         self.word = FIRST

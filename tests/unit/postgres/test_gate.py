@@ -50,7 +50,7 @@ async def test_a_client_that_resets_once_it_asked_for_tls_leaves_nothing_behind(
             with socket.create_connection(place) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
                 client.sendall(ASKS_FOR_TLS)
-            # The loop did not run in between, so the gate reads the request of a client that is
+            # The event loop has not run yet, so the gate reads the request after the client is
             # gone.
 
             async with asyncio.timeout(2.0):
@@ -80,7 +80,7 @@ class Transport(asyncio.Transport):
 
 
 def joined(*early: bytes) -> Transport:
-    """Return the server's transport after a client sent bytes before its transport existed."""
+    """Return the server's transport, made only after the client has already sent bytes."""
     near, far, behind = Pipe(), Pipe(), Transport()
     for piece in early:
         near.data_received(piece)

@@ -1,4 +1,4 @@
-"""The first bytes of a client: only the eight bytes of an SSLRequest lead to TLS."""
+"""A PostgreSQL client's first bytes: TLS begins only after the eight bytes of an SSLRequest."""
 
 from __future__ import annotations
 

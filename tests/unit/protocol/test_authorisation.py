@@ -8,8 +8,8 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import authorisation, frames
 from tests.support.transport import AGENT
 
-# The permissions are written out here a second time, by frame, so that whoever adds a frame or a
-# permission must decide it here too.
+# This list repeats the permissions by frame, so that a new frame or permission needs a decision
+# both in the code and here.
 MEETING = {
     (sender.value, receiver.value)
     for server, dialling in authorisation.DIALLED_BY.items()

@@ -1,4 +1,4 @@
-"""A peer gets no frame or change that it lacks the capability for; all bounds hold regardless."""
+"""A peer gets only frames and changes that its capabilities include; all bounds still apply."""
 
 import pytest
 
@@ -17,7 +17,7 @@ OF_EVERY_VERSION = frozenset(
         *("Search", "Holdings", "Write", "Renew", "Load", "Recall", "Tail"),
     }
 )
-"""Requests and statements that every version of protocol 2 knows. Do not add to them."""
+"""Names of requests and statements that every version of protocol 2 knows. Do not add any."""
 
 
 def test_a_frame_that_older_versions_do_not_know_needs_a_capability() -> None:

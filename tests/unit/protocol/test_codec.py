@@ -1,4 +1,4 @@
-"""Frames are encoded and decoded, in pieces of any size, and any bytes can be read safely."""
+"""Frames are encoded and decoded in pieces of any size; no bytes make the decoder crash."""
 
 import itertools
 import tracemalloc
@@ -87,7 +87,8 @@ def test_unknown_fields_are_ignored() -> None:
     ("fields", "number"),
     [
         ({"frame": "Wish", "request": 7, "budget_s": 1.0, "for": [1, {"a": b"b"}]}, 7),
-        ({"frame": "Granted", "request": 7, "position": 3}, 0),  # a response gets no failure frame
+        # A response is never answered with a Failure frame, so no request number is reported.
+        ({"frame": "Granted", "request": 7, "position": 3}, 0),
         ({"frame": "Wish", "code": "a"}, 0),
         ({"frame": "Unknown", "name": "x"}, 0),
         ({"frame": "w" * 100_000}, 0),
@@ -131,7 +132,7 @@ def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
 
 
 def test_more_changes_than_a_frame_may_have_are_not_read_one_by_one() -> None:
-    # Each unknown change costs a microsecond; half a million of them would block the event loop.
+    # Each unknown change takes a microsecond to read; half a million would block the event loop.
     kind = msgspec.Raw(msgspec.msgpack.encode({"type": "x"}))
     fields = {"frame": "Changes", "request": 1, "position": 1}
     most = {**fields, "changes": [kind] * frames.CHANGES_MAX}

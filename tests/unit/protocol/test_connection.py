@@ -1,4 +1,4 @@
-"""The state machine of one connection: the handshake, refusals, and each event in each state."""
+"""The state machine of a connection: its handshake, its refusals, every event in every state."""
 
 import itertools
 
@@ -51,7 +51,7 @@ def test_every_event_in_every_state_is_foreseen(state: State, event: connection.
         return
     if state is State.NEW and isinstance(event, connection.FROM_PEER):
         with pytest.raises(LocalProtocolError):
-            machine.handle(event)  # no frame can arrive before the machine was started
+            machine.handle(event)  # a connection that was not started cannot receive a frame
         return
     effects = machine.handle(event)
     assert machine.state is (after or State.CLOSED)

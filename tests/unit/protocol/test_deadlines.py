@@ -1,4 +1,4 @@
-"""The time that a frame may take from its first byte to its last."""
+"""The time limit from the first to the last byte of a frame."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_next_frame_has_its_own_deadline() -> None:
 
 
 def last_s(rate: int, size: int) -> float | None:
-    """Return when a frame sent at `rate` bytes per second is complete; None if it is cut off."""
+    """Return when a frame at `rate` bytes per second is complete; None if it is cut off before."""
     kept, splitter = FrameDeadlines(), Splitter()
     head, now_s = size.to_bytes(4, "big"), 0.0
     data = head + bytes(size)

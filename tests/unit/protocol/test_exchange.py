@@ -1,4 +1,4 @@
-"""Requests of one link: numbers, budgets, bounds, Cancel and Drain, for any order of events."""
+"""The requests on a link: numbers, budgets, bounds, Cancel and Drain, for any order of events."""
 
 import itertools
 import math
@@ -121,7 +121,8 @@ def test_what_changes_the_store_goes_on_after_a_cancel_and_is_not_answered() -> 
     far.take(append, 0.0)
     assert far.take(frames.Cancel(1), 0.1) == []
     assert far.busy
-    assert far.tick(2.0) == [requests.Stop(append)]  # the budget of the request still ends it
+    # The cancelled request still ends when its budget is used up.
+    assert far.tick(2.0) == [requests.Stop(append)]
     assert far.worked(1, None) == []
 
 
@@ -181,7 +182,8 @@ def test_a_budget_is_over_once_though_a_number_was_used_again(cancelled: bool) -
     far.take(again, 0.5)
     if cancelled:
         far.take(frames.Cancel(5), 0.6)
-    assert far.tick(1.1) == [requests.Stop(again)]  # the old and the new deadline were both due
+    # At this time both the first request's deadline and the second request's deadline were due.
+    assert far.tick(1.1) == [requests.Stop(again)]
     assert far.tick(9.0) == []
 
 
@@ -276,7 +278,7 @@ def test_an_unknown_request_is_answered_by_name_and_all_else_is_skipped() -> Non
     assert not far.busy
 
 
-# --- any order of events ------------------------------------------------------------------------
+# tests with any order of events
 
 
 class _Both(RuleBasedStateMachine):
@@ -376,7 +378,7 @@ class _Both(RuleBasedStateMachine):
             assert not self.near.busy
 
     def teardown(self) -> None:
-        """Deliver all frames and finish all work; then no request may be under way."""
+        """Deliver all frames and finish all work; check that no request is in progress then."""
         while self.to_far or self.to_near:
             self.arrive(1)
         for number in sorted(self.working):
@@ -413,7 +415,7 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
 
 
 def test_a_trace_that_is_too_long_is_not_kept_with_its_request() -> None:
-    # A waiting request is kept for minutes; 256 requests with a trace of 4 MB would take 1 GB.
+    # Waiting requests are kept for minutes, and 256 of them with traces of 4 MB would take 1 GB.
     far = a_server()
     long = frames.Survey(request=1, trace="x" * (exchange.TRACE_CHARACTERS_MAX + 1))
     fits = frames.Survey(request=2, trace="x" * exchange.TRACE_CHARACTERS_MAX)

@@ -1,4 +1,4 @@
-"""A decision settles with the arms it was made with, however many arms this version has."""
+"""A decision settles with as many arms as it was made with, however many this version has."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ summed = st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6)
 
 
 def with_arms(decision: Decision, count: int) -> Decision:
-    """Return the decision as a version with `count` arms would have made it."""
+    """Return the decision in the form of a version that has `count` arms."""
     arms = (*decision.arms, *[0.25, 0.75] * 50)[:count]
     return msgspec.structs.replace(decision, arms=arms)
 
 
 def settled(state: State, arms: int, *, index: int = 600) -> State:
-    """Return the state after one decision with `arms` arms and its verdict, both folded."""
+    """Return the state after folding one decision with `arms` arms, and its verdict."""
     evidence = make.evidence_of([1.0] * 10, index=index)
     decision = with_arms(reasoning.decide(evidence, state), arms)
     state = reasoning.learn(reasoning.learn(state, decision), make.verdict_of(decision, 1.0))
@@ -46,7 +46,7 @@ def test_every_arm_that_was_asked_is_charged_its_own_loss() -> None:
     phase = 600 % 3
     folded = learning._folded(make.learned_stream(400), FAR)
     before, after = (learning.losses(at)[phase] for at in (folded, settled(folded, 3)))
-    # The outcome was a rise, so each arm lost (P(rise) - 1)^2.
+    # The outcome was a rise, so the loss of each arm is (P(rise) - 1)^2.
     decided = reasoning.decide(make.evidence_of([1.0] * 10, index=600), folded)
     lost = [(arm - 1.0) ** 2 for arm in decided.arms[:3]]
     assert (after[:3] - before[:3]).tolist() == pytest.approx(lost)

@@ -1,4 +1,4 @@
-"""Decisions always have a forecast; they have a signal only if no check objects."""
+"""Every decision has a forecast; a decision has a signal only if every check passes."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ RISING = np.linspace(0.5, 2.0, 10)
 
 @pytest.fixture(scope="module")
 def licensed() -> State:
-    """Return the state of a stream that is right nine times in ten for a target of 0.8."""
+    """Return the state of a stream with target 0.8 that was right nine times in ten."""
     state = make.learned_stream(900, skill=0.97)
     assert state.licence.held
     return state

@@ -1,4 +1,4 @@
-"""Learning states as bytes: equal bit for bit after a restart, and small."""
+"""A learning state as bytes: small, and the same bit for bit after a restart."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The arms, the interval and the margin, computed from the analogs' outcomes."""
+"""The arms, the interval and the margin of a forecast, computed from the analogs' outcomes."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_every_arm_is_a_probability(outcomes: np.ndarray, base: float, slope: fl
 
 @given(outcomes=outcomes, factor=st.floats(0.01, 100.0))
 def test_the_margin_does_not_know_the_unit(outcomes: np.ndarray, factor: float) -> None:
-    # Squares of smaller numbers are denormal and keep few digits.
+    # Outcomes below 1e-140 are left out: their squares are denormal and keep few digits.
     assume(not np.any((outcomes != 0.0) & (np.abs(outcomes) < 1e-140)))
     assert forecast.margin(outcomes * factor) == pytest.approx(
         forecast.margin(outcomes), rel=1e-6, abs=1e-6

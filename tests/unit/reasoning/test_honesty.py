@@ -48,12 +48,12 @@ def test_another_future_changes_no_earlier_decision(after: int, seed: int) -> No
 
 
 def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One position too many: the outcome of the newest analog lies one step in the future.
+    # Allows one position too many, so the newest analog's outcome lies one step in the future.
     monkeypatch.setattr(outcome, "known_until", lambda count, horizon: count + 1 - horizon)
     dense = make.a_specification(window=16, horizon=3, neighbours=400, grid=1, band=0)
     points = make.a_season(500)
     other = with_another_future(points, 331, 2)
-    # The search takes all of the memory, so the single forbidden analog is always found.
+    # The search returns every window in memory, so it always finds the one forbidden analog.
     assert decisions_of(points, 331, dense) != decisions_of(other, 331, dense)
 
 
@@ -142,7 +142,7 @@ def test_an_exclusion_zone_would_tell_of_a_future_that_is_not_there() -> None:
 
 
 def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
-    """Return decisions with one-sided analogs, and verdicts that agree as often as ``skill``."""
+    """Return decisions with one-sided analogs, and verdicts of which the share ``skill`` agrees."""
     dice = np.random.default_rng(7)
     specification = make.a_specification()
     state = reasoning.initial(specification)

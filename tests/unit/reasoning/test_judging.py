@@ -1,4 +1,4 @@
-"""Verdicts compare forecasts with outcomes; the scores agree with a published library."""
+"""A verdict compares a forecast with its outcome; the scores agree with a published library."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Each event is learned once, in event time, whatever the order of arrival."""
+"""A stream learns each event once, in order of event time, whatever the order of arrival."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ SERIES = ("u/a", "u/b", "u/c", "u/d")
 
 
 def a_panel(hours: int, shuffles: st.DataObject | None = None) -> State:
-    """Learn four series per hour; `shuffles` may change the order within each hour."""
+    """Learn four series with a tick an hour; `shuffles` may reorder the events of each hour."""
     dice = np.random.default_rng(1)
     state = reasoning.initial(make.a_specification())
     due: dict[int, list[Verdict]] = {}
@@ -68,7 +68,7 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     after = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # Hour 2003 lies in the phase of the verdict, hour 2002 in another phase.
+        # Hour 2003 is in the same phase as the verdict, hour 2002 is in another phase.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 

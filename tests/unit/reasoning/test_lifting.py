@@ -1,4 +1,4 @@
-"""Stored states of older layouts are lifted; a state is stored in the oldest sufficient layout.
+"""Stored states of older layouts are converted; a state is stored in the oldest layout that fits.
 
 The product has one layout so far. The tests add a second and a third layout to the real state.
 """
@@ -18,13 +18,13 @@ from tests.support import reasoning as make
 
 
 class Second(State, frozen=True, eq=False, array_like=True):
-    """The second layout: a state with one more field."""
+    """The second layout of a state in these tests, which adds a field to the first."""
 
     mood: float = 0.0
 
 
 class Third(Second, frozen=True, eq=False, array_like=True):
-    """The third layout: another field, and ``mood`` in per cent."""
+    """The third layout of a state in these tests: one more field, and ``mood`` in per cent."""
 
     notes: tuple[str, ...] = ()
 
@@ -48,7 +48,7 @@ SECOND, THIRD = Layouts(Second, [MOOD]), Layouts(Third, [MOOD, NOTES])
 
 
 def grown(kind: type[State], **fields: Any) -> Any:
-    """Return a learned state as an instance of another class, with these additional fields."""
+    """Return the learned state as an instance of another class, which has these further fields."""
     state = make.learned_stream(200)
     return kind(*(getattr(state, name) for name in State.__struct_fields__), **fields)
 

@@ -1,4 +1,4 @@
-"""The mixture of arms never loses much more than its best arm."""
+"""The loss of the mixture of arms is never much above the loss of its best arm."""
 
 import math
 
@@ -20,7 +20,7 @@ probabilities = st.lists(
 
 
 def regret(rounds: list[tuple[tuple[float, ...], bool]], delay: int = 0) -> float:
-    """Return the mixture's loss minus the best arm's, with verdicts ``delay`` rounds late."""
+    """Return the mixture's loss minus the best arm's; verdicts come ``delay`` rounds late."""
     known, lost = np.zeros(ARMS), 0.0
     losses: list[Floats] = []
     for place, (arms, rose) in enumerate(rounds):
@@ -39,9 +39,9 @@ def test_regret_stays_below_two_log_arms_whatever_comes(
 
 
 def adversary(count: int, delay: int) -> list[tuple[tuple[float, ...], bool]]:
-    """Return rounds that are hard for late verdicts.
+    """Return rounds of two arms that are as hard as possible when verdicts come late.
 
-    The right one of two arms changes every ``delay + 1`` rounds.
+    The arm that is right changes every ``delay + 1`` rounds.
     """
     rounds: list[tuple[tuple[float, ...], bool]] = []
     for place in range(count):

@@ -1,4 +1,4 @@
-"""`room` bounds in advance the bytes that a learning state may grow by."""
+"""`room` limits in advance by how many bytes a learning state may grow."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         decided = reasoning.decide(evidence, state)
         before = bytes_with_room(state)
         state = reasoning.learn(state, decided)
-        # The decision adds its record, its verdict, its folding and its series, and nothing else.
+        # A decision adds only its record, its verdict, its folding and its series to the state.
         assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = bytes_with_room(state)

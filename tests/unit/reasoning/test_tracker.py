@@ -1,4 +1,4 @@
-"""The tracker reaches the wanted coverage for any scores and any delay of the verdicts."""
+"""The tracker of intervals reaches the wanted coverage for any scores and any delay of verdicts."""
 
 from collections import deque
 
@@ -14,7 +14,7 @@ EDGES = [-1.0, 1.0]
 
 
 def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
-    """Count the misses of a tracker with a fixed range of 2: scores lie within [-1, 1]."""
+    """Count the misses of a tracker whose range of scores is fixed: from -1 to 1."""
     width, misses, under_way = 0.0, 0, deque[bool]()
     for score in scores:
         if len(under_way) > delay:
@@ -27,9 +27,9 @@ def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
 
 
 def bound(gain: float, delay: int) -> float:
-    """Return how far the number of misses can be from its share.
+    """Return how far the number of misses may be from the number that the miss rate gives.
 
-    The width stays near [-1, 1] and moves with each verdict.
+    The tracker's width stays near [-1, 1], and every verdict moves it.
     """
     return 2.0 / (2.0 * gain) + 1.0 + 2.0 * (1.0 + delay)
 

@@ -1,4 +1,4 @@
-"""The parsing of addresses in settings, IPv6 and unfilled templates included."""
+"""The parsing of addresses in settings, with IPv6 and with templates that were not filled in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelling a request sends a `Cancel` frame, which ends the peer's work; over memory links."""
+"""A cancelled request sends a `Cancel` frame, which ends the work of the peer, on memory links."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ AT = "local:7400"
 
 
 class _Server:
-    """A server that holds each request until `let` is set, and counts how its work ended."""
+    """A server that holds each request until `let` is set, and counts how the requests ended."""
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
@@ -76,7 +76,7 @@ async def test_a_request_that_was_left_before_work_began_takes_no_place() -> Non
     async with _a_pair() as (peer, server):
         link = peer._link
         for number in range(100, 120):
-            # Both frames arrive in one turn of the event loop.
+            # The request and its Cancel arrive in the same turn of the event loop.
             link.send(frames.Survey(request=number))
             link.send(frames.Cancel(number))
             for _ in range(5):

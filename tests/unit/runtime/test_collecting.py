@@ -43,7 +43,7 @@ def test_a_full_collection_is_due_after_some_time_in_any_case() -> None:
 async def test_a_cycle_that_has_grown_old_is_collected_once_memory_has_grown() -> None:
     with collecting.sparing(look_s=0.01):
         old = Node()
-        gc.collect(1)  # an object that survives this is in the oldest generation
+        gc.collect(1)  # this collection moves the object to the oldest generation
         gone = weakref.ref(old)
         del old
         gc.collect(1)

@@ -1,4 +1,4 @@
-"""Settings come in layers, name the layer of each value, and refuse unknown keys."""
+"""Settings come from several layers; each value's layer is named, and unknown keys are refused."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ async def test_a_sync_of_the_previous_version_gets_only_the_facts_it_knows() -> 
     [
         (0, 2.0, 2.0, 0.2),
         (0, 12.0, 12.0, 1.0),
-        (2, 1.0, 11.0, 0.5),  # two threads worked 10 s in 10 s
+        (2, 1.0, 11.0, 0.5),  # the two threads together worked for 10 of 20 s
         (2, 6.0, 8.0, 0.6),
         (2, 0.0, 0.0, 0.0),
     ],
@@ -154,7 +154,7 @@ def test_what_takes_long_to_find_out_is_found_out_rarely() -> None:
     def missing() -> list[str]:
         nonlocal looked
         looked += 1
-        sum(range(200_000))  # takes some milliseconds
+        sum(range(200_000))  # takes some milliseconds of CPU time
         return ["a shard"]
 
     reporter = a_reporter()

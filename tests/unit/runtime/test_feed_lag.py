@@ -1,4 +1,4 @@
-"""`FeedLag`: how long a process lags behind the positions of the feed that it heard of."""
+"""`FeedLag`: for how long a process has been behind the newest feed position that it knows of."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.support.fleet import eventually
 
 
 class Notes:
-    """A reader of the feed that records the calls of `Follower`."""
+    """A reader of the feed that records every call that `Follower` makes to it."""
 
     def __init__(self, ground: int = UNKNOWN) -> None:
         self.ground = ground
@@ -36,14 +36,14 @@ class Notes:
 
 
 class Feed:
-    """A peer whose feed sends the positions of a script and raises the script's errors."""
+    """A fake peer whose feed sends scripted positions and raises scripted errors."""
 
     def __init__(self, *script: int | errors.MidstreamerError) -> None:
         self.script = list(script)
         self.tails: list[int] = []
         self.closed = False
         self.ends = asyncio.Event()
-        """When set, the feed ends after its script; otherwise the feed stays open."""
+        """While set, the feed ends after its script; while clear, the feed stays open."""
         self.ends.set()
 
     async def follow(self, tail: Tail) -> AsyncIterator[Changes]:
@@ -86,7 +86,8 @@ async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_los
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    feed.closed = lost  # a move and a loss both cancel the task; only a loss closes the feed
+    # The task is cancelled in both cases; the feed is closed only when the link was lost.
+    feed.closed = lost
     running.cancel()
     await asyncio.wait({running})
     assert follower.following is not lost

@@ -1,4 +1,4 @@
-"""A blocked event loop is measured as lag, and the measuring ends with its block."""
+"""A blocked event loop is measured as lag; the measurement ends with its `with` block."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from midstreamer.runtime.member import Membership
 
 
 class Sync:
-    """A session and the peer that it yields, as `Membership` uses them."""
+    """A fake session together with the fake peer that it returns, as `Membership` needs them."""
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
@@ -71,7 +71,7 @@ async def test_a_change_is_sent_before_the_lease_must_be_renewed() -> None:
     running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
     membership.renew_soon()
-    # Far less than a third of the lease, the usual time between renewals.
+    # 5 s are much less than a third of the lease, after which a renewal would come anyway.
     async with asyncio.timeout(5):
         while len(sync.renewals) < 2:
             sync.came.clear()

@@ -65,5 +65,6 @@ def test_an_address_that_is_no_longer_wanted_is_forgotten() -> None:
     names.found(POD, ["a"])
     names.failed("other:1", 0.0)
     names.due(["other:1"], 0.0)
-    names.found(POD, ["a"])  # the answer to a look-up that began before the name was dropped
+    # The look-up began before its name was dropped, so the answer is ignored.
+    names.found(POD, ["a"])
     assert names.places == []

@@ -69,7 +69,7 @@ async def a_pair(
 
 @asynccontextmanager
 async def a_link(handle: Handle, *, who: Identity = CLIENT) -> AsyncIterator[Link]:
-    """Yield a dialled link without a Peer, so that the test chooses the frames to send."""
+    """Yield a dialled link without a `Peer`, so that the test chooses which frames to send."""
     network = MemoryNetwork()
     serving = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=handle)
     link = await MemoryCarrier(network, who).dial(AT, expect=Kind.COORDINATOR)
@@ -400,7 +400,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
     server = await peers.listen(MemoryCarrier(network, COORDINATOR), AT, handle=answer_surveys)
     let.set()
     with pytest.raises(DeadlineExceeded):
-        await session.live(0.3)  # long enough for several attempts
+        await session.live(0.3)  # long enough for the session to try several times
     assert opened == []
     assert server.peers == ()
     running.cancel()
@@ -412,7 +412,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
 async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the second address the session changes from one carrier to the other all the time."""
+    """With the second address, the session changes between two carriers all the time."""
     monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
     network, opened = MemoryNetwork(), list[Peer]()
 

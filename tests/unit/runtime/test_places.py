@@ -1,4 +1,4 @@
-"""`Places`: bounded, at most half for one identity, and the next to whoever has the fewest."""
+"""`Places` are bounded; one identity has at most half; the next goes to who has the fewest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from midstreamer.runtime.places import Entry, Places, Shares, share_of
 
 IDENTITIES = ("client/a", "client/b", "client/c", "client/d")
 Step = tuple[str, int]
-"""The identity that asks, or "leave" with the number of the entry that leaves."""
+"""A step of a test: the identity that enters, or "leave" with the number of the leaving entry."""
 STEPS = st.lists(st.tuples(st.sampled_from((*IDENTITIES, "leave")), st.integers(0, 99)))
 LIMITS = st.integers(1, 9)
 
 
 class Watched:
-    """Places, and a simple model of the entries inside and in the line, oldest first."""
+    """`Places` under test, with a simple model of the entries inside and in line, oldest first."""
 
     def __init__(self, limit: int, line: int) -> None:
         self.places = Places(limit, line=line)
@@ -42,10 +42,10 @@ class Watched:
             self.inside[admitted] = self.line.pop(admitted)
 
     def _check_next(self, identity: str, key: int) -> None:
-        """Check which entry was let in.
+        """Check that the right entry got the free place.
 
-        It is the first entry of its identity, and no other waiting identity that may enter holds
-        fewer places.
+        The entry must be the first of its identity, and no other waiting identity that may enter
+        holds fewer places.
         """
         assert key == next(other for other, who in self.line.items() if who == identity)
         held = self.held(identity)
@@ -104,7 +104,7 @@ def test_nobody_starves_while_others_keep_coming(
     walk(watched, steps)
     watched.ask("client/d")
     mine = [key for key, who in watched.line.items() if who == "client/d"][:1]
-    # The entry that has been inside the longest leaves, and another entry comes.
+    # Each time, the entry that has been inside for the longest leaves, and another one comes.
     for other in others:
         watched.ask(other)
         if watched.inside:
@@ -123,7 +123,8 @@ def test_the_next_place_goes_to_the_identity_with_the_fewest() -> None:
     places = Places(4)
     for key, identity in enumerate(("a", "a", "b", "b", "a", "c")):
         places.enter(key, identity)
-    assert places.leave(0) == [5]  # identity c has no place, although it came last
+    # Number 5, of identity c, enters before the others, because c holds no place.
+    assert places.leave(0) == [5]
 
 
 def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_with_most() -> None:
@@ -131,7 +132,7 @@ def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_wit
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    # With two entries in the line, identity c would have the most.
+    # Identity c would then have two waiting entries, more than any other identity.
     assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 

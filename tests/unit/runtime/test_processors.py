@@ -1,4 +1,4 @@
-"""A process counts the processors that it may use: CPU quotas and affinity reduce the number."""
+"""A process counts only processors that it may use: fewer with a CPU quota or an affinity mask."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A session moves from one link to the next without losing a request under way."""
+"""A session moves from one link to the next, and no request in progress is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session whose address leads to several servers: by DNS or behind one shared address."""
+"""A session whose address leads to several servers, by DNS or because they share the address."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _linked(session: Session) -> str:
     return session.peer.identity.name.removeprefix("coordinator/")
 
 
-# --- several servers behind one address ----------------------------------------------------------
+# several servers behind one shared address
 
 
 @_on_virtual_time
@@ -67,7 +67,8 @@ async def test_a_draining_server_behind_a_shared_address_is_left_out_at_once() -
         assert max(took_s) < 0.5
         assert [name for _, _, name in carrier.dialled] == ["c1", "c1", "c1", "c1", "c2"]
         assert _linked(session) == "c2"
-        assert len(servers[0].asked_s) <= 2  # the second request came before the drain was known
+        # One request more was sent before the client knew of the drain.
+        assert len(servers[0].asked_s) <= 2
 
 
 @_on_virtual_time
@@ -86,7 +87,8 @@ async def test_one_that_drains_and_takes_no_new_link_is_left_out_too() -> None:
 async def test_the_only_server_behind_an_address_is_taken_though_it_drains() -> None:
     async with _several(SHARED, "c1") as (session, carrier, servers):
         await survey(session)
-        servers[0].listener.peers[0].drain(leaving=True)  # drains, but accepts new links
+        # The server drains this link but accepts new links.
+        servers[0].listener.peers[0].drain(leaving=True)
         await asyncio.sleep(2.0)
         assert _linked(session) == "c1"
         assert len(carrier.dialled) == 2 + avoiding.TRIES_AWAY

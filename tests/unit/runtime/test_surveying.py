@@ -1,4 +1,4 @@
-"""The catalogue comes in pages: no page exceeds a frame, and the pages together are complete."""
+"""The catalogue comes in pages: each page fits a frame, and all pages together are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAR = 2**62
 
 
 class Server:
-    """A server that answers its catalogue in pages, each at a later position of the feed."""
+    """A fake server that sends its catalogue in pages, each at a later position of the feed."""
 
     def __init__(self, *names: str, size: int = 2) -> None:
         self.names = sorted(names)

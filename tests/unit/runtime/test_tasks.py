@@ -1,4 +1,4 @@
-"""`tasks`: a failed loop is restarted or ends its task group, as its declaration says."""
+"""`tasks`: a loop that fails is restarted or ends its task group, as its declaration says."""
 
 from __future__ import annotations
 

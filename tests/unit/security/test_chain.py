@@ -1,4 +1,4 @@
-"""The identity in a certificate: each refusal has its reason, and the checks have an order."""
+"""The identity in a certificate: each refusal has a named reason; checks have a fixed order."""
 
 import datetime as dt
 import time
@@ -43,7 +43,7 @@ def crafted(
     usage: bool = True,
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.Certificate:
-    """Return a certificate of our authority, to which `change` adds what the test is about."""
+    """Return a certificate of the test's CA; `change` adds to it what the test is about."""
     now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()
@@ -110,7 +110,7 @@ def below_a_weak_authority() -> object:
 
 
 def signed_with_sha1() -> x509.Certificate:
-    """Return a certificate that claims an RSA signature with SHA-1.
+    """Return a certificate that claims to have an RSA signature with SHA-1.
 
     No library signs with SHA-1 any more, so the algorithm's number is replaced in the encoded
     certificate.
@@ -199,7 +199,7 @@ CASES: dict[str, tuple[Reason, Callable[[], object]]] = {
         ),
     ),
     "an authority below ours": (
-        # Our authority signs leaf certificates only: its path length is 0.
+        # The path length of our authority is 0, so it may not certify other authorities.
         Reason.UNKNOWN_AUTHORITY,
         by_an_authority_below,
     ),

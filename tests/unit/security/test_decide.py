@@ -1,4 +1,4 @@
-"""`decide`: which identities may connect, the order of the checks, and a reason per refusal."""
+"""`decide`: which identities may connect, in which order it checks, and the reason to refuse."""
 
 import pytest
 

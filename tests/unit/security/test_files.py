@@ -1,4 +1,4 @@
-"""Certificates and keys in files: issued, renewed in time, replaced whole, private."""
+"""Certificates and keys in files: issued, renewed in time, replaced as a whole, private."""
 
 import stat
 import time

@@ -21,9 +21,9 @@ def held(life_s: float, dice: float = MIDDLE) -> Renewal:
 
 
 def pauses(renewal: Renewal, now_s: float, count: int, dice: float = 1.0) -> list[float]:
-    """Return the pauses after each of `count` failures, in seconds.
+    """Return the pause in seconds after each of `count` failed requests.
 
-    Each failure happens at the time when the certificate may be requested again.
+    Each request is made, and fails, as soon as the certificate may be requested again.
     """
     found = []
     for _ in range(count):

@@ -49,7 +49,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     virtual_time.run(main())
 
 
-# --- answers that must be refused ----------------------------------------------------------------
+# answers of an issuer that must be refused
 
 
 def _other_key(issuer: ScriptedIssuer) -> Answer:
@@ -69,7 +69,7 @@ def _other_name(issuer: ScriptedIssuer) -> Answer:
 
 def _other_usage(issuer: ScriptedIssuer) -> Answer:
     def answer(request: Request, identity: Identity) -> Signed:
-        # A certificate of sync, which serves and never dials.
+        # A certificate of sync is not valid for dialling, because sync only serves.
         signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))
         return replace(signed, chain=(_renamed(issuer, signed.chain[0], identity),))
 
@@ -110,7 +110,7 @@ def _without(**parts: Any) -> Callable[[ScriptedIssuer], Answer]:
 
 
 def _resigned(issuer: ScriptedIssuer, request: Request, identity: Identity) -> Signed:
-    """Certify the request's key for another identity, which the authority itself would refuse."""
+    """Sign the request's key for another identity, which the authority itself refuses to do."""
     certified = issuer.authority.certify(identity, now_s=issuer.now(), days=1).certificate
     leaf = _rebuilt(issuer, certified, key=request.public_key())
     return Signed((leaf,), (issuer.authority.certificate,))
@@ -203,7 +203,7 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
     run(main)
 
 
-# --- issuers that are away, slow or refusing -----------------------------------------------------
+# issuers that cannot be reached, are slow or refuse
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_slow_issuer_is_given_its_time() -> None:
 
 
 class PatientIssuer(ScriptedIssuer):
-    """An issuer that may take an hour to answer, and says what it waits for."""
+    """An issuer that may take an hour to answer, and reports what it is waiting for."""
 
     ask_s = 3600.0
     waiting = "request x is not answered yet"
@@ -316,7 +316,7 @@ def test_certificates_are_renewed_at_two_thirds_of_their_life_each_with_a_key_of
             await asyncio.sleep(4 * 2400.0 + 1.0)
             running.cancel()
         pauses_s = [b - a for a, b in zip(issuer.asked_s, issuer.asked_s[1:], strict=False)]
-        # Times in certificates are whole seconds.
+        # The dates in certificates are rounded to seconds, so pauses differ by up to a second.
         assert pauses_s == pytest.approx([2400.0] * 4, abs=1.0)
         assert len({_key_of(each) for each in issuer.requests}) == 5
 
@@ -344,7 +344,7 @@ def test_waiting_and_renewing_at_once_ask_once() -> None:
     run(main)
 
 
-# --- requests, bundles and sources ---------------------------------------------------------------
+# signing requests, bundles and credential sources
 
 
 def test_a_request_holds_the_public_half_of_the_key_alone() -> None:

@@ -1,4 +1,4 @@
-"""A TLS client that dials a host name accepts only a certificate that carries the name."""
+"""A TLS client that dials a host name accepts only a certificate that contains this name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def credentials(name: str, *hosts: str) -> Credentials:
 
 
 def dialled(shown: Credentials) -> str | None:
-    """Return the TLS version that a client of HOST negotiates with a server, or None."""
+    """Return the TLS version that a client of HOST negotiates with a server; None if TLS fails."""
     to_server, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = tls.serving(shown).wrap_bio(to_server, back, server_side=True)
     client = tls.dialling(shown.anchors).wrap_bio(back, to_server, server_hostname=HOST)

@@ -1,4 +1,4 @@
-"""`Blocks` reads stored ticks in blocks: any run is found, and only a few blocks are kept."""
+"""`Blocks` reads stored ticks in blocks: it finds any run, and keeps only a few blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOLE = 2 * BLOCK_POINTS + 5
 
 
 class Rows:
-    """The rows of one series with a missing point, in the format of the query `audit_runs`."""
+    """The rows of a series in which a point is missing, as the query `audit_runs` returns them."""
 
     def __init__(self) -> None:
         self.reads = 0

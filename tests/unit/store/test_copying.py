@@ -1,4 +1,4 @@
-"""Binary COPY data that numpy writes and reads, as PostgreSQL defines the format."""
+"""Data that numpy writes and reads in the binary format of PostgreSQL's COPY."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_point_is_four_fields_with_their_lengths() -> None:
 
 
 def rows(*points: tuple[int, int]) -> bytes:
-    """Return COPY data of points (place of the run, time); each value is a quarter of the time."""
+    """Return COPY data of points (number of the run, time); each value is a quarter of its time."""
     data = (struct.pack(">hiiiqid", 3, 4, place, 8, at, 8, at / 4) for place, at in points)
     return HEADER + b"".join(data) + b"\xff\xff"
 

@@ -85,7 +85,7 @@ PIECES = (
 
 
 def used(text: str) -> str:
-    """Return the DSN that would be used; empty when the DSN is refused by a ConfigError."""
+    """Return the DSN as sync would use it; empty when the DSN is refused with a ConfigError."""
     try:
         return dsn.checked(text, {})
     except ConfigError:

@@ -15,7 +15,7 @@ from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
 
 RULED_FROM = 4
-"""Number of the first migration that must keep the policy; the earlier ones had one version."""
+"""Number of the first migration that this policy binds; earlier ones had no version before them."""
 _COMPATIBLE = re.compile(r"^-- compatible: (\d{4})$", re.MULTILINE)
 _ALONE = re.compile(r"^-- incompatible: \S.{20,}$", re.MULTILINE)
 _CONTRACTS = re.compile(r"^-- contracts: \S.{20,}$", re.MULTILINE)
@@ -30,11 +30,11 @@ TAKES_AWAY = {
     "adds a unique index": r"\bCREATE\s+UNIQUE\s+INDEX\b",
     "deletes rows": r"\b(DELETE\s+FROM|TRUNCATE)\b",
 }
-"""Changes of a schema that may break the previous version, as patterns of SQL."""
+"""SQL patterns of schema changes that may break the previous version, by what they do."""
 
 
 def faults(migration: Migration) -> list[str]:
-    """Return the reasons why a migration may not be shipped; empty when it may."""
+    """Return the reasons why a migration breaks the policy; empty when it keeps the policy."""
     name, text = f"{migration.number:04d}_{migration.name}", migration.text
     marked = _COMPATIBLE.search(text)
     found = []
@@ -53,7 +53,7 @@ def faults(migration: Migration) -> list[str]:
 
 
 def taken_away(text: str) -> list[str]:
-    """Return the names of the patterns in TAKES_AWAY that match the migration."""
+    """Return what the migration does according to the patterns in TAKES_AWAY."""
     statements = [_without_default(statement) for statement in _COMMENT.sub("", text).split(";")]
     return [
         what
@@ -63,7 +63,7 @@ def taken_away(text: str) -> list[str]:
 
 
 def _without_default(statement: str) -> str:
-    """Return the statement without NOT NULL in the columns that have a default."""
+    """Return the statement with NOT NULL removed from each column that has a default."""
     parts = statement.split(",")
     has_default = re.compile(r"\bADD\b.*\bDEFAULT\b", re.IGNORECASE | re.DOTALL)
     return ",".join(

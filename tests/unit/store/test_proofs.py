@@ -1,4 +1,4 @@
-"""Decisions and verdicts are derived again from the ticks; each changed byte is detected."""
+"""Decisions and verdicts are derived again from the ticks, which shows every changed byte."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START, LENGTH = 200, 220
 
 
 class Told(NamedTuple):
-    """A decision made from two series, and its verdict."""
+    """A decision with the two series that it was made from, and its verdict."""
 
     points: dict[str, Points]
     decision: Decision
@@ -66,7 +66,7 @@ def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
 
 
 def found_in(row: dict[str, Any]) -> list[Finding]:
-    """Return the findings in a row of a decision that was made without anything learned."""
+    """Return what the check finds in the row of a decision that was made without any learning."""
     decided, found = proofs.decision_of(row)
     if decided is None:
         return found

@@ -1,4 +1,4 @@
-"""Queries get their arguments by name, and each row function gives what its query asks for."""
+"""Queries take their arguments by name; each function for rows fits the columns of its query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each error of PostgreSQL is translated, with the way out and whether a retry can help."""
+"""Each PostgreSQL error becomes an error that says what to do and whether a retry can help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions about ticks that were stored early equal decisions about ticks that come live."""
+"""Decisions are the same whether their ticks were stored long before or arrive live."""
 
 from __future__ import annotations
 

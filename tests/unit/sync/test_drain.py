@@ -1,4 +1,4 @@
-"""Draining sync: pending writes are committed, and every peer moves to another sync."""
+"""When sync drains, pending writes are committed and every peer moves to another sync."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_a_drain_ends_in_time_though_nothing_can_be_committed() -> None:
         await ended(fleet)
         with pytest.raises(Unavailable):
             await asked
-    assert _stages(store) == []  # the lease is given back although nothing was committed
+    assert _stages(store) == []  # sync gave its lease back although no transaction was committed
 
 
 async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> None:

@@ -78,7 +78,7 @@ class Follower:
         self.told: list[Changes] = []
 
     async def drained(self) -> None:
-        """Return at once, because a test follower never applies back-pressure."""
+        """Return at once, because this follower takes frames without back-pressure."""
 
     def tell(self, frame: Changes) -> None:
         self.told.append(frame)

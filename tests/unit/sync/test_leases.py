@@ -1,4 +1,4 @@
-"""Leases are bounded in number and in size, so that the list of all leases fits a frame."""
+"""The number and the size of leases are bounded, so that a list of all leases fits a frame."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ async def test_one_member_too_many_is_refused_until_another_leaves() -> None:
             await peer.ask(Renew(member=a_member(name="")))
         with pytest.raises(Overloaded, match="3 members hold a lease, members_max=3: agent/a2"):
             await peers[2].ask(Renew(member=a_member(name="")))
-        # A member that holds a lease may renew it.
+        # A member that already holds a lease may renew it, although the number of leases is at its
+        # limit.
         await peers[0].ask(Renew(member=a_member(name="")))
         await peers[1].ask(Renew(member=a_member(name=""), leaving=True))
         answer = await peers[2].ask(Renew(member=a_member(name="")))

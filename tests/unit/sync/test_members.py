@@ -1,4 +1,4 @@
-"""Which members of the fleet a peer learns of depends on the peer's protocol version."""
+"""The list of the fleet's members that a peer gets depends on the peer's protocol version."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_unknown_name_gets_the_nearest_or_a_way_to_find_out() -> None:
 
 
 async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
-    """Return the members' names from a renewal, a survey, a new feed and a resumed feed."""
+    """Return the names of the members that Renew, Survey, a new and a resumed feed list."""
     peer = await fleet.dial(Kind.AGENT, "a1", old=old)
     renewed = await peer.ask(Renew(member=Member("", "", "")))
     surveyed = await peer.ask(frames.Survey())

@@ -1,4 +1,4 @@
-"""Writes are stored once, whatever is repeated, reordered, batched otherwise or retried."""
+"""Each write is stored once, even if it is repeated, reordered, batched otherwise or retried."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_repeats_and_other_batches_change_nothing(random: Any) -> None:
 
 
 def _mixed(random: Any) -> list[Write]:
-    """Return the writes of the story in random order, but each series' ticks in order."""
+    """Return the writes of the story in random order; the ticks of each series stay in order."""
     queues = [
         [write for write in STORY[1:] if any(column.series == name for column in write.columns)]
         for name in SERIES
@@ -78,7 +78,9 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
     async def tell() -> MemoryStore:
         store, left = MemoryStore(), _mixed(random)
         committer = build.a_committer(store)
-        for _ in range(2):  # a decision that came before its ticks is refused and sent again
+        # A decision that is committed before its ticks is refused, and committed in the second
+        # round.
+        for _ in range(2):
             committed = await committer.commit([build.given(write) for write in left])
             refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]
             left = list(itertools.compress(left, refused))
@@ -92,7 +94,7 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
 
 
 class _Failing(MemoryStore):
-    """A store that loses the connection before or after commits, as its script says."""
+    """A store that loses its connection before or after a commit, as a script says."""
 
     def __init__(self, script: list[str]) -> None:
         super().__init__()

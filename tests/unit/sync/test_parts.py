@@ -1,4 +1,4 @@
-"""Each part of a Write, which holds what one caller asked for, is taken or refused alone."""
+"""Each part of a Write, which holds the data of one caller, is accepted or refused by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import store as build
 
 
 def a_write(*columns: Column, sequence: int = 1) -> Write:
-    """Return a Write in which each column comes from another caller."""
+    """Return a Write in which every column belongs to a different caller."""
     callers = tuple(Caller(f"client/u{place}", 1) for place in range(len(columns)))
     return Write(sequence=sequence, columns=columns, callers=callers)
 

@@ -34,7 +34,7 @@ def a_specification(horizon: int) -> Specification:
 
 
 def a_decided(*horizons: int, by: str = "client/u1") -> Write:
-    """Return a write by one client of one decision per horizon, each in its own stream."""
+    """Return a write by one client with one decision for each horizon, each in its own stream."""
     decisions = tuple(
         build.a_decision(5, specification=a_specification(horizon)) for horizon in horizons
     )
@@ -42,7 +42,7 @@ def a_decided(*horizons: int, by: str = "client/u1") -> Write:
 
 
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
-    """Plan all writes in one batch; return the error of each write, empty for success."""
+    """Plan the writes as one batch; return the error of each write, empty where it succeeded."""
     plan = planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
     return [
         "" if isinstance(outcome, PartTaken) else f"{outcome.code}: {outcome}"
@@ -51,7 +51,7 @@ def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
 
 
 async def commit_outcomes(*writes: Write) -> list[str]:
-    """Commit the writes one after another; return the error of each, empty for success."""
+    """Commit the writes one after another; return the error of each, empty where it succeeded."""
     committer = build.a_committer(MemoryStore(), QUOTAS)
     found = []
     for write in writes:
@@ -102,7 +102,7 @@ def test_a_series_counts_for_the_client_that_asked_first() -> None:
 
 
 async def test_a_series_counts_for_the_second_client_when_the_first_is_refused() -> None:
-    """A series counts for the client that creates it, also when an earlier request was refused.
+    """A series counts for the client that creates it, even if another client was refused it before.
 
     Otherwise the second client's series would count for nobody.
     """

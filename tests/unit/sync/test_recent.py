@@ -1,4 +1,4 @@
-"""`Recent`, the end of the feed in memory, stays contiguous for any order of notifications."""
+"""`Recent` keeps the end of the feed in memory without gaps, for any order of notifications."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_commits_beyond_a_gap_are_bounded() -> None:
 
 
 COMMITS = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=30)
-"""For each commit, in order: whether this sync made it, and its number of changes."""
+"""A list of commits in order: each says if this sync made it, and its number of changes."""
 
 
 @given(COMMITS, st.randoms(use_true_random=False))
@@ -79,7 +79,7 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
     for ours, before, after in events:
         memory.publish(before, changes(before, after)) if ours else memory.heard(after)
         followed += _follow(memory, len(followed), head)
-        # `Feed.run` reads missing positions like this, here 3 at a time.
+        # `Feed.run` reads missing positions in the same way; here the store gives 3 at a time.
         while missing := memory.missing():
             at = memory.position
             memory.publish(at, changes(at, min(head, at + min(missing, 3))))
@@ -89,6 +89,6 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
 
 
 def _follow(memory: Recent, after: int, head: int) -> list[Change]:
-    """Return the follower's next changes: from memory, or from the store if it is behind."""
+    """Return the next changes for a follower: from memory, or from the store if not in memory."""
     page = memory.page(after)
     return changes(after, min(memory.position, head)) if page is None else list(page.changes)

@@ -227,7 +227,7 @@ async def test_it_works_again_when_the_store_is_back() -> None:
         assert fleet.service.complete_reasons() != []
         store.away = ""
         assert (await _written(peer, a_write(a_column(0, 5)))).stored == 5
-        # Housekeeping notices that the store is back.
+        # A background task of sync notices that the store works again.
         await eventually(lambda: not fleet.service.complete_reasons())
 
 
@@ -286,7 +286,8 @@ async def test_reads_of_one_peer_leave_connections_to_others() -> None:
         lookup = frames.Lookup(experience_ids=(b"x",))
         greedy, good = await fleet.dial(), await fleet.dial(Kind.COORDINATOR, "good")
         asked = [asyncio.ensure_future(greedy.ask(lookup)) for _ in range(20)]
-        await good.ask(frames.Survey())  # sent after all of the lookups, and still answered
+        # Other peers are still answered while this peer's lookups wait.
+        await good.ask(frames.Survey())
         assert (store.reading, fleet.service._reads.waiting) == (2, 18)
         for task in asked:
             task.cancel()
@@ -363,8 +364,8 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
         answers = await asyncio.gather(
             *(peer.ask(write) for write in writes), return_exceptions=True
         )
-    # The first write was alone in its batch. The three others were tried singly, and none of them
-    # was refused.
+    # The first write was a batch by itself. The other three were first one batch, then single
+    # writes, and none of them was refused.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
     assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {StoreError}
@@ -440,7 +441,7 @@ async def test_a_sync_that_cannot_listen_polls_and_is_ready_all_the_same() -> No
     async with a_sync(store) as fleet:
         follower = _follow(await fleet.dial(Kind.AGENT, "a1"), after=JOINED)
         assert (await anext(follower)).changes == ()
-        store.publish([Joined(())])  # committed by another sync
+        store.publish([Joined(())])  # as if another sync had committed the change
         assert (await anext(follower)).changes == (Joined(()),)
         assert fleet.service.complete_reasons() == []
         await follower.aclose()

@@ -1,4 +1,4 @@
-"""Verdicts and learning: in order of event time, each once, and no bad decision stops them."""
+"""Verdicts and learning: each once, in order of event time; a bad decision stops no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learning state always fits a frame: a decision that would make it too large is refused."""
+"""A learning state always fits a frame: decisions that would make it too large are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _decided(name: str, index: int) -> Decision:
 
 
 async def _filled(store: MemoryStore) -> int:
-    """Add decisions about one series after another; return how many fit before one is refused."""
+    """Add a decision about one new series after another; return how many fit before a refusal."""
     committer = build.a_committer(store)
     columns = [build.a_column(0, 8, name=name) for name in NAMES]
     await build.commit(committer, build.a_write(*columns))

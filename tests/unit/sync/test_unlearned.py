@@ -39,7 +39,7 @@ def _due(*decisions: Decision) -> list[tuple[Decision, Point]]:
 
 
 async def _open_decisions(*decisions: Decision) -> MemoryStore:
-    """A store with six ticks and decisions whose outcome is not known yet."""
+    """Return a store with six ticks and with decisions whose outcomes are not known yet."""
     store = MemoryStore()
     await store.open()
     await commit(a_committer(store), a_write(a_column(0, 6), decisions=decisions))
@@ -47,7 +47,7 @@ async def _open_decisions(*decisions: Decision) -> MemoryStore:
 
 
 def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned() -> None:
-    # The stream never learned the decision `stranger`.
+    # The stream knows the decision `known`, and never learned the decision `stranger`.
     stranger, known = a_decision(4), a_decision(5)
     judged = settle.judged(reasoning, _due(stranger, known), [known])
     folded = settle.fold(reasoning, {}, judged.lessons)
@@ -59,7 +59,7 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 
 
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
-    # The decision has a later time than the tick at which it is due.
+    # This decision claims a time after the tick at which it is due, so it cannot be judged.
     late = msgspec.structs.replace(a_decision(4), time=10**9)
     judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
     assert [verdict.experience_id for verdict in judged.verdicts] == [a_decision(5).experience_id]

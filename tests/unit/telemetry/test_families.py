@@ -1,4 +1,4 @@
-"""Metric families: callbacks for values at each scrape, cached children, bounded labels."""
+"""Metric families: callbacks that give values at each scrape, cached children, bounded labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of metrics agrees with the registry."""
+"""The catalogue of metrics lists the metrics in the registry, and no others."""
 
 from __future__ import annotations
 

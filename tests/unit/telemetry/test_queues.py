@@ -1,4 +1,4 @@
-"""The metrics of queues are read at each scrape, for existing queues only."""
+"""The metrics of queues are read at each scrape; a queue that is gone has no metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a release; what cannot be released is refused before a file is written."""
+"""The steps of a release: if something cannot be released, no file is written."""
 
 from __future__ import annotations
 

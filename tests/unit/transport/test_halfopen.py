@@ -1,4 +1,4 @@
-"""Half-open connections are bounded: the origin that holds the most loses its oldest."""
+"""Half-open connections are bounded: the origin that holds the most loses its oldest one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
         held.hold(key, size)
     assert held.overfull() is None
     held.hold(3, 40)
-    assert held.overfull() == 2  # number 1 is older than number 2 and holds no bytes
+    assert held.overfull() == 2  # connection 2 must go; connection 1 is older, but holds no bytes
     held.discard(2)
     assert held.overfull() is None
     assert held.held_bytes == 85

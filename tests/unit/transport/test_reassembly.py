@@ -1,4 +1,4 @@
-"""Bytes of a stream that arrive early come out in order, once each, in bounded memory."""
+"""Bytes of a stream that arrive early are kept in bounded memory and delivered once, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of sockets: resolved, written, and the size of the datagrams sent to them."""
+"""Addresses of sockets: how they are resolved and written, and how large datagrams to them are."""
 
 import socket
 

@@ -35,7 +35,7 @@ def a_socket(receive_bytes: int) -> socket.socket:
 
 
 async def flooded(count: int, *, receive_bytes: int) -> tuple[dict[str, float], int]:
-    """Send `count` datagrams before any is read; return the counts and the number read."""
+    """Send `count` datagrams before the receiver reads; return the metrics and the number read."""
     before, read = udp(), 0
     done = asyncio.Event()
 

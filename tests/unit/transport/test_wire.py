@@ -29,7 +29,7 @@ ANYWHERE = ("192.0.2.1", 7400)
 
 
 class End:
-    """One end of a connection in memory. It plays two parts for its `Wire`: owner and socket."""
+    """One end of a QUIC connection in memory, both owner and socket of its `Wire`."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
         self.wire = QuicWire(quic, self)
@@ -62,7 +62,7 @@ class End:
 
 
 async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
-    """Return a client's end, and that of a coordinator which answers each Survey.
+    """Return the end of a client and the end of a coordinator that answers each Survey.
 
     Both ends have finished their handshakes.
     """
@@ -98,7 +98,7 @@ async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
         return True
 
     link.deliver_to(answer)
-    await asyncio.sleep(1)  # long enough to finish all packets of the handshakes
+    await asyncio.sleep(1)  # in this time all packets of the handshakes have arrived
     near.sent = far.sent = 0
     return near, far
 
@@ -146,7 +146,7 @@ def test_no_second_packet_is_begun_when_one_holds_all_data(monkeypatch: pytest.M
         near, _ = await joined()
         monkeypatch.setattr(QuicPacketBuilder, "start_packet", counting)
         await asked(near)
-        assert len(begun) == 2  # one packet for the request and one for the response
+        assert len(begun) == 2  # one packet carried the request and one the response
 
     virtual_time.run(main())
 
@@ -204,14 +204,14 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
         far.alive = False
         link, began_s = await near.linked, loop.time()
         await link.closed.wait()
-        # The idle period starts again with the first unanswered ping (RFC 9000, section 10.1).
+        # QUIC restarts the idle period at the first unanswered ping (RFC 9000, section 10.1).
         assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
 
     virtual_time.run(main())
 
 
-# --- metrics of the connection ---
+# metrics of a connection
 
 
 def packets(fate: str) -> float:
@@ -274,7 +274,7 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
-        # The other end has not received the close yet.
+        # The other end does not know yet that the connection is closed.
         assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window
