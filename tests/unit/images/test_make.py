@@ -129,7 +129,10 @@ def test_files_are_laid_out_with_one_time_so_that_layers_are_found_again(log: Pa
     files = [path for path in context.rglob("*") if path.is_file()]
     names = {path.relative_to(context).as_posix() for path in files}
     assert {"Containerfile", "install.py", "locks/agent.txt", "accounts/passwd"} <= names
-    assert {"kernels/midstreamer_kernels/ahead.py", "commands/midstreamer-operator"} <= names
+    assert {
+        "kernels/midstreamer_kernels/compile_ahead.py",
+        "commands/midstreamer-operator",
+    } <= names
     assert {"loadtests/locustfile.py", "locks/loadtest.txt"} <= names
     assert {path.stat().st_mtime for path in files} == {0}
     assert not [name for name in names if "__pycache__" in name]

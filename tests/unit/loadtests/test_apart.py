@@ -6,7 +6,9 @@ import sys
 
 def test_the_cores_load_neither_gevent_nor_locust() -> None:
     """Importing locust replaces the sockets and threads of the whole process."""
-    cores = "curve, identities, machine, plan, report, schedule, sdk, tally, thresholds, words"
+    cores = (
+        "identities, latency_curve, machine, plan, report, schedule, sdk, tally, thresholds, words"
+    )
     look = (
         f"import sys; from loadtests import {cores};"
         " print([each for each in ('gevent', 'locust') if each in sys.modules])"
