@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dashboards import promql, recordings
-from dashboards.cases import fires, of, silent
+from dashboards.alert_cases import fires, of, silent
 from dashboards.recordings import AVAILABILITY, LATENCY
 from dashboards.rules import PAGE, TICKET, Alert, Grows, Pace, Values, increase
 from dashboards.series import SLI_ERROR

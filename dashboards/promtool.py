@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from dashboards import cases, rules
+from dashboards import alert_cases, rules
 from dashboards.rules import Alert
 
 LONGEST_S = 300.0
@@ -30,9 +30,9 @@ def tested(program: Path, alerts: Iterable[Alert]) -> str:
     with tempfile.TemporaryDirectory(prefix="midstreamer-cases-") as folder:
         files = []
         for alert in alerts:
-            (Path(folder) / f"{alert.name}.yaml").write_text(cases.rules_of(alert), "utf-8")
+            (Path(folder) / f"{alert.name}.yaml").write_text(alert_cases.rules_of(alert), "utf-8")
             file = Path(folder) / f"{alert.name}.test.yaml"
-            file.write_text(yaml.safe_dump(cases.promtool(alert), sort_keys=False), "utf-8")
+            file.write_text(yaml.safe_dump(alert_cases.promtool(alert), sort_keys=False), "utf-8")
             files.append(str(file))
         return _told(program, "test", "rules", *files)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from docs import chart_refusals, chart_values, reading
+from docs import chart_refusals, chart_values, docstrings_of_code
 
 CHARTS = Path(__file__).parents[1] / "charts"
 FLEET, CLUSTER = CHARTS / "midstreamer", CHARTS / "midstreamer-cluster"
@@ -126,7 +126,7 @@ def _config() -> dict[str, Any]:
     """Return the schema of the key ``config``: settings that the chart does not set itself."""
     sections: dict[str, Any] = {}
     shared: dict[str, Any] = {}
-    for cls in reading.settings():
+    for cls in docstrings_of_code.settings():
         if cls.section in PROCESSES:
             made = cls.model_json_schema()
             shared |= made.pop("$defs", {})
@@ -145,7 +145,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    """Return the schema of a section of settings without the given ones; none is required."""
+    """Return the JSON schema of a section of settings except `without`; all are optional."""
     if "properties" not in schema:
         return schema
     left = {

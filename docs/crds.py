@@ -9,7 +9,7 @@ import msgspec
 import yaml  # type: ignore[import-untyped]
 from msgspec import inspect
 
-from docs import reading
+from docs import docstrings_of_code
 from midstreamer_operator.resources import agentpools
 
 NOTE = "# Made by `python -m docs.generate` from {source}; do not edit."
@@ -91,7 +91,7 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the schema of a struct, with its rules and the docstrings of its fields."""
     shape = inspect.type_info(kind)
     assert isinstance(shape, inspect.StructType)
-    told, properties = reading.attributes(kind), {}
+    told, properties = docstrings_of_code.attributes(kind), {}
     for field in shape.fields:
         made = {"description": told[field.name], **_type(field.type)}
         assert made["description"], f"{kind.__name__}.{field.name} has no docstring"

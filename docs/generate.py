@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import alerts, boards, charts, crds, pages, reading, values_page
+from docs import alerts, boards, charts, crds, docstrings_of_code, reference_pages, values_page
 from docs.pictures import cluster, fleet, kernels, machines
 
 HERE = Path(__file__).parent
@@ -18,17 +18,17 @@ HERE = Path(__file__).parent
 def generated() -> dict[Path, str]:
     """Return the path and the text of every generated file."""
     made = {
-        HERE / "reference/configuration.md": pages.configuration(),
-        HERE / "reference/configuration.schema.json": pages.schema(),
-        HERE / "reference/errors.md": pages.error_codes(),
-        HERE / "reference/metrics.md": pages.metric_names(),
-        HERE / "reference/boards.md": boards.page(pages.NOTE),
-        HERE / "runbooks/index.md": alerts.page(pages.NOTE),
-        HERE / "reference/frames.md": pages.frame_types(),
-        HERE / "reference/command-line.md": pages.command_line(),
-        HERE / "reference/report.md": pages.report(),
-        HERE / "reference/chart-values.md": values_page.page(pages.NOTE),
-        HERE.parent / "config.toml": pages.example(),
+        HERE / "reference/configuration.md": reference_pages.configuration(),
+        HERE / "reference/configuration.schema.json": reference_pages.schema(),
+        HERE / "reference/errors.md": reference_pages.error_codes(),
+        HERE / "reference/metrics.md": reference_pages.metric_names(),
+        HERE / "reference/boards.md": boards.page(reference_pages.NOTE),
+        HERE / "runbooks/index.md": alerts.page(reference_pages.NOTE),
+        HERE / "reference/frames.md": reference_pages.frame_types(),
+        HERE / "reference/command-line.md": reference_pages.command_line(),
+        HERE / "reference/report.md": reference_pages.report(),
+        HERE / "reference/chart-values.md": values_page.page(reference_pages.NOTE),
+        HERE.parent / "config.toml": reference_pages.example(),
         HERE.parent / "charts/midstreamer-cluster/templates/agentpools.yaml": crds.agent_pools(),
         HERE / "pictures/fleet.svg": fleet.draw(),
         HERE / "pictures/cluster-pods.svg": cluster.pods(),
@@ -39,7 +39,7 @@ def generated() -> dict[Path, str]:
         HERE / "pictures/kernels-exclusion.svg": kernels.exclusion(),
     }
     parts = []
-    for name, (told, module, table) in reading.machines().items():
+    for name, (told, module, table) in docstrings_of_code.machines().items():
         made[HERE / f"pictures/{name}.svg"] = machines.draw(told, getattr(module, table))
         parts.append(
             f"## {name.replace('-', ', ')}\n\n{told}\nThe table is `{module.__name__}.{table}`."
@@ -51,7 +51,7 @@ def generated() -> dict[Path, str]:
         "A transition that is not drawn is refused."
     )
     made[HERE / "reference/state-machines.md"] = "\n".join(
-        [pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
+        [reference_pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
     )
     made |= charts.generated()
     return made

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import identities, plan, report, user_certificates, words
+from loadtests import identities, plan, report, user_certificates, user_requests
 from loadtests.plan import Plan
 from loadtests.schedule import Spacing, length_s, steady
 from midstreamer import AsyncClient, __version__
@@ -153,9 +153,11 @@ async def store(made: Plan) -> None:
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.loader(made.trust_domain), security, LimitSettings())
     async with AsyncClient(me, list(made.addresses), deadline_s=STORE_S) as client:
-        await client.append(words.history())
-        first = words.windows(words.history(), words.specification().window)[:1]
-        await client.match_many(first, words.specification(), record=False)
+        await client.append(user_requests.history())
+        first = user_requests.windows(
+            user_requests.history(), user_requests.specification().window
+        )[:1]
+        await client.match_many(first, user_requests.specification(), record=False)
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:

@@ -8,7 +8,7 @@ import http.client
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from loadtests import identities, words
+from loadtests import identities, user_requests
 from midstreamer import AsyncClient
 from midstreamer.cli import state
 from midstreamer.cli.config import RunSettings
@@ -40,9 +40,11 @@ async def running(
             await asyncio.to_thread(identities.make, kept.certs, users, TRUST_DOMAIN)
             news("storing the history that is searched")
             async with AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
-                await client.append(words.history())
-                first = words.windows(words.history(), words.specification().window)[:1]
-                await client.match_many(first, words.specification(), record=False)
+                await client.append(user_requests.history())
+                first = user_requests.windows(
+                    user_requests.history(), user_requests.specification().window
+                )[:1]
+                await client.match_many(first, user_requests.specification(), record=False)
             yield fleet
         await fleet.server.erase()
 

@@ -22,7 +22,7 @@ from gevent.pywsgi import WSGIServer
 from locust import User, constant, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests import gathered, schedule, sdk, tally
+from loadtests import merged_results, schedule, sdk, tally
 from loadtests import plan as plans
 from loadtests.users import Crowd, Ended
 from midstreamer.domain.errors import MidstreamerError
@@ -180,7 +180,7 @@ def judge(environment: Any, plan: plans.Plan, told: list[dict[str, Any]]) -> Non
     """Write the merged results, and let locust quit; exit code 1 if a threshold was exceeded."""
     environment.process_exit_code = 1
     try:
-        results = gathered.judged(told, plan.thresholds, plan.workers)
+        results = merged_results.judged(told, plan.thresholds, plan.workers)
         environment.process_exit_code = 1 if results["broken"] else 0
         plan.answer.write_text(json.dumps(results), encoding="utf-8")
     finally:

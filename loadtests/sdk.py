@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from loadtests import identities, plan, schedule, words
+from loadtests import identities, plan, schedule, user_requests
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli.identities import carrier
 from midstreamer.domain.errors import MidstreamerError
@@ -32,8 +32,8 @@ async def ask(made: plan.Plan) -> None:
     """Send appends and matches alternately at their planned times, until the shape ends."""
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
-    specification, dice = words.specification(), random.Random(made.seed + made.worker)
-    asked = words.windows(words.history(), specification.window)
+    specification, dice = user_requests.specification(), random.Random(made.seed + made.worker)
+    asked = user_requests.windows(user_requests.history(), specification.window)
     stages = (schedule.steady(schedule.length_s(made.shape.stages), made.sdk_per_s),)
     client = AsyncClient(me, list(made.addresses), deadline_s=made.budget_s)
 
@@ -41,7 +41,7 @@ async def ask(made: plan.Plan) -> None:
         sent_s, code = time.monotonic(), ""
         try:
             if kind == "append":
-                micros = words.BEGIN + number * words.MINUTE
+                micros = user_requests.BEGIN + number * user_requests.MINUTE
                 tick = Tick(
                     f"{identities.TICKS}/{made.run}-sdk-{made.worker}", micros, float(number)
                 )

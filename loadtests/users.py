@@ -21,7 +21,7 @@ from loadtests import identities, schedule
 from loadtests.link import GeventLink, dial
 from loadtests.plan import Plan
 from loadtests.tally import Durations, Tally
-from loadtests.words import Words, history, specification, windows
+from loadtests.user_requests import Words, history, specification, windows
 from midstreamer.client.calls import PASSING
 from midstreamer.domain.errors import (
     DeadlineExceeded,
@@ -40,7 +40,7 @@ SLOW_S = 1.0
 
 @dataclass(frozen=True)
 class Ended:
-    """Outcome of a request: its type, its latency, its delay, and its error if it failed."""
+    """Result of a request: type, latency, how late it was sent, and the error if it failed."""
 
     kind: str
     latency_s: float

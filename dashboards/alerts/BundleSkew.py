@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent
+from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import among, largest, smallest
 from dashboards.rules import TICKET, Alert, Holds, Written, ours
 from midstreamer.telemetry import metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.alert_cases import fires, of, silent, target
 from dashboards.lifetimes import little_left
 from dashboards.rules import PAGE, Alert, Holds
 from midstreamer.telemetry import metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent
+from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import number_of
 from dashboards.rules import PAGE, Alert, Holds, ours
 from dashboards.series import UP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.alert_cases import fires, of, silent, target
 from dashboards.promql import among
 from dashboards.rules import PAGE, Alert, Holds, ours
 from midstreamer.telemetry import metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards import promql
-from dashboards.cases import fires, of, silent
+from dashboards.alert_cases import fires, of, silent
 from dashboards.rules import TICKET, Alert, Grows
 from dashboards.series import JOB
 from midstreamer.telemetry import metrics

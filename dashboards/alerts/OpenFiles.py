@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.alert_cases import fires, of, silent, target
 from dashboards.rules import TICKET, Alert, Holds, ours
 from dashboards.series import MOST_FILES, OPEN_FILES
 

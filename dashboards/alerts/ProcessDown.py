@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent, target
+from dashboards.alert_cases import fires, of, silent, target
 from dashboards.rules import PAGE, Alert, Holds, Written, ours
 from dashboards.series import UP
 

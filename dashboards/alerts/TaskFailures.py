@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.cases import fires, of, silent
+from dashboards.alert_cases import fires, of, silent
 from dashboards.rules import TICKET, Alert, Grows, Holds, increase
 from midstreamer.telemetry import metrics
 

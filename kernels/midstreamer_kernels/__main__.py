@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from midstreamer_kernels import compile_ahead, engines, warming
-from midstreamer_kernels.announce import ANNOUNCER
+from midstreamer_kernels.compile_notice import ANNOUNCER
 from midstreamer_kernels.errors import KernelError
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from docs import generate, pages, reading
+from docs import docstrings_of_code, generate, reference_pages
 from midstreamer.cli.settings import SECTIONS as OF_COMMANDS
 from midstreamer.domain import decision, errors
 from midstreamer.protocol import frames
@@ -35,7 +35,7 @@ def test_generated_files_say_what_the_code_says_now() -> None:
 
 def test_every_setting_has_its_heading_and_says_something() -> None:
     documented = headings("configuration")
-    for cls in reading.settings():
+    for cls in docstrings_of_code.settings():
         for name, field in cls.model_fields.items():
             if name not in config.groups(cls):
                 assert f"{cls.section}.{name}" in documented
@@ -43,7 +43,7 @@ def test_every_setting_has_its_heading_and_says_something() -> None:
 
 
 def test_every_section_of_the_list_has_a_class_and_the_reverse() -> None:
-    assert tuple(cls.section for cls in reading.settings()) == config.SECTIONS
+    assert tuple(cls.section for cls in docstrings_of_code.settings()) == config.SECTIONS
     assert set(OF_COMMANDS) <= set(config.SECTIONS)
 
 
@@ -55,17 +55,17 @@ def test_every_code_reason_metric_frame_and_command_has_its_heading() -> None:
     assert {str(reason) for reason in pools.Reason} <= headings("errors")
     assert {one.name for one in metrics.CATALOGUE} <= headings("metrics")
     assert set(frames.FRAMES) <= headings("frames")
-    assert set(pages.commands()) <= headings("command-line")
+    assert set(reference_pages.commands()) <= headings("command-line")
 
 
 @pytest.mark.parametrize("verb", ["run", "sync", "coordinator", "agent", "replay", "match",
                                   "status", "certs init", "certs issue", "certs show"])  # fmt: skip
 def test_the_promised_verbs_are_there(verb: str) -> None:
-    assert f"midstreamer {verb}" in pages.commands()
+    assert f"midstreamer {verb}" in reference_pages.commands()
 
 
 def test_every_abstention_explains_itself() -> None:
-    texts = reading.attributes(decision.Reason)
+    texts = docstrings_of_code.attributes(decision.Reason)
     assert all(texts[reason.name] for reason in decision.Reason)
 
 
@@ -113,7 +113,7 @@ def test_module_paths_of_the_tick_s_journey_exist() -> None:
 
 
 def test_the_example_configuration_loads_as_it_is() -> None:
-    for cls in reading.settings():
+    for cls in docstrings_of_code.settings():
         assert config.load(cls, config_file=TOP / "config.toml", environ={}) == cls()
 
 
@@ -121,7 +121,7 @@ def test_the_example_configuration_with_every_line_switched_on_changes_nothing()
     text = (TOP / "config.toml").read_text(encoding="utf-8")
     on = re.sub(r"^#(\w+ = )(?!   \(not set\))", r"\1", text, flags=re.MULTILINE)
     tables = tomllib.loads(on)
-    for cls in reading.settings():
+    for cls in docstrings_of_code.settings():
         assert cls(**tables[cls.section]) == cls()
         given = {name for name in cls.model_fields if name not in config.groups(cls)}
         missing = given - set(tables[cls.section])

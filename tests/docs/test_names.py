@@ -98,7 +98,9 @@ def module(path: Path) -> Module:
                 (defined if isinstance(ctx, ast.Store) else names).add(name)
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
-    if path.name == "__init__.py":  # names that the package loads on first use, and its modules
+    if (
+        path.name == "__init__.py"
+    ):  # a package also defines its modules, and names that it loads later
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))

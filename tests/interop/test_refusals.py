@@ -1,4 +1,6 @@
-"""Clients on other QUIC libraries are refused by name, before the application sees a byte."""
+"""Clients on other QUIC libraries that must not connect are refused with a reason.
+
+The application sees no byte of such a client."""
 
 from __future__ import annotations
 

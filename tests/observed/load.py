@@ -42,7 +42,8 @@ STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
 AGAINST_PER_S = 20.0
-"""Requests per second of `Against`: many, since a decision is ranked among the stream's last 1,000.
+"""Requests per second of `Against`. They are many, because a confidence is a rank among the last
+1,000 decisions of a stream, and those of `Against` must replace the older ones.
 """
 RECENT, SMALL = 1000, 0.1
 """Number of recent decisions whose confidence is compared; a change that every interval contains.

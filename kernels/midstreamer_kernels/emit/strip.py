@@ -71,7 +71,9 @@ class Strip:
 def lay_rows(
     vectors: Vectors, target: ir.Value, values: ir.Value, first: ir.Value, count: ir.Value
 ) -> None:
-    """Emit the copy of K * L points from `first` of a series to `target`, for `Strip.rows`.
+    """Emit code that copies points of a series into `target`, where `Strip.rows` reads them.
+
+    It copies K rows of L lanes, so K * L points, beginning with the point number `first`.
 
     The series has `count` points. Rows beyond its end repeat the last point, which is harmless: the
     costs of later rows never affect earlier rows.

@@ -28,12 +28,12 @@ from typing import Any
 import numba
 from numba.core import caching
 
-from midstreamer_kernels import announce
-from midstreamer_kernels.announce import ANNOUNCER
+from midstreamer_kernels import compile_notice
+from midstreamer_kernels.compile_notice import ANNOUNCER
 from midstreamer_kernels.native.machine import instruction_set
 from midstreamer_kernels.native.target import TARGET, VARIABLE
 
-announce.listen()
+compile_notice.listen()
 
 
 def _sources_digest() -> str:

@@ -133,7 +133,8 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     tracker: Tracker
     licence: Licence
     doubts: bytes
-    """float32: doubts of recent decisions, oldest first. Confidences are ranked among them."""
+    """float32: how doubtful recent forecasts were, oldest first. The confidence of a decision is
+    the rank of its doubt among these."""
     pending: dict[bytes, Pending]
     """Decisions learned but without a verdict yet, by experience id."""
     last: dict[str, int]

@@ -91,7 +91,7 @@ class World:
     async def member(
         self, me: Identity, *, life_s: float = LONG_S, place: Installation | None = None
     ) -> Member:
-        """Return a process with a certificate from the authority of ``place``."""
+        """Return a process whose certificate comes from the authority in the folder ``place``."""
         signer = (place or self.place).directory
         own = self.folder / me.name
         own.mkdir(parents=True)

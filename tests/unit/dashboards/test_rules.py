@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dashboards import cases, folders, promql, recordings, rule_linting, rules
+from dashboards import alert_cases, folders, promql, recordings, rule_linting, rules
 from dashboards.alerts_live import Fired, Told
 from dashboards.faults import FAULTS
 from dashboards.recordings import RECORDINGS
@@ -123,10 +123,10 @@ def test_a_time_to_keep_is_a_bucket_of_the_histogram() -> None:
 
 
 def test_a_counter_is_also_tried_with_a_restart_and_each_alert_without_series() -> None:
-    series = cases.of(metrics.TASK_FAILURES, "sync", "s1", task="sync.watch")
+    series = alert_cases.of(metrics.TASK_FAILURES, "sync", "s1", task="sync.watch")
     alert = replace(GOOD, cases=(Case({series: Grows(2)}, "10m"), Case({series: Holds(2)}, "10m")))
 
-    tests = cases.promtool(alert)["tests"]
+    tests = alert_cases.promtool(alert)["tests"]
 
     values = [[each["values"] for each in test["input_series"]] for test in tests]
     assert values == [["0+2x11"], ["0+2x5 2+2x6"], ["2x11"], []]

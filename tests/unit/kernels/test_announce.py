@@ -11,8 +11,8 @@ from typing import Any
 import numba
 import pytest
 
-from midstreamer_kernels import announce
-from midstreamer_kernels.announce import Announcer
+from midstreamer_kernels import compile_notice
+from midstreamer_kernels.compile_notice import Announcer
 from midstreamer_kernels.native import lcss
 
 
@@ -23,7 +23,7 @@ def compiling(function: Any) -> Any:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr("midstreamer_kernels.announce.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("midstreamer_kernels.compile_notice.time.perf_counter", lambda: now[0])
     return now
 
 
@@ -43,7 +43,7 @@ def test_a_long_compilation_is_explained_once(
 ) -> None:
     announcer = Announcer()
     for _ in range(3):
-        compiled(announcer, OURS, clock, 0.6 * announce.PATIENCE_S)
+        compiled(announcer, OURS, clock, 0.6 * compile_notice.PATIENCE_S)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "warm" in caplog.text
 
@@ -53,7 +53,7 @@ def test_nested_compilations_count_once(
 ) -> None:
     announcer = Announcer()
     announcer.on_start(compiling(OURS))
-    compiled(announcer, OURS, clock, 0.9 * announce.PATIENCE_S)
+    compiled(announcer, OURS, clock, 0.9 * compile_notice.PATIENCE_S)
     announcer.on_end(compiling(OURS))
     assert not caplog.records
 
@@ -61,7 +61,7 @@ def test_nested_compilations_count_once(
 def test_functions_of_other_packages_are_not_explained(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    compiled(Announcer(), numba.njit(lambda: 1), clock, 10 * announce.PATIENCE_S)
+    compiled(Announcer(), numba.njit(lambda: 1), clock, 10 * compile_notice.PATIENCE_S)
     assert not caplog.records
 
 

@@ -1,4 +1,4 @@
-"""The modules of load tests that decide and count import neither locust nor gevent."""
+"""The modules of load tests with pure logic must import neither locust nor gevent."""
 
 import subprocess
 import sys
@@ -7,7 +7,8 @@ import sys
 def test_the_cores_load_neither_gevent_nor_locust() -> None:
     """Importing locust replaces the sockets and threads of the whole process."""
     cores = (
-        "identities, latency_curve, machine, plan, report, schedule, sdk, tally, thresholds, words"
+        "identities, latency_curve, machine, plan, report, schedule, sdk, tally, thresholds,"
+        " user_requests"
     )
     look = (
         f"import sys; from loadtests import {cores};"

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests import identities, latency_curve, plan, words
+from loadtests import identities, latency_curve, plan, user_requests
 from loadtests.plan import Plan, Shape
 from loadtests.schedule import steady
 from loadtests.tally import Tally
@@ -76,9 +76,9 @@ def test_users_are_let_in_by_one_line_and_append_to_one_universe(tmp_path: Path)
 
 
 def test_ticks_of_a_user_go_in_order_to_a_series_of_its_own() -> None:
-    specification = words.specification()
-    asked = words.windows(words.history(), specification.window)
-    left, other = (words.Words(name, "r1", asked, specification) for name in ("1", "2"))
+    specification = user_requests.specification()
+    asked = user_requests.windows(user_requests.history(), specification.window)
+    left, other = (user_requests.Words(name, "r1", asked, specification) for name in ("1", "2"))
     first, second, foreign = (left.frame(kind) for kind in ("append", "append", "refusal"))
     strange = other.frame("append")
     for each in (first, second, foreign, strange):

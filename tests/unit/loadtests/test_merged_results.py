@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import gathered, tally
+from loadtests import merged_results, tally
 from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
@@ -38,7 +38,7 @@ def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0)
 
 
 def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:
-    total = gathered.one([a_result(seconds=10.0), a_result(seconds=12.0)])
+    total = merged_results.one([a_result(seconds=10.0), a_result(seconds=12.0)])
 
     assert tally.from_plain(total["stages"][0]).requests["match"].count == 20
     assert (total["users"], total["seconds"], total["processors"]) == (6, 12.0, 0.5)
@@ -47,7 +47,7 @@ def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:
 
 
 def test_percentiles_are_those_of_all_links_and_not_a_mean() -> None:
-    links = gathered.transport(
+    links = merged_results.transport(
         [each["transport"] for each in (a_result(), a_result(latency_s=1.0))]
     )
 
@@ -56,18 +56,18 @@ def test_percentiles_are_those_of_all_links_and_not_a_mean() -> None:
 
 
 def test_a_failure_in_one_generator_breaks_the_threshold_of_all() -> None:
-    judgement = gathered.judged([a_result(), a_result(failed=1)], ["failures<=0%"], 2)
+    judgement = merged_results.judged([a_result(), a_result(failed=1)], ["failures<=0%"], 2)
 
     assert judgement["broken"] == ["failures<=0%: match had 4.76 %"]
 
 
 def test_a_generator_without_a_result_breaks_a_threshold() -> None:
-    judgement = gathered.judged([a_result()], ["failures<=0%"], 2)
+    judgement = merged_results.judged([a_result()], ["failures<=0%"], 2)
 
     assert judgement["broken"] == ["1 of 2 generators have sent their results"]
-    assert gathered.judged([a_result()], ["failures<=0%"], 1)["broken"] == []
+    assert merged_results.judged([a_result()], ["failures<=0%"], 1)["broken"] == []
 
 
 def test_without_figures_there_is_nothing_to_judge() -> None:
     with pytest.raises(BadInput, match="no generator has sent its results"):
-        gathered.judged([], ["failures<=0%"], 2)
+        merged_results.judged([], ["failures<=0%"], 2)

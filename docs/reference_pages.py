@@ -18,7 +18,7 @@ import msgspec
 import typer.main
 from pydantic_core import PydanticUndefined
 
-from docs import reading
+from docs import docstrings_of_code
 from midstreamer.cli.main import app
 from midstreamer.domain import decision, errors
 from midstreamer.market import report as reports
@@ -50,12 +50,12 @@ def configuration() -> str:
         "section such as `[telemetry]` applies to every process; `[agent.telemetry]` overrides\n"
         "it for agents."
     )
-    return _page("Configuration", intro, (_section(cls) for cls in reading.settings()))
+    return _page("Configuration", intro, (_section(cls) for cls in docstrings_of_code.settings()))
 
 
 def _section(cls: type[config.Settings]) -> str:
     shared = [f"[{group.section}](#{group.section})" for group in config.groups(cls).values()]
-    lines = [f"## {cls.section}\n", f"`[{cls.section}]` {reading.summary(cls)}\n"]
+    lines = [f"## {cls.section}\n", f"`[{cls.section}]` {docstrings_of_code.summary(cls)}\n"]
     if shared:
         lines.append(f"Also has the shared sections {', '.join(shared)}.\n")
     schema = cls.model_json_schema()
@@ -71,7 +71,7 @@ def _key(cls: type[config.Settings], name: str, schema: dict[str, Any]) -> Itera
         json.dumps(schema["default"]) if "default" in schema else "none: the setting is required"
     )
     yield f"### {cls.section}.{name}\n"
-    yield f"{reading.one_line(cls.model_fields[name].description)}\n"
+    yield f"{docstrings_of_code.one_line(cls.model_fields[name].description)}\n"
     yield f"Default `{default}` · {_kind(schema)} · environment `{variable}`\n"
 
 
@@ -93,7 +93,7 @@ def _kind(schema: dict[str, Any]) -> str:
 
 def schema() -> str:
     """Return the JSON Schema of a configuration file."""
-    sections = {cls.section: cls.model_json_schema() for cls in reading.settings()}
+    sections = {cls.section: cls.model_json_schema() for cls in docstrings_of_code.settings()}
     shared: dict[str, Any] = {}
     for section in sections.values():
         # References are resolved from the root of the document, so the definitions go there.
@@ -117,8 +117,8 @@ def example() -> str:
         "# `midstreamer config show` prints each value with its origin.",
         "# Written by docs/generate.py from the code; see also docs/reference/configuration.md.",
     ]
-    for cls in reading.settings():
-        lines += ["", f"# {reading.summary(cls)}", f"[{cls.section}]"]
+    for cls in docstrings_of_code.settings():
+        lines += ["", f"# {docstrings_of_code.summary(cls)}", f"[{cls.section}]"]
         for name, field in cls.model_fields.items():
             if name not in config.groups(cls):
                 lines += _switched_off(name, field.description, _toml(field.get_default()))
@@ -128,7 +128,7 @@ def example() -> str:
 
 
 def _switched_off(name: str, told: str | None, value: str) -> list[str]:
-    plain = reading.one_line(told).replace("`", "")
+    plain = docstrings_of_code.one_line(told).replace("`", "")
     wrapped = textwrap.wrap(plain, 96, initial_indent="# ", subsequent_indent="# ")
     return [*wrapped, f"#{name} = {value}" if value else f"#{name} =    (not set)"]
 
@@ -162,7 +162,7 @@ def report() -> str:
 
 
 def _object(kind: type[msgspec.Struct]) -> str:
-    head = [f"## {kind.__name__}\n", f"{reading.one_line(kind.__doc__)}\n"]
+    head = [f"## {kind.__name__}\n", f"{docstrings_of_code.one_line(kind.__doc__)}\n"]
     return (
         "\n".join([*head, "| field | type | default | |", "|---|---|---|---|", *_fields(kind)])
         + "\n"
@@ -191,7 +191,7 @@ def _all_words() -> Iterator[str]:
             if issubclass(kind, errors.Unavailable)
             else "a retry does not help"
         )
-        yield f"### {code}\n\n{reading.summary(kind)}\n"
+        yield f"### {code}\n\n{docstrings_of_code.summary(kind)}\n"
         yield f"`{kind.__name__}`, a kind of `{parent}` · {again}\n"
     yield "## Refusals of a peer\n\nThe certificate is refused before any frame is read.\n"
     yield from _members(reasons.Reason)
@@ -207,7 +207,7 @@ def _all_words() -> Iterator[str]:
 
 
 def _members(words: type[StrEnum]) -> Iterator[str]:
-    told = reading.attributes(words)
+    told = docstrings_of_code.attributes(words)
     for member in words:
         plain = f"{str(member).replace('_', ' ').capitalize()}."
         yield f"### {member}\n\n{told.get(member.name) or plain}\n"
@@ -268,7 +268,7 @@ def _frame(kind: type[frames.Frame]) -> str:
     who = "every peer while a connection is opened" if kind in authorisation.OPENING else ""
     lines = [
         f"## {kind.__name__}\n",
-        f"{reading.one_line(kind.__doc__)}\n",
+        f"{docstrings_of_code.one_line(kind.__doc__)}\n",
         f"{role} · {', '.join(allowed) or who or 'nobody yet'}\n",
         "| field | type | default | |",
         "|---|---|---|---|",
@@ -278,7 +278,7 @@ def _frame(kind: type[frames.Frame]) -> str:
 
 
 def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
-    told, hints = reading.attributes(kind), get_type_hints(kind)
+    told, hints = docstrings_of_code.attributes(kind), get_type_hints(kind)
     for field in msgspec.structs.fields(kind):
         default = "" if field.required else f"`{_default(field)}`"
         hint = _hint(hints[field.name])
@@ -351,7 +351,7 @@ def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         shown = f"`{parameter.name.upper()}`"
     default = "" if parameter.default in (None, (), []) else f"`{_plain(parameter.default)}`"
-    told = reading.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
+    told = docstrings_of_code.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
     return f"| {shown} | {default} | {told} |"
 
 
