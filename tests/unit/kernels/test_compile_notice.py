@@ -67,7 +67,7 @@ def test_functions_of_other_packages_are_not_explained(
 
 def test_the_first_process_explains_and_the_second_does_not(tmp_path: Path) -> None:
     script = (
-        "from midstreamer_kernels import announce, dtw; announce.PATIENCE_S = 0.0;"
+        "from midstreamer_kernels import compile_notice, dtw; compile_notice.PATIENCE_S = 0.0;"
         "dtw([1.0], [2.0]); dtw([1.0], [2.0], band=0)"
     )
     outputs = [
