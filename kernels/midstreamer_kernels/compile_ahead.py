@@ -125,7 +125,7 @@ def _apart(level: str, cache: Path, call: str) -> None:
         "NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache),
     }  # fmt: skip
     done = subprocess.run(  # noqa: S603 - this very Python
-        [sys.executable, "-c", f"from midstreamer_kernels import compile_ahead; compile_ahead.{call}"],
+        [sys.executable, "-c", f"import midstreamer_kernels.compile_ahead as here; here.{call}"],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
