@@ -143,7 +143,7 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
     "quic.send_stream_data": (lambda quic: quic.wire().quic, "send_stream_data"),
     "server.send": (lambda quic: quic.server, "send"),
     "wire.write": (lambda quic: quic.wire(), "write"),
-    "wire.taken": (lambda quic: quic.wire(), "taken"),
+    "wire.consumed": (lambda quic: quic.wire(), "consumed"),
     "link.data": (lambda quic: quic.link(), "data"),
     "link.written": (lambda quic: quic.link(), "written"),
     "connection.receive": (lambda quic: quic.link()._connection, "receive"),
@@ -246,7 +246,7 @@ async def test_one_link_that_cannot_be_judged_again_does_not_save_the_others(qui
 IN_MEMORY: dict[str, tuple[Callable[[FramedLink], Any], str]] = {
     "connection.receive": (lambda link: link._connection, "receive"),
     "connection.tick": (lambda link: link._connection, "tick"),
-    "wire.taken": (lambda link: link._wire, "taken"),
+    "wire.consumed": (lambda link: link._wire, "consumed"),
     "take": (lambda link: link, "_take"),
 }
 
