@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dashboards import rules
+from dashboards.fault_environment import Fault, World
 from dashboards.faults import FAULTS
 from dashboards.rules import PREFIX
-from dashboards.world import Fault, World
 from midstreamer.domain.errors import ConfigError
 from tests.observed import fleet
 from tests.support import prometheus

@@ -21,8 +21,8 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from dashboards.fault_environment import Fault, Make, World, again, begin, meanwhile
 from dashboards.packet_loss_fault import lossy
-from dashboards.world import Fault, Make, World, again, begin, meanwhile
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities
 from midstreamer.cli.identities import ALLOWLIST

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from dashboards.world import World, meanwhile
+from dashboards.fault_environment import World, meanwhile
 from midstreamer.cli import identities
 from midstreamer.cli.local import TRUST_DOMAIN
 from midstreamer.domain.errors import MidstreamerError

@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from midstreamer_kernels import rowwise
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
-from midstreamer_kernels.forms import envelope_of, normal_form, normal_rows
 from midstreamer_kernels.native import cascade, sketch
 from midstreamer_kernels.native.lanes import LANES_32
 from midstreamer_kernels.native.rows import exact_costs, in_lanes
+from midstreamer_kernels.normal_forms import envelope_of, normal_form, normal_rows
 from midstreamer_kernels.options import (
     THREADS_MAX,
     checked_count,

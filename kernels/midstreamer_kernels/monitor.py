@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.errors import NotFiniteError, OptionError, ShapeError
 from midstreamer_kernels.options import checked_distance, checked_flag
+from midstreamer_kernels.pattern_watch import Match, Watch
 from midstreamer_kernels.series import MAGNITUDE_MAX, filled, floats
 from midstreamer_kernels.trailing_windows import Trail
-from midstreamer_kernels.watch import Match, Watch
 
 _MOST = MAGNITUDE_MAX[np.dtype(np.float64)]
 

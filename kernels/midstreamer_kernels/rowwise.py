@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.forms import envelope_of
 from midstreamer_kernels.native.lcss import common_lengths, ordered
+from midstreamer_kernels.normal_forms import envelope_of
 from midstreamer_kernels.plan import SLACK, SMALLEST
 
 PORTION = 4096  # rows handled in one call, which limits the size of temporary copies

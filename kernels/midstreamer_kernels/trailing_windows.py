@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.band import half_width
-from midstreamer_kernels.forms import envelope_of, normal_rows
 from midstreamer_kernels.native import trailing
-from midstreamer_kernels.watch import Match, greatest_square
+from midstreamer_kernels.normal_forms import envelope_of, normal_rows
+from midstreamer_kernels.pattern_watch import Match, greatest_square
 
 # Least size of the buffer of points. When the buffer is full, its last points, as many as the
 # longest pattern has, are moved to its front.

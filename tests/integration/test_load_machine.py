@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import identities
-from loadtests.machine import Machine, answer_of
+from loadtests.connection_machine import Machine, answer_of
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames

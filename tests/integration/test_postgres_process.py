@@ -343,7 +343,7 @@ async def test_a_server_that_is_not_seen_but_holds_its_lock_is_waited_for(tmp_pa
         await database.ready()
         await asyncio.to_thread(database.stop)
         with (database.home / "server.lock").open("ab") as held:
-            # As a PostgreSQL server in another container would hold the lock.
+            # Hold the lock in the way in which a PostgreSQL server in another container holds it.
             fcntl.flock(held, fcntl.LOCK_EX)
             database.start()
             await until(_speaks(database), "the process to answer probes")

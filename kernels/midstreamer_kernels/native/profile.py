@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.forms import envelope_of, normal_form
+from midstreamer_kernels.normal_forms import envelope_of, normal_form
 from midstreamer_kernels.plan import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.errors import OutOfMemoryError
-from midstreamer_kernels.forms import envelope_of, normal_form
+from midstreamer_kernels.normal_forms import envelope_of, normal_form
 from midstreamer_kernels.plan import (
     COUNT,
     FIRST,

@@ -148,7 +148,7 @@ class DrainEvent(StrEnum):
 
 
 DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
-    # A side that receives Drain first answers with Drain at once and sends no request after that.
+    # A side that receives Drain before it has sent its own answers with Drain, and sends no request.
     Draining.OPEN: {
         DrainEvent.SAID: Draining.ASKED,
         DrainEvent.HEARD: Draining.DRAINED,

@@ -153,8 +153,8 @@ class Gate:
     def _join(self, series: str) -> None:
         """Add a series, with the average wealth of the series that are there already.
 
-        Its bet counts are the largest of those series, so that it gets no larger portions than they
-        do.
+        Its number of bets is the maximum over those series: with fewer bets it would get a larger
+        share of the error budget than they do.
         """
         if self._series:
             wealth = np.broadcast_to(self._wealth.mean(axis=(0, 1)), self._wealth.shape[1:])

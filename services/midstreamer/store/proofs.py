@@ -278,7 +278,7 @@ def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
     """
     if not 0.0 < share < 1.0:
         return None
-    # The share is limited to 1/100 .. 99/100, so allow the denominator 100 with fewer windows too.
+    # The share of rises is limited to 1/100 .. 99/100: its denominator may be 100 with few windows.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None

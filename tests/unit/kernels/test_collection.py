@@ -15,7 +15,7 @@ from midstreamer_kernels import (
     NotFiniteError,
     OptionError,
     ShapeError,
-    forms,
+    normal_forms,
 )
 from midstreamer_kernels.collection import scan_all
 from midstreamer_kernels.native import cascade, rows, sketch
@@ -238,7 +238,7 @@ def test_the_sketch_never_exceeds_the_cost(seed: int, m: int, n: int, slack: int
     band, ends = abs(n - m) + slack, sketch.segment_ends(m)
     bounds, costs = np.empty(20, np.float32), np.empty(20)
 
-    envelope = np.stack(forms.envelope_of(query, band, m))
+    envelope = np.stack(normal_forms.envelope_of(query, band, m))
     means = sketch.segment_means(envelope, ends)
     sketch.sketch_bounds(sketch.sketch_of(series, ends), ends, *means, 0, bounds)
 
@@ -285,7 +285,9 @@ def test_the_threshold_lets_at_least_the_wanted_through(values: list[float], wan
 def test_normal_rows_have_the_bits_of_each_row_alone(seed: int, m: int, dtype: str) -> None:
     series = walks(7, m, seed).astype(dtype)
 
-    assert forms.normal_rows(series).tolist() == [normal.normalize(r) for r in series.tolist()]
+    assert normal_forms.normal_rows(series).tolist() == [
+        normal.normalize(r) for r in series.tolist()
+    ]
 
 
 @pytest.mark.parametrize(

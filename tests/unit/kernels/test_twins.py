@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from midstreamer_kernels import forms
+from midstreamer_kernels import normal_forms
 from midstreamer_kernels.native import (
     block,
     compiling,
@@ -92,7 +92,7 @@ def test_normalize_is_its_twin() -> None:
 @slowly
 @given(query=series, band=st.integers(0, 30))
 def test_the_envelope_is_its_twin(query: list[float], band: int) -> None:
-    upper, lower = forms.envelope_of(np.array(query), band, len(query))
+    upper, lower = normal_forms.envelope_of(np.array(query), band, len(query))
 
     assert (upper.tolist(), lower.tolist()) == slow_bounds.envelope(query, band)
 

@@ -7,8 +7,8 @@ import sys
 def test_the_cores_load_neither_gevent_nor_locust() -> None:
     """Importing locust replaces the sockets and threads of the whole process."""
     cores = (
-        "identities, latency_curve, machine, plan, report, schedule, sdk, tally, thresholds,"
-        " user_requests"
+        "connection_machine, identities, latency_curve, plan, report, schedule, sdk, tally,"
+        " thresholds, user_requests"
     )
     look = (
         f"import sys; from loadtests import {cores};"
