@@ -211,7 +211,11 @@ def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, 
 
 
 def _features(cases: Cases, seasons: Sequence[int]) -> Floats:
-    """Return z-normalised window, last step, the change since one season ago for each season length, and 1; shape (n, features)."""
+    """Return the features of each case, shape (n, features).
+
+    They are the z-normalised window, the last step, the change since one season ago for each
+    season length, and 1.
+    """
     length = cases.memory.specification.window
     windows = np.empty((len(cases.row), length))
     for row, points in enumerate(cases.memory.points):

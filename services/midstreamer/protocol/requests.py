@@ -148,7 +148,7 @@ class DrainEvent(StrEnum):
 
 
 DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
-    # A side that receives Drain before it has sent its own answers with Drain, and sends no request.
+    # A side that receives Drain before it sent one answers with Drain, and sends no request.
     Draining.OPEN: {
         DrainEvent.SAID: Draining.ASKED,
         DrainEvent.HEARD: Draining.DRAINED,
