@@ -11,7 +11,10 @@ import pytest
 from tests.cluster import host, mark, monitoring, releases, renders, schemas
 from tests.cluster.pods import Kubernetes
 
-pytestmark = [pytest.mark.cluster]
+BUILD_S = 900
+"""Seconds for the first test, which compiles kubeconform and kube-score if they are not built."""
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(BUILD_S)]
 
 MONITORED = {
     f"monitoring-{way}": {
