@@ -11,7 +11,8 @@ SHARE_MAX, SENT_MIN = 0.02, 10
 
 The share is low because QUIC declares few of the dropped packets lost: the last packet before a
 pause has no packet after it that shows the loss, and a probe repeats it. When the network dropped
-30 % of what coordinators send to half of their peers, 4 % counted as lost; in a healthy fleet up to 0.9 %.
+30 % of what coordinators send to half of their peers, 4 % counted as lost; in a healthy fleet
+up to 0.9 %.
 """
 
 
