@@ -68,7 +68,7 @@ fmt: dev  ## format the code and mend what ruff can mend by itself
 hooks: dev  ## run `make fmt` and the fast checks before each commit in this checkout
 	$(BIN)/pre-commit install
 
-unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, under a minute (ARGS="-k name")
+unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, about two minutes (ARGS="-k name")
 	$(BIN)/pytest tests/unit tests/docs --ignore tests/unit/kernels -n 2 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" $(ARGS)
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
