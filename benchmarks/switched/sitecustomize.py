@@ -15,7 +15,6 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from midstreamer.runtime import measuring
 from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import families
 
@@ -59,11 +58,8 @@ _INSTEAD: dict[tuple[Any, str], Any] = {
     (Histogram, "time"): untimed,
     (families.Family, "labels"): uncounted,
     (families.Family, "clear"): nothing,
-    (measuring, "served_s"): uncounted,
-    (measuring, "called_s"): uncounted,
     (commit_metrics, "count_verdicts"): nothing,
     (commit_metrics, "count_ticks"): nothing,
-    (commit_metrics, "count_licences"): nothing,
 }
 _AS_IT_IS = {(owner, name): getattr(owner, name) for owner, name in _INSTEAD}
 
