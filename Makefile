@@ -62,10 +62,10 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	$(BIN)/python -m dashboards check
 
 fmt: dev  ## format the code and mend what ruff can mend by itself
-	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format --quiet .
 
-hooks: dev  ## run `make fmt` and the fast checks before each commit in this checkout
+hooks: dev  ## check format, lint, spelling, version and generated pages before each commit in this checkout
 	$(BIN)/pre-commit install
 
 unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, about two minutes (ARGS="-k name")

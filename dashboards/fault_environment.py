@@ -12,6 +12,9 @@ from tests.observed.fleet import Observed
 from tests.rolling.plan import Version
 from tests.support.prometheus import Prometheus
 
+AGENTS, COORDINATORS, SYNCS = ("a1", "a2", "a3"), ("c1", "c2"), ("s1", "s2")
+"""Names of the members of the fleet."""
+
 
 @dataclass(frozen=True)
 class World:

@@ -21,7 +21,17 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from dashboards.fault_environment import Fault, Make, World, again, begin, meanwhile
+from dashboards.fault_environment import (
+    AGENTS,
+    COORDINATORS,
+    SYNCS,
+    Fault,
+    Make,
+    World,
+    again,
+    begin,
+    meanwhile,
+)
 from dashboards.packet_loss_fault import lossy
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities
@@ -37,7 +47,6 @@ from tests.rolling.plan import Version
 from tests.support.api_server import User
 from tests.support.operating import csr_pem, posted, uri
 
-AGENTS, COORDINATORS, SYNCS = ("a1", "a2", "a3"), ("c1", "c2"), ("s1", "s2")
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """A halting process is frozen for the first number of seconds, then runs for the second."""
 FLOOD, FLOODED_S = 8_000, 0.3

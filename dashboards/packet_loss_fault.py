@@ -7,18 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from dashboards.fault_environment import World, meanwhile
-from midstreamer.cli import identities
-from midstreamer.cli.local import TRUST_DOMAIN
+from dashboards.fault_environment import COORDINATORS, World, meanwhile
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
-from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.runtime.peer import dial
 from tests.observed.fleet import CLIENT
+from tests.observed.load import carrier_of
 from tests.support.relay import relayed
 
-COORDINATORS = ("c1", "c2")
 LOST = 0.3
 """Share of the datagrams from a coordinator that does not arrive at the clients of this fault."""
 ASKING = 12
@@ -29,9 +26,7 @@ BUDGET_S, PAUSE_S = 5.0, 0.01
 @asynccontextmanager
 async def lossy(world: World) -> AsyncIterator[None]:
     """Fault: clients send requests through a network that loses packets of the coordinators."""
-    settings = SecuritySettings(directory=str(world.certs), trust_domain=TRUST_DOMAIN)
-    me = identities.named(f"client/{CLIENT}", TRUST_DOMAIN)
-    carrier = await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
+    carrier = await carrier_of(f"client/{CLIENT}", str(world.certs))
     async with AsyncExitStack() as stack:
         for name in COORDINATORS:
             server = world.seen.fleet.places[name].plain

@@ -94,10 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
         except ValueError as error:
             print(f"tools.version: {error}", file=sys.stderr)
             return 2
-    for difference in differences():
+    differing = differences()
+    for difference in differing:
         print(difference, file=sys.stderr)
     print(stated())
-    return 1 if differences() else 0
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":

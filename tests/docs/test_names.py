@@ -1,7 +1,7 @@
 """Every name in backticks exists: in docstrings, in comments and in the pages of the documentation.
 
 A renamed or deleted name leaves text behind that misleads; this test finds such text. It checks a
-text in backticks when the text looks like a name of code: `room.module`, `module.function`,
+text in backticks when the text looks like a name of code: `package.module`, `module.function`,
 `SomeClass`, `a_function`, `path/to/a_file.py`. Each part of the name must be a word of the code.
 When the first parts name one of our modules, that module must define or import the next part.
 """

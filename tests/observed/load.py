@@ -34,6 +34,7 @@ from midstreamer.runtime import health
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
+from midstreamer.transport.carrier import Carrier
 from tests.load.asking import HISTORY, TICKS, UNIVERSE, WANTED, Lane, Load, at_rate, say, time_at
 
 LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S = 2.0, 0.5, 2.0
@@ -51,6 +52,13 @@ RECENT, SMALL = 1000, 0.1
 START, LARGE = 100.0, 1e9
 """The first value of a series, and the value beyond which the series begins again at the first."""
 log = logs.get(__name__)
+
+
+async def carrier_of(identity: str, certs: str) -> Carrier:
+    """Return the carrier of a peer, whose certificate is in the folder ``certs``."""
+    settings = SecuritySettings(directory=certs, trust_domain=TRUST_DOMAIN)
+    me = identities.named(identity, TRUST_DOMAIN)
+    return await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
 
 
 class Asking:
@@ -114,12 +122,10 @@ class Asking:
 
     async def intrude(self, _due_s: float) -> None:
         """Send a frame that clients may not send; the coordinator closes its separate link."""
-        settings = SecuritySettings(directory=self._arguments.certs, trust_domain=TRUST_DOMAIN)
-        me = identities.named(self._arguments.identity, TRUST_DOMAIN)
         address = self._arguments.addresses.partition(",")[0]
         search = frames.Search(specification=WANTED, windows=(), shards=())
         try:
-            carrier = await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
+            carrier = await carrier_of(self._arguments.identity, self._arguments.certs)
             peer = await dial(carrier, address, expect=Kind.COORDINATOR)
             try:
                 await peer.ask(search, budget_s=STRANGER_S)

@@ -123,8 +123,8 @@ def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
             float(values[-1]),
         )
     same = _fields(grown.values(), "count", "first_time", "last_time", "last_value")
-    identities = [makers.get(name, "") for name in grown]
-    return same | {"name": list(grown), "identity": identities}
+    creators = [makers.get(name, "") for name in grown]
+    return same | {"name": list(grown), "identity": creators}
 
 
 def points(placed: Sequence[tuple[int, int, Column]]) -> Columns:
