@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from midstreamer_kernels import rowwise
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
+from midstreamer_kernels.least import value_of_rank
 from midstreamer_kernels.native import cascade, sketch
 from midstreamer_kernels.native.lanes import LANES_32
 from midstreamer_kernels.native.rows import exact_costs, in_lanes
@@ -328,7 +329,7 @@ def _nearest_of(
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:
-        worst = float(np.partition(costs, k - 1)[k - 1])
+        worst = value_of_rank(costs, k - 1)
         within = min(within, cascade.distance_within(query, worst))
     chosen: NDArray[np.int64] = rows[costs <= cascade.cost_within(query, within)]
     return chosen

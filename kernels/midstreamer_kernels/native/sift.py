@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from midstreamer_kernels.emit.bounds import emit_keogh, emit_unmatched
 from midstreamer_kernels.emit.stopping import emit_stopped
 from midstreamer_kernels.emit.values import FLOAT32, Shape
+from midstreamer_kernels.least import value_of_rank
 from midstreamer_kernels.native import machine
 from midstreamer_kernels.native.block import (
     BACKWARD,
@@ -179,14 +180,14 @@ def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
     # enough of them.
     bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
-    near = np.flatnonzero(lows <= np.partition(lows, strip)[strip])
+    near = np.flatnonzero(lows <= value_of_rank(lows, strip))
     slots = (near[:, np.newaxis] * STRIP + np.arange(STRIP)).ravel()
     values = bounds[slots]
     within = values <= lows[near].max()
     slots = slots[within]
     if slots.size > wanted:
         values = values[within]
-        slots = slots[values <= np.partition(values, wanted - 1)[wanted - 1]][:wanted]
+        slots = slots[values <= value_of_rank(values, wanted - 1)][:wanted]
     bounds[slots] = np.nan
     which = np.searchsorted(histories.strips, slots // STRIP, side="right") - 1
     begins: NDArray[np.int64] = histories.before[which] - histories.strips[which] * STRIP

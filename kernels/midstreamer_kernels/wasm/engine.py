@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.errors import OutOfMemoryError
+from midstreamer_kernels.least import value_of_rank
 from midstreamer_kernels.normal_forms import envelope_of, normal_form
 from midstreamer_kernels.plan import (
     COUNT,
@@ -239,11 +240,11 @@ def _cascade(
     kept = min(k, bounds.size)
     limit = search.limit(cutoff)
     seeds = min(bounds.size, SEEDS_PER_MATCH * kept + 4 * LANES)
-    seed_bound = np.inf if seeds == bounds.size else np.partition(bounds, seeds)[seeds]
+    seed_bound = np.inf if seeds == bounds.size else value_of_rank(bounds, seeds)
     orders = np.flatnonzero((bounds <= seed_bound) & (bounds <= limit))
     distances = search.distances(search.costs(orders))
     if distances.size >= kept:
-        limit = min(limit, search.limit(float(np.partition(distances, kept - 1)[kept - 1])))
+        limit = min(limit, search.limit(value_of_rank(distances, kept - 1)))
     rest = np.flatnonzero((bounds > seed_bound) & (bounds <= limit))
     orders = np.concatenate([orders, rest])
     distances = np.concatenate([distances, search.distances(search.costs(rest))])

@@ -1,0 +1,28 @@
+"""Search for the value of a given rank among many, fast on every processor.
+
+`numpy.partition` does the same. Where numpy uses AVX-512 on a processor of AMD's, it took 29 ms for
+200,000 values of which a quarter are equal, and during that time no stop flag is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PART = 64  # values of which one minimum is taken
+
+
+def value_of_rank(values: NDArray[Any], rank: int) -> float:
+    """Return ``numpy.sort(values)[rank]`` in linear time if `rank` is small.
+
+    `values` has shape (n,), any float dtype and no NaN; 0 <= `rank` < n.
+    """
+    parts = values.size // PART
+    if parts > rank:
+        minima = np.sort(values[: parts * PART].reshape(PART, parts).min(axis=0))
+        # At least `rank` + 1 values are at most this large: those that are minima themselves.
+        highest = minima[rank]
+        values = values[values <= highest]
+    return float(np.sort(values)[rank])
