@@ -123,7 +123,7 @@ def sink(port: int) -> None:
 @contextlib.contextmanager
 def collecting() -> Iterator[str]:
     """Run the collector in its own process; yield its address."""
-    (port,) = free_ports(1, datagram=False)
+    (port,) = free_ports(1)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.traces", "--sink", str(port)])
     try:
         yield f"http://127.0.0.1:{port}"

@@ -32,7 +32,7 @@ async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
     stage = {"seconds": seconds, "begin": PER_S, "end": PER_S}
     content = {"stages": [stage], "users": USERS, "reconnects_per_s": RECONNECTS_PER_S}
     shape.write_text(json.dumps(content), encoding="utf-8")
-    listen = f"127.0.0.1:{free_ports(1, datagram=False)[0]}"
+    listen = f"127.0.0.1:{free_ports(1)[0]}"
     with (folder / "load.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loadtests", "--shape", str(shape), "--agents", "1"),

@@ -303,7 +303,7 @@ class Place(NamedTuple):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2))
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     (bin_ / "midstreamer").write_text(f'#!/bin/sh\nexec {sys.executable} -m midstreamer "$@"\n')

@@ -39,7 +39,7 @@ def test_it_stays_readable_in_a_few_minutes() -> None:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Environment with free ports, and with ``midstreamer`` on the path."""
-    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2))
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     (bin_ / "midstreamer").write_text(f'#!/bin/sh\nexec {sys.executable} -m midstreamer "$@"\n')

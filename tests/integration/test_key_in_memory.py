@@ -182,6 +182,23 @@ class Started:
             except BlockingIOError:
                 return self.keys
 
+    async def completed(self) -> None:
+        """Wait until nothing that the process needs is missing."""
+
+        async def complete() -> bool:
+            assert self.process.poll() is None, f"{self.verb} ended: {self.last_lines()}"
+            return await child.complete(self.health)
+
+        try:
+            await until(complete, f"{self.verb} to be complete")
+        except AssertionError as error:
+            error.add_note(self.last_lines())
+            raise
+
+    def last_lines(self) -> str:
+        """Return the end of the log."""
+        return "\n".join(self.log.read_text().splitlines()[-20:])
+
     def stopped(self) -> int:
         """Stop the process with SIGTERM; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -212,7 +229,7 @@ class Place:
 
     def start(self, verb: str, **settings: str) -> Started:
         """Start a process with its key in memory and all its log messages."""
-        (port,) = free_ports(1, datagram=False)
+        (port,) = free_ports(1)
         given = {
             "telemetry.listen": f"127.0.0.1:{port}",
             "telemetry.level": "debug",
@@ -242,7 +259,7 @@ class Place:
 
     def database(self) -> tuple[Started, dict[str, str]]:
         """Start PostgreSQL with TLS; return it and sync's settings for it."""
-        (port,) = free_ports(1, datagram=False)
+        (port,) = free_ports(1)
         (self.folder / "password").write_text(WORD)
         server = EmbeddedServer(self.folder / "postgres")
         self.ends.push_async_callback(server.erase)
@@ -274,7 +291,7 @@ class Place:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2, datagram=True))
+    sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2))
     certs = tmp_path / "certs"
     files.init_authority(certs, DOMAIN)
     files.write_allowlist(certs / "allowlist", ["coordinator/*", "agent/*", "sync/*", "client/*"])
@@ -317,7 +334,7 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     since_s = time.time()
     fleet = place.fleet()
     for one in fleet:
-        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+        await one.completed()
     folder = a_client(place, tmp_path_factory)
     # WebSocket is tested because Python's TLS loads a key only from a file, here one without a
     # name.
@@ -354,7 +371,7 @@ async def test_a_fleet_with_a_database_of_its_own_keeps_keys_and_password_to_its
     database, found_by = place.database()
     fleet = [database, *place.fleet(**found_by)]
     for one in fleet:
-        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+        await one.completed()
     folder = a_client(place, tmp_path_factory)
     async with AsyncClient.connect(place.coordinator, directory=folder) as client:
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
@@ -386,7 +403,7 @@ async def test_sync_goes_on_with_a_new_password_once_its_connections_are_lost(
     database, found_by = place.database()
     fleet = place.fleet(**found_by)
     for one in (database, *fleet):
-        await until(lambda one=one: child.complete(one.health), f"{one.verb} to be complete")  # type: ignore[misc]
+        await one.completed()
     folder = a_client(place, tmp_path_factory)
     async with AsyncClient.connect(place.coordinator, directory=folder) as client:
         await client.append([Tick("walk/00", 1, 1.0)])

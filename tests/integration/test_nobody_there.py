@@ -36,7 +36,7 @@ def test_nobody_there_is_said_within_3_s_with_the_address_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (port,) = free_ports(1, datagram=True)
+    (port,) = free_ports(1)
     assert asked(verb, port, tmp_path, monkeypatch) < SAID_WITHIN_S
     error = capsys.readouterr().err
     assert error.startswith(f"error[unavailable]: no coordinator at 127.0.0.1:{port}: ")

@@ -69,7 +69,7 @@ class Running:
 
 @asynccontextmanager
 async def running(folder: Path, *, life_s: float) -> AsyncIterator[Running]:
-    (port,) = free_ports(1, datagram=False)
+    (port,) = free_ports(1)
     (folder / "password").write_text(WORD)
     settings = PostgresSettings(
         listen=f"127.0.0.1:{port}",

@@ -29,7 +29,7 @@ class PostgresProcess:
     def __init__(self, state: StateFolder, news: Callable[[str], None]) -> None:
         self._data = state.folder / "database"
         self._password = state.folder / "password"
-        self._port, health = free_ports(2, datagram=False)
+        self._port, health = free_ports(2)
         self.health = f"127.0.0.1:{health}"
         self.child = Child(
             "postgres",

@@ -207,7 +207,7 @@ def _let_in(place: StateFolder) -> None:
 async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
     """Run the client and the operator's replicas in the block; it begins when all are ready."""
     logs, members = seen.fleet.state.logs, seen.fleet
-    health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS), datagram=False)]
+    health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS))]
     client = {
         "identity": f"client/{CLIENT}",
         "certs": str(members.state.certs),

@@ -47,7 +47,7 @@ class Database:
     health: str = ""
 
     def __post_init__(self) -> None:
-        self.port, health = free_ports(2, datagram=False)
+        self.port, health = free_ports(2)
         self.health = f"127.0.0.1:{health}"
         self.certs.mkdir(exist_ok=True)
         if not files.authority_path(self.certs).exists():

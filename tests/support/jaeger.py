@@ -125,7 +125,7 @@ async def running(folder: Path) -> AsyncIterator[Jaeger]:
     cannot be built.
     """
     program = await asyncio.to_thread(build.program, "jaeger")
-    takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3, datagram=False))
+    takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3))
     settings, log = _written(folder, _settings(takes, query, grpc)), folder / "jaeger.log"
     async with (
         programs.running(program, f"--config={settings}", log=log) as process,

@@ -87,11 +87,11 @@ class Fleet(LocalFleet):
 
     def _plan(self, dsn: str) -> None:
         # Nothing else uses this network, so a port that is free on loopback is free everywhere.
-        ports = free_ports(1 + len(COORDINATORS), datagram=True)
+        ports = free_ports(1 + len(COORDINATORS))
         sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
         self.coordinators = tuple(coordinators)
         self.coordinator = coordinators[0]
-        health = free_ports(1 + len(COORDINATORS) + self.settings.agents, datagram=False)
+        health = free_ports(1 + len(COORDINATORS) + self.settings.agents)
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,

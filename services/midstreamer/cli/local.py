@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,10 @@ from midstreamer.transport.carrier import Carrier
 
 COORDINATOR, SYNC, CLIENT = "c1", "s1", "local"
 """Ids of the coordinator, of sync and of the client."""
+PORTS = range(16_384, 30_000)
+"""Ports for processes. Linux gives those from 32,768 to outgoing connections."""
+PORT_TRIES = 1000
+_RANDOM = random.SystemRandom()  # no seed, so that two programs choose different ports
 TRUST_DOMAIN = config.SecuritySettings().trust_domain
 
 
@@ -132,9 +137,9 @@ class LocalFleet:
         """Choose ports and environment variables for all children."""
         carrier = self.settings.carrier
         before = "" if carrier == "quic" else f"{carrier}://"
-        ports = free_ports(2, datagram=carrier != "wss")
+        ports = free_ports(2)
         sync, self.coordinator = (f"{before}127.0.0.1:{port}" for port in ports)
-        health = free_ports(2 + self.settings.agents, datagram=False)
+        health = free_ports(2 + self.settings.agents)
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
@@ -252,13 +257,27 @@ def _in_memory(config_file: Path | None) -> set[Kind]:
     return {kind for kind, each in settings_of.items() if each.security.key == "memory"}
 
 
-def free_ports(count: int, *, datagram: bool) -> list[int]:
-    """Return different ports that are free now."""
-    kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
-    return ports
+def free_ports(count: int) -> list[int]:
+    """Return different ports that are free now, for TCP and for UDP.
+
+    They are below those that the system gives to outgoing connections, because such a connection
+    could take a port before its process listens on it.
+    """
+    with contextlib.ExitStack() as bound:
+        return [_free_port(bound) for _ in range(count)]
+
+
+def _free_port(bound: contextlib.ExitStack) -> int:
+    """Return a free port, which `bound` keeps from being found a second time."""
+    for _ in range(PORT_TRIES):
+        port = _RANDOM.choice(PORTS)
+        with contextlib.ExitStack() as both, contextlib.suppress(OSError):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                probe = both.enter_context(socket.socket(socket.AF_INET, kind))
+                probe.bind(("127.0.0.1", port))
+            bound.push(both.pop_all())
+            return port
+    raise Unavailable(
+        f"none of {PORT_TRIES} ports between {PORTS.start} and {PORTS.stop - 1} is free: end what"
+        " listens on them"
+    )

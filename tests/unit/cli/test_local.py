@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -62,11 +64,36 @@ def test_a_state_folder_of_the_former_default_is_used_and_named(
     assert "/states/midstreamer" in remark
 
 
-@pytest.mark.parametrize("datagram", [True, False])
-def test_free_ports_differ(datagram: bool) -> None:
-    ports = local.free_ports(8, datagram=datagram)
+def test_free_ports_differ_and_no_outgoing_connection_takes_one() -> None:
+    ports = local.free_ports(8)
+
     assert len(set(ports)) == 8
     assert min(ports) > 1023
+    assert max(ports) < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_in_use_for_tcp_or_udp_is_not_free(
+    kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, free = local.free_ports(2)
+    monkeypatch.setattr(local, "_RANDOM", Mock(choice=Mock(side_effect=[taken, free])))
+
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", taken))
+        found = local.free_ports(1)
+
+    assert found == [free]
+
+
+def test_an_error_names_the_ports_when_none_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    (taken,) = local.free_ports(1)
+    monkeypatch.setattr(local, "PORTS", range(taken, taken + 1))
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", taken))
+        with pytest.raises(Unavailable, match=f"between {taken} and {taken}"):
+            local.free_ports(1)
 
 
 def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
