@@ -1,9 +1,12 @@
 """The value of a rank is that of the sorted values, for any values and any rank."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from midstreamer_kernels.least import value_of_rank
 
@@ -25,5 +28,7 @@ def test_equal_values_and_walks_have_it_too(dtype: type, rank: int) -> None:
     rng = np.random.default_rng(4)
     walk = np.abs(rng.standard_normal(20_000).cumsum()).astype(dtype)
 
-    for values in (walk, walk[::-1], np.maximum(walk - 20, 0), np.zeros(20_000, dtype)):
+    several: list[NDArray[Any]] = [walk, walk[::-1], np.maximum(walk - 20, 0), np.zeros_like(walk)]
+
+    for values in several:
         assert value_of_rank(values, rank) == np.sort(values)[rank]
