@@ -57,7 +57,7 @@ check: dev  ## formatting, lint, types, import contracts, spelling, dependencies
 	cd kernels && ../$(BIN)/deptry --no-ansi .
 	cd services && ../$(BIN)/deptry --no-ansi .
 	cd operator && ../$(BIN)/deptry --no-ansi .
-	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m tools.docs.generate --check
 	$(BIN)/python -m tools.version
 	$(BIN)/python -m dashboards check
 
@@ -143,10 +143,10 @@ judge: setup  ## the reasoning on both data sets, beside its rivals
 	$(BIN)/midstreamer judge $(ARGS)
 
 figures: setup  ## write measured figures into README and docs, from JSON of bench-fleet, run and judge
-	$(BIN)/python -m docs.measured_figures $(ARGS)
+	$(BIN)/python -m tools.docs.measured_figures $(ARGS)
 
 docs: dev  ## the documentation, as HTML below docs/_build; warnings are errors
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tools.docs.generate
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 lock: dev  ## resolve requirements/*.in again, within what they allow

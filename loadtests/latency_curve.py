@@ -118,7 +118,7 @@ def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None)
     for process, each in figures.servers.items():
         screen.print(f"{process}: {each['processors']:.2f} processors", highlight=False)
     if chart:
-        from docs.pictures.latency import drawn
+        from tools.docs.pictures.latency import drawn
 
         chart.write_text(drawn(name, found, TIMES * found[0]["p99_ms"]), encoding="utf-8")
     return 0

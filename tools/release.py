@@ -82,7 +82,7 @@ def steps(wanted: str) -> list[Step]:
             "move the news from changelog.d to CHANGELOG.md",
             lambda: run(python, "-m", "towncrier", "build", "--yes", "--version", wanted),
         ),
-        Step("write the generated pages", lambda: run(python, "-m", "docs.generate")),
+        Step("write the generated pages", lambda: run(python, "-m", "tools.docs.generate")),
         Step("build wheels and sdists", lambda: packages(folder)),
         Step(
             "build the images, some minutes",

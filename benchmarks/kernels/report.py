@@ -61,7 +61,7 @@ class Report:
     quick: bool
 
     def json(self) -> str:
-        """Return the run as JSON text, for `docs.measured_figures` and for comparing runs."""
+        """Return the run as JSON text, for `tools.docs.measured_figures` and for comparing runs."""
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         made = {"schema": SCHEMA, "date": date, **asdict(self)}
         return json.dumps(made, indent=1, ensure_ascii=False) + "\n"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from docs import charts, measured_figures
 from tests.cluster import deeds, host, renders, rights
 from tests.cluster.deeds import Deed
 from tests.cluster.rights import Right
+from tools.docs import charts, measured_figures
 
 PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from docs.charts import ALL, FLEET
 from tests.cluster import host, mark
+from tools.docs.charts import ALL, FLEET
 
 RECORDED = Path(__file__).parent / "recorded"
 RELEASE, NAMESPACE = "mid", "fleet"

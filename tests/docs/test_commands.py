@@ -142,7 +142,7 @@ OTHERS = {
     ),
     **dict.fromkeys(
         (
-            ".venv/bin/python -m docs.generate",
+            ".venv/bin/python -m tools.docs.generate",
             ".venv/bin/pytest -q tests/unit/protocol tests/unit/telemetry/test_words.py"
             " tests/unit/test_code_size.py",
             ".venv/bin/pytest -q tests/unit/client tests/unit/coordinator/test_checks.py"

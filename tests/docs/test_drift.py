@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from docs import docstrings_of_code, generate, reference_pages
 from midstreamer.cli.settings import SECTIONS as OF_COMMANDS
 from midstreamer.domain import decision, errors
 from midstreamer.protocol import frames
@@ -19,6 +18,7 @@ from midstreamer.security import reasons
 from midstreamer.telemetry import metrics
 from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
+from tools.docs import docstrings_of_code, generate, reference_pages
 
 TOP = Path(__file__).parents[2]
 REFERENCE = TOP / "docs/reference"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs import measured_figures
+from tools.docs import measured_figures
 
 FLEET = {
     "machine": {"cpu": "A CPU", "cores": 2},

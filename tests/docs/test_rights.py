@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from docs import measured_figures
 from tests.cluster import missed
+from tools.docs import measured_figures
 
 
 def test_the_handbook_has_the_table_of_what_fails_without_each_right() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from docs.pictures.drawing import Board
 from tests.support.jaeger import Span
+from tools.docs.pictures.drawing import Board
 
 WIDTH = 1100
 NAMES = 330

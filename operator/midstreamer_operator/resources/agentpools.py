@@ -1,7 +1,8 @@
 """The custom resource AgentPool: agents of one fleet that are alike and scaled together.
 
-`python -m docs.generate` makes the CustomResourceDefinition from this module: types and bounds from
-the annotations, descriptions from the docstrings, and rules over several fields from `RULES`.
+`python -m tools.docs.generate` makes the CustomResourceDefinition from this module: types and
+bounds from the annotations, descriptions from the docstrings, and rules over several fields from
+`RULES`.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from docs import charts
 from tests.cluster import host, mark, monitoring
 from tests.cluster.monitoring import EVERY, Asked
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
+from tools.docs import charts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

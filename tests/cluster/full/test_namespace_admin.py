@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs.charts import CLUSTER
 from tests.cluster import host, mark
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import CHART, READY_S_MAX, Release
 from tests.cluster.smoke.test_helm_test import AGREES
+from tools.docs.charts import CLUSTER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

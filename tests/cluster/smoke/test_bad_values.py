@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from docs import charts
 from tests.cluster.renders import refusal
+from tools.docs import charts
 
 pytestmark = [pytest.mark.cluster]
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from docs import charts
 from tests.cluster import host, mark, renders
 from tests.cluster.renders import objects, refusal, render
+from tools.docs import charts
 
 pytestmark = [pytest.mark.cluster]
 

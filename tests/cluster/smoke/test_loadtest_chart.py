@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from docs import charts
 from images.parts import NAMES
 from loadtests import cluster, identities, plan
 from midstreamer.domain.errors import MidstreamerError
 from tests.cluster import host, mark
 from tests.cluster.renders import objects, render
+from tools.docs import charts
 
 pytestmark = [pytest.mark.cluster]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from docs import crds
 from midstreamer_operator.resources import agentpools
 from midstreamer_operator.resources.agentpools import Spec
+from tools.docs import crds
 
 DEFINITION: dict[str, Any] = yaml.safe_load(crds.agent_pools())
 (VERSION,) = DEFINITION["spec"]["versions"]

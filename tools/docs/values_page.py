@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from docs import charts
+from tools.docs import charts
 
 INTRO = """# Values of the charts
 

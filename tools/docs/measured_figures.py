@@ -1,6 +1,6 @@
-"""Write measured figures into README.md and docs/explanation: ``python -m docs.measured_figures``.
+"""Write measured figures into README.md and docs/explanation.
 
-    python -m docs.measured_figures --fleet fleet.json --run report.json --judge judge.json \\
+    python -m tools.docs.measured_figures --fleet fleet.json --run report.json --judge judge.json \\
         --kernels docs/measured/kernels.json
 
 Each file is the JSON that the command of that name wrote with ``--json``.  The text between the two
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 TARGETS = (
     TOP / "README.md",
     TOP / "docs/explanation/figures.md",
@@ -184,7 +184,9 @@ def replaced(text: str, name: str, made: str) -> str:
 
 def main() -> None:
     """Replace the figures of the given files in each page that has marks for them."""
-    parser = argparse.ArgumentParser(prog="python -m docs.measured_figures", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.docs.measured_figures", description=__doc__
+    )
     kinds: dict[str, Tables] = {
         "fleet": fleet, "run": run, "judge": judge, "kernels": kernels,
     }  # fmt: skip

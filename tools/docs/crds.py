@@ -9,10 +9,10 @@ import msgspec
 import yaml  # type: ignore[import-untyped]
 from msgspec import inspect
 
-from docs import docstrings_of_code
 from midstreamer_operator.resources import agentpools
+from tools.docs import docstrings_of_code
 
-NOTE = "# Made by `python -m docs.generate` from {source}; do not edit."
+NOTE = "# Made by `python -m tools.docs.generate` from {source}; do not edit."
 COLUMNS = (
     ("Wanted", "integer", ".spec.replicas", ""),
     ("Ready", "integer", ".status.readyReplicas", ""),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from docs.pictures.drawing import Board
+from tools.docs.pictures.drawing import Board
 
 COLUMN, ROW, TOP, BOX_WIDTH, BOX_HEIGHT = 170, 40, 20, 130, 38
 LINE = 15

@@ -1,7 +1,7 @@
 """Generate the pages of docs/reference from the code that they describe.
 
-Each function returns the whole text of a page.  `docs.generate` writes the pages, and tests/docs
-compares the written pages with the current code.
+Each function returns the whole text of a page. `tools.docs.generate` writes the pages, and
+tests/docs compares the written pages with the current code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import msgspec
 import typer.main
 from pydantic_core import PydanticUndefined
 
-from docs import docstrings_of_code
 from midstreamer.cli.main import app
 from midstreamer.domain import decision, errors
 from midstreamer.market import report as reports
@@ -29,8 +28,9 @@ from midstreamer.telemetry import metrics, words
 from midstreamer_operator.k8s import cli as k8s
 from midstreamer_operator.plan import pools
 from midstreamer_operator.plan import reasons as denials
+from tools.docs import docstrings_of_code
 
-NOTE = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
+NOTE = "<!-- Written by tools/docs/generate.py from the code; change it there. -->\n"
 
 
 def _page(title: str, intro: str, parts: Iterator[str]) -> str:
@@ -115,7 +115,8 @@ def example() -> str:
         "# Every setting of Midstreamer with its default: remove the # of a line to change it.",
         "# Layers: defaults < this file < environment (MIDSTREAMER_<SECTION>__<KEY>) < flags;",
         "# `midstreamer config show` prints each value with its origin.",
-        "# Written by docs/generate.py from the code; see also docs/reference/configuration.md.",
+        "# Written by tools/docs/generate.py from the code;",
+        "# see also docs/reference/configuration.md.",
     ]
     for cls in docstrings_of_code.settings():
         lines += ["", f"# {docstrings_of_code.summary(cls)}", f"[{cls.section}]"]

@@ -1,16 +1,16 @@
 """The values that users may set in the charts, each declared as a JSON schema.
 
-The charts' schemas are generated from these declarations and from the settings. `docs.charts` adds
-to each value its description, which is the comment above its key in values.yaml, and its default
-from values.yaml. ``examples`` holds a value other than the default, with which tests check that the
-value is used. A value that is not declared here is refused.
+The charts' schemas are generated from these declarations and from the settings.
+`tools.docs.charts` adds to each value its description, which is the comment above its key in
+values.yaml, and its default from values.yaml. ``examples`` holds a value other than the default,
+with which tests check that the value is used. A value that is not declared here is refused.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from docs.chart_refusals import Schema, matching, not_empty, refused
+from tools.docs.chart_refusals import Schema, matching, not_empty, refused
 
 PORT_MAX = 65535
 REPLICAS_MAX = 1000
@@ -256,6 +256,22 @@ def _user() -> Schema:
     return {"type": ["object", "null"], "examples": [None]}
 
 
+def _extras() -> dict[str, Schema]:
+    """Return the values that add the user's own variables, volumes and objects."""
+    return {
+        "extraEnv": _many(_NAMED, {"name": "TZ", "value": "UTC"}),
+        "extraVolumes": _many(_NAMED, {"name": "scratch", "emptyDir": {}}),
+        "extraVolumeMounts": _many(
+            {**_OBJECT, "required": ["name", "mountPath"]},
+            {"name": "scratch", "mountPath": "/scratch"},
+        ),
+        "extraObjects": _many(
+            {**_OBJECT, "required": ["apiVersion", "kind", "metadata"]},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}},
+        ),
+    }
+
+
 def fleet(config: Schema) -> Schema:
     """Return the schema of `charts/midstreamer`; ``config`` is the schema of the settings."""
     entry = Rule(
@@ -314,16 +330,7 @@ def fleet(config: Schema) -> Schema:
         podLabels=LABELS,
         labels=LABELS,
         annotations=ANNOTATIONS,
-        extraEnv=_many(_NAMED, {"name": "TZ", "value": "UTC"}),
-        extraVolumes=_many(_NAMED, {"name": "scratch", "emptyDir": {}}),
-        extraVolumeMounts=_many(
-            {**_OBJECT, "required": ["name", "mountPath"]},
-            {"name": "scratch", "mountPath": "/scratch"},
-        ),
-        extraObjects=_many(
-            {**_OBJECT, "required": ["apiVersion", "kind", "metadata"]},
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}},
-        ),
+        **_extras(),
     )
 
 

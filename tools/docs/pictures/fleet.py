@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs.pictures.drawing import Board
+from tools.docs.pictures.drawing import Board
 
 
 def draw() -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from docs.pictures.drawing import Board
 from midstreamer_kernels import History, Monitor, dtw_path
+from tools.docs.pictures.drawing import Board
 
 Series = NDArray[np.float64]
 Points = list[tuple[float, float]]

@@ -1,7 +1,7 @@
 """Generate files of the charts: the schemas of values, and files that two charts share.
 
-The permitted values come from `docs.chart_values`, those below the key ``config`` from the classes
-of settings.  The descriptions are the comments in values.yaml.
+The permitted values come from `tools.docs.chart_values`, those below the key ``config`` from the
+classes of settings. The descriptions are the comments in values.yaml.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from docs import chart_refusals, chart_values, docstrings_of_code
+from tools.docs import chart_refusals, chart_values, docstrings_of_code
 
-CHARTS = Path(__file__).parents[1] / "charts"
+CHARTS = Path(__file__).parents[2] / "charts"
 FLEET, CLUSTER = CHARTS / "midstreamer", CHARTS / "midstreamer-cluster"
 LOADTEST = CHARTS / "midstreamer-loadtest"
 ALL = (FLEET, CLUSTER, LOADTEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs.pictures.drawing import Board
+from tools.docs.pictures.drawing import Board
 
 LANES = {"pod": 100, "API server": 360, "operator": 610, "Secret and ledger": 810}
 TURN, FIRST = 38, 96
