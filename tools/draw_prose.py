@@ -1,7 +1,8 @@
 """Draw prose at random, for a reader who has not seen the code.
 
 ``python -m tools.draw_prose 7`` prints a hundred docstrings, comments and messages, each with its
-place. The same seed draws the same texts from the same sources. The reader says for each what it
+place and the line of code to which it belongs. The same seed draws the same texts from the same
+sources. The reader says for each what it
 means, in one sentence; what he must read twice is to be written again.
 
 Each text is drawn from a room (a folder) that is chosen first, and all rooms have the same
@@ -41,6 +42,8 @@ class Prose(NamedTuple):
     kind: str
     """Which kind of text it is: docstring, comment or message."""
     text: str
+    code: str = ""
+    """The line of code to which the text belongs, without which nobody ever reads it."""
 
 
 def room_of(path: str) -> str:
@@ -61,25 +64,29 @@ def of_python(path: str, source: str) -> Iterator[Prose]:
             match child:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     subject = name if at == 0 else _assigned(node.body[at - 1], name)  # type: ignore[attr-defined]
-                    yield Prose(room, f"{path}:{child.lineno} {subject}", "docstring", text)
+                    head = _head(source, node) if at == 0 else _line(source, node.body[at - 1])  # type: ignore[attr-defined]
+                    yield Prose(room, f"{path}:{child.lineno} {subject}", "docstring", text, head)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ERRORS.search(_called(node.func)):
             for argument in node.args:
                 if text := _written(argument):
-                    yield Prose(room, f"{path}:{node.lineno}", "message", text)
+                    said = _line(source, node)
+                    yield Prose(room, f"{path}:{node.lineno}", "message", text, said)
     yield from _comments(path, room, source)
 
 
 def of_yaml(path: str, source: str) -> Iterator[Prose]:
     """Yield the comments of a YAML file or template; consecutive comment lines are one text."""
-    marks = re.compile(r"^\s*(#|\{\{-? ?/\*)")
-    first, lines = 0, list[str]()
+    first, lines, inside = 0, list[str](), False
     for number, line in enumerate([*source.splitlines(), ""], 1):
-        if marks.match(line):
+        opened = line.lstrip().startswith(("{{- /*", "{{/*", "{{-/*"))
+        if opened or inside or line.lstrip().startswith("#"):
             first = first if lines else number
             lines.append(line.strip().lstrip("#{-/* ").rstrip("}-/* "))
+            inside = (opened or inside) and "*/" not in line
         elif lines:
-            yield Prose(room_of(path), f"{path}:{first}", "comment", "\n".join(lines))
+            text = "\n".join(lines)
+            yield Prose(room_of(path), f"{path}:{first}", "comment", text, line.strip())
             lines = []
 
 
@@ -93,6 +100,21 @@ def _named(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
 def _assigned(node: ast.stmt, name: str) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
     return f"{name}.{ast.unparse(target)}".lstrip(".") if target else name
+
+
+def _head(source: str, node: ast.AST) -> str:
+    """Return the first line of a class, or the whole signature of a function; "" of a module."""
+    match node:
+        case ast.ClassDef():
+            return _line(source, node)
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno - 1]
+            return " ".join(line.strip() for line in lines)
+    return ""
+
+
+def _line(source: str, node: ast.stmt | ast.expr) -> str:
+    return source.splitlines()[node.lineno - 1].strip()
 
 
 def _called(function: ast.expr) -> str:
@@ -116,21 +138,27 @@ def _shown(part: ast.expr) -> str:
 
 
 def _comments(path: str, room: str, source: str) -> Iterator[Prose]:
-    first, last, lines = 0, -1, list[str]()
+    first, last, texts = 0, -1, list[str]()
+    lines = source.splitlines()
+
+    def together() -> Prose:
+        below = next((line.strip() for line in lines[last:] if line.strip()), "")
+        return Prose(room, f"{path}:{first}", "comment", "\n".join(texts), below)
+
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT or DIRECTIVES.search(token.string):
             continue
         row, text = token.start[0], token.string.strip("# -")
         if beside := token.line[: token.start[1]].strip():
-            yield Prose(room, f"{path}:{row}", "comment", f"{beside}  # {text}")
+            yield Prose(room, f"{path}:{row}", "comment", text, beside)
             continue
-        if row != last + 1 and lines:
-            yield Prose(room, f"{path}:{first}", "comment", "\n".join(lines))
-            lines = []
-        first, last = (first if lines else row), row
-        lines.append(text)
-    if lines:
-        yield Prose(room, f"{path}:{first}", "comment", "\n".join(lines))
+        if row != last + 1 and texts:
+            yield together()
+            texts = []
+        first, last = (first if texts else row), row
+        texts.append(text)
+    if texts:
+        yield together()
 
 
 def everything(top: Path = TOP) -> list[Prose]:
@@ -166,9 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.draw_prose", description=__doc__)
     parser.add_argument("seed", type=int, help="any number; the same number draws the same texts")
     parser.add_argument("--count", type=int, default=COUNT, help="how many texts; default: 100")
+    parser.add_argument("--room", default="", help="draw from this folder and those below it alone")
     given = parser.parse_args(arguments)
-    for number, each in enumerate(draw(given.seed, everything(), given.count), 1):
+    texts = [each for each in everything() if (each.room + "/").startswith(given.room)]
+    for number, each in enumerate(draw(given.seed, texts, given.count), 1):
         print(f"{number}. {each.place} ({each.kind})")
+        if each.code:
+            print(f"    > {each.code}")
         print("\n".join(f"    {line}" for line in each.text.strip().splitlines()))
     return 0
 

@@ -28,23 +28,41 @@ class Queue:
 def test_docstrings_comments_and_messages_of_a_module_are_found() -> None:
     found = list(draw_prose.of_python("services/midstreamer/sync/queue.py", MODULE))
 
-    assert {(each.kind, each.place.partition(" ")[2], each.text) for each in found} == {
-        ("docstring", "", "A module that says something."),
-        ("docstring", "LIMIT", "How many things may wait at once."),
-        ("docstring", "Queue", "A queue of things that wait."),
-        ("comment", "", "The oldest thing goes first,\nbecause it waited longest."),
-        ("comment", "", "if len(thing) > LIMIT:  # counts characters, not bytes"),
-        ("message", "", "{thing} is too long: at most {LIMIT} characters"),
+    assert {(each.kind, each.text, each.code) for each in found} == {
+        ("docstring", "A module that says something.", ""),
+        ("docstring", "How many things may wait at once.", "LIMIT = 3"),
+        ("docstring", "A queue of things that wait.", "class Queue:"),
+        (
+            "comment",
+            "The oldest thing goes first,\nbecause it waited longest.",
+            "if len(thing) > LIMIT:  # counts characters, not bytes",
+        ),
+        ("comment", "counts characters, not bytes", "if len(thing) > LIMIT:"),
+        (
+            "message",
+            "{thing} is too long: at most {LIMIT} characters",
+            'raise ValueError(f"{thing} is too long: at most {LIMIT} characters")',
+        ),
     }
+    assert [each.place.partition(" ")[2] for each in found if each.kind == "docstring"] == [
+        "", "LIMIT", "Queue",
+    ]  # fmt: skip
     assert {each.room for each in found} == {"services/midstreamer/sync"}
 
 
 def test_comments_of_charts_are_found_run_by_run() -> None:
-    text = (
-        "# How many agents\n# hold shards.\nreplicas: 3\n{{- /* Only with a pool. */ -}}\nkind: A\n"
-    )
-    found = [each.text for each in draw_prose.of_yaml("charts/a/values.yaml", text)]
-    assert found == ["How many agents\nhold shards.", "Only with a pool."]
+    text = "# How many agents\n# hold shards.\nreplicas: 3\n{{- /* Only with\n  a pool. */ -}}\nkind: A\n"
+    found = [(each.text, each.code) for each in draw_prose.of_yaml("charts/a/values.yaml", text)]
+    assert found == [
+        ("How many agents\nhold shards.", "replicas: 3"),
+        ("Only with\na pool.", "kind: A"),
+    ]
+
+
+def test_a_function_is_shown_with_its_whole_signature() -> None:
+    source = 'def put(\n    self, thing: str\n) -> None:\n    """Put a thing at the end."""\n'
+    (found,) = draw_prose.of_python("a.py", source)
+    assert found.code == "def put( self, thing: str ) -> None:"
 
 
 def test_the_same_seed_draws_the_same_and_another_draws_other_texts() -> None:
