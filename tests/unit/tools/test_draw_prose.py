@@ -51,7 +51,10 @@ def test_docstrings_comments_and_messages_of_a_module_are_found() -> None:
 
 
 def test_comments_of_charts_are_found_run_by_run() -> None:
-    text = "# How many agents\n# hold shards.\nreplicas: 3\n{{- /* Only with\n  a pool. */ -}}\nkind: A\n"
+    text = (
+        "# How many agents\n# hold shards.\nreplicas: 3\n"
+        "{{- /* Only with\n  a pool. */ -}}\nkind: A\n"
+    )
     found = [(each.text, each.code) for each in draw_prose.of_yaml("charts/a/values.yaml", text)]
     assert found == [
         ("How many agents\nhold shards.", "replicas: 3"),
