@@ -5,7 +5,7 @@ version and the changelog, and tags the commit ``v0.2.0``. It pushes and publish
 prints the command that does. With ``ARGS=--dry-run`` it only prints the steps.
 
 The checkout must be clean, so that the released files are built from what the tag names. When a
-step fails, the files in the checkout are restored: correct the error and run the command again.
+step fails, the files and the branch are restored: correct the error and run the command again.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def steps(wanted: str) -> list[Step]:
     ]
 
 
-def restore() -> None:
-    """Restore the tracked files to the last commit."""
-    run("git", "reset", "--quiet", "--hard", "HEAD")
+def restore(commit: str) -> None:
+    """Restore the branch and all tracked files to a commit."""
+    run("git", "reset", "--quiet", "--hard", commit)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,6 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Refused as refused:
         print(f"release: {refused}", file=sys.stderr)
         return 2
+    before = run("git", "rev-parse", "HEAD")
     for number, step in enumerate(rest, 1):
         print(f"{number}/{len(rest)} {step.says}", flush=True)
         if given.dry_run:
@@ -118,10 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             step.does()
         except (Refused, KitError, ValueError, OSError, KeyboardInterrupt) as error:
-            restore()
-            print(
-                f"release: {str(error) or 'interrupted'}; the files are as before", file=sys.stderr
-            )
+            restore(before)
+            why = str(error) or "interrupted"
+            print(f"release: {why}; files and branch are as before", file=sys.stderr)
             return 1
     if not given.dry_run:
         print(f"built in dist/{given.version}, images in .cache/images/{given.version}")
