@@ -97,7 +97,8 @@ def alerts_live(factor: float, only: list[str], healthy_s: float | None) -> int:
     """
     from dashboards import alerts_live as running
 
-    logs.configure(json=False, level="error")  # clients whose requests are refused log much
+    # At lower levels the log would be flooded by clients whose requests are refused.
+    logs.configure(json=False, level="error")
     return asyncio.run(running.run(factor, only, healthy_s))
 
 

@@ -26,7 +26,10 @@ from dashboards.series import JOB
 
 NAMESPACE = "fleet"
 STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600
-"""Seconds between samples of a case, of a long case, and the length from which a case is long."""
+"""Seconds between two samples: in a normal test case, and in a long one.
+
+A test case is long if its alert is evaluated more than ``LONG_S`` seconds after the first sample.
+"""
 QUIET_AT = "6h"
 """Time at which the case that has no series is evaluated."""
 ANEW = "begun anew"
@@ -94,13 +97,14 @@ def rules_of(alert: Alert) -> str:
     """Return the rule file for an alert's test: the alert, and the recording rules it reads."""
     pace = Pace()
     rules = [alert.rule(pace)]
-    # Evaluating all recording rules for each alert would take minutes: some windows are days.
+    # Add only recording rules that the alert reads.  Some have windows of days, so that all of
+    # them for each alert would take minutes.
     rules = [each.rule(pace) for each in RECORDINGS if each.name in rules[0]["expr"]] + rules
     return str(yaml.safe_dump({"groups": [{"name": alert.name, "rules": rules}]}))
 
 
 def step_of(case: Case) -> int:
-    """Return the seconds between two samples: 60, or 300 in cases longer than `LONG_S`."""
+    """Return the seconds between two samples: 60, or 300 in a case longer than 8 hours."""
     return LONG_STEP_S if seconds(case.at) > LONG_S else STEP_S
 
 

@@ -30,7 +30,7 @@ from tests.support import prometheus
 from tests.support.prometheus import Pace, Prometheus
 
 FACTOR = 30.0
-"""Default by which all durations are divided."""
+"""Default of the number by which the durations of all rules are divided, to save time."""
 HOUR_S = 3600.0
 POLL_S = 1.0
 ENDS_WITHIN_S = 60.0
@@ -64,10 +64,10 @@ class Told:
     """Alerts that fired while there was no fault."""
     fired: list[Fired]
     heard: dict[str, Fired] = field(default_factory=dict)
-    """For each alert, when it fired first, whatever the fault was.
+    """For each alert, when it fired for the first time in the live test, whichever fault made it.
 
-    This first time is the result for an alert that still fires when its own fault begins, because
-    the alert's window is hours long.
+    An alert with a window of hours may still fire because of an earlier fault when its own fault
+    begins. It cannot fire anew then, so its first time is its result.
     """
 
     @property
@@ -106,7 +106,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             await asked.all_up()
             fleet.pods_ready(seen.cluster.server)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
-            # After this time the windows of an hour no longer contain the start of the fleet.
+            # Wait until windows of an hour no longer contain the start of the fleet.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
             told = Told(lasts_s, await health(world, lasts_s), [])
@@ -174,11 +174,12 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
         print(f"  the fault could not be caused or removed: {error!r}", flush=True)
     mended_s = time.monotonic()
-    # Do not wait for the end of alerts with a window of days: they would fire for days.
+    # Do not wait for the end of alerts with a window of days, because this would take too long.
     wanted = {each for each in wanted if each in after and not each.endswith("BurnSlow")}
     while wanted - set(ended) and time.monotonic() - mended_s < ENDS_WITHIN_S:
         now = await firing(world.asked)
-        for alert in now - before - set(after):  # alerts that fire only when the fault is removed
+        # Alerts that began to fire only after the fault was removed.
+        for alert in now - before - set(after):
             heard.setdefault(alert, Fired(alert, fault.name, time.monotonic() - began_s))
         for alert in wanted - now - set(ended):
             ended[alert] = time.monotonic() - mended_s
@@ -192,7 +193,11 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
 
 
 def show(told: Told, wanted: Iterable[str]) -> None:
-    """Print a table of alerts: when each fired and ended, whether without a fault, its fault."""
+    """Print a table with one row for each alert.
+
+    A row shows when the alert fired and ended, whether it also fired while there was no fault, and
+    which fault was made for it.
+    """
     print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s healthy  fault")
     rows = {each.alert: each for each in told.fired}
     for alert in sorted(wanted):

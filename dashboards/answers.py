@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     legend: str
     lines: tuple[Line, ...]
     quiet: bool = False
-    """Whether the result is 0 only because of `DEFAULT`: the query itself has no series."""
+    """Whether the query found no series, so that its result is only the 0 that `DEFAULT` adds."""
 
     @property
     def has_data(self) -> bool:
@@ -52,7 +52,7 @@ class Kept(NamedTuple):
 
 
 def without_default(query: str) -> str:
-    """Return the query without `DEFAULT`: without a series it has no result, instead of 0."""
+    """Return the query without `DEFAULT`: if it finds no series, its result is empty and not 0."""
     return query.replace(DEFAULT, "")
 
 
@@ -89,8 +89,7 @@ def _answer(stored: dict[str, Any]) -> Answer:
 def table(answers: Iterable[Answer], titles: Mapping[str, str]) -> str:
     """Return a table that counts, for each dashboard, panels, queries, and results with data.
 
-    Below the table are the queries without data, and those whose result is 0 only because of
-    `DEFAULT`.
+    Below the table is a list of the queries without data, and of the quiet ones (`Answer.quiet`).
     """
     several = list(answers)
     head = f"{'dashboard':28}{'panels':>8}{'queries':>9}{'with data':>11}{'quiet':>7}"

@@ -32,7 +32,7 @@ class Variable:
     """A variable of a dashboard: the reader chooses among the values of one label of a series."""
 
     name: str
-    """The name of the variable, which is also the name of the label with the choices."""
+    """The name of the variable, and of the label whose values the reader can choose."""
     says: str
     """Description for the reader of the dashboard."""
     series: str

@@ -19,7 +19,9 @@ from dashboards.series import SLI_ERROR
 from midstreamer.telemetry import metrics, words
 
 REQUESTS_MIN = 100
-"""An alert needs more requests than this in the long window: of few, one failure is a large share.
+"""An alert fires only if the long window has more requests than this.
+
+If there are only few requests, a single failure is already a large share.
 """
 
 
@@ -32,9 +34,15 @@ class Windows(NamedTuple):
 
 
 PAGES = (Windows("5m", "1h", 14.4), Windows("30m", "6h", 6.0))
-"""Windows that page: 2 % of the budget spent within 1 hour, or 5 % within 6 hours."""
+"""Windows of alerts that call a person at once.
+
+Such an alert fires if errors spend 2 % of the error budget in 1 hour, or 5 % in 6 hours.
+"""
 TICKETS = (Windows("2h", "1d", 3.0), Windows("6h", "3d", 1.0))
-"""Windows that open a ticket: 10 % of the budget spent within 1 day, or within 3 days."""
+"""Windows of alerts that can wait for a working day.
+
+Such an alert fires if errors spend 10 % of the error budget in 1 day, or in 3 days.
+"""
 
 
 class Urgency(NamedTuple):
@@ -53,7 +61,10 @@ SLOW = Urgency(TICKETS, "15m", TICKET, "30h")
 
 
 def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
-    """Return an alert on failed requests; in its test case that fires, ``failing`` % fail."""
+    """Return an alert on failed requests.
+
+    In the test case in which the alert must fire, ``failing`` percent of the requests fail.
+    """
     at = urgency.seen_at
     return Alert(
         name=name,
@@ -95,7 +106,10 @@ def availability(name: str, urgency: Urgency, *, failing: float) -> Alert:
 
 
 def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
-    """Return an alert on late answers; in its test case that fires, ``late`` % are late."""
+    """Return an alert on late answers.
+
+    In the test case in which the alert must fire, ``late`` percent of the answers are late.
+    """
     at = urgency.seen_at
     return Alert(
         name=name,
@@ -160,14 +174,14 @@ def _pair(slo: str, windows: Windows, pace: Pace) -> str:
 
 
 def answers(frame: str, result: str, each_minute: float) -> dict[str, Values]:
-    """Return samples of a counter of answers: it grows by ``each_minute`` a minute."""
+    """Return test samples for the counter of answers; it grows ``each_minute`` a minute."""
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_count",
                 frame=frame, result=result)  # fmt: skip
     return {series: Grows(each_minute)}
 
 
 def in_time(frame: str, each_minute: float) -> Mapping[str, Values]:
-    """Return samples of a counter of answers in time: it grows by ``each_minute`` a minute."""
+    """Return test samples for the counter of answers in time; it grows ``each_minute`` a minute."""
     limit = f"{recordings.IN_TIME_S[frame]}"
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_bucket",
                 frame=frame, result=words.OK, le=limit)  # fmt: skip

@@ -140,7 +140,7 @@ def _range(axes: Any, panel: Panel) -> None:
     """
     low, high = axes.dataLim.intervaly
     high = high * 1.08 if high > 0 else 1.0
-    low = min(low * 1.08, -0.02 * high)  # so that a line at 0 is visible
+    low = min(low * 1.08, -0.02 * high)  # space below 0: a line at 0 stays visible
     most = panel.told["fieldConfig"]["defaults"].get("max")
     axes.set_ylim(low, high if most is None else most * 1.04)
     if panel.unit in (panels.BYTES, panels.BYTES_PER_S):

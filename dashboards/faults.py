@@ -48,9 +48,9 @@ from tests.support.api_server import User
 from tests.support.operating import csr_pem, posted, uri
 
 FROZEN_S, AWAKE_S = 1.5, 1.0
-"""A halting process is frozen for the first number of seconds, then runs for the second."""
+"""Seconds for which `halting` freezes a process, and lets it run before it freezes it again."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Number of datagrams sent at once to a flooded process; seconds for which it is frozen, then runs.
+"""Datagrams sent at once to a flooded process; seconds of each freeze, and of each pause between.
 """
 STORM_S, STORMS = 0.05, 12
 """Seconds between the connections of one client of a storm; number of such clients at a time."""
@@ -81,7 +81,7 @@ def killed(*names: str) -> Make:
 
 @contextlib.contextmanager
 def stopped(pids: list[int]) -> Iterator[None]:
-    """Freeze the named processes with SIGSTOP while the block runs."""
+    """Freeze the processes with these ids with SIGSTOP while the block runs."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -100,7 +100,7 @@ async def syncs_frozen(world: World) -> AsyncIterator[None]:
 
 
 def halting(*names: str) -> Make:
-    """Return a fault: the named processes are frozen often, longer than a request may take."""
+    """Return a fault: processes are frozen repeatedly, each time too long for an answer in time."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -162,7 +162,7 @@ async def begun_again(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def database_stopped(world: World) -> AsyncIterator[None]:
-    """Fault: PostgreSQL is stopped; then an agent is restarted, and two clients keep appending."""
+    """Fault: PostgreSQL stops; then an agent and a sync are restarted, and two clients append."""
     await world.seen.end(DATABASE)
     await world.seen.end("a3", signal.SIGKILL)
     await world.seen.end("s2", signal.SIGKILL)
@@ -218,7 +218,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
     before = settings["coordinator"]
     exporting = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
     settings["coordinator"] = before | exporting
-    for name in COORDINATORS:  # both, as a client stays with one of them
+    for name in COORDINATORS:  # all: any of them may serve the client
         await again(world, name)
     try:
         yield
@@ -397,8 +397,8 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
-    # First in order, because its alerts look back a day: the less time without the fault
-    # lies within this day, the sooner the alerts fire.
+    # This fault comes first, because its alerts judge the outcomes of a whole day.  If it came
+    # later, this day would contain more normal outcomes, and the alerts would fire later.
     Fault(
         "outcomes are the opposite of forecasts",
         ("CoverageOff", "LicenceLost"),

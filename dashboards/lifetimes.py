@@ -7,11 +7,11 @@ from midstreamer.telemetry import metrics
 
 
 def little_left(share_max: float, left_max: str, pace: Pace) -> str:
-    """Return PromQL for certificates with little time left, in share of validity and in days.
+    """Return PromQL that selects certificates that expire soon.
 
-    The value is the share of the validity that is left, which must be below ``share_max``. The time
-    that is left must also be below ``left_max``, such as ``7d``: a tenth of a validity of several
-    years is not urgent. ``pace`` scales ``left_max``.
+    The value is the share of the validity that is left. A certificate is selected if this share is
+    below ``share_max``, and the time left is also below ``left_max``, such as ``7d``. (The share
+    is not enough: a tenth of several years is not urgent.) ``pace`` scales ``left_max``.
     """
     ends, begins = ours(metrics.CERTIFICATE_EXPIRY_S), ours(metrics.CERTIFICATE_BEGIN_S)
     left = f"({ends} > 0) - time()"

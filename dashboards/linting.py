@@ -86,7 +86,10 @@ def datasource_is_chosen(board: Board) -> Found:
 
 
 def variables_are_kept(board: Board) -> Found:
-    """There is a variable `namespace`; variables follow the time range and query known series."""
+    """There is a variable `namespace`, and each variable has up-to-date choices from known series.
+
+    Grafana must query the choices again when the reader changes the time range.
+    """
     try:
         found = list(board_json.variables(board))
     except ValueError as error:

@@ -30,13 +30,16 @@ KEPT = built.ROOT / ".cache/dashboards/answers.json"
 SCRAPE_S = 1.0
 """Seconds between two scrapes, and between two evaluations of the rules."""
 INTERVAL = "15s"
-"""Value of `$__rate_interval`. Grafana would choose 4 s, but rates of few requests then jump."""
+"""Value of Grafana's variable `$__rate_interval` in the queries: the window of rates.
+
+Grafana would choose 4 s here, but over so short a window the rates of rare requests jump.
+"""
 ASKS_S = 60.0
 """Seconds for which the load goes on while the queries of the dashboards are sent."""
 UP_S = 240.0
-"""Longest wait until all targets are scraped; the load test must start a fleet first."""
+"""Longest wait in seconds until all targets are scraped; the load test first starts a fleet."""
 SETTLES_S = 15.0
-"""Seconds of load before the measured time, so that the first `INTERVAL` has data throughout."""
+"""Seconds of load before the measured time, so that the first window of rates is full of data."""
 STEP_S = 1.0
 """Seconds between two points of a range query."""
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}

@@ -17,9 +17,9 @@ from tests.observed.load import carrier_of
 from tests.support.relay import relayed
 
 LOST = 0.3
-"""Share of the datagrams from a coordinator that does not arrive at the clients of this fault."""
+"""Share of the datagrams that are dropped on the way from a coordinator to a client, 0 to 1."""
 ASKING = 12
-"""Links to each coordinator; each sends a request as soon as the previous one is answered."""
+"""Number of links to each coordinator; each link always has one request in flight."""
 BUDGET_S, PAUSE_S = 5.0, 0.01
 
 

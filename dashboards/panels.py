@@ -82,12 +82,12 @@ NO_LIMITS = Limits()
 
 
 def above(bad: float, *, warn: float | None = None) -> Limits:
-    """Return limits for a panel whose values are bad from ``bad`` upward."""
+    """Return limits for a panel that is red from ``bad`` upward, and amber from ``warn`` to it."""
     return Limits(warn, bad)
 
 
 def below(bad: float, *, good: float | None = None) -> Limits:
-    """Return limits for values that are bad below ``bad``, and amber from there to ``good``."""
+    """Return limits for a panel that is red below ``bad``, and amber from there to ``good``."""
     return Limits(good, bad, upward=False)
 
 

@@ -82,15 +82,18 @@ def series(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:
 
 
 def rate(metric: Metric, over: str, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """Return PromQL for the growth per second of a counter or of a part of a histogram.
+    """Return PromQL for the growth per second of a counter, over a window such as ``5m``.
 
-    ``over`` is the window, such as ``5m``.
+    For a histogram, ``suffix`` names the counter: ``_bucket``, ``_sum`` or ``_count``.
     """
     return _grown("rate", metric, over, suffix, labels)
 
 
 def increase(metric: Metric, over: str, /, *, suffix: str = "", **labels: Wanted) -> str:
-    """Return PromQL for the growth of a counter, or a part of a histogram, in a window ``over``."""
+    """Return PromQL for the growth of a counter in a window ``over``, such as ``1h``.
+
+    For a histogram, ``suffix`` names the counter: ``_bucket``, ``_sum`` or ``_count``.
+    """
     return _grown("increase", metric, over, suffix, labels)
 
 
@@ -143,7 +146,7 @@ def within(limit: float, metric: Metric, over: str, /, *by: str, **labels: Wante
 
 
 def ratio(part: str, whole: str) -> str:
-    """Return PromQL for ``part`` divided by ``whole``; there is no result without ``whole``."""
+    """Return PromQL for ``part`` divided by ``whole``; it has no result if ``whole`` has none."""
     return f"{part} / {whole}"
 
 

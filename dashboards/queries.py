@@ -219,7 +219,10 @@ def sides_match(tree: Any, text: str) -> Iterator[str]:
 
 
 def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
-    """Check that windows are `INTERVAL`, which follows the zoom, or hours for `increase`."""
+    """Check that every window is `INTERVAL`, which Grafana adapts to the zoom of the graph.
+
+    Only `increase` may have a fixed window, of at least `INCREASE_LEAST_S`.
+    """
     for function in sorted(GROWTH | SLOPES):
         for window in re.findall(rf"\b{function}\([^\[\]]*\[([^\]]+)\]", text):
             if window == INTERVAL:
@@ -246,7 +249,7 @@ def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
     for selector, _ in selectors(tree):
         compared = {matcher.name for matcher in selector.matchers.matchers}
         what = described(selector.name or "")
-        if what == known.OBJECTIVE:  # a constant for all fleets, not a measurement
+        if what == known.OBJECTIVE:  # the objectives are constants, equal for all fleets
             continue
         for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
             if label not in compared:

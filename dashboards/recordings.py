@@ -44,13 +44,13 @@ def failed(over: str) -> str:
 
 
 def answered(over: str) -> str:
-    """Return PromQL for successful answers per second to the frames of `IN_TIME_S`."""
+    """Return PromQL for the successful answers per second to Match and Append, in time or late."""
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=among(*IN_TIME_S), result=words.OK)  # fmt: skip
 
 
 def in_time(over: str) -> str:
-    """Return PromQL for successful answers per second that came within `IN_TIME_S`."""
+    """Return PromQL for successful answers per second to Match and Append that came in time."""
     parts = [
         rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_bucket",
              component="coordinator", frame=frame, result=words.OK, le=f"{limit_s}")

@@ -29,7 +29,10 @@ RULES: tuple[queries.Rule, ...] = (
     queries.expressions_are_needed,
 )
 FREE_OF_JOB = frozenset(each.name for each in RECORDED)
-"""Series of our recording rules: queries need no label `job`, as they record only our processes."""
+"""Series of our recording rules: queries for them need no condition on the label `job`.
+
+The recording rules read only our own processes, so these series cannot contain others.
+"""
 WAIT_LEAST_S = 60
 """Shortest time in seconds that an alert must wait before it fires."""
 
@@ -105,7 +108,8 @@ def _speaks(alert: Alert, text: str) -> Found:
             yield "annotations", f"it has no {what}"
     has = queries.kept(queries.parsed(text)) or frozenset()
     named = {*NAMED.findall(alert.summary), *NAMED.findall(alert.description)}
-    # Labels from label_replace() and absent() appear only in the text of the expression.
+    # label_replace() and absent() can add labels that `queries.kept` does not know.  A label that
+    # the expression itself names is therefore accepted too.
     for label in sorted(label for label in named - has if f'"{label}"' not in text):
         if f"{label}=" not in text:
             yield "labels", f"its texts name the label {label}, which the result does not have"

@@ -45,13 +45,13 @@ class Pace:
     factor: float = 1.0
 
     def __call__(self, duration: str) -> str:
-        """Return PromQL for a duration such as ``5m``, divided by the factor."""
+        """Return a duration such as ``5m``, divided by ``factor``, in the notation of PromQL."""
         if self.factor == 1:
             return duration
         return f"{max(1, round(self.seconds(duration) * 1000))}ms"
 
     def seconds(self, duration: str) -> float:
-        """Return a duration in seconds, divided by the factor, for comparison with an age."""
+        """Return a duration such as ``5m`` in seconds, divided by ``factor``, as a limit."""
         return seconds(duration) / self.factor
 
 
@@ -81,7 +81,7 @@ class Grows:
 
 @dataclass(frozen=True)
 class Written:
-    """Samples of a series in a test case, in the notation of promtool, one for each step."""
+    """Samples of a series in a test case, written out in promtool's own notation."""
 
     values: str
 
@@ -91,7 +91,7 @@ Values = Holds | Grows | Written
 
 @dataclass(frozen=True)
 class Case:
-    """A test case of an alert: the given series, and the alerts that fire at a time, or none."""
+    """A test case of an alert: input series, a time, and the alerts that must then fire, if any."""
 
     series: Mapping[str, Values]
     at: str

@@ -1,5 +1,6 @@
-"""The client side of one connection without I/O: datagrams and the time in, datagrams and results
-out.
+"""The client side of one connection, without I/O.
+
+It takes received datagrams and the time, and returns datagrams to send and results.
 
 `Machine` combines three parts, as the carrier on asyncio does: aioquic's QuicConnection with our
 verification of the server (`transport.aioquic.enforcement`), the state machine of a connection
@@ -138,7 +139,7 @@ class Machine:
 
     @property
     def must_answer(self) -> bool:
-        """Whether data must be sent now, because no later packet will carry this data soon."""
+        """Whether something must be sent at once: stream data, or the end of the connection."""
         return self.ended is not None or internals.has_something_to_send(self.quic)
 
     @property
@@ -149,8 +150,7 @@ class Machine:
     def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
         """Return the datagrams to send now.
 
-        ``spoken`` says that frames of ours are among the data; acknowledgements that wait are then
-        sent with these frames.
+        If ``spoken`` is true, acknowledgements that are not due yet are sent too, with our data.
         """
         if spoken:
             internals.acknowledge(self.quic, now_s)
@@ -355,7 +355,10 @@ class Machine:
 
 
 def answer_of(effect: requests.Effect) -> tuple[int, Answer | MidstreamerError] | None:
-    """Return the number and the answer or error of the request that an effect ends, else None."""
+    """Return (number of the request, its answer or error) if the effect ends a request.
+
+    Otherwise return None.
+    """
     match effect:
         case requests.Resolve(number, answer):
             return number, answer

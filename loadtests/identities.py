@@ -50,7 +50,7 @@ def loader(trust_domain: str) -> Identity:
 def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
     """Return the identities that one worker of several needs.
 
-    They are as many users as the worker may get at most, its SDK user, and the identity that the
+    They are: all users that the worker may have to run, its SDK user, and the identity that the
     fleet must refuse (`STRANGER`).
     """
     share = -(-users // workers)

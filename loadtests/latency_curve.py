@@ -22,8 +22,7 @@ from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
-"""Seconds for which the first rate is measured, then each other rate, and of the pause after each.
-"""
+"""Seconds: measurement at the first rate, at each other rate, and the pause after each rate."""
 SWEEPS = 3
 """Number of sweeps; each sweep measures all rates once."""
 RATES: dict[str, tuple[float, ...]] = {
@@ -49,8 +48,8 @@ def asked(mix: str | None) -> str:
 def shape(arguments: argparse.Namespace) -> plan.Shape:
     """Return a shape with a stage for each rate, each followed by a pause that empties the queues.
 
-    ``arguments`` is changed: to one type of request, without the SDK user, and so that a failed
-    request does not fail the run.
+    The function also changes ``arguments``: the load has one type of request and no SDK user. If no
+    thresholds were given, any number of requests may fail.
     """
     arguments.mix = f"{asked(arguments.mix)}=1"
     arguments.threshold = arguments.threshold or ["failures<=100%"]

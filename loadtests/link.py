@@ -29,7 +29,7 @@ from midstreamer.transport.trust import Trust
 log = logs.get(__name__)
 
 ACK_AT_ONCE = 8
-"""Number of datagrams read at once from which the link acknowledges them immediately."""
+"""A link that reads this many datagrams at once, or more, acknowledges them immediately."""
 READ = 1
 """libev's event mask for a readable socket."""
 
@@ -254,7 +254,7 @@ class GeventLink:
 
 
 def dial(trust: Trust, address: str, *, expect: Kind = Kind.COORDINATOR) -> GeventLink:
-    """Open a link to the first place of an address that answers, and return it.
+    """Open a link and return it; of several IP addresses, take the first that answers.
 
     The certificate is renewed first if it is due.  Raise Refused, Overloaded or Unavailable if no
     link opens.  For requests, call `Machine.talk` of the link afterwards.

@@ -31,7 +31,7 @@ from midstreamer.telemetry import logs, metrics
 FIGURES = "midstreamer_figures"
 """Type of the message in which a worker sends its results to the master."""
 LATEST_S = 30.0
-"""Seconds that the master waits for results beyond the longest duration of the load."""
+"""Seconds that the master waits for results after the time at which the load must be over."""
 SETTLE_S = 1.0
 """Pause in seconds between opening the links and the first request."""
 LINGER_S = 30.0
@@ -156,7 +156,7 @@ class Gatherer:
     def run(self) -> None:
         """Wait for the results of all workers, judge them, and let locust quit.
 
-        After the longest possible duration of the load and `LATEST_S`, the wait ends in any case.
+        At the latest, the wait ends `LATEST_S` seconds after the last request must have ended.
         """
         users = self.plan.shape.users
         print(

@@ -75,7 +75,10 @@ class Plan(msgspec.Struct, frozen=True):
     answer: Path = Path("load.json")
     """File that the results are written to."""
     worker: int = 0
-    """Index of this generator process, from 0; of ``workers`` users in turn it runs one."""
+    """Index of this generator process, from 0 to ``workers`` - 1.
+
+    The process runs the users whose number modulo ``workers`` is this index.
+    """
     workers: int = 1
 
 

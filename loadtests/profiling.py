@@ -126,7 +126,10 @@ def read(path: Path) -> Profile:
 
 
 def added(boxes: Iterable[Box]) -> Profile:
-    """Sum boxes by function, without the root box and without stacks that end in `WAITS`."""
+    """Return the profile of a flame graph: its samples, summed by function.
+
+    The root box is no function. Samples in a function of `WAITS` are left out.
+    """
     profile = Profile()
     for stack, own in _stacks(boxes):
         if not stack or stack[-1].startswith(WAITS):

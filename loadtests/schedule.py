@@ -53,7 +53,7 @@ class Stage:
     def when(self, requests: float) -> float:
         """Return the seconds from the start of the stage until ``requests`` requests have started.
 
-        ``requests`` must not be larger than the property of this name.
+        ``requests`` must not exceed the number of requests that start in the whole stage.
         """
         slope = (self.end - self.begin) / self.seconds
         # t solves slope/2 t² + begin t = requests; this form of the root is exact for slope 0.

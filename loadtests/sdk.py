@@ -64,7 +64,7 @@ async def ask(made: plan.Plan) -> None:
             kind = "append" if number % 2 else "match"
             asking = group.create_task(send(kind, number, due_s))
             if kind == "append":
-                await asking  # the ticks of a series must arrive in order
+                await asking  # an append at a time: ticks of a series must arrive in order
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from midstreamer.security.requested import Issuer, RequestedSource
 AT_ONCE = 8
 """Maximum number of signing requests that wait for an answer at the same time."""
 WITHIN_S = 600.0
-"""Timeout until all users have a certificate."""
+"""Seconds within which all users must have a certificate; otherwise the load test fails."""
 LOOK_S = 5.0
 """Seconds between two checks for renewed certificates."""
 

@@ -22,7 +22,7 @@ MINUTE = 60_000_000
 BEGIN = 1_577_836_800_000_000
 """The time of the first tick that a user appends: 2020-01-01, in microseconds since 1970."""
 SERIES, POINTS = 20, 5_000
-"""Size of the history: series, and points of each; other benchmarks search twenty stocks too."""
+"""Size of the history: number of series, and number of points of each series."""
 
 
 def specification() -> Specification:

@@ -149,9 +149,8 @@ class User:
     def _dial(self) -> GeventLink:
         before = self._link
         if before is not None and before.draining and not before.closed:
-            gevent.spawn_later(
-                self._crowd.plan.budget_s, before.close
-            )  # requests on the old link may still be answered
+            # Close the old link later, because requests on it may still be answered.
+            gevent.spawn_later(self._crowd.plan.budget_s, before.close)
         link = dial(self._trust, self._addresses[0])
         self._addresses.append(self._addresses.pop(0))
         link.machine.talk(time.monotonic())
@@ -278,7 +277,8 @@ class Crowd:
             except Refused:
                 return
             except PASSING as error:
-                # No coordinator took the dial, so none has refused it: dial again.
+                # The coordinator was not reached or was too busy, so it has not refused the
+                # identity yet: dial again.
                 self.repeats[error.code] += 1
                 if time.monotonic() + PAUSE_S >= until_s:
                     raise

@@ -7,12 +7,12 @@ from dashboards.rules import TICKET, Alert, Grows, rate
 from midstreamer.telemetry import metrics
 
 SHARE_MAX, SENT_MIN = 0.02, 10
-"""The alert fires above this share of lost packets, if more packets a second than this are sent.
+"""Limits of the alert: the share of lost packets, and the packets sent per second.
 
-The share is low because QUIC declares few of the dropped packets lost: the last packet before a
-pause has no packet after it that shows the loss, and a probe repeats it. When the network dropped
-30 % of what coordinators send to half of their peers, 4 % counted as lost; in a healthy fleet
-up to 0.9 %.
+The alert fires if both are exceeded. The first limit is low, because QUIC counts only few of the
+dropped packets as lost: if the last packet before a pause is dropped, no later packet shows the
+loss, and a probe repeats it. In a test the network dropped 30 % of the packets from coordinators to
+half of their peers, and 4 % counted as lost. In a healthy fleet up to 0.9 % count as lost.
 """
 
 

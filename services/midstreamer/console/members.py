@@ -166,7 +166,7 @@ def _table(*headings: str) -> Table:
 
 
 def _cell(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
-    """Return the value of a key in a member's evidence, cut to a short cell.
+    """Return the value of a key in a member's evidence, cut to CELL_CHARACTERS_MAX characters.
 
     Another process wrote the value, so it may be too long, or a text instead of a number.
     """
@@ -174,7 +174,7 @@ def _cell(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str
 
 
 def _line(evidence: Mapping[str, str], key: str, otherwise: str = UNTOLD) -> str:
-    """Return the value of a key in a member's evidence, cut to a long cell."""
+    """Return the value of a key in a member's evidence, cut to LINE_CHARACTERS_MAX characters."""
     return _shortened(evidence.get(key) or otherwise, LINE_CHARACTERS_MAX)
 
 
@@ -211,7 +211,7 @@ def _expires_soon(member: Member, now_s: float) -> bool:
 
 
 def _understood(evidence: Mapping[str, str]) -> str:
-    """Return the capabilities of a member; ``everything`` when it has all of ours."""
+    """Return the capabilities of a member; ``everything`` when they equal those of this version."""
     words = _line(evidence, "capabilities", "").split()
     return "everything" if set(words) == set(OURS) else " ".join(words) or UNTOLD
 

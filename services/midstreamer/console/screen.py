@@ -46,10 +46,10 @@ class Screen(Protocol):
         """Show one line of text."""
 
     def begin(self, watch: Watch) -> None:
-        """Show this part of the run from now on."""
+        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part that is shown."""
+        """Take one event of the replay that is shown."""
 
     def show(self, renderable: RenderableType) -> None:
         """Show something permanently, below everything else."""
@@ -85,11 +85,11 @@ class LiveScreen:
         self._console.print(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show this part of the run from now on."""
+        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
         self._watch = watch
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part that is shown."""
+        """Take one event of the replay that is shown."""
         if self._watch is not None:
             self._watch.take(event, time.monotonic())
 
@@ -133,12 +133,12 @@ class PlainScreen:
         self._line(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show this part of the run from now on."""
+        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
         self._watch = watch
         self._progress_due_s = self._lines_due_s = 0.0
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the part that is shown."""
+        """Take one event of the replay that is shown."""
         watch, now_s = self._watch, time.monotonic()
         if watch is None:
             return

@@ -250,7 +250,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def kept_table(kept: Kept) -> Table:
-    """Return the table of folders, database and stored rows."""
+    """Return a table that shows where the data of a run are, and how many rows are stored."""
     table = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
     table.title, table.title_style = "kept", "bold"
     table.add_column(style="dim", no_wrap=True)

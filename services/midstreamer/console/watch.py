@@ -32,7 +32,7 @@ _BAR = 30
 
 @dataclass
 class Watch:
-    """The display data of one part of a run."""
+    """What a screen shows of the replay of one data set or file."""
 
     title: str
     began: views.Began = views.unknown

@@ -47,7 +47,10 @@ class Points(NamedTuple):
 
 
 class Memory:
-    """All grid windows of a universe, searchable as of a given number of points of each series."""
+    """All grid windows of a universe, one row for each series.
+
+    A search or a count can be limited to the first points of each row, as they were at some time.
+    """
 
     def __init__(self, universe: Mapping[str, Points], specification: Specification) -> None:
         self.names = tuple(sorted(universe))
@@ -70,9 +73,10 @@ class Memory:
         )
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
-        """Return (ups, known, barred) of the windows with a known outcome.
+        """Return (ups, known, barred), counted over the windows whose outcome is known.
 
-        An outcome counts as known if it is known when the series have ``ends`` points.
+        They are the number of rises, the number of outcomes that are not zero, and the number of
+        windows that cannot be analogs. Row i counts as having ``ends[i]`` points.
         """
         horizon = self.specification.horizon
         settled = [
@@ -88,7 +92,8 @@ class Memory:
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """Return the past windows nearest to a transformed query, shape (m,).
 
-        Only windows are searched whose outcome is known when the series have ``ends`` points.
+        Row i is searched as if it had only its first ``ends[i]`` points: a window is found only if
+        its outcome is known by then. ``barred`` is the third number of `counts`.
         """
         specification = self.specification
         if band != specification.band:
@@ -105,7 +110,7 @@ class Memory:
 
 
 def _ledger(values: Floats, specification: Specification) -> Ledger:
-    """Return the ledger of a whole series."""
+    """Return the outcomes of all grid windows of a series."""
     ledger = Ledger(0, len(values), specification)
     while not ledger.extend(values, 0):
         pass
@@ -151,7 +156,8 @@ class Walk:
         for time, fresh, ends in self._steps():
             for row in fresh:
                 decided = self._due.pop((row, ends[row] - 1), None)
-                # As in sync: a value that cannot be compared gives no verdict.
+                # A value that cannot be compared, such as the logarithm of 0, gives no verdict.
+                # (Sync gives a void verdict, from which nothing is learned either.)
                 if decided is not None and not np.isnan(self.memory.points[row][ends[row] - 1]):
                     value = float(self._values[row][ends[row] - 1])
                     yield self._learned(reasoning.judge(decided, value, time))

@@ -6,11 +6,11 @@ A rival uses only what was known at the time of the decision.
 
 - ``majority``   the direction that past windows took more often: constant on a drifting market
 - ``momentum``   the direction in which the window itself moved
-- ``euclid``     vote and margin, as in `reasoning.forecast`, of the neighbours found without
-                 warping (band 0) in the same memory
+- ``euclid``     two rivals from the windows nearest without warping (band 0): one from their share
+                 of rises, one from the mean and deviation of their outcomes (`reasoning.forecast`)
 - ``season N``   the change that followed N points ago
 - ``ridge``      a linear regression on the window (and on the seasons), fitted to all grid windows
-                 with a known outcome, and fitted again as the memory grows
+                 with a known outcome, and fitted again as more outcomes become known
 
 No rival is tuned, and no rival uses a point later than the decision's time.
 """
@@ -54,7 +54,7 @@ class Cases:
     time: Integers
     """Event time of the decision."""
     scale: Floats
-    """Scale of the decision, in transformed units."""
+    """The change that counts as an outcome of 1, in transformed units."""
     base: Floats
     """P(rise) according to climatology at the time of the decision."""
 
@@ -102,7 +102,11 @@ def season(cases: Cases, length: int) -> Rival:
 
 
 def euclid(cases: Cases) -> tuple[Rival, Rival]:
-    """Forecast with vote and margin of the windows nearest by Euclidean distance."""
+    """Forecast with the past windows that are nearest by Euclidean distance.
+
+    Return two rivals: one from the share of rises among these windows (`forecast.vote`), and one
+    from the mean and deviation of their outcomes (`forecast.margin`).
+    """
     votes, margins = cases.base.copy(), cases.base.copy()
     memory, ends_of = cases.memory, _ends(cases)
     barred_of = {time: memory.counts(ends)[2] for time, ends in ends_of.items()}
@@ -174,7 +178,7 @@ class _Fit:
 
 
 def _normal(z: Floats) -> Floats:
-    """Return the normal distribution function of z, kept off 0 and 1 as in `reasoning.forecast`."""
+    """Return the normal distribution function of z, clipped to be neither 0 nor 1."""
     probability = np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in z.tolist()])
     return np.asarray(
         np.clip(probability, forecast.PROBABILITY_MIN, 1.0 - forecast.PROBABILITY_MIN)
@@ -182,9 +186,9 @@ def _normal(z: Floats) -> Floats:
 
 
 def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, Floats]:
-    """Return (times when the outcomes were known, features, outcomes) of all grid windows.
+    """Return the training rows of the regression: (times, features, outcomes) of all grid windows.
 
-    The rows are in the order of these times.
+    A row's time is when its outcome became known; the rows are in the order of their times.
     """
     parts = []
     for row, points in enumerate(memory.points):
@@ -213,8 +217,8 @@ def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, 
 def _features(cases: Cases, seasons: Sequence[int]) -> Floats:
     """Return the features of each case, shape (n, features).
 
-    They are the z-normalised window, the last step, the change since one season ago for each
-    season length, and 1.
+    They are the z-normalised window, the difference of its last two values, the seasonal forecast
+    for each season length (`_seasonal`), and the constant 1.
     """
     length = cases.memory.specification.window
     windows = np.empty((len(cases.row), length))
@@ -229,9 +233,10 @@ def _features(cases: Cases, seasons: Sequence[int]) -> Floats:
 
 
 def _seasonal(cases: Cases, length: int) -> Floats:
-    """Return the change from the case's last point to an earlier point in the phase of its outcome.
+    """Return the seasonal forecast of each case: the change from its last point to a past point.
 
-    The latest known point is taken that lies a whole number of seasons before the outcome.
+    The past point lies a whole number of seasons before the point that is forecast. It is the
+    latest such point that is known.
     """
     horizon = cases.memory.specification.horizon
     back = horizon - length * math.ceil(horizon / length)

@@ -21,7 +21,10 @@ LEVEL = 0.95
 
 
 class Blocks:
-    """Draws of blocks over the times of some decisions; the same draws for every figure."""
+    """Random draws of blocks of consecutive times, for the bootstrap of given decisions.
+
+    The draws are made once, so that all figures of these decisions use the same draws.
+    """
 
     def __init__(self, times: Integers, horizon: int, *, draws: int = DRAWS, seed: int = 0) -> None:
         distinct, self._group = np.unique(times, return_inverse=True)

@@ -12,9 +12,9 @@ from midstreamer.domain.specification import Measure, Specification
 def between(specification: Specification, window: Floats, others: Floats) -> Floats:
     """Return the distances of transformed windows, shape (k, m), to one window, shape (m,).
 
-    The windows are concatenated to one history, which is searched in steps of their length. A
-    distance depends on the two windows only, so the results equal those of the original search bit
-    for bit.
+    The k windows are concatenated to one history, which is searched in steps of m points. A
+    distance depends on the two windows only. The results therefore equal, bit for bit, the
+    distances of the search that found the windows.
     """
     count, length = others.shape
     lcss = specification.measure is Measure.LCSS

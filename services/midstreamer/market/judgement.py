@@ -37,9 +37,13 @@ class RivalJudgement(msgspec.Struct, frozen=True):
     brier_skill: Figure | None
     """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     ahead_by: dict[str, Figure | None]
-    """The rival's figure minus Midstreamer's, for hit, precision and brier."""
+    """The rival's figure minus Midstreamer's; above 0 the rival is better.
+
+    The keys are ``hit``, ``precision`` (on as many decisions as there were signals) and ``brier``
+    (the Brier skill).
+    """
     wins: tuple[str, ...]
-    """Figures in which the rival did better than Midstreamer: hit, precision, brier."""
+    """Figures (keys of ``ahead_by``) in which the rival did better than Midstreamer."""
     wins_clearly: tuple[str, ...]
     """Figures in which the whole 95 % interval of the difference favours the rival."""
 

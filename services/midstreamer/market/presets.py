@@ -8,7 +8,7 @@ SP500 = Specification(
     "sp500",
     window=64,
     horizon=5,
-    # The shape hardly predicts the direction of stocks; many neighbours reduce the noise.
+    # The shape of a window hardly predicts the direction of stocks: many analogs reduce the noise.
     neighbours=100,
     band=3,
     grid=8,

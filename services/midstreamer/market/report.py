@@ -62,7 +62,7 @@ class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     brier_skill: Figure | None
     """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     wins: tuple[str, ...]
-    """Figures in which the rival did better than Midstreamer: hit, precision, brier."""
+    """Figures in which the rival did better: hit, precision (same count), brier (Brier skill)."""
     wins_clearly: tuple[str, ...]
     """Figures in which the whole 95 % interval of the difference favours the rival."""
 
@@ -256,12 +256,12 @@ def _hit(decision: Decision, verdict: Verdict) -> bool:
 
 
 def _bounded(decision: Decision, verdict: Verdict) -> bool:
-    """Return whether the interval is finite: an infinite interval covers everything."""
+    """Accept decisions with a finite prediction interval; an infinite one covers everything."""
     return math.isfinite(decision.high - decision.low)
 
 
 def _means(settled: Sequence[Settled]) -> tuple[float | None, float | None]:
-    """Return the mean Brier scores of the decisions and of climatology, which is the first arm."""
+    """Return the mean Brier scores of the decisions and of climatology; None without decisions."""
     if not settled:
         return None, None
     rows = [(verdict.brier, verdict.brier_arms[0]) for _, verdict in settled]
@@ -278,7 +278,8 @@ def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share 
     value, steps = float(won.mean()), len(np.unique(moments))
     block = max(2 * horizon, bootstrap.BLOCK_MIN)
     if steps < 3 * block or value in (0.0, 1.0):
-        # The bootstrap gives no interval for few or equal blocks: count each block as one trial.
+        # The bootstrap gives no useful interval for few blocks, or if all values are equal.
+        # Use the Wilson interval instead, with each block as one independent trial.
         low, high = wilson(value, max(1.0, steps / block))
     else:
         blocks = bootstrap.Blocks(moments, horizon)
