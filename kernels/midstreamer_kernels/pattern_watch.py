@@ -90,8 +90,8 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        # For the pattern in each lane, the position after its last final match, or 0. The next match
-        # begins there or later.
+        # For the pattern in each lane, the position after its last final match, or 0: the least
+        # position at which the next match can begin.
         self._floors = [0] * len(patterns)
         # For each slot (memory for the exact column of one pattern) the lane of its pattern, or -1.
         self._slots: list[int] = []

@@ -46,8 +46,8 @@ SLOPE_MAX = 1e6
 # become 0, because the reciprocal of its range may be infinite.
 RANGE_MIN = 1e-290
 
-# Row numbers of `Room.space`: the points, the means of segments, and the points or means dealt, that
-# is sorted by their index modulo the stride. The two rows after each hold its maxima and its minima.
+# Row numbers of `Room.space`: the points, the means of segments, and the points or means sorted by
+# their index modulo the stride. The two rows after each of them hold the maxima and the minima.
 POINTS, MEANS, DEALT, SPACE_ROWS = 0, 3, 6, 9
 # Row numbers of `Room.lanes`, whose rows have one element per window.
 SLOPES, OFFSETS, NOISES, FORWARD, BACKWARD, LIMITS, LANE_ROWS = range(7)

@@ -103,7 +103,7 @@ class Desk(NamedTuple):
     cells: Any
     """Scratch memory for the cells of the first comparison: DTW in float32, or LCSS in float64."""
     costs: Any
-    """Receives the costs of the first comparison (DTW in float32, LCSS in float64), one per lane."""
+    """Receives the cost of each lane by the first comparison: DTW in float32, LCSS in float64."""
     exact_block: Any
     """Windows for the second comparison by DTW, which is in float64; not used for LCSS."""
     exact_cells: Any

@@ -34,13 +34,15 @@ class Target(NamedTuple):
     key: tuple[str, str, str]
     """The triple, model and features by which numba distinguishes compiled code."""
     certain: bool
-    """False if `model` is set, but numba had created its target before this package was imported: the
-    target may then be for another processor."""
+    """False if `model` is set, but numba had created its target before this package was imported.
+
+    The target may then be for another processor.
+    """
     folder: Path | None
     """The folder of code compiled ahead of time, which is only read; None if none is used."""
     trouble: str
-    """Why the folder or the processor level that the environment names is not used; empty if there is
-    nothing to report."""
+    """The reason to log if the folder or processor level that the environment names is not used;
+    empty if there is none."""
 
 
 def _read(environ: Mapping[str, str]) -> Target:
