@@ -28,7 +28,9 @@ from midstreamer_kernels.native import spring
 # Number of points within which every sleeping pattern is audited once. An audit takes about 50 us,
 # so a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
-FULL = 65_200  # integer of the threshold in the filter, well below its saturation at 65,535
+# A difference equal to the threshold becomes at most this integer in the filter, whose integers end
+# at 65,535.
+FULL = 65_200
 FAR = 1e152  # a number greater than the difference of any two points
 
 ROOM_LEAST = 1024  # least number of points in the history buffer
