@@ -185,10 +185,9 @@ def _turns(
     """Emit the steps [begin, end) of a strip; return its cells after the last step.
 
     `begin` is even. Each iteration of the loop computes two steps, so that cells need not move
-    between registers; an odd number of steps is rounded up. For each array
-    the loop carries a pointer to the lowest address that an iteration reads. So all offsets from
-    the pointer are positive, as a load instruction of WebAssembly demands, and no address needs to
-    be computed.
+    between registers; an odd number of steps is rounded up. For each array the loop carries
+    a pointer to the lowest address that an iteration reads. So all offsets from the pointer are
+    positive, as a load instruction of WebAssembly demands, and no address needs to be computed.
     """
     build, lanes, behind = vectors.builder, vectors.shape.lanes, vectors.shape.rows - 1
     forward = vectors.times_lanes(begin)

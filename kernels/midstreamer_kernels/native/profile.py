@@ -70,7 +70,7 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
         ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
-        ("stride", "i8"),  # as `step`, in a block, which leaves out points that no window needs
+        ("stride", "i8"),  # step within a block, which leaves out points that no window needs
         ("size", "i8"),  # elements of each row of `block.Room.space`
         ("row", "i8"),  # elements per row, when points are sorted into `stride` rows; see `block`
         ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised

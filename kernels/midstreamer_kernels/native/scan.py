@@ -104,7 +104,7 @@ class _Scan:
 
     def seed(self) -> None:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
-        if self._kept < self._windows:  # if all windows are wanted, the order saves no time
+        if self._kept < self._windows:  # if all windows are wanted, no order saves time
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
             taken = sift.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))

@@ -35,8 +35,8 @@ from midstreamer_kernels.native.histories import Histories
 from midstreamer_kernels.native.profile import STRIP
 from midstreamer_kernels.plan import COUNT
 
-# Greatest number of consecutive strips without a window within the limit that are bounded all the
-# same, because the strips before and after them then share one block.
+# A block may include up to this number of consecutive strips that have no window within the limit,
+# so that the strips before and after them share one block.
 GAP_MAX = 2
 COMPARE_COST = 9  # cost of copying a point into a lane, relative to computing one cell
 # Cost of adding one point to a fine bound, and of copying one point into the rows of `block`, both
