@@ -119,7 +119,10 @@ class _Asker:
 
 
 def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
-    """Return matches of noise: all cost about the same, as lower bounds exclude little of it."""
+    """Return match requests with windows of noise.
+
+    Lower bounds rule out few windows for noise, so all these requests take about the same time.
+    """
     made = a_specification(window=WINDOW, band=BAND, grid=1, measure=measure, epsilon=0.05)
     latest, dice = a_window(universe[0], POINTS - 1, WINDOW), np.random.default_rng(1)
     noise = [dice.normal(size=WINDOW).tobytes() for _ in range(QUERIES)]

@@ -1,11 +1,11 @@
 """Measure a whole fleet against its targets: ``make bench-fleet``.
 
 PostgreSQL, sync, a coordinator and three agents run as processes on loopback, loaded with the
-twenty stocks.  A client in this process measures one thing after the other.  The processes of a
-second fleet are connected by WebSocket.  The fleets are measured alternately, and each result of
-the second is shown as a ratio to the first.  The targets are for QUIC.  Latencies are what the
-caller sees.  In an open loop, latency counts from the planned start, so that a stall delays every
-request behind it.
+history of twenty stocks.  A client in this process measures one thing after the other.  The
+processes of a second fleet are connected by WebSocket.  The fleets are measured alternately, and
+each result of the second is shown as a ratio to the first.  The targets are for QUIC.  Latencies
+are what the caller sees.  In an open loop, latency counts from the planned start, so that a stall
+delays every request behind it.
 
 Round trips and the bare echo are measured alternately, in rounds.  Another program on the machine
 may occupy a processor for some milliseconds and so raise the p99 of one round.  The result is
@@ -145,7 +145,7 @@ class Bench:
         self.rows: list[Row] = []
 
     def windows(self, count: int, specification: Specification) -> Iterator[Window]:
-        """Yield windows that end within the last thousand points of the stocks."""
+        """Yield windows that end within the last thousand points of each of the twenty stocks."""
         for number in range(count):
             column = self.columns[number % len(self.columns)]
             end = len(column) - 1 - (number * 37) % 1000
@@ -169,7 +169,7 @@ class Bench:
         await peer.close()
 
     async def load(self) -> None:
-        """Append the whole history of the stocks, and wait until it can be searched."""
+        """Append the whole history of the twenty stocks, and wait until it can be searched."""
         begin_s = time.perf_counter()
         await self.client.append(self.columns)
         points = sum(map(len, self.columns))
@@ -178,7 +178,7 @@ class Bench:
         await self._match(next(self.windows(1, self.specification)), self.specification)
 
     async def whole_match(self, grid: int, name: str) -> None:
-        """Measure matches from window to decision, over the history of all stocks."""
+        """Measure matches from window to decision, over the history of all twenty stocks."""
         specification = structs.replace(self.specification, grid=grid)
         made = list(self.windows(SAMPLES + 20, specification))
         await in_turn(lambda number: self._match(made[SAMPLES + number], specification), 20)
@@ -215,7 +215,7 @@ class Bench:
         )
 
     async def durable(self) -> None:
-        """Measure the time to commit an append of ten ticks of ten series."""
+        """Measure the time to commit an append of ten ticks, one for each of ten series."""
 
         async def ask(number: int) -> None:
             await self.client.append(

@@ -79,7 +79,11 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Results for one kind of request: blocks with and without metrics, in pairs of neighbours."""
+    """Results for one kind of request.
+
+    ``counted`` has the blocks with metrics and ``uncounted`` those without; blocks of equal index
+    ran one after the other and are compared.
+    """
 
     what: str
     counted: list[Block] = dataclasses.field(default_factory=list)
@@ -93,7 +97,10 @@ class Cost:
         return statistics.median(each.seen_s for each in self.uncounted)
 
     def operations_s(self, each_s: dict[str, float]) -> float:
-        """Return the seconds of a request's operations on metrics; ``each_s`` has those of one."""
+        """Return the seconds that all operations on metrics of a request take together.
+
+        ``each_s`` has the seconds of one operation, by kind.
+        """
         return sum(count * each_s[kind] for kind, count in self.operations.items())
 
     def added(self, of: Callable[[Block], float]) -> tuple[float, float, float]:
@@ -154,7 +161,7 @@ def first_on_the_path(folder: Path) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def a_bench(folder: Path, news: Callable[[str], None]) -> AsyncIterator[Bench]:
-    """Run a fleet with switchable metrics and the history of the stocks."""
+    """Run a fleet with switchable metrics and the history of twenty stocks."""
     with state.held(folder) as kept, first_on_the_path(SWITCHED):
         fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
@@ -339,7 +346,8 @@ def shown(costs: list[Cost], scrapings: list[Scrape], each_s: dict[str, float]) 
 def held(costs: list[Cost], each_s: dict[str, float]) -> bool:
     """Return whether metrics cost less than `MOST` of the latency of each kind of request.
 
-    Both must be below: the time of the operations, and the lower confidence limit of the pairs.
+    Both estimates must be below `MOST`: the time of the operations on metrics, and the lower
+    confidence limit of the difference between blocks with and without metrics.
     """
     return all(
         cost.operations_s(each_s) < MOST * cost.seen_s

@@ -17,11 +17,14 @@ from benchmarks.kernels.measure import Row
 STOP_BELOW = 50.0
 """Lowest ratio at which the run succeeds, for the one gate that can make the run fail."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
-"""By instruction set, the share of a gate that must be reached."""
+"""By instruction set, the factor by which each gate is multiplied: with AVX2 half is enough."""
 
 ONE_PAIR = PAIR * PAIR
 IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
-"""Cells of the bands of all rows of a collection; `ONE_PAIR` has those of a pair's whole matrix."""
+"""Matrix cells within the band, for all rows of a collection together.
+
+`ONE_PAIR` is the number of cells in the whole matrix of a pair.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Verdict:
     stops: bool
     """Whether the run fails if the gate is missed."""
     unit: str
-    """Unit of the values: ``x`` times as fast, ``%`` of the limit (0 to 1), ``s`` seconds at most.
+    """What `measured`, `gate` and `goal` mean: ``x`` how many times as fast as the peer, ``%`` the
+    share of the processor's limit (0 to 1), ``s`` seconds of which the gate is the maximum.
     """
 
 

@@ -4,12 +4,12 @@ Each function prepares a call from the data.  The call returns its answer: a dis
 a position with its distance, in our conventions (square roots; ``|i - j| <= band``).  The packages
 get float64 arrays, with which they are fastest.  Each package has its own definition of a band:
 
-========================  =====================================
+========================  ====================================================
 dtaidistance              band + 1
-wildboar                  band + 1 as a share of the length, for windows band
-aeon                      band as a share of the length
+wildboar                  (band + 1) / length; in a history band / length
+aeon                      band / length
 tslearn, augurs           band
-========================  =====================================
+========================  ====================================================
 
 Imports are inside the functions, so that a missing package does not affect the others.
 """

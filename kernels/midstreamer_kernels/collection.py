@@ -231,7 +231,8 @@ def scan_all(
 
 
 class _Index:
-    """The rows of a collection in float32 with their sketch, and the search that uses both."""
+    """The rows of a collection in float32, the means of their segments (the sketch), and the search
+    that uses both."""
 
     def __init__(self, rows: Floats) -> None:
         self._middle, self._scale = _frame(rows)

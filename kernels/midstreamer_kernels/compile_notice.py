@@ -29,7 +29,7 @@ class Announcer(event.Listener):
 
     def __init__(self) -> None:
         self.said = False
-        """Whether no warning is due any more: one was logged, or the user asked for compiling."""
+        """Whether no further warning is logged: there was one, or the user asked for compiling."""
         self._told = False
         self._thread = threading.local()
         self._seconds = 0.0
@@ -49,7 +49,10 @@ class Announcer(event.Listener):
             self._thread.depth = depth + 1
 
     def on_end(self, event: Any) -> None:
-        """Stop the clock when the outermost compile ends or fails; warn once after `PATIENCE_S`."""
+        """Stop the clock when the outermost compile ends or fails.
+
+        If all compiles took more than `PATIENCE_S` in total, log the warning once.
+        """
         if not _ours(event) or not getattr(self._thread, "depth", 0):
             return
         self._thread.depth -= 1

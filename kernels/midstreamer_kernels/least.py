@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PART = 64  # values of which one minimum is taken
+PART = 64  # number of values in a part; only the minimum of each part is sorted at first
 
 
 def value_of_rank(values: NDArray[Any], rank: int) -> float:
@@ -22,7 +22,8 @@ def value_of_rank(values: NDArray[Any], rank: int) -> float:
     parts = values.size // PART
     if parts > rank:
         minima = np.sort(values[: parts * PART].reshape(PART, parts).min(axis=0))
-        # At least `rank` + 1 values are at most this large: those that are minima themselves.
+        # `rank` + 1 of the minima are not greater than `highest`, and each minimum is one of the
+        # values. So greater values cannot have the rank and are dropped.
         highest = minima[rank]
         values = values[values <= highest]
     return float(np.sort(values)[rank])

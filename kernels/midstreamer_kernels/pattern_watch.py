@@ -28,7 +28,9 @@ from midstreamer_kernels.native import spring
 # Number of points within which every sleeping pattern is audited once. An audit takes about 50 us,
 # so a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
-FULL = 65_200  # integer of the threshold in the filter, well below its saturation at 65,535
+# A difference equal to the threshold becomes at most this integer in the filter, whose integers end
+# at 65,535.
+FULL = 65_200
 FAR = 1e152  # a number greater than the difference of any two points
 
 ROOM_LEAST = 1024  # least number of points in the history buffer
@@ -81,7 +83,8 @@ class Watch:
     ) -> None:
         self._audit_points = audit
         self._numbers = sorted(range(len(patterns)), key=lambda number: patterns[number].size)
-        self._patterns = [patterns[number] for number in self._numbers]  # one per lane, by length
+        # The patterns, sorted by length; the index of a pattern is the number of its lane.
+        self._patterns = [patterns[number] for number in self._numbers]
         self._threshold = threshold
         self._arrays: dict[str, NDArray[Any]] = {}
         self._states = np.zeros(1, spring.STATE)
@@ -89,8 +92,11 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        self._floors = [0] * len(patterns)  # per lane, where the search began or began anew
-        self._slots: list[int] = []  # the lane of the pattern in each slot, -1 if empty
+        # For the pattern in each lane, the position after its last final match, or 0: the least
+        # position at which the next match can begin.
+        self._floors = [0] * len(patterns)
+        # For each slot (memory for the exact column of one pattern) the lane of its pattern, or -1.
+        self._slots: list[int] = []
         self._add_slots()
         self._column = np.empty(self._state["rows"])
         self._begun = np.empty(self._state["rows"], np.int64)
@@ -170,7 +176,8 @@ class Watch:
         self._put("lane_lengths", lengths)
         self._put("awake", np.zeros(groups * width, np.int64))
         self._put("group_offsets", offsets[:-1].astype(np.int64))
-        self._put("group_rows", np.where(even, rows, -rows))  # negative if lengths differ
+        # The greatest length in each group; negative if the group has several lengths.
+        self._put("group_rows", np.where(even, rows, -rows))
         self._state["groups"] = groups
         self._fill_lanes()
 
@@ -276,7 +283,7 @@ class Watch:
     def _begin_anew(self, slot: int, begin: int) -> bool:
         """Recompute the column of a slot from the points since `begin`.
 
-        Stop at the first match that is final already, and return whether there is such a match.
+        If a match becomes final during these points, stop there. Return whether that happened.
         """
         pattern = self._patterns[self._slots[slot]]
         column, begun = self._column[: pattern.size], self._begun[: pattern.size]
@@ -292,7 +299,11 @@ class Watch:
         return bool(match[2])
 
     def _rest(self, slot: int) -> None:
-        """Put the pattern of a slot to sleep, unless a path of the pattern began too long ago."""
+        """Put the pattern of a slot to sleep, so that only the filter updates its column.
+
+        The pattern stays awake if a path that began before the last `audit` points is still within
+        the threshold.
+        """
         lane = self._slots[slot]
         if self._too_old(lane):
             self._arrays["quiet_since"][slot] = int(self._state["count"]) + self._audit_points
@@ -315,7 +326,10 @@ class Watch:
         return self._arrays["history"][begin - first : int(self._state["count"]) - first]
 
     def _oldest(self, lane: int, begin: int) -> int:
-        """Return a position, at least `begin`, from which the exact column can be recomputed."""
+        """Return a position, at least `begin`, from which the exact column can be recomputed.
+
+        No path of the pattern in `lane` that is within the threshold begins earlier.
+        """
         begin = max(begin, self._floors[lane])
         pattern = self._patterns[lane]
         limit = float(self._state["threshold_squared"]) * (1.0 + spring.SLACK)
@@ -329,10 +343,10 @@ class Watch:
         return self._oldest(lane, begin) == begin
 
     def _audit(self) -> list[Match]:
-        """Audit the next patterns in turn, so that each is audited once per `audit` points.
+        """Check the next sleeping patterns, so that each is checked once per `audit` points.
 
-        A sleeping pattern wakes if one of its paths began more than `audit` points ago. Return the
-        matches that become final by that.
+        A sleeping pattern wakes if a path within the threshold began more than `audit` points ago.
+        Return the matches that become final when patterns wake.
         """
         found: list[Match] = []
         count = len(self._patterns)

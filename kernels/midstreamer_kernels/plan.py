@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 VALUES = 0  # column: address of the first stored point
-SHIFT = 1  # column: address of the first window's shift; 0 without z-normalisation
-SCALE = 2  # column: address of the first window's scale; 0 without z-normalisation
+SHIFT = 1  # column: address of the first window's shift (mean of x - x[0]); 0 if not z-normalised
+SCALE = 2  # column: address of the first window's scale (1 / deviation); 0 if not z-normalised
 ITEM_BYTES = 3  # column: bytes per point, 4 for float32 and 8 for float64
 FIRST = 4  # column: offset of the first candidate window from the first stored point
 COUNT = 5  # column: number of candidate windows
@@ -25,7 +25,8 @@ SLACK = 1e-9
 # Absolute tolerance for the rounding of a bound. Squares below about 1e-308 lose so many digits
 # that the relative tolerance SLACK is too small for them.
 SMALLEST = 1e-290
-SEEDS_PER_MATCH = 2  # candidates, per wanted match, that are compared first by least bound
+# The candidates with the least bounds are compared first: this number for each wanted match.
+SEEDS_PER_MATCH = 2
 
 
 class SearchOptions(NamedTuple):

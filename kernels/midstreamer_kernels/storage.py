@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from midstreamer_kernels.series import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
-CAPACITY_MIN = 64  # elements for which a new buffer has room
+CAPACITY_MIN = 64  # capacity of a new buffer, in elements
 POINTS_AT_ONCE = 1 << 21  # window points read for statistics before the lock is released
 LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently used is evicted
 
 FillStatistics = Callable[
     [Floats, int, int, int, NDArray[np.float64], NDArray[np.float64]], None
-]  # arguments: values, length, begin, end, shift, scale
+]  # its arguments are named values, length, begin, end, shift and scale
 
 
 class _Buffer:
@@ -58,7 +58,8 @@ class _Statistics:
 
 
 class Snapshot(NamedTuple):
-    """The addresses and sizes that one search reads. The field `kept` keeps these arrays alive."""
+    """The addresses and sizes that one search reads. The field `kept` keeps the arrays at these
+    addresses alive."""
 
     values_address: int
     shift_address: int

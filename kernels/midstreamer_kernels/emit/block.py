@@ -15,12 +15,14 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, VOID, Shape, Vectors, function
 
-CLIP = 1e15  # greatest absolute value in float32: a million of its squares have a finite sum
+CLIP = 1e15  # float32 values are clipped to +-CLIP, so that a million squares have a finite sum
 
 _DOUBLE, _SINGLE = FLOAT64.type, FLOAT32.pointer
 _DOUBLES = FLOAT64.pointer
 
-Body = Callable[[Vectors, ir.Value, ir.Value], None]  # vectors, target index, history index
+# A function that emits the body of a loop. Its arguments: the vectors, the index of the element to
+# write, and the index of the point to read in the history.
+Body = Callable[[Vectors, ir.Value, ir.Value], None]
 
 
 def emit_value(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:

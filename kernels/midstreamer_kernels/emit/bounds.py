@@ -6,9 +6,10 @@ scale, so a point x is z-normalised on the fly as ``x * slope - offset``.
 
 Two bounds are summed in one pass (Keogh and Ratanamahatana 2005). Forward: how far the window's
 points lie outside of the query's envelope. Backward: how far the query's points lie outside of the
-window's envelope, which is read from the envelope of the surrounding history. A place is one point
-or the mean of several points. Means give a valid bound, because the excess of a mean is at most the
-mean of the excesses, and its square at most the mean of their squares (Yi and Faloutsos 2000).
+window's envelope, which is read from the envelope of the surrounding history. Each term of the sums
+is for one *place*: one point, or the mean of several points. Means give a valid bound, because the
+excess of a mean is at most the mean of the excesses, and its square at most the mean of their
+squares (Yi and Faloutsos 2000).
 
 The bounds are compared with a tolerance for rounding, and they never appear in a result. So only
 here the compiler may fuse a multiplication and an addition where the processor can do that.
@@ -27,20 +28,21 @@ _FUSE = ("contract",)
 
 
 def emit_unmatched(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the LCSS bounds of ``lanes * rows`` windows: the number of places without a match.
+    """Emit the LCSS bounds of ``lanes * rows`` windows: the number of points without a match.
 
     The function has the arguments of `emit_keogh` and also `epsilons`. It adds 1 to the sum of a
-    window for each place where the excess is greater than the window's element of `epsilons`.
+    window for each point where the excess is greater than the window's element of `epsilons`.
     """
     return _emit_sums(module, shape, index, "unmatched", _plus_one, ("epsilons",))
 
 
 def emit_keogh(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the LB_Keogh bounds of ``lanes * rows`` windows, summed over the places [begin, end).
+    """Emit the LB_Keogh bounds of ``lanes * rows`` windows: add the terms [begin, end) to the sums.
 
-    The function adds squared excesses to `forward` and `backward`, and returns whether the greater
-    of these two sums is below `limits` for any window. ``places[t]`` is the offset of place t from
-    a window's own element of `points`, `uppers` and `lowers`.
+    A term compares one point, or one mean of several points. The function adds squared excesses to
+    `forward` and `backward`, and returns whether the greater of these two sums is below `limits`
+    for any window. ``places[t]`` is the offset of the point or mean of term t from a window's own
+    element of `points`, `uppers` and `lowers`.
     """
     return _emit_sums(module, shape, index, "keogh", _plus_square, ())
 

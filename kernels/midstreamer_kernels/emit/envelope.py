@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.values import Shape, Vectors, function
 
-ROWS = 5  # rows of scratch memory: the row itself, and two pairs of its maxima and minima
+ROWS = 5  # rows of scratch memory: points; maxima and minima, each twice (read and written)
 SPANS = 4  # adjacent spans whose extremes are combined in one pass
 
 

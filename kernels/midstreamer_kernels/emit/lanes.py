@@ -101,7 +101,7 @@ class _Lanes:
         build.ret_void()
 
     def _clear(self) -> None:
-        """Emit row -1: 0 in cell (-1, -1), slot `band`, where paths begin; infinity elsewhere."""
+        """Emit the first row of cells: 0 in slot `band`, where every path begins, else infinity."""
         build, vec = self.builder, self.vectors
         slots = build.add(build.shl(self.band, vec.constant(1)), vec.constant(2))
         with vec.for_range(0, slots) as slot:
@@ -109,7 +109,7 @@ class _Lanes:
         vec.store(vec.every(0.0), self.cells, self.elements(self.band))
 
     def _fits(self) -> ir.Value:
-        """Return one bit: whether no group of rows has fewer slots than unrolled steps."""
+        """Return one bit: whether every group of rows has a slot for each unrolled step."""
         build, vec, rows = self.builder, self.vectors, self.shape.rows
         surplus = self._greater(build.sub(self.n, self.m), vec.constant(0))
         return build.and_(
@@ -140,7 +140,10 @@ class _Lanes:
             state = step(build.add(end, vec.constant(t)), state, t // 2 + 1, rows)
 
     def _slots(self, i: ir.Value, rows: int) -> tuple[ir.Value, ir.Value]:
-        """Return the first and the last slot that is inside the matrix in any row [i, i + rows)."""
+        """Return the first and the last slot that is inside the matrix in any row [i, i + rows).
+
+        Column j of row i is in slot ``j - i + band``.
+        """
         build, vec = self.builder, self.vectors
         before = build.sub(build.sub(self.band, i), vec.constant(rows - 1))
         last_column = build.sub(build.add(self.band, build.sub(self.m, vec.constant(1))), i)

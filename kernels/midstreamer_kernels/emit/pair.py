@@ -143,8 +143,8 @@ def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # This scratch memory is large enough for the columns and for the masks, which use it one after
-    # the other.
+    # `strip.lay` uses the scratch line twice, for the columns and then for the masks. It is large
+    # enough for either.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return strip.line_room(vectors, both, 2 * vectors.shape.rows)
 
@@ -173,8 +173,8 @@ def _compare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> None:
         strip.lay_rows(vectors, scratch.rows, pair.a, base, pair.n)
         first, part = _strip(vectors, pair, scratch, base, count)
         strip.run(vectors, part)
-        # The limit is not checked after the last strip: the strip may lack its last row, and its
-        # result is the answer.
+        # Check the limit after every strip except the last one. The last strip may have fewer rows,
+        # and after it the distance is known.
         with build.if_then(build.and_(limited, build.icmp_signed(">", left, height))):
             end = build.sub(build.add(first, part.steps), build.sub(count, vectors.constant(1)))
             with build.if_then(_hopeless(vectors, scratch.boundary, first, end, pair.limit)):
@@ -208,7 +208,7 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
 def _strip(
     vectors: Vectors, pair: _Pair, scratch: _Scratch, base: ir.Value, count: ir.Value
 ) -> tuple[ir.Value, strip.Strip]:
-    """Return the strip of the `count` rows from row `base`, preceded by its first column."""
+    """Return the first column of a strip, and the strip: the `count` rows from row `base`."""
     build, shape = vectors.builder, vectors.shape
     one = vectors.constant(1)
     first, masks = vectors.constant(0), None
@@ -232,7 +232,11 @@ def _strip(
 def _masks(
     vectors: Vectors, band: ir.Value, table: ir.Value, ahead: ir.Value, steps: ir.Value
 ) -> strip.Masks:
-    """Return the masks of a strip that begins `ahead` columns after the band of its first row."""
+    """Return the masks of a strip.
+
+    The strip begins `ahead` columns after the first column in the band of its first row; `ahead` is
+    0 unless that column would be negative.
+    """
     build, shape = vectors.builder, vectors.shape
 
     def even(value: ir.Value) -> ir.Value:

@@ -26,13 +26,14 @@ INT64 = Number("int64", 8, _LONG, _LONG)
 
 
 def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the next column of ``lanes * rows`` patterns in 16-bit integers.
+    """Emit the next SPRING column of ``lanes * rows`` patterns in 16-bit integers.
 
-    A row of `cells` and of `points` has one element per pattern. The new point, at `position` on a
-    pattern's integer scale, is given as ``under = position - 1`` and ``over = position + 1``,
-    because it and the pattern's points are rounded. The difference that remains is cut to `caps`,
-    multiplied by `factors`, and squared. The function returns whether any pattern's cell in the
-    last row is within the pattern's element of `limits`.
+    A row of `cells` and of `points` has one element per pattern. Positions on a pattern's integer
+    scale are rounded, so the true difference of two points may be smaller by 1 than the difference
+    of their positions. Therefore the new point is given as ``under = position - 1`` and
+    ``over = position + 1``, and its difference to a pattern point is reduced by 1. It is then cut
+    to `caps`, multiplied by `factors`, and squared. The function returns whether any pattern's cell
+    in the last row is within the pattern's element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(
@@ -58,7 +59,7 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
             left, point = vectors.load(given["cells"], place), vectors.load(given["points"], place)
             apart = builder.or_(
                 whole.less(under[row], point), whole.less(point, over[row])
-            )  # at least one of the two operands is zero
+            )  # at least one difference is 0, so `or` returns the other
             step = builder.mul(whole.least(apart, caps[row]), factors[row])
             below, diagonal = loop.values[row], loop.values[shape.rows + row]
             best = whole.least(whole.least(left, diagonal), below)
@@ -116,7 +117,7 @@ class _Whole:
 
 
 def emit_columns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the next column of ``lanes * rows`` patterns in float64, with the starts of the paths.
+    """Emit the next SPRING column of ``lanes * rows`` patterns in float64, with starts of paths.
 
     The function updates `cells` and `starts`. It writes the least cell of each pattern to `least`,
     and to `pending` the least cell whose path starts before the pattern's element of `ends`.
@@ -159,8 +160,8 @@ class _Columns:
     def _cell(self, carried: list[Any], place: Any, value: Any, end: Any) -> list[Any]:
         """Emit one row of cells; return the values to carry to the next row.
 
-        `carried` holds the cell below and the diagonal cell, each as cost and start, and the two
-        minima that the function returns in the end.
+        `carried` holds the cell below and the diagonal cell, each as cost and start, and the minima
+        so far for `pending` and `least`.
         """
         costs, build = self.costs, self.costs.builder
         below, below_start, diagonal, diagonal_start, pending, least = carried

@@ -44,7 +44,10 @@ class Masks:
     """The masks that give cells of a strip outside of the band an infinite cost."""
 
     table: ir.Value
-    """Pointer to the mask of vector 0 in step 0: 0 in lanes within the band, +inf in the others."""
+    """Pointer to the mask of vector 0 in step 0.
+
+    A mask is a vector with 0 in the lanes within the band and +inf in the others.
+    """
     begin: ir.Value
     """First step, an even number, in which all lanes are within the band."""
     end: ir.Value
@@ -58,8 +61,10 @@ class Strip:
     rows: ir.Value
     """Points of the rows, vector k at ``k * L``; `run` overwrites them with the final costs."""
     columns: ir.Value
-    """The columns as `lay` writes them. The pointer is to the vector that vector 0 uses in step
-    0."""
+    """Points of the columns in the layout that `lay` writes.
+
+    The pointer is to the vector of columns that vector 0 of the rows uses in step 0.
+    """
     boundary: ir.Value
     """Cost above column 0 of the strip; the cost above column j is at offset -j."""
     steps: ir.Value
@@ -90,7 +95,7 @@ def lay_rows(
 
 
 def line_room(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
-    """Return the size in elements of the scratch `line` that `lay` needs for `count` values."""
+    """Return the size in elements of `line`, the scratch memory of `lay`, for `count` values."""
     around = 2 * (delay + 1) * vectors.shape.lanes + delay
     return vectors.builder.add(count, vectors.constant(around))
 
@@ -124,9 +129,9 @@ def lay(
         zero = ir.Constant(vectors.shape.number.type, 0.0)
         value = zero if values is None else vectors.load_one(values, at.index)
         vectors.store_one(value, first, at.index)
-    # The L lanes of vector s are the elements s, s - delay, s - 2 delay ... of the line. Loading a
-    # whole vector at each of these L elements gives a square. The transpose of the square is the L
-    # vectors from vector s on.
+    # Write L vectors at once. Vector s consists of the elements s, s - delay, s - 2 delay ... of
+    # the line. So load L whole vectors of the line, which begin at these elements, and transpose
+    # this square of L by L numbers: the result is vector s and the L - 1 vectors after it.
     total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
     with vectors.for_range(0, total, lanes) as at:
         here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))
@@ -180,9 +185,9 @@ def _turns(
     """Emit the steps [begin, end) of a strip; return its cells after the last step.
 
     `begin` is even. Each iteration of the loop computes two steps, so that cells need not move
-    between registers; an odd number of steps is rounded up. The loop carries pointers to the lowest
-    address that an iteration reads. All offsets from there are positive, so they become part of the
-    load instruction also in WebAssembly, and optimisers do not merge the pointers.
+    between registers; an odd number of steps is rounded up. For each array the loop carries
+    a pointer to the lowest address that an iteration reads. So all offsets from the pointer are
+    positive, as a load instruction of WebAssembly demands, and no address needs to be computed.
     """
     build, lanes, behind = vectors.builder, vectors.shape.lanes, vectors.shape.rows - 1
     forward = vectors.times_lanes(begin)

@@ -39,11 +39,15 @@ from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.plan import COUNT, FIRST, ITEM_BYTES, SCALE, SHIFT, VALUES
 
-SLOPE_MAX = 1e6  # greatest slope: a window that needs more is too flat for float32
-RANGE_MIN = 1e-290  # least range of a block: the reciprocal of less may be infinite
+# Greatest slope, the factor that makes the points of a window z-normal. A window that needs a
+# greater factor is too flat for bounds in float32.
+SLOPE_MAX = 1e6
+# Least range by which the points of a block are divided. The points of a block with a smaller range
+# become 0, because the reciprocal of its range may be infinite.
+RANGE_MIN = 1e-290
 
-# Row numbers of `Room.space`: the rows of points, of means and of dealt points. The two rows after
-# each of them hold the maxima and the minima.
+# Row numbers of `Room.space`: the points, the means of segments, and the points or means sorted by
+# their index modulo the stride. The two rows after each of them hold the maxima and the minima.
 POINTS, MEANS, DEALT, SPACE_ROWS = 0, 3, 6, 9
 # Row numbers of `Room.lanes`, whose rows have one element per window.
 SLOPES, OFFSETS, NOISES, FORWARD, BACKWARD, LIMITS, LANE_ROWS = range(7)
@@ -66,7 +70,10 @@ class Room(NamedTuple):
     """The arrays of a block, reused for all blocks of a search."""
 
     space: Any
-    """Points, means and dealt points, shape (SPACE_ROWS, elements), float32."""
+    """Points, means of segments, and points or means sorted by their index modulo the stride.
+
+    Shape (SPACE_ROWS, elements), float32.
+    """
     lanes: Any
     """Slopes, offsets, noises, sums and limits of the windows, shape (LANE_ROWS, windows), float32.
 
@@ -86,10 +93,10 @@ def room(plan: NDArray[Any]) -> Room:
 def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any, room: Any) -> int:
     """Prepare the block of `count` candidates of one history, from candidate `first` on.
 
-    `row` is the history's row of the table in `plan`, `level` is the `profile.Level` of the bounds
-    that will be computed, and `room` is the `Room` for the block. Return the row of `space` from
-    which the bounds read points. In that row the first window begins at element `band`, or at
-    element 0 if the points were dealt.
+    `row` is the history's row in the table that `midstreamer_kernels.plan` describes, `level` is
+    the `profile.Level` of the bounds that will be computed, and `room` receives the block. Return
+    `POINTS`, `MEANS` or `DEALT`: the row of ``room.space`` from which the bounds read. In that row
+    the first window begins at element `band`, or at element 0 of `DEALT`.
     """
     space, lanes, segment = room.space, room.lanes, level.segment
     begin = row[FIRST] + first * plan.step

@@ -22,8 +22,8 @@ p = n + m - 1 cells, and u = 2**-24.
   is wrong by at most the factor ``(1 + u)**((p + 2) / 2)``, whatever the path. A square too small
   for float32 adds an error of less than 2**-125.
 
-Hence in both directions, with g = exp((p + 4) u) > (1 + u)**(p + 3), which also covers the rounding
-of float64:
+Hence in both directions, for the distances in float32 (narrow) and without rounding (exact), with
+g = exp((p + 4) u) > (1 + u)**(p + 3), which also covers the rounding of float64:
 
     narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
     exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
@@ -49,8 +49,10 @@ from midstreamer_kernels.native.heap import offer
 from midstreamer_kernels.native.lanes import LANES_32, PADDING, block_cells, dtw_block, empty_block
 from midstreamer_kernels.native.sketch import near_threshold, sketch_bounds
 
-SEEDS = 2 * LANES_32  # seeds compared in addition to two per wanted match
-BOTH_WAYS_MAX = 32  # widest band for which a row's envelope saves more time than it costs
+# The rows with the least bounds, called seeds, are compared first: two for each wanted match, and
+# this number in addition.
+SEEDS = 2 * LANES_32
+BOTH_WAYS_MAX = 32  # widest band for which the bound from a row's envelope saves time
 AHEAD = 6  # rows prefetched ahead of the one in use: memory latency is longer than the work per row
 
 _gather = emitted(emit_gather, lanes.shape_for(FLOAT32))
@@ -76,15 +78,15 @@ class Query(NamedTuple):
     band: int
     """Half-width of the warping band in points."""
     noise: float
-    """Greatest error of the root of a cost that comes from rounding the points."""
+    """Greatest error of a distance (the root of a cost) from rounding the points to float32."""
     growth: float
-    """Greatest factor by which rounding of sums changes the root of a cost."""
+    """Greatest factor by which rounding of sums changes a distance (the root of a cost)."""
     tiny: float
-    """Greatest amount that a cost is too small because squares are too small for float32."""
+    """Greatest error of a cost that comes from squares too small for float32."""
 
 
 class Found(NamedTuple):
-    """The rows that distances in float32 do not rule out, unordered, and a heap of the nearest."""
+    """The rows that DTW in float32 does not rule out, in any order, and a heap of the nearest."""
 
     rows: Any
     """Numbers of the rows found, int64; the first ``count[0]`` elements are in use."""
@@ -187,14 +189,17 @@ def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
 def _compare_all(
     rows: Any, query: Any, group: Any, found: Any, first: int, bounds: Any, chosen: Any
 ) -> None:
-    """Compare the chosen rows, except rows that the limit rules out once comparisons lowered it."""
+    """Compare the chosen rows in groups of one row per lane.
+
+    The comparisons lower the limit. Rows whose bound exceeds the lowered limit are skipped.
+    """
     for number in range(chosen.size):
         place = chosen[number]
         if bounds[place] <= cost_within(query, found.shared[0]):
             group.waiting[group.count[0]] = first + place
             group.count[0] += 1
-        # Full groups and the last group share one call, because numba compiles the called function
-        # into its caller once for each call.
+        # One call in the source serves full groups and the last group, because numba compiles
+        # `_compare` again for each place that calls it.
         last = number == chosen.size - 1 and group.count[0] > 0
         if last or group.count[0] == LANES_32:
             _compare(query, rows, group, found)
@@ -235,7 +240,7 @@ def bound_of_query(points: Any, row: Any, band: int, room: Any) -> Any:
 def search_rows(
     rows: Any, sketch: Any, ends: Any, query: Any, found: Any, first: int, last: int
 ) -> None:
-    """Find the rows of [first, last) that float32 does not rule out as one of the nearest.
+    """Find the rows of [first, last) that may be among the nearest, by bounds and DTW in float32.
 
     Parameters
     ----------
@@ -249,7 +254,7 @@ def search_rows(
         A multiple of `native.sketch.CHUNK`.
     """
     whole = -(-(last - first) // LANES_32) * LANES_32
-    room = np.full(whole, np.nan, np.float32)  # bounds of NaN are within no limit
+    room = np.full(whole, np.nan, np.float32)  # elements that stay NaN are never chosen
     bounds = room[: last - first]
     sketch_bounds(sketch, ends, query.upper_means, query.lower_means, first, bounds)
     group = _group(query, rows.shape[1])
@@ -297,7 +302,7 @@ def _choose_by_envelope(
 
 @jit
 def search_blocks(blocks: Any, query: Any, found: Any, first: int, last: int) -> None:
-    """Find the rows of [first, last) that float32 does not rule out, without lower bounds.
+    """Find the rows of [first, last) that DTW in float32 does not rule out; use no lower bounds.
 
     `blocks` holds the rows in lanes, shape (blocks, elements), from `native.rows.in_lanes`; `first`
     is a multiple of `LANES_32`.

@@ -145,7 +145,9 @@ def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = Fals
         return functools.partial(jit, reorder_sums=reorder_sums)
     fastmath = {"reassoc", "nnan", "nsz"} if reorder_sums else False
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    if TARGET.certain:  # otherwise the cache could store code under another processor's name
+    # If it is not certain for which processor numba compiles, nothing is cached: the cache could
+    # store code for one processor under the name of another.
+    if TARGET.certain:
         try:
             dispatcher._cache = _Cache(function)  # noqa: SLF001 - what cache=True does, under our names
         except RuntimeError as error:

@@ -95,21 +95,21 @@ class Desk(NamedTuple):
     """
 
     orders: Any
-    """`Group.orders`: numbers of the candidates that are compared at once."""
+    """Numbers of the candidates that are compared at once; see `Group.orders`."""
     windows: Any
-    """`Group.windows`: points of the windows that are compared at once, in lanes."""
+    """Points of the windows that are compared at once, one window per lane; see `Group.windows`."""
     block: Any
-    """`Scratch.block` of the first comparison: in float32 by DTW, or in float64 by LCSS."""
+    """Windows for the first comparison, which is in float32 for DTW; empty for LCSS."""
     cells: Any
-    """`Scratch.cells` of the first comparison."""
+    """Scratch memory for the cells of the first comparison: DTW in float32, or LCSS in float64."""
     costs: Any
-    """`Scratch.costs` of the first comparison."""
+    """Receives the cost of each lane by the first comparison: DTW in float32, LCSS in float64."""
     exact_block: Any
-    """`Scratch.block` of the second comparison: in float64 by DTW; not used by LCSS."""
+    """Windows for the second comparison by DTW, which is in float64; not used for LCSS."""
     exact_cells: Any
-    """`Scratch.cells` of the second comparison."""
+    """Scratch memory for the cells of the second comparison (DTW in float64)."""
     exact_costs: Any
-    """`Scratch.costs` of the second comparison."""
+    """Receives the costs of the second comparison (DTW in float64), one per lane."""
 
 
 def desk(plan: NDArray[Any]) -> Desk:
@@ -142,10 +142,11 @@ def reach(plan: Any, ranking: Any) -> Any:
 def as_bound(plan: Any, distance: float) -> Any:
     """Return `distance` converted to the form of stored bounds, float32, rounded up.
 
-    A bound of LCSS is a number of points, a bound of DTW is a distance in units of the plan.
+    A bound of LCSS is a number of points without a match, a bound of DTW is a distance divided by
+    the plan's `unit`.
     """
     if plan.lcss:
-        return np.float32(distance * plan.m + 0.5)  # a number of points
+        return np.float32(distance * plan.m + 0.5)  # number of points without a match
     return np.float32(distance / plan.unit * UP)
 
 
@@ -203,8 +204,8 @@ def _gather(
 ) -> Any:
     """Copy the next candidates whose bound is within `limit` into the lanes of `group`.
 
-    Return the index in `chosen` after the last candidate looked at, and the number of copied
-    candidates.
+    `place` is the index in `chosen` at which to begin. Return the index at which the next call must
+    begin, and the number of copied candidates.
     """
     orders, windows = group.orders, group.windows
     count = 0
@@ -293,7 +294,7 @@ def _rank(plan: Any, distance: float, order: int, ranking: Any) -> None:
         return
     distances, found, shared = ranking.distances, ranking.found, ranking.shared
     found[0] = offer(distances, ranking.orders, found[0], distance, order)
-    # While this thread has fewer than k matches, its worst match is no bound of the k-th best
-    # distance.
+    # Only when this thread has k matches, the distance of its worst match is an upper bound of the
+    # k-th best distance.
     if found[0] == plan.k and distances[0] < shared[0]:
         shared[0] = distances[0]

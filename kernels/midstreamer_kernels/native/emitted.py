@@ -21,7 +21,8 @@ INDEX = ir.IntType(64)  # numba's `intp` on 64-bit machines
 
 Emitter = Callable[[ir.Module, Shape, ir.IntType], ir.Function]
 
-_intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
+# The type is Any, because numba's annotation wrongly demands its typing context in every call.
+_intrinsic: Any = extending.intrinsic
 
 
 @functools.cache

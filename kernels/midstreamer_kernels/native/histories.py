@@ -19,16 +19,18 @@ from midstreamer_kernels.plan import COUNT, FIRST, START
 class Histories(NamedTuple):
     """The table of the histories, and the bounds of all their candidates.
 
-    A bound is NaN if its element has no candidate, or if its candidate needs no comparison any
-    more. NaN is within no limit.
+    A bound is NaN if its element has no candidate, or if its candidate was already compared. NaN
+    is not less than any limit, so such an element is never chosen.
     """
 
     table: NDArray[np.int64]
     """One row per history, shape (histories, COLUMNS); `plan` describes the columns."""
     before: NDArray[np.int64]
-    """Number of candidates before each history, and in all of them; shape (histories + 1,)."""
+    """Element i is the number of candidates in the histories before history i; the last element is
+    the number in all histories. Shape (histories + 1,)."""
     strips: NDArray[np.int64]
-    """Number of strips before each history, and in all of them; shape (histories + 1,)."""
+    """Element i is the number of strips in the histories before history i; the last element is the
+    number in all histories. Shape (histories + 1,)."""
     bounds: NDArray[np.float32]
     """Coarse bound of each candidate, `STRIP` elements per strip; shape (STRIP * strips,)."""
     lows: NDArray[np.float32]

@@ -34,13 +34,13 @@ from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.words import WORD_BITS, WORDS, add_words, chosen, count_ones
 
 STRIP = WORDS * WORD_BITS  # columns of a strip, whose row is kept in registers
-TILE = 1024  # columns sorted together: the tables of a strip then fit the L1 cache
+TILE = 1024  # columns sorted together, few enough for their tables to fit the L1 cache
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _ALL = np.uint64(2**WORD_BITS - 1)
 
-# For each r from 0 to `STRIP` four words, in which the bits of the first r columns of a strip are
-# set.
+# Masks for the band. The mask number r, from 0 to `STRIP`, has the bits of the first r columns of a
+# strip set. `_BEFORE` stores each mask as four words.
 _LINES = np.tri(STRIP + 1, STRIP, -1, dtype=bool)
 _BEFORE = np.packbits(_LINES, axis=1, bitorder="little").view("<u8").astype(np.uint64).ravel()
 
@@ -116,9 +116,10 @@ def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> No
 
 @jit
 def _prefixes(order: Any, first: int, table: Any) -> None:
-    """Fill the table of prefixes: for each r the set of the first r indices of `order`, four words.
+    """Fill the table of prefixes: entry r has the bits of the columns of the r smallest points.
 
-    Only indices of the strip at `first` have a bit.
+    An entry is four words, with one bit for each column of the strip that begins at `first`.
+    `order` holds the column numbers of the points in ascending order of the points.
     """
     set0 = set1 = set2 = set3 = _ZERO
     for rank in range(order.size + 1):
@@ -141,13 +142,19 @@ class _Strip(NamedTuple):
     band: int
     """Points match only when ``|i - j| <= band``."""
     low: Any
-    """For each row the rank of the first matching point, shape (n,), uint32."""
+    """For each row the rank of the first point that matches, in ascending order of the points of
+    `b`; shape (n,), uint32."""
     high: Any
-    """For each row the rank after the last matching point, shape (n,), uint32."""
+    """For each row the rank after the last point that matches, in ascending order of the points of
+    `b`; shape (n,), uint32."""
     prefixes: Any
-    """The table of prefixes of the strip, four words per rank, uint64."""
+    """The table that `_prefixes` fills: for each rank four words, the bits of the columns whose
+    points have a lower rank; uint64."""
     carries: Any
-    """Carry out of each row: of the strip before, then of this strip; shape (n,), uint8."""
+    """The carry bit of each row, which goes from strip to strip; shape (n,), uint8.
+
+    A strip adds the carry out of the previous strip and replaces it by its own.
+    """
     row: Any
     """The newest row of the strip as bits, shape (WORDS,), uint64."""
 
@@ -188,8 +195,9 @@ def _advance(begin: int, end: int, edge: bool, strip: Any) -> None:
 def _gained(width: int, strip: Any) -> int:
     """Return how much the LCSS length grows in the first `width` columns of a strip.
 
-    Only rows whose band overlaps the strip are computed. In earlier rows all bits of the strip are
-    1 and stay 1 for every carry. In later rows the strip has no match and no carry.
+    Only rows whose band overlaps the strip are computed. The other rows have no match in the strip
+    and need no computing: the bits of the strip are 1 in the rows before, and do not change in the
+    rows after.
     """
     first, band, row = strip.first, strip.band, strip.row
     begin, end = max(0, first - band), min(strip.low.size, first + width + band)

@@ -1,8 +1,8 @@
-"""Choice of the x86-64 level whose code, compiled ahead of time, a process loads.
+"""Choice of the processor level whose code, compiled ahead of time, a process loads.
 
-Code is compiled ahead of time for the levels of the x86-64 psABI for which emitted loops have a
-shape. So one folder serves every node. A level that the processor does not support is never chosen,
-because its code would end the process with an illegal instruction.
+One folder holds code for several levels of the x86-64 psABI, x86-64-v3 and x86-64-v4, and so serves
+every node. A level that the processor does not support is never chosen, because its code would end
+the process with an illegal instruction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
     """The level whose code, compiled ahead of time, is loaded."""
 
     level: str
-    """A key of `LEVELS`; empty if no level can be used, and the folder is then ignored."""
+    """A key of `LEVELS`. Empty if none can be used; then the folder of compiled code is ignored."""
     trouble: str
     """The problem to log; empty if there is none."""
 

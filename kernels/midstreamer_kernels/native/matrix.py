@@ -26,7 +26,7 @@ from midstreamer_kernels.native.lanes import (
 from midstreamer_kernels.native.lcss import common_lengths
 from midstreamer_kernels.native.pairs import dtw_squared
 
-LEAST_SHARE = 4  # lanes are used only if at least one lane in LEAST_SHARE has a series
+LEAST_SHARE = 4  # series are compared in lanes only if they fill at least a quarter of the lanes
 # Greatest size in bytes of the cells of all lanes. Pairs of series with more cells, for example of
 # 1,000 points without a band, are compared one by one, because their cells do not fit the L1 cache.
 CELLS_BYTES = 2**15

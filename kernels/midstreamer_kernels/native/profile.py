@@ -1,6 +1,7 @@
 """The profile of a query for a scan: its z-normal form, its envelope, and tolerances for rounding.
 
-The bounds of `emit.bounds` are sums over places, at two levels:
+The bounds of `emit.bounds` are sums. Each term compares the window with the query at one *place*,
+which is one point or the mean of several points. There are two levels:
 
 - *Coarse*: the places are means of 2**n consecutive points, 15 to 30 of them. Every window gets the
   coarse bound.
@@ -42,12 +43,20 @@ from midstreamer_kernels.plan import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
 TINY = 1e-15  # allowed error, in units of the plan, for squares that are too small for float32
-UNIT_MIN = 1e-30  # least unit of the plan; a flatter query gets the unit 1
-SEGMENTS_MIN = 15  # least number of places of the coarse level, for queries of so many points
-SPREAD = 8  # the fine level visits every 8th place first
+# Least unit of the plan, which is the greatest difference of a query point from the first one. If
+# that is not greater than `UNIT_MIN`, the unit is 1.
+UNIT_MIN = 1e-30
+# A coarse bound has at least this number of terms, each for the mean of one segment of points. If
+# the query is too short for that, a segment is a single point.
+SEGMENTS_MIN = 15
+# A fine bound adds the points 0, 8, 16 ... of the window first, then 1, 9, 17 ... and so on: so the
+# first terms come from the whole window, and the sum exceeds the limit early.
+SPREAD = 8
 
 STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
-POINTS_MIN = 1024  # points from the first window of a block to its last, at least
+# A block has as many windows as begin within this number of points, or within the length of one
+# window if that is greater; rounded down to whole strips, but at least one strip.
+POINTS_MIN = 1024
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
 PLAN = np.dtype(  # one record with the options and sizes that the compiled functions read
@@ -59,17 +68,17 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("normalized", "i8"),  # 1 if z-normal forms are compared
         ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
         ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
-        ("segment", "i8"),  # number of points whose mean is a place of the coarse bounds
+        ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
-        ("stride", "i8"),  # points from one candidate to the next in a block
+        ("stride", "i8"),  # step within a block, which leaves out points that no window needs
         ("size", "i8"),  # elements of each row of `block.Room.space`
-        ("row", "i8"),  # elements of a row of dealt points; see `block`
-        ("origin", "f8"),  # subtracted from points, if windows are not normalised
-        ("unit", "f8"),  # divisor of points, if windows are not normalised
+        ("row", "i8"),  # elements per row, when points are sorted into `stride` rows; see `block`
+        ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
+        ("unit", "f8"),  # number by which points are then divided; 1 if windows are normalised
         ("shrink", "f8"),  # factor of each bound, for the rounding error of its sum
         ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
         ("noise", "f8"),
-        ("filter_factor", "f8"),  # float32 distance <= filter_factor * exact + filter_noise
+        ("filter_factor", "f8"),  # distance in float32 <= filter_factor * exact one + filter_noise
         ("filter_noise", "f8"),
         ("epsilon", "f8"),  # greatest difference of two points that match by LCSS
         ("cutoff", "f8"),  # greatest distance of a match
@@ -79,16 +88,24 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
 
 
 class Level(NamedTuple):
-    """The places of one level of bounds: their offsets in a block, and the query at each place."""
+    """The terms of the coarse or of the fine bounds: what each of them compares, and where it is.
+
+    A term compares the window with the query at one *place*: a point, or the mean of a segment.
+    """
 
     segment: int
-    """Number of points whose mean is a place: 1 if the places are the points themselves."""
+    """Number of points in a segment, whose mean is compared; 1 if the points are compared."""
     offsets: NDArray[np.int64]
-    """Offset in elements from a window's first point to each place, shape (places,)."""
+    """Offset in elements from a window's first point to the point or mean of each term, shape
+    (places,)."""
     envelope: NDArray[np.float32]
-    """The query, its upper envelope and its lower envelope at each place, shape (3, places)."""
+    """The query, its upper envelope and its lower envelope, each with one point or mean per term;
+    shape (3, places)."""
     rows: NDArray[np.int64]
-    """Numbers of the dealt rows (see `block`) that hold the places, int64."""
+    """Residues, modulo the stride, of the points that the bounds read, int64.
+
+    If windows are more than one point apart, `block` sorts points into one row per residue.
+    """
 
 
 class Profile(NamedTuple):
@@ -99,11 +116,11 @@ class Profile(NamedTuple):
     query: NDArray[np.float64]
     """The query as compared, z-normal if windows are normalised, shape (m,)."""
     narrow: NDArray[np.float32]
-    """The query relative to `origin` of the plan, in the plan's `unit`, shape (m,)."""
+    """The query in float32: ``(query - origin) / unit`` with the plan's numbers, shape (m,)."""
     coarse: Level
-    """Places of the coarse bounds."""
+    """What the coarse bounds compare: the points or means, and the query's values there."""
     fine: Level
-    """Places of the fine bounds."""
+    """What the fine bounds compare: all points, and the query's values there."""
 
 
 def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:
@@ -146,7 +163,7 @@ def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> P
 
 
 class _Sizes(NamedTuple):
-    """The sizes of a block of windows; the fields are those of the same names in `PLAN`."""
+    """The sizes of a block of windows. `PLAN` has fields of the same names, with comments."""
 
     windows: int
     stride: int
@@ -176,7 +193,7 @@ def _level(around: NDArray[np.float64], begin: int, segment: int, sizes: _Sizes)
 def _places(
     count: int, begin: int, segment: int, stride: int, row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the order of `count` places, and the fields `offsets` and `rows` of their `Level`."""
+    """Return the order in which a bound adds its terms, and the `offsets` and `rows` of `Level`."""
     order = np.argsort(np.arange(count) % SPREAD, kind="stable")
     places = begin + order * segment
     residues = places % stride

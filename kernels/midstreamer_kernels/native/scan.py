@@ -27,7 +27,9 @@ from midstreamer_kernels.stop import Stop
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
-SEEDS_MIN = 32  # seeds in addition to `SEEDS_PER_MATCH` per wanted match
+# The windows with the least bounds, called seeds, are compared first: `SEEDS_PER_MATCH` for each
+# wanted match, and this number in addition.
+SEEDS_MIN = 32
 CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a lower limit
 
 
@@ -98,11 +100,11 @@ class _Scan:
         """Compute the coarse bounds of all windows."""
         profile = self._profile
         sift.bound_all(profile.plan[0], self._histories, profile.narrow, profile.coarse, self._room)
-        self._stop.check()  # after an early return of the compiled function bounds are missing
+        self._stop.check()  # raises if the search was stopped: then some bounds are missing
 
     def seed(self) -> None:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
-        if self._kept < self._windows:  # seeds save no time if all windows are wanted
+        if self._kept < self._windows:  # if all windows are wanted, no order saves time
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
             taken = sift.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))
@@ -124,8 +126,9 @@ class _Scan:
                 self._compare(selection.orders[:count], selection.bounds[:count])
 
     def _reach(self) -> float:
-        # `contest.reach` computes the same. It is not called here, because it is inlined and each
-        # process would compile it anew.
+        # The distance beyond which no window is among the k nearest, computed as in
+        # `contest.reach`. That function is inlined, so each process that calls it from Python would
+        # have to compile it.
         distances, _, found, shared = self._ranking
         worst = distances[0] if found[0] == distances.size else np.inf
         limit: float = min(worst, self._options.cutoff, shared[0])

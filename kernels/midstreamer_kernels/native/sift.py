@@ -1,8 +1,9 @@
 """Selection of the windows to compare, by lower bounds in lanes.
 
 All windows get a coarse bound; the few that it does not rule out get a fine bound. A DTW bound is
-stored as a distance in units of the plan, reduced by the possible rounding error, so that it can be
-compared with the k-th best directly. An LCSS bound is stored as a count.
+stored as a distance, divided by the plan's `unit` and reduced by the possible rounding error, so
+that it can be compared with the k-th best distance directly. An LCSS bound is stored as a number of
+points without a match.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ from midstreamer_kernels.native.histories import Histories
 from midstreamer_kernels.native.profile import STRIP
 from midstreamer_kernels.plan import COUNT
 
-GAP_MAX = 2  # strips beyond the limit that a block may include, to save a new block
+# A block may include up to this number of consecutive strips that have no window within the limit,
+# so that the strips before and after them share one block.
+GAP_MAX = 2
 COMPARE_COST = 9  # cost of copying a point into a lane, relative to computing one cell
-BOUND_COST, DEAL_COST = 1, 3  # cost of a point's fine bound, and of dealing it, relative to a cell
-CHUNK = 32  # places summed before it is checked whether all windows exceed the limit
+# Cost of adding one point to a fine bound, and of copying one point into the rows of `block`, both
+# relative to computing one cell.
+BOUND_COST, DEAL_COST = 1, 3
+CHUNK = 32  # terms summed before it is checked whether the bounds of all windows exceed the limit
 
 _SHAPE = Shape(FLOAT32, machine.instruction_set().lanes(FLOAT32), 2)
 LANES = _SHAPE.lanes * _SHAPE.rows  # windows whose bounds are computed at once
@@ -65,26 +70,26 @@ class _Sources(NamedTuple):
     """
 
     points: Any
-    """Address of the points from which the first window is read."""
+    """Address of the first window's first point, or first mean, in `Room.space`."""
     highest: Any
-    """Address of the maxima of the points within the band, or of the maxima of their means."""
+    """Address of the upper envelope of the points, or of the means of that envelope."""
     row: Any
-    """Length of a row of `Room.space`."""
+    """Length of a row of `Room.space` in bytes."""
     lanes: Any
     """Address of `Room.lanes`."""
     row_of_lanes: Any
-    """Length of a row of `Room.lanes`."""
+    """Length of a row of `Room.lanes` in bytes."""
     places: Any
     """Address of `Level.offsets`."""
     query: Any
     """Address of `Level.envelope`."""
     row_of_query: Any
-    """Length of a row of `Level.envelope`."""
+    """Length of a row of `Level.envelope` in bytes."""
 
 
 @inlined
 def _sources(plan: Any, source: int, level: Any, room: Any) -> Any:
-    """Return the `_Sources` of a block; `source` is the row that `block.prepare` returned."""
+    """Return the addresses for the sums of a block; `source` is the result of `block.prepare`."""
     row, first = 4 * room.space.shape[1], room.space.ctypes.data
     points, lead = first + source * row, 0 if source == DEALT else plan.band
     return _Sources(
@@ -95,7 +100,7 @@ def _sources(plan: Any, source: int, level: Any, room: Any) -> Any:
 
 @jit
 def _sum(plan: Any, sources: Any, window: int, begin: int, end: int) -> Any:
-    """Add the excesses at the places [begin, end) to the bounds of `LANES` windows from `window`.
+    """Add the terms [begin, end) to the bounds of `LANES` windows, from number `window` on.
 
     Return whether any of these windows is still within its limit.
     """
@@ -122,7 +127,7 @@ def _sum(plan: Any, sources: Any, window: int, begin: int, end: int) -> Any:
 
 @jit
 def bound_all(plan: Any, histories: Any, query: Any, level: Any, room: Any) -> None:
-    """Fill the bounds in `histories`, for all windows, with the places of `level`.
+    """Fill the bounds in `histories`, for all windows; `level` says what the bounds compare.
 
     `query` is the `narrow` query of the profile, and `room` the `block.Room` for the blocks. The
     function returns early if the search is stopped.
@@ -138,7 +143,7 @@ def bound_all(plan: Any, histories: Any, query: Any, level: Any, room: Any) -> N
             for window in range(0, count, LANES):
                 if window % CHECK_WINDOWS == 0 and _stopped(plan.stop):
                     return
-                begin = np.int64(0)  # with a literal numba would compile a function once more
+                begin = np.int64(0)  # for a literal 0 numba would compile `_sum` a second time
                 _sum(plan, sources, window, begin, level.offsets.size)
             strip = histories.strips[which] + first // STRIP
             _note(plan, count, lanes, histories.bounds[strip * STRIP :], lows[strip:])
@@ -176,8 +181,8 @@ def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
 
     The bounds of the returned candidates become NaN, so that they are not compared a second time.
     """
-    # Windows near to the query are adjacent, so half as many strips as wanted windows contain
-    # enough of them.
+    # Near windows are often neighbours in one strip. So the strips with the least bounds, half as
+    # many as there are wanted windows, contain enough windows.
     bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= value_of_rank(lows, strip))
@@ -201,7 +206,7 @@ def refine(
 ) -> int:
     """Choose candidates that no bound rules out, until `selection` is full or none is left.
 
-    `level` has the places of the fine bounds; the other arguments are those of `bound_all`. `limit`
+    `level` says what the fine bounds compare; `bound_all` describes the other arguments. `limit`
     is the greatest distance of a wanted window. Return the number of chosen candidates. The
     function returns early if the search is stopped.
     """
@@ -245,10 +250,10 @@ def refine(
 
 @inlined
 def _next_strips(lows: Any, limit: Any, begin: int, most: int) -> Any:
-    """Return the range [begin, end) of the next strips with a window within `limit`.
+    """Return the next range [begin, end) of strips that have a window within `limit`.
 
-    The range has at most `most` strips. Between two strips with such a window it includes up to
-    `GAP_MAX` strips beyond the limit, because these cost less than a new block.
+    The range has at most `most` strips. It may include up to `GAP_MAX` consecutive strips without
+    such a window, because computing their bounds costs less than beginning a new block.
     """
     while begin < lows.size and not lows[begin] <= limit:
         begin += 1
@@ -270,8 +275,10 @@ def _any_within(values: Any, limit: Any) -> bool:
 
 @inlined
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
-    """Fill the limits of the sums of squares: the square of `limit` plus the tolerance of the
-    window."""
+    """Write the limit for the sum of squares of each window to row `LIMITS` of `lanes`.
+
+    It is ``(limit + t)**2``, where t is the window's tolerance for rounding.
+    """
     factor = np.float32(UP / plan.shrink)
     for t in range(lanes.shape[1]):
         most = (limit + lanes[NOISES, t]) * factor
@@ -282,7 +289,8 @@ def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
 def _sum_until(plan: Any, sources: Any, window: int, places: int) -> bool:
     """Sum fine bounds of `LANES` windows from number `window` on, until all exceed their limits.
 
-    `places` is the number of places. Return whether any window is within its limit at the end.
+    `places` is the number of terms of a bound. Return whether any window is within its limit at
+    the end.
     """
     for begin in range(0, places, CHUNK):
         end = min(begin + CHUNK, places)
@@ -298,7 +306,10 @@ def _alive(lanes: Any, window: int) -> Any:
 
 @inlined
 def _pays(plan: Any, bounds: Any, limit: Any) -> Any:
-    """Return whether fine bounds of a block cost less than comparing its windows within `limit`."""
+    """Return whether computing fine bounds of a block costs less than DTW of its possible windows.
+
+    Possible are the windows whose coarse bound in `bounds` is within `limit`.
+    """
     if limit == np.inf:
         return False
     within = 0

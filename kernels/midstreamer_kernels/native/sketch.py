@@ -22,7 +22,7 @@ from midstreamer_kernels.native.compiling import jit
 
 CHUNK = 1024  # rows per chunk: their bounds are summed within the L1 cache
 SEGMENTS_MAX = 16  # greatest number of segments of a row
-POINTS_MIN = 4  # least points of a segment: shorter ones cost as much and hardly improve the bound
+POINTS_MIN = 4  # least points of a segment: shorter segments would hardly improve the bound
 BUCKETS = 1 << 13  # buckets of the histogram in `near_threshold`
 _INFINITY = 0x7F800000  # the bits of +inf in float32
 # A bucket is the upper 13 of the lower 31 bits of a non-negative float32: the exponent and 5 bits
@@ -99,6 +99,7 @@ def near_threshold(bounds: Any, wanted: int) -> Any:
     while bucket < BUCKETS - 1 and found + counts[bucket] < wanted:
         found += counts[bucket]
         bucket += 1
-    # The last buckets count infinity and NaN, which are no bounds of a row to compare.
+    # The greatest number in the bucket, but at most infinity. Greater bit patterns are NaN, which
+    # marks rows that are not to be chosen.
     highest = np.array([min(((bucket + 1) << _BUCKET_SHIFT) - 1, _INFINITY)], np.int32)
     return highest.view(np.float32)[0]

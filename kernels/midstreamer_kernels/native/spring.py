@@ -129,7 +129,11 @@ def _position(value: float, origin: float, scale: float) -> float:
 
 @jit
 def _place(state: Any, value: float) -> None:
-    """Write the position of `value` on each pattern's scale, minus 1 and plus 1, to `state`."""
+    """Write the arguments of the filter for the new point `value` to the arrays of `state`.
+
+    `emit.spring.emit_filter` takes the point's position on each pattern's integer scale, minus 1
+    and plus 1.
+    """
     lanes = state.groups * LANES
     origins = carray(_float64_at(state.origins), lanes)
     scales = carray(_float64_at(state.scales), lanes)
@@ -187,7 +191,11 @@ def _advance_slots(state: Any, value: float) -> None:
 
 @jit
 def _judge(state: Any, slot: int, group: int, lane: int) -> None:
-    """Update the best match of a slot; add an event if it is final, or if none came for long."""
+    """Update the best match of a slot.
+
+    Add an event if the match is final, or if the slot has had no match for `REST_AFTER` times the
+    length of its pattern.
+    """
     last = carray(_int64_at(state.slot_lengths), slot + 1)[slot] - 1
     if last < 0:
         return
@@ -270,11 +278,11 @@ def _column(pattern: Any, value: float, position: int, cells: Any, starts: Any, 
 
 @jit
 def oldest_start(pattern: Any, values: Any, limit: float, cells: Any) -> Any:
-    """Return an index of `values` before which no path begins whose cost at the end is in `limit`.
+    """Return an index of `values` such that all paths within `limit` begin there or later.
 
-    `limit` is a squared cost; paths may end at any cell of the last column. The cost matrix is
-    computed backwards from the last column until all cells exceed `limit`. The result is 0 if paths
-    may also begin before `values`.
+    `limit` is a squared cost. A path ends at the last of the `values`, at any pattern point.
+    The cost matrix is computed backwards from the last column until all cells exceed `limit`. The
+    result is 0 if paths may also begin before `values`.
     """
     for place in range(pattern.size):
         step = values[values.size - 1] - pattern[place]

@@ -34,12 +34,15 @@ class Target(NamedTuple):
     key: tuple[str, str, str]
     """The triple, model and features by which numba distinguishes compiled code."""
     certain: bool
-    """False if numba created its target before the import, so `model` may differ from it."""
+    """False if `model` is set, but numba had created its target before this package was imported.
+
+    The target may then be for another processor.
+    """
     folder: Path | None
     """The folder of code compiled ahead of time, which is only read; None if none is used."""
     trouble: str
-    """Why the folder named in the environment, or the named level, is not used; empty if all
-    are."""
+    """The reason to log if the folder or processor level that the environment names is not used;
+    empty if there is none."""
 
 
 def _read(environ: Mapping[str, str]) -> Target:
@@ -47,7 +50,8 @@ def _read(environ: Mapping[str, str]) -> Target:
     config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
     folder, choice = _ahead(environ.get(VARIABLE, ""), at_work=at_work)
     if choice.level:
-        # Set no features: otherwise numba would add those that the processor has beyond the level.
+        # Set the features to none: otherwise numba would add features of this processor that the
+        # level does not include.
         vars(config).update(CPU_NAME=choice.level, CPU_FEATURES="")
     model = _model()
     key = cpu_target.target_context.codegen().magic_tuple()

@@ -12,9 +12,10 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-LANES = 16  # windows compared at once: enough registers in use to hide the latency of an addition
+LANES = 16  # windows compared at once, enough to hide the latency of an addition
 
-intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
+# The type is Any, because numba's annotation wrongly demands its typing context in every call.
+intrinsic: Any = extending.intrinsic
 
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)

@@ -15,7 +15,8 @@ from numba import extending, types
 WORD_BITS = 64
 WORDS = 4  # words of a strip: more would not fit into 16 registers with sums and masks
 
-intrinsic: Any = extending.intrinsic  # Any: numba annotates calls as if they passed the context
+# The type is Any, because numba's annotation wrongly demands its typing context in every call.
+intrinsic: Any = extending.intrinsic
 
 _WORD = ir.IntType(WORD_BITS)
 _WIDE = ir.IntType(WORD_BITS * (WORDS + 1))

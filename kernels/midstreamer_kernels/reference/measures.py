@@ -1,4 +1,4 @@
-"""The distance of two series by each measure: the one definition that all other twins use."""
+"""The distance of two series by each measure, used by the other reference functions."""
 
 from __future__ import annotations
 

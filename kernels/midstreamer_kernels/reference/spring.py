@@ -52,7 +52,7 @@ def brute_force(values: Sequence[float], pattern: Sequence[float], threshold: fl
 
 
 def _costs_from(values: Sequence[float], start: int, pattern: Sequence[float]) -> list[float]:
-    """Return the squared DTW costs of the sub-sequences that begin at `start`, by length."""
+    """Return the squared DTW cost of each sub-sequence that begins at `start`, shortest first."""
     part = values[start:]
     return [row[-1] for row in cost_matrix(part, pattern, max(len(part), len(pattern)))]
 

@@ -234,7 +234,8 @@ def _cascade(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the candidate numbers and distances of the k nearest windows within `cutoff`.
 
-    The candidates with the least bounds are compared first, then those that are still possible.
+    The candidates with the least bounds are compared first. Then those are compared whose bound is
+    within the k-th best distance so far.
     """
     bounds = search.bounds()
     kept = min(k, bounds.size)

@@ -84,7 +84,7 @@ def _unsigned(pointer: int) -> int:
     return pointer & 0xFFFF_FFFF
 
 
-# The package's own module
+# Functions for the package's own module, ``dtw.wasm``; users' modules follow below.
 
 
 @functools.cache
@@ -107,7 +107,7 @@ def _configuration() -> wasmtime.Config:
 
 
 class Instance:
-    """One instance of the package's own module, used by one thread."""
+    """An instance of ``dtw.wasm``, the package's own WebAssembly module, used by one thread."""
 
     def __init__(self) -> None:
         engine, module = _compiled()
