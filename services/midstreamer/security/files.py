@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # never replace an unreadable file
+            return not self._path.exists()  # if missing; an unreadable file is never replaced
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
