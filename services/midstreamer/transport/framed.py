@@ -294,7 +294,7 @@ class FramedLink:
         self._arrived.set()
         self._drained.set()
         self.closed.set()
-        self._take = None  # the callback refers back to this link: break the cycle
+        self._take = None  # the callback refers to this link: break the reference cycle
         self._wire.hang_up(effect.code, effect.message)
 
     def _fail(self, error: Exception) -> None:

@@ -222,7 +222,7 @@ class QuicWire:
             self._fail("keepalive", error)
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
+        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
         self._end(QuicErrorCode.NO_ERROR, "", code, message)
 
     def stop(self) -> None:

@@ -145,7 +145,7 @@ class WssWire(asyncio.Protocol):
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without bytes; close when it expires."""
+        """Send a ping after each third of the idle timeout without bytes; after all of it, close."""
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
@@ -155,7 +155,7 @@ class WssWire(asyncio.Protocol):
         self._end("", "", "")
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
+        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
         self._end("", code, message)
 
     def drop(self) -> None:
