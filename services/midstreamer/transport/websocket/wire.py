@@ -145,7 +145,7 @@ class WssWire(asyncio.Protocol):
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without bytes; after all of it, close."""
+        """Send a ping after each third of the idle timeout without bytes; close at its end."""
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
