@@ -196,8 +196,8 @@ class AsyncClient:
 
     @property
     def position(self) -> int:
-        """Highest feed position in the answers so far; no durable write of this client is after
-        it."""
+        """Highest feed position in the answers so far.  Every durable write of this client is at or
+        before it."""
         return self._position.highest
 
     async def reach(self, within_s: float) -> None:

@@ -45,9 +45,9 @@ class Policy:
     attempt_s: float = 10.0
     """Timeout of one attempt in seconds; after the timeout the request is retried."""
     backoff_first_s: float = 0.05
-    """Pause in seconds after the first round of attempts; later pauses are longer."""
+    """Pause in seconds after each connected coordinator was asked once; later pauses are longer."""
     backoff_most_s: float = 2.0
-    """Longest pause in seconds between two rounds of attempts."""
+    """Longest pause in seconds before the connected coordinators are asked again."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Call:
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # named in the final error: it says more than an expired deadline
+            self.last = error  # the final error names it: it says more than a timeout
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
@@ -177,13 +177,14 @@ class Receipt(msgspec.Struct, frozen=True):
     repeated: int = 0
     """Number of ticks that had been stored before, with the same value."""
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts that became known through these ticks, by this append or when the ticks were first
-    stored."""
+    """Verdicts that became known through these ticks.  Ticks that had been stored before bring the
+    verdicts that they brought then."""
     position: int = 0
     """A position of the change feed.  At the level durable, all ticks are stored at or before
     it."""
     level: frames.Level = frames.Level.DURABLE
-    """How far the ticks were acknowledged: durable, received or spooled."""
+    """Where the ticks are safe: durable (committed in PostgreSQL), spooled (on the coordinator's
+    disk) or received (only in its memory)."""
 
 
 def receipt(answers: Sequence[frames.Appended], level: frames.Level) -> Receipt:
@@ -249,7 +250,7 @@ def split_windows(
 def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return the ids that an answer to a Lookup left out, so that they must be requested again.
 
-    Raise LocalProtocolError unless the ids left out are some, but not all, of the ids ``asked``.
+    Raise LocalProtocolError if it left out all ids, or names an id that is not in ``asked``.
     """
     if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
         raise LocalProtocolError(

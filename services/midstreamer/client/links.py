@@ -64,7 +64,7 @@ class _Kept:
     @property
     def is_vain(self) -> bool:
         """Whether there is no link, or the link leads to another coordinator than expected."""
-        if self.session.peer is None:  # a draining coordinator may still answer on its link
+        if self.session.peer is None:  # while a coordinator drains, its link still answers
             return not self.session.linked
         return not self.serves
 
@@ -169,8 +169,8 @@ class Links:
         return kept.address
 
     def raise_if_broken(self) -> None:
-        """Raise the error that ended a session's background task, if those of all sessions have
-        ended."""
+        """If the background tasks of all sessions have ended, raise the first error that ended one
+        of them."""
         keepers = [kept.keeper for kept in self._kept.values()]
         if keepers and all(keeper.done() for keeper in keepers):
             for keeper in keepers:
@@ -250,12 +250,12 @@ class Door:
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._refusals: dict[str, asyncio.Future[Refused]] = {}
-        """For each address, a future that is done once every place of the address has refused this
-        client."""
+        """For each address, a future that is done once all servers behind the address have refused
+        this client."""
         self._places: dict[str, frozenset[str]] = {}
-        """For each address, the places (resolved addresses) that the carrier returned last."""
+        """For each address, the resolved addresses that the carrier returned last."""
         self._refused: dict[str, Refused] = {}
-        """Places that refused this client when they were last dialled."""
+        """The last refusal at each resolved address, until the server there accepts a link."""
 
     @property
     def me(self) -> Identity:
@@ -273,13 +273,13 @@ class Door:
         return self._carrier.credentials
 
     async def places(self, address: str) -> Sequence[str]:
-        """Return the places to which an address resolves, and remember them for `dial`."""
+        """Resolve an address to one address per server, and remember the result for `dial`."""
         found = await self._carrier.places(address)
         self._places[address] = frozenset(found)
         return found
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link to a place.  A refusal is remembered until the place accepts a link."""
+        """Open a link to a resolved address.  Remember a refusal until a link there is accepted."""
         named = [each for each, places in self._places.items() if address in places] or [address]
         refusals = [(each, self._refusal(each)) for each in named]
         try:
@@ -314,7 +314,7 @@ class Door:
 
     async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Await ``asking``, a request to an address, and return its result; raise Refused as soon
-        as every place of the address has refused this client."""
+        as all servers behind the address have refused this client."""
         task, refusal = asyncio.ensure_future(asking), self._refusal(address)
         either: set[asyncio.Future[Any]] = {task, refusal}
         try:

@@ -49,8 +49,8 @@ IDLE_S = 20.0
 IDLE_MAX = 4
 """Default of the maximum number of idle connections that a client keeps."""
 SILENCE_S = 15.0
-"""Seconds that a client waits, after the time at which a watch should have ended, for the server to
-end it; then the client ends the watch."""
+"""The server should end a watch after the requested time. If it does not, the client ends the watch
+so many seconds later."""
 HEAD_BYTES_MAX = 64 * 1024
 """Maximum bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -97,8 +97,8 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return a hint how an administrator grants a right that is missing in the whole cluster;
-        "" if this answer is about no such right."""
+        """Return a hint how an administrator grants the missing right, if that right is not limited
+        to a namespace (to use certificate signing requests); else ""."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (

@@ -43,8 +43,8 @@ class Allowlist:
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
     limited: Mapping[str, Grant] = field(default_factory=dict, hash=False)
-    """Grant of each entry, by the text of the entry. Entries that grant exactly every universe are
-    left out."""
+    """Grant of each entry, by the text of the entry. An entry that is missing here grants every
+    universe and nothing else."""
 
     def allows(self, identity: Identity) -> bool:
         """Return whether an entry matches this identity."""

@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # never replace an unreadable file
+            return not self._path.exists()  # if missing; an unreadable file is never replaced
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
@@ -277,7 +277,7 @@ class CertificateManager:
 
     def _is_old(self, leaf: x509.Certificate) -> bool:
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        # A certificate may live only a few days: it is renewed in its last third at the earliest.
+        # Never renew a certificate that lives only a few days before the last third of its life.
         before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
         return _days_left(leaf, self._now()) < before_days
 

@@ -25,7 +25,8 @@ PAUSE_MOST_S = 300.0
 LEFT_SHARE = 0.1
 """Longest pause after a failure, as a share of the certificate's remaining life."""
 DOUBLINGS_MAX = 16
-"""Maximum doublings of the pause after failures; the longest pause is reached with fewer."""
+"""Maximum doublings of the pause after failures, so that the product cannot overflow. Fewer are
+needed to reach `PAUSE_MOST_S`."""
 
 
 class Renewal:

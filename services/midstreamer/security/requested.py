@@ -162,7 +162,7 @@ class RequestedSource:
     def refresh(self) -> bool:
         """Read changed files; return whether open links must be checked again.
 
-        They must be when certificate, authorities or allowlist have changed since the last call.
+        That is necessary when certificate, authorities or allowlist changed since the last call.
         """
         relisted = self._allowlist.refresh() if self._allowlist else False
         self._take_bundle()
@@ -186,7 +186,7 @@ class RequestedSource:
         if wait_s > 0.0:
             await asyncio.sleep(min(wait_s, LOOK_S))
             return
-        async with self._asking:  # `obtain` and `run` may run at the same time
+        async with self._asking:  # one request at a time, although `obtain` and `run` may overlap
             if self._renewal.wait_s(self._now()) <= 0.0:
                 await self._ask()
 

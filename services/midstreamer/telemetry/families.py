@@ -65,8 +65,8 @@ class Family(Generic[MetricT]):
         self._words = labels
         self._known: dict[tuple[object, ...], MetricT] = {}
         """Cache of children by the arguments of `labels`, because looking a child up in the library
-        takes ten times as long as counting. Values outside the sets are not cached, so the cache is
-        bounded."""
+        takes ten times as long as counting. Only values in the sets of the labels are cached, so
+        the cache is bounded."""
 
     def labels(self, *values: str, **named: str) -> MetricT:
         """Return the child for these label values; a value outside its set becomes ``other``."""

@@ -63,9 +63,9 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """Return a matched URL unchanged if its account (user, password) is unambiguous; else hide it.
+    """Return a matched URL, with its account hidden unless it surely holds no visible password.
 
-    The account is everything before the last @.
+    The account (user and password) is everything before the last @.
     """
     clean = _ACCOUNT.fullmatch(found["account"])
     return found[0] if clean else f"{found['head']}{HIDDEN}"

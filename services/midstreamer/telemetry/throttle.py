@@ -25,7 +25,7 @@ class _Bucket:
 class Throttle:
     """Decides for each log line whether it is written.
 
-    A bucket is kept for each event name, so event names must be a small closed set.
+    A token bucket is kept for each event name, so event names must be a small closed set.
     """
 
     def __init__(self, *, burst: int = BURST, per_s: float = PER_S) -> None:

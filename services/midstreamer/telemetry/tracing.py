@@ -40,7 +40,7 @@ PARENT_CHARACTERS_MAX = 256
 """Maximum characters of a ``traceparent`` that is read. It has 55 characters today, and may grow in
 a later version of the standard."""
 LINKS_MAX = 128
-"""Maximum links of one span, because one batch may serve a thousand callers."""
+"""Maximum links from one span to the spans of callers. One batch may serve a thousand callers."""
 _format = TraceContextTextMapPropagator()
 
 

@@ -102,7 +102,7 @@ class Link(Protocol):
         """
 
     async def receive(self) -> Frame:
-        """Return the next frame of either stream. Raise LinkClosed when no frame can follow."""
+        """Return the next received frame. Raise LinkClosed when no frame can follow."""
 
     def deliver_to(self, take: Callable[[Frame], bool]) -> None:
         """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
@@ -122,7 +122,7 @@ class Server(Protocol):
 
     @property
     def address(self) -> str:
-        """The address that is really bound, with the port number."""
+        """The address at which the server listens, with the real port if 0 was requested."""
 
     def reconsider(self) -> None:
         """Verify the peer of every open link again, and close links that are no longer allowed."""

@@ -142,7 +142,10 @@ class ServerOfSeveral:
 
     @property
     def address(self) -> str:
-        """The address that is really bound. Its scheme is left out if QUIC is the only carrier."""
+        """The address at which the server listens, with the real port if 0 was requested.
+
+        It has no scheme if QUIC is the only carrier.
+        """
         return self._address
 
     def reconsider(self) -> None:

@@ -45,7 +45,10 @@ class Judging(Protocol):
 
 
 class Watch:
-    """Keeps track of a process's servers and dialled links, and verifies their peers on changes."""
+    """Verifies the peers of a process's servers and dialled links again after each change.
+
+    A change is a changed file or an expired certificate.
+    """
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
@@ -64,7 +67,10 @@ class Watch:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def release(self, what: Judging) -> None:
-        """Remove a closed server or link; end the task after the last. Safe to call twice."""
+        """Remove a closed server or link; after the last, end the watching task.
+
+        It is safe to call this twice.
+        """
         self._open.discard(what)
         if not self._open and self._watching is not None:
             self._watching.cancel()

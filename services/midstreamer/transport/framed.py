@@ -135,7 +135,7 @@ class FramedLink:
             raise self._closed_error() from None  # the log has the cause
 
     async def receive(self) -> Frame:
-        """Return the next frame of either stream. Raise LinkClosed when no frame can follow."""
+        """Return the next received frame. Raise LinkClosed when no frame can follow."""
         while not self._inbox:
             if self._end is not None:
                 raise self._closed_error()
@@ -257,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # done if the answer could not be sent
+                    if not self._opened.done():  # done: sending the answer has failed
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)
@@ -290,11 +290,11 @@ class FramedLink:
         self._cancel_timer()
         if not self._opened.done():
             self._opened.set_exception(self._opening_error())
-            self._opened.exception()  # no warning if nobody awaits it
+            self._opened.exception()  # so that asyncio does not warn if nobody awaits it
         self._arrived.set()
         self._drained.set()
         self.closed.set()
-        self._take = None  # the callback refers back to this link: break the cycle
+        self._take = None  # the callback refers to this link: break the reference cycle
         self._wire.hang_up(effect.code, effect.message)
 
     def _fail(self, error: Exception) -> None:
@@ -304,12 +304,13 @@ class FramedLink:
             self._carry_out(self._connection.close(MidstreamerError.code, FAILED))
         except Exception:
             log.exception("link.failed", peer=self.peer.name, closing=True)
-        self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))  # no effect if finished
+        # If the Refusal was sent, the link has ended already, and this call has no effect.
+        self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))
 
     def _set_timer(self) -> None:
         """Set the timer for the connection's next deadline.
 
-        A deadline that moves later is noticed only when the timer fires.
+        If the deadline is postponed, the timer still fires at the old time, and is then set again.
         """
         wakeup_s = self._connection.next_wakeup_s()
         if wakeup_s is not None and self._end is None:

@@ -103,7 +103,7 @@ class DialledPeer(Generic[WireT]):
         if not self._ready.done():
             why = message if code and message.startswith(code) else f"{code}: {message}"
             self._ready.set_exception(opening_error(code, f"no link to {self._written}: {why}"))
-            self._ready.exception()  # no warning if the caller of the dial has given up
+            self._ready.exception()  # so that asyncio does not warn if the dial was given up
 
 
 class AcceptedPeers(Generic[WireT]):

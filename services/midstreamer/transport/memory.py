@@ -148,7 +148,7 @@ class MemoryServer:
 
     @property
     def address(self) -> str:
-        """``host:port`` that is really bound."""
+        """``host:port`` at which the server listens, with the real port if 0 was requested."""
         return self._address
 
     def connect(self, client: MemoryCarrier) -> FramedLink:

@@ -23,7 +23,7 @@ async def first(
     stagger_s: float = STAGGER_S,
     is_final: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
-    """Return the result of the attempt that succeeds first, else raise the error of the first.
+    """Return the first result. If no attempt succeeds, raise the error of ``attempts[0]``.
 
     ``discard`` closes the result of an attempt that succeeded too late.  An error for which
     ``is_final`` is true is raised at once, because other attempts would end with it as well.
@@ -35,7 +35,7 @@ async def first(
         won = await _raced(attempts, tasks, stagger_s, is_final)
         await _ended([task for task in tasks if task is not won], discard)
     except BaseException:
-        await _ended(tasks, discard)  # the winner's result is discarded, too
+        await _ended(tasks, discard)  # this call fails, so the winner's result is discarded, too
         raise
     return won.result()  # raises if no attempt succeeded
 
@@ -46,7 +46,7 @@ async def _raced(
     stagger_s: float,
     is_final: Callable[[BaseException], bool],
 ) -> asyncio.Future[T]:
-    """Return the attempt that decides the race; if none does, return the first.
+    """Return the attempt that decides the race; if none does, return the first attempt.
 
     Every attempt that is started is appended to ``tasks``.
     """
@@ -72,7 +72,7 @@ async def _raced(
 async def _ended(
     tasks: Sequence[asyncio.Future[T]], discard: Callable[[T], Awaitable[None]]
 ) -> None:
-    """Cancel these attempts, and discard the result of each that has one."""
+    """Cancel the ``tasks``. Call ``discard`` with the result of each task that has one."""
     for task in tasks:
         task.cancel()
     if tasks:

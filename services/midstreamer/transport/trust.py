@@ -88,7 +88,7 @@ class Trust:
 
     @property
     def wrong(self) -> dict[Watched, str]:
-        """Messages about invalid files and failed certificate requests, by what is watched."""
+        """For each invalid file and failed certificate request, a message about the problem."""
         return self._source.complaints
 
     def report(self, judged_by: Iterable[str]) -> TrustReport:

@@ -70,10 +70,10 @@ class DialledLink(DialledPeer[QuicWire]):
         self._socket.send(data, None)
 
     def numbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Do nothing: every datagram on this socket is for this wire."""
+        """Do nothing: the socket has only this wire, so datagrams need no routing."""
 
     def unnumbered(self, wire: QuicWire, connection_id: bytes) -> None:
-        """Do nothing: every datagram on this socket is for this wire."""
+        """Do nothing: the socket has only this wire, so datagrams need no routing."""
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
         """Close the socket, which only this connection uses, and let a waiting dial fail."""

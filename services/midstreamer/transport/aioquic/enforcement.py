@@ -36,8 +36,9 @@ WINDOW_BYTES_MAX = 8 * 1024 * 1024
 STREAMS = 2
 """Streams that our protocol uses on one connection."""
 STREAMS_MAX = 4
-"""Streams that a client may open: more than `STREAMS`, the number that it should use. So data on
-any other stream gets a Refusal, which names the mistake."""
+"""Streams that a client may open. A client should use only `STREAMS`. The limit is larger, so that
+data on a wrong stream is received and answered with a Refusal that names the mistake: QUIC itself
+would only close the connection."""
 CRYPTO_BYTES_MAX = 64 * 1024
 """Maximum bytes of handshake messages from one peer. A chain of certificates takes about 5 kB."""
 

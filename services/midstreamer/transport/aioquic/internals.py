@@ -145,8 +145,9 @@ def delay_acknowledgements(connection: QuicConnection) -> None:
 
 
 def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0.0) -> bool:
-    """Let the next packet carry an acknowledgement that has waited ``waited_s``; else return False.
+    """Let the next packet carry an acknowledgement that has waited at least ``waited_s`` seconds.
 
+    Return False if there is none.
     aioquic itself adds an acknowledgement to data only when the acknowledgement is due.  Without
     this function most acknowledgements would need a packet of their own.
     """
@@ -169,9 +170,9 @@ def idle(connection: QuicConnection) -> tuple[float, float]:
 def ends_at(connection: QuicConnection) -> float | None:
     """Return the time at which the idle timeout ends the connection.
 
-    Each received packet that was decrypted moves this time.  The first packet sent after it moves
-    the time too (RFC 9000, section 10.1), so the time does not show when a packet was last
-    received.
+    Each received packet that was decrypted moves this time.  The first packet that is sent after
+    such a packet moves this time too (RFC 9000, section 10.1).  So this time does not show when a
+    packet was last received.
     """
     return connection._close_at
 
@@ -206,14 +207,14 @@ def has_something_to_send(connection: QuicConnection) -> bool:
     """Whether new or lost stream data waits. Other frames can wait for `ACK_DELAY_S`."""
     if not connection._handshake_confirmed:
         return True
-    # Streams of earlier epochs may keep unsent data for ever, so only this epoch is checked.
+    # Handshake streams of earlier TLS epochs may keep unsent data for ever: check only 1-RTT.
     senders = [connection._crypto_streams[tls.Epoch.ONE_RTT].sender]
     senders += [stream.sender for stream in connection._streams.values()]
     for sender in senders:
         if not sender.buffer_is_empty:
             if len(sender._pending) or sender._pending_eof:
                 return True
-            sender.buffer_is_empty = True  # aioquic sets this flag later, when it finds no data
+            sender.buffer_is_empty = True  # there is no data; aioquic would set the flag later
     return False
 
 
@@ -265,7 +266,7 @@ def respect_datagram_size(connection: QuicConnection) -> None:
 
 
 def packets_sent(connection: QuicConnection) -> int:
-    """Return the number of sent packets: the packet number, which all spaces share in aioquic.
+    """Return the number of sent packets: aioquic numbers all packets of a connection in a row.
 
     It restarts at 0 if the server asks for another QUIC version.
     """
@@ -322,7 +323,7 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
     initialize = connection._initialize
 
     def initialized(peer_cid: bytes) -> None:
-        initialize(peer_cid)  # aioquic calls this again after a Retry, with new streams
+        initialize(peer_cid)  # runs again after a Retry, and makes new streams
         receivers: list[CryptoReceiver] = []
         for stream in connection._crypto_streams.values():
             receivers.append(CryptoReceiver(receivers, crypto_bytes_max))
@@ -365,7 +366,8 @@ def allow_by_consumption(
     ) -> None:
         receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
         consumed = receiver._buffer_start
-        if consumed >= receiver.announce_at and stream.max_stream_data_local:  # 0: only we send
+        # The peer sends nothing on a stream whose limit is 0, so this limit is not raised.
+        if consumed >= receiver.announce_at and stream.max_stream_data_local:
             size = window(consumed)
             receiver.announce_at = consumed + size // 2
             stream.max_stream_data_local = consumed + size
@@ -381,9 +383,9 @@ def allow_by_consumption(
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        # Ended streams need no care: the end of a stream ends its connection.
+        # The sum below lacks ended streams, but a stream ends only with its connection.
         nonlocal total_at
-        if total.used >= total_at:  # cheap check first: consumed bytes never exceed used bytes
+        if total.used >= total_at:  # a cheap first check: received (used) bytes >= consumed
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:
                 size = streams * window(consumed)
@@ -415,7 +417,7 @@ def release(connection: QuicConnection) -> None:
     for stream in connection._crypto_streams.values():
         if isinstance(stream.receiver, CryptoReceiver):
             stream.receiver.leave()
-    if (context := attributes.get("tls")) is not None:  # exists after the first packet
+    if (context := attributes.get("tls")) is not None:  # aioquic makes it at the first packet
         vars(context).clear()
     for name in attributes.keys() - _KEPT_AT_THE_END:
         del attributes[name]

@@ -71,7 +71,10 @@ class Segments:
         return self.starts[index] + len(self._parts[index])
 
     def _put(self, index: int, at: int, data: bytes) -> bool:
-        """Append to the segment before ``index``, or insert a segment; return whether inserted."""
+        """Store ``data``; return whether that made a new segment, which is at ``index``.
+
+        If the segment before ends at ``at``, it gets the data instead.
+        """
         if index and self._end(index - 1) == at:
             self._parts[index - 1] += data
             return False

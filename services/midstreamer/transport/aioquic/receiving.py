@@ -32,7 +32,7 @@ class Receiver(QuicStreamReceiver):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes passed to the reader, which it may still hold, plus bytes stored out of order."""
+        """Upper limit of the bytes held: those passed to the reader, and those out of order."""
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
@@ -90,7 +90,7 @@ class Receiver(QuicStreamReceiver):
 
 
 class CryptoReceiver(Receiver):
-    """Receiving half of a stream of handshake messages, limited to ``bytes_max`` in all epochs.
+    """Receiving half of a stream of handshake messages. All epochs together get ``bytes_max``.
 
     aioquic limits only bytes out of order.  TLS also holds bytes in order until their message is
     complete, and a message may announce 16 MB.

@@ -65,7 +65,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     @property
     def address(self) -> str:
-        """``host:port`` that is really bound."""
+        """``host:port`` at which the server listens, with the real port if 0 was requested."""
         return self._address
 
     async def close(self) -> None:
@@ -101,7 +101,10 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _hold(self, wire: QuicWire) -> None:
-        """Count the bytes of a half-open connection. Above the limit for all of them, end some."""
+        """Count the bytes received on a half-open connection.
+
+        While all half-open connections together exceed their limit of bytes, end one of them.
+        """
         self._half_open.hold(wire, wire.handshake_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)
@@ -214,7 +217,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     def forgotten(self, wire: QuicWire) -> None:
         """Drop a wire and its connection ids. The cost does not depend on other connections."""
-        self._give_place_back(wire)  # done already, unless `ended` failed half way
+        self._give_place_back(wire)  # no effect, unless `ended` failed half way
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)
         self._touched.discard(wire)

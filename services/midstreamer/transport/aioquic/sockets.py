@@ -53,7 +53,7 @@ class DatagramSocket:
 
     @property
     def address(self) -> SocketAddress:
-        """The address to which the socket is really bound."""
+        """The address to which the socket is bound, with the real port if 0 was requested."""
         return tuple(self._socket.getsockname())
 
     def send(self, data: bytes, to: SocketAddress | None) -> None:

@@ -39,11 +39,13 @@ ACK_AT_ONCE_PACKETS = 8
 """If at least this many datagrams are received in one turn of the event loop, they are acknowledged
 at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = internals.ACK_DELAY_S / 2
-"""An acknowledgement that has waited for so many seconds is sent with the next data. With a smaller
-value, more packets carry acknowledgements, which costs time. With a larger value and data every 11
-ms, an acknowledgement is too young for the first data, and sent in a packet of its own before the
-second. If no data carried an acknowledgement for `internals.ACK_DELAY_S`, the next data carries
-one, whatever its age."""
+"""When data is sent, an acknowledgement that has waited for so many seconds shares its packet.
+
+A smaller value would put acknowledgements into more packets, which costs time. A larger value would
+cause more packets of their own. For example, data is sent every 11 ms and the value is 12 ms: an
+acknowledgement of 11 ms is too young for the first data, and is sent alone after 20 ms, before the
+second data. A younger acknowledgement shares the packet only if no data has carried one for
+`internals.ACK_DELAY_S`."""
 
 
 class Owner(Protocol):
@@ -137,8 +139,8 @@ class QuicWire:
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """Handle a datagram that was received for this connection."""
         if self.over:
-            # aioquic still processes datagrams until it has built the closing packet. With them a
-            # refused peer could complete its handshake.
+            # Drop the datagram. aioquic would process it until the closing packet is built, so that
+            # a refused peer could complete its handshake.
             return
         self._datagrams_since_flush += 1
         try:
@@ -151,9 +153,13 @@ class QuicWire:
             self._fail("datagram", error)
 
     def settle(self) -> None:
-        """After a batch of datagrams, send what need not wait for data of the application."""
+        """Send what is due after a batch of datagrams has been received.
+
+        That is waiting data, and the acknowledgement of many datagrams. The acknowledgement of a
+        few datagrams waits, so that it can share a packet with data.
+        """
         if not self._datagrams_since_flush or self._stopped:
-            return  # the application has sent since, and acknowledgements went with its data
+            return  # data was sent after the batch came, with the acknowledgements in its packets
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
             if many or self.over or internals.has_something_to_send(self.quic):
@@ -172,7 +178,7 @@ class QuicWire:
 
     def _send(self, *, written: bool) -> None:
         if self._stopped:
-            return  # if closing failed, aioquic would still send
+            return  # else aioquic would still send packets if closing has failed
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
@@ -216,7 +222,7 @@ class QuicWire:
             self._fail("keepalive", error)
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
+        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
         self._end(QuicErrorCode.NO_ERROR, "", code, message)
 
     def stop(self) -> None:
@@ -248,7 +254,7 @@ class QuicWire:
                     self._forget()
         closing = internals.close_event(self.quic)
         if closing is not None and not self.over:
-            self._send(written=False)  # the reason for closing; `ended` may close the socket
+            self._send(written=False)  # send the reason first: `ended` may close the socket
             self._finish(*why(closing))
         elif self.link is not None:
             self.link.written()
@@ -288,7 +294,7 @@ class QuicWire:
         """Send waiting data and CONNECTION_CLOSE. Return whether the closing period has begun."""
         if not internals.has_begun(self.quic):
             return False
-        for closing in (False, True):  # flush first: `close` discards the unsent Refusal
+        for closing in (False, True):  # send first: `close` would discard an unsent Refusal
             try:
                 if closing:
                     self.quic.close(error_code=error, reason_phrase=reason)
@@ -330,7 +336,7 @@ class QuicWire:
             return
         if self._timer is not None:
             if self._timer_s <= due_s:
-                return  # the timer fires in time; setting it for every packet would cost more
+                return  # the timer fires early enough; a new one per packet would cost more
             self._timer.cancel()
         self._timer_s = due_s
         self._timer = self._loop.call_later(max(0.0, due_s - now), self._timer_fired)

@@ -65,7 +65,7 @@ class WssServer(AcceptedPeers[WssWire]):
 
     @property
     def address(self) -> str:
-        """``host:port`` that is really bound."""
+        """``host:port`` at which the server listens, with the real port if 0 was requested."""
         return self._address
 
     async def close(self) -> None:
@@ -76,10 +76,10 @@ class WssServer(AcceptedPeers[WssWire]):
             wire.abandon("", "the server has closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(open_links.CLOSE_TIMEOUT_S):
-                await self._empty.wait()  # peers close after they have read all data
+                await self._empty.wait()  # each peer closes when it has read all data
         for wire in list(self._wires):
             wire.drop()
-        await asyncio.sleep(0)  # so that the loop closes each socket
+        await asyncio.sleep(0)  # one turn, in which the loop closes each socket
         self._released(self)
 
     # --- connections ---
@@ -108,7 +108,10 @@ class WssServer(AcceptedPeers[WssWire]):
         )
 
     def came(self, wire: WssWire) -> None:
-        """Count the bytes of a half-open connection. Above the limit for all of them, end some."""
+        """Count the bytes received on a half-open connection.
+
+        While all half-open connections together exceed their limit of bytes, end one of them.
+        """
         self._half_open.hold(wire, wire.received_bytes)
         while (leaving := self._half_open.overfull()) is not None:
             self._give_up(leaving, Overloaded.code)
@@ -151,7 +154,7 @@ class WssServer(AcceptedPeers[WssWire]):
     def forgotten(self, wire: WssWire) -> None:
         """Drop all state of a wire whose socket is closed."""
         self._no_longer_half_open(wire)
-        self.ended(wire, "", "")  # done already, unless `ended` failed half way
+        self.ended(wire, "", "")  # no effect, unless `ended` failed half way
         self._turned_away.discard(wire)
         self._wires.discard(wire)
         if not self._wires:

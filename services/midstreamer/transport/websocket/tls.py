@@ -72,7 +72,7 @@ class Tls:
         """True: the peer has closed its side of TLS, and no more data follows."""
 
     def start(self) -> None:
-        """Begin the handshake, on the side that dialled."""
+        """Begin the handshake. Only the side that dialled calls this."""
         self._shake_hands()
 
     def receive(self, data: bytes) -> None:
@@ -115,7 +115,7 @@ class Tls:
     @property
     def presented(self) -> Presented:
         """The certificates that the peer presented in its handshake."""
-        # A public method since Python 3.13; before, only the inner object has the method.
+        # get_unverified_chain is public since Python 3.13; before, only the inner object has it.
         inner: Any = self._tls if hasattr(self._tls, "get_unverified_chain") else vars(self._tls)
         inner = inner["_sslobj"] if isinstance(inner, dict) else inner
         chain_of_peer = inner.get_unverified_chain

@@ -26,7 +26,7 @@ class Waiting:
         self.total_bytes += len(data)
 
     def turn(self) -> Iterator[bytes]:
-        """Yield one chunk of each stream that has any, after one byte with the stream's id."""
+        """For each stream with unsent bytes, yield its id as one byte, followed by one chunk."""
         for stream, parts in self._streams.items():
             if parts:
                 yield bytes((stream,)) + self._chunk(parts)

@@ -22,11 +22,11 @@ SILENT = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG00
 """Logger for the library `websockets`: it drops everything, so that a peer cannot fill our log."""
 
 Web = ServerProtocol | ClientProtocol
-"""WebSocket of either side. Neither side uses extensions, so nothing is compressed."""
+"""WebSocket protocol object of one side. No side uses extensions, so nothing is compressed."""
 
 
 def client(place: str) -> ClientProtocol:
-    """Return the WebSocket of the side that dialled ``place``, a ``host:port``."""
+    """Return the WebSocket protocol object for a client that dials ``place``, a ``host:port``."""
     return ClientProtocol(
         parse_uri(f"wss://{place}/"),
         subprotocols=[SUBPROTOCOL],
@@ -36,7 +36,7 @@ def client(place: str) -> ClientProtocol:
 
 
 def server() -> ServerProtocol:
-    """Return the WebSocket of a connection that a server accepted."""
+    """Return the WebSocket protocol object for a connection that a server accepted."""
     return ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MESSAGE_BYTES_MAX, logger=SILENT)
 
 

@@ -141,11 +141,11 @@ class WssWire(asyncio.Protocol):
     # --- methods that the owner calls ---
 
     def begin(self) -> None:
-        """Start the TLS handshake, on the side that dialled."""
+        """Start the TLS handshake. Only the side that dialled calls this."""
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without bytes; close when it expires."""
+        """Send a ping after each third of the idle timeout without bytes; close at its end."""
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
@@ -155,7 +155,7 @@ class WssWire(asyncio.Protocol):
         self._end("", "", "")
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only this side gets the reason, ``code`` and ``message``."""
+        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
         self._end("", code, message)
 
     def drop(self) -> None:
@@ -198,7 +198,7 @@ class WssWire(asyncio.Protocol):
         self._transport = None
         if self._linger is not None:
             self._linger.cancel()
-        while self._unread and not self.over:  # bytes that arrived just before the end
+        while self._unread and not self.over:  # read also what arrived just before the end
             self._guarded("data", self._read_part)
         self._finish("", "the connection is gone" if exc else ENDED)
         self._owner.forgotten(self)
@@ -235,7 +235,7 @@ class WssWire(asyncio.Protocol):
             if self._judged:
                 self._decrypt()
         except Refused as refusal:
-            self._send_out()  # TLS has made an alert for the peer
+            self._send_out()  # send the alert that TLS has made for the peer
             code, message = phrases.read(refusal.message) or (refusal.reason, refusal.message)
             self._end("", code, message)
 
