@@ -342,7 +342,7 @@ class Peer:
         request = effect.request
         task = self._working.get(request.request)
         if task is not None:
-            # A task cancelled before its first step skips the `finally` of `_work`.
+            # A callback, because `_work` skips its `finally` if cancelled before its first step.
             now_s = self._loop.time()
             task.add_done_callback(lambda done: self._worked(request, done, None, now_s))
             task.cancel()

@@ -137,7 +137,7 @@ class Dialler:
     async def _answered(self, place: str) -> Link:
         """Dial one ``host:port`` and return a link to the server that answers first.
 
-        If a dial there failed recently, and this one is slow, further dials start in parallel.
+        If a link there failed recently and the dial is slow, further dials start in parallel.
         """
         loop = asyncio.get_running_loop()
 

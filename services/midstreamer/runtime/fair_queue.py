@@ -58,7 +58,7 @@ class FairQueue:
         return len(self._entries)
 
     def push(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Add a key of an identity at the end of the queue; its ``tracks`` are series."""
+        """Add a key at the end of the queue; keys with a common track (series) keep their order."""
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), next(self._arrivals))
         self._entries[key] = entry
         line = self._place(entry)

@@ -148,7 +148,7 @@ class Session:
                     self._changed.clear()
         finally:
             await self._dialler.close()
-            if last is not None:  # if `_ran` never started, nothing else closes this link
+            if last is not None:  # if its task never started, nothing else closes this link
                 await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
