@@ -1,9 +1,9 @@
 """Ledger: the outcomes of the grid windows in one run of points, with running counts.
 
-The running counts give the number of rises, of known outcomes and of windows that are no analogs up
-to any position with one look-up. A ledger is extended in parts, so that the caller may pause
-between two parts. A written outcome never changes, and a full buffer is replaced by a larger
-copy, so other threads may read while the ledger is extended.
+For any position, one look-up in the running counts gives the numbers of windows before it that
+rose, that have a known outcome, and that are no analogs. A ledger is extended in parts, so that the
+caller may pause between two parts. A written outcome never changes, and a full buffer is replaced
+by a larger copy, so other threads may read while the ledger is extended.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Ledger:
 
     def settled(self, until: int) -> Settled:
         """Return outcomes and counts of the windows whose points all lie before ``until``."""
-        count = self._count  # read before the buffers, which may be replaced by fuller ones
+        # Read the count first: another thread may put larger buffers in place of those read here.
+        count = self._count
         outcomes, sums = self._outcomes, self._sums
         reached = until - self._specification.window - self.first
         place = min(max(0, reached // self._specification.grid + 1), count)

@@ -4,7 +4,7 @@ Comparing long windows with a wide band against a long history takes hours. So a
 take long is divided, and between two pieces the caller may give the thread to other work. The
 result is the same bit for bit: the distance of a window depends on the window only, and the results
 of the pieces are merged in the order that the kernels use. The largest distance kept so far is the
-cutoff of the next piece, so that little is compared twice.
+cutoff of the next piece: windows that cannot be nearer are dropped early, as in one whole search.
 """
 
 from __future__ import annotations

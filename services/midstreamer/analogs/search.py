@@ -1,9 +1,9 @@
 """Search for the analogs nearest to a window. Agents and the backtest share this code.
 
 The kernels know nothing of outcomes, so they may return windows that are no analogs because they
-are flat or contain a value without a logarithm. The search therefore asks the kernels for one
-more window for each such window in the history, and drops such windows from the result. The result
-is exact, and without such windows there is no extra cost.
+are flat or contain a value without a logarithm. If the history has n such windows, the
+search asks the kernels for n windows more than it needs, and drops such windows from the result. So
+the result is exact, and a history without such windows costs nothing extra.
 
 The caller decides which windows may be analogs, by the runs that it passes: only windows with an
 outcome known at the time (see `outcome.known_until`).
@@ -59,9 +59,10 @@ Steps = Generator[None, None, Analogs]
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
-    """Join the rows of all series in one `Ground`, which begin at positions ``firsts``.
+    """Join the rows of all series in one `Ground`.
 
-    The times of each row are cut to the number of the row's outcomes.
+    ``firsts`` holds the position of the first window of each row. The times of each row are cut to
+    the number of the row's outcomes.
     """
     counts = [len(row) for row in outcomes]
     cut_times = [row_times[:count] for row_times, count in zip(times, counts, strict=True)]
@@ -121,7 +122,8 @@ def whole(steps: Generator[None, None, _Made]) -> _Made:
 def matches(analogs: Analogs, names: Sequence[str], name_of_row: Integers) -> Matches:
     """Return analogs as `Matches`.
 
-    ``names`` are sorted; ``name_of_row`` gives the index of each row's name in them.
+    ``names`` are the sorted names of series; ``name_of_row`` gives, for each row, an index in
+    ``names``.
     """
     places, renamed = np.unique(name_of_row[analogs.which], return_inverse=True)
     return Matches(

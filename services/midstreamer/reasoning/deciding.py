@@ -181,7 +181,7 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
 
 
 def _rank(doubt: float, state: State) -> float:
-    """Return the share of recent decisions with a larger doubt than ``doubt``; 0 without any."""
+    """Return the share of recent decisions that were less confident; 0 without recent decisions."""
     recent = learning.doubts(state)
     return float(np.count_nonzero(recent > np.float32(doubt))) / len(recent) if len(recent) else 0.0
 

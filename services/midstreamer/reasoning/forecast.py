@@ -27,20 +27,21 @@ ARMS: tuple[str, ...] = ("climatology", "vote", "calibrated", "margin")
 A position is never reused: a new arm goes to the end, and a retired arm keeps its position and
 repeats the climatology."""
 ARMS_FIRST = 4
-"""Number of arms in every new state, even if `ARMS` has more since.
+"""Number of arms in every new state, even if a later version has more in `ARMS`.
 
-So the bytes of a state depend on its events only, not on the version that learned them."""
+So two versions that learn the same events get the same bytes."""
 
 SHRINKAGE = 10.0
-"""Weight of climatology in the vote, as a number of analogs."""
+"""Weight of climatology in the ``vote`` arm: it counts as much as so many analogs."""
 PROBABILITY_MIN = 0.01
 """Climatology and the calibrated arm stay between this probability and 1 minus it."""
 LOGIT_PER_SPREAD = 1.7
-"""Factor that fits the logistic curve to the normal distribution.
+"""Factor with which the logistic curve approximates the normal distribution function.
 
-The logistic curve is used because it still separates large margins."""
+The logistic curve is used because it still differs between large margins, where the normal
+distribution function is rounded to 1."""
 MARGIN_MAX = 12.0
-"""Largest absolute mean of the outcomes that counts, in standard deviations."""
+"""Limit of |mean / standard deviation| of the outcomes in the ``margin`` arm."""
 
 
 def clipped(probability: float) -> float:

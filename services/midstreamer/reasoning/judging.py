@@ -1,4 +1,4 @@
-"""judge: compute the verdict on a decision from the value that followed. The rule is exact."""
+"""judge: compute the verdict on a decision from the tick that settles it, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     """Return the verdict on a decision.
 
     A value that cannot be compared (`outcome.history`) gives a void verdict. So does a decision
-    with numbers too large to be squared. An error instead would refuse a valid tick, and any
-    caller who sends such a window could stop a series.
+    with numbers too large to be squared. If `judge` raised an error instead, the tick with the
+    value would be refused, and any caller who sends such a window could stop a series.
 
     Parameters
     ----------

@@ -10,8 +10,9 @@ them; then verdicts arrive at once, and each is kept until decisions reach its d
 not matter when the ticks were stored.
 
 A decision that arrives late is kept too and folded at the next advance; a fold is never undone.
-Folding a decision stores it as pending and adds its doubt to the doubts that later decisions are
-ranked among. Folding a verdict updates the mixture, the slope, the tracker and the licence, once.
+Folding a decision stores it as pending and adds its doubt (1 - confidence) to the doubts that later
+decisions are ranked among. Folding a verdict updates the mixture, the slope, the tracker and the
+licence, once.
 
 A decision settles with the arms that it was made with, whatever arms the present version has. A
 state has losses for as many arms as its decisions had, so two versions that learn the same events
@@ -37,7 +38,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.reasoning import forecast, licence, mixture, tracker
 
 DOUBTS_KEPT = 1000
-"""Number of recent doubts kept in a state, for ranking later decisions."""
+"""Number of recent doubts (1 - confidence) kept in a state, for ranking later decisions."""
 LATE_MAX = 1024
 """Maximum late events kept until a later decision arrives; further late events are folded at once.
 """
@@ -79,7 +80,7 @@ def losses(state: State) -> Floats:
 
 
 def doubts(state: State) -> NDArray[np.float32]:
-    """Return the doubts of recent decisions, float32, oldest first, read-only."""
+    """Return the doubts (1 - confidence) of recent decisions, float32, oldest first, read-only."""
     return np.frombuffer(state.doubts, dtype="<f4")
 
 
@@ -236,7 +237,7 @@ def _folded(state: State, time: int) -> State:
     """Return the state with all kept events before ``time`` folded, and ``time`` as its time."""
     decisions = [kept for kept in state.waiting if kept.time < time]
     verdicts = [known for known in state.known if known.due_time < time]
-    # Events of exactly this time stay kept, so that their order of arrival does not matter.
+    # Events at the new time itself stay unfolded: more events of that time may still arrive.
     return msgspec.structs.replace(
         _fold(state, decisions, verdicts),
         time=time,
@@ -309,7 +310,7 @@ class _Work:
         self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
 
     def _widen(self, arms: int) -> None:
-        """Add columns for arms that no earlier decision had; arms beyond ARMS_MAX are ignored."""
+        """Add columns to the losses for arms that no earlier decision had, up to ARMS_MAX arms."""
         arms = min(arms, ARMS_MAX)
         if arms > self._losses.shape[1]:
             self._losses = np.array([mixture.fitted(row, arms) for row in self._losses.tolist()])

@@ -41,59 +41,68 @@ from midstreamer.domain.state import Licence, Pending
 DELTA = 0.1
 """Upper limit on the probability that a licence is ever granted wrongly."""
 PROBES = (0.2, 0.5)
-"""Shares of the most confident decisions whose verdicts are bet on."""
+"""Shares of the most confident decisions whose verdicts are bet on: top fifth and top half."""
 STAKES = (0.1, 0.3, 0.6, 0.9)
-"""Stakes of the bets; each stake has its own wealth."""
+"""Shares of its wealth that a bet loses on a wrong verdict; there is one bet for each share."""
 THRESHOLD_STEP = 0.02
-"""Step of the threshold after a verdict, in rank."""
+"""Step of the threshold, in rank.
+
+A wrong verdict raises the threshold by step * target, a right one lowers it by step * (1 - target).
+"""
 THRESHOLD_MIN = -0.1
-"""Lowest threshold, in rank. At 0 or below, every rank passes; the part below 0 is a reserve."""
+"""Lowest threshold, in rank. At 0 or below, every decision passes.
+
+A threshold below 0 may rise to 0 by a few wrong verdicts before it holds back any decision."""
 ERROR_STEP = 0.05
 """Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
 """Factor of the portions of wealth that are added with later bets.
 
-With it the portions, proportional to 1 / (n ln^2 n) for n >= 2, sum to 1/2.
+The portions are DEALT / (n ln^2 n) for n = 2, 3, ...; with this factor they sum to 1/2.
 """
 WEALTH_MAX = 1e100
-"""Cap on the wealth of one bet, so that it stays finite."""
+"""Cap on the wealth of one bet, because repeated right verdicts would let it grow to infinity."""
 CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
 """Encoded size of one cell (one series and phase) in bytes: its wealth and its bet counts."""
 
 _STAKES = np.array(STAKES)
 _CUTS = tuple(1.0 - probe for probe in PROBES)
-"""Rank at which each probe begins: the probe contains the decisions with this rank or a higher one.
-"""
+"""Lowest rank of each probe in `PROBES`: the most confident fifth has the ranks from 0.8 on."""
 
 
 def initial() -> Licence:
-    """Return a licence that is not held, with the threshold where the narrowest probe begins."""
+    """Return a licence that is not held; its threshold is the lowest rank of the top fifth."""
     return Licence(held=False, threshold=max(_CUTS))
 
 
 def judged(rank: float, *, held: bool, threshold: float) -> bool:
-    """Return whether the verdict on a decision of this rank counts for the licence."""
+    """Return whether the verdict on a decision of this rank counts for the licence.
+
+    While the licence is not held, a verdict counts if it is bet on. While it is held, a verdict
+    counts, and moves the threshold, if the rank is in the top fifth or not below the threshold.
+    """
     if not held:
         return rank >= min(_CUTS)
     return rank >= min(max(threshold, 0.0), max(_CUTS))
 
 
 def bar(licence: Licence, target: float) -> float:
-    """Return the rank that a decision must reach now.
+    """Return the rank that a decision must reach now to become a signal.
 
-    It rises with the number of signals without a verdict, if the recent error rate is too high.
+    It is the threshold. If the recent error rate is too high, it is raised for each signal that has
+    no verdict yet.
     """
     excess = max(0.0, licence.error_rate - (1.0 - target))
     return max(0.0, licence.threshold + THRESHOLD_STEP * licence.pending * excess)
 
 
 def needed(revocations: int) -> float:
-    """Return the average wealth that grants a licence after so many revocations."""
+    """Return the average wealth that bets must reach for a licence, after some revocations."""
     return 2.0 ** (1 + revocations) / DELTA
 
 
 class Gate:
-    """A mutable copy of the licence while events are folded; `closed` returns the result."""
+    """A mutable copy of the licence while events are added; `closed` returns the new licence."""
 
     def __init__(self, licence: Licence, *, target: float, horizon: int) -> None:
         self._target = target
@@ -114,14 +123,21 @@ class Gate:
         return len(self._series)
 
     def decided(self, pending: Pending) -> Pending:
-        """Record a decision and return it with its epoch, which decides whether bets are placed."""
+        """Record a decision and return it with its epoch: how often the licence was revoked, or -1.
+
+        The epoch is -1 while the licence is held. A verdict is bet on only if the decision was made
+        without a licence, and no licence was revoked since.
+        """
         if pending.series not in self._series:
             self._join(pending.series)
         self._pending += pending.emitted
         return msgspec.structs.replace(pending, epoch=-1 if self._held else self._revocations)
 
     def settled(self, pending: Pending, *, right: bool) -> None:
-        """Record the verdict on a recorded decision: adjust the threshold, or pay out its bets."""
+        """Record the verdict on a recorded decision.
+
+        While the licence is held, the verdict adjusts the threshold; otherwise it settles bets.
+        """
         if pending.emitted:
             self._pending -= 1
             self._error_rate += ERROR_STEP * (float(not right) - self._error_rate)
@@ -151,10 +167,10 @@ class Gate:
         )
 
     def _join(self, series: str) -> None:
-        """Add a series, with the average wealth of the series that are there already.
+        """Add a series; the wealth of its bets is the average over the series already there.
 
-        Its number of bets is the maximum over those series: with fewer bets it would get a larger
-        share of the error budget than they do.
+        Its number of bets starts at the maximum over those series. Wealth is added in portions that
+        shrink with each bet, so a lower number would give the new series a larger share.
         """
         if self._series:
             wealth = np.broadcast_to(self._wealth.mean(axis=(0, 1)), self._wealth.shape[1:])
@@ -167,7 +183,7 @@ class Gate:
         self._bets = np.concatenate([self._bets, bets[np.newaxis]])
 
     def _bet(self, pending: Pending, *, right: bool) -> None:
-        """Pay out the bets on one verdict, then grant the licence if the wealth suffices."""
+        """Update the wealth of the bets on one verdict, and grant the licence if it suffices."""
         cell = (self._series[pending.series], pending.phase)
         growth = 1.0 + _STAKES / self._target * (float(right) - self._target)
         settled = [probe for probe, cut in enumerate(_CUTS) if pending.rank >= cut]
@@ -181,7 +197,7 @@ class Gate:
             self._grant_if_proven()
 
     def _grant_if_proven(self) -> None:
-        """Grant the licence when the average wealth reaches the limit."""
+        """Grant the licence if the average wealth of all bets reaches `needed`."""
         proven = self.evidence()
         need = needed(self._revocations)
         if float(proven.mean()) >= need:
@@ -189,7 +205,7 @@ class Gate:
             self._held, self._error_rate, self._threshold = True, 1.0, _CUTS[widest]
 
     def evidence(self) -> Floats:
-        """Return the average wealth of each probe, float64, shape (probes,)."""
+        """Return the average wealth of the bets on each probe, float64, shape (probes,)."""
         return np.asarray(self._wealth.mean(axis=(0, 1, 3)))
 
     def _track(self, *, right: bool) -> None:

@@ -49,7 +49,7 @@ class Layouts(Generic[_Value]):
 
     @property
     def newest(self) -> int:
-        """Number of the newest layout, which is the one that values of this version have."""
+        """Number of the newest layout, which has all fields that this version knows."""
         return FIRST + len(self._steps)
 
     def encode(self, value: _Value) -> bytes:

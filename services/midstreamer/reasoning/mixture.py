@@ -23,11 +23,11 @@ from collections.abc import Sequence
 RATE = 0.5
 """Learning rate of the exponential weights."""
 SLOPE_DECAY = 0.9995
-"""Factor by which the two sums of the slope shrink at each verdict, so that old verdicts decay."""
+"""Factor by which the two sums of the slope's regression shrink at each verdict: old ones decay."""
 SLOPE_RIDGE = 0.5
-"""Ridge added to the slope's denominator."""
+"""Ridge penalty in the regression that gives the slope of the ``calibrated`` arm."""
 SLOPE_MAX = 2.0
-"""Largest slope; the smallest is 0."""
+"""Largest slope of the ``calibrated`` arm; the smallest is 0."""
 
 
 def weights(losses: Sequence[float]) -> list[float]:
@@ -45,7 +45,7 @@ def mixed(probabilities: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def fitted(losses: Sequence[float], count: int) -> list[float]:
-    """Return the losses of the first ``count`` arms; missing arms get the average weight."""
+    """Return losses for ``count`` arms; a missing arm gets the loss of an arm of average weight."""
     kept = list(losses[:count])
     return kept + [_of_all(kept)] * (count - len(kept)) if len(kept) < count else kept
 
@@ -64,7 +64,7 @@ def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
 
 
 def _of_all(losses: Sequence[float]) -> float:
-    """Return the summed loss whose weight equals the average weight of these arms."""
+    """Return the summed loss that would give one more arm the average weight of these arms."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     return least - math.log(math.fsum(raw) / len(raw)) / RATE
@@ -78,6 +78,6 @@ def slope(sums: tuple[float, float]) -> float:
 def steepened(
     sums: tuple[float, float], *, base: float, voted: float, rise: bool
 ) -> tuple[float, float]:
-    """Return the slope's two sums after one more verdict."""
+    """Return the two sums of the slope's regression after one more verdict."""
     lean, truth = voted - base, float(rise) - base
     return (SLOPE_DECAY * sums[0] + lean * lean, SLOPE_DECAY * sums[1] + lean * truth)

@@ -1,9 +1,9 @@
-"""Bound on the growth of an encoded state by events other than a new decision.
+"""How much an encoded state may still grow without a new decision: an upper bound.
 
-Verdicts always arrive, and kept decisions are folded sooner or later; then a new series adds a cell
-to the licence for each phase. A state travels in one frame, so a limit on its size must be checked
-before a decision is accepted. So `room` counts that growth in advance: the sum of the encoded size
-and `room` grows only when a decision is added.
+A decision that was learned makes its state grow again later: its verdict arrives, and a new series
+adds cells to the licence. That later growth cannot be refused. But a state must fit into one frame,
+so sync checks the size before it accepts a decision. Therefore `room` counts the later growth in
+advance: the encoded size plus `room` grows only when a decision is added.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from midstreamer.reasoning import learning, licence, tracker
 KNOWN_BYTES, ARM_BYTES = 56, 9
 """Encoded size in bytes of a kept verdict without its losses, and of one arm's loss in it."""
 FOLDED_BYTES = 40
-"""Bytes that folding adds to a decision: its key in `State.pending`, and its epoch."""
+"""Bytes that an encoded decision grows when it becomes pending: its key, and its epoch."""
 JOINING_BYTES = 32
-"""Bytes that a new series adds, without its name and its cells."""
+"""Bytes that a new series adds to an encoded state, without its name and its licence cells."""
 REST_BYTES = 512
 """Allowance in bytes for numbers and lengths whose encoding widens as they grow."""
 
 
 def room(state: State) -> int:
-    """Return how many bytes the encoded state may grow before another decision is learned."""
+    """Return by how many bytes the encoded state can grow at most without a new decision."""
     open_decisions = (*state.pending.values(), *state.waiting)
     names = sum(len(each.series) for each in open_decisions) - sum(
         len(each.series) for each in state.known

@@ -2,18 +2,18 @@
 
 The width is adjusted until the interval covers as often as requested. A score is the distance of an
 outcome from the analogs' interval; it is negative inside. After each verdict the width moves by
-``gain * range * (missed - miss rate)``: up after a miss, a little down otherwise (Gibbs & Candes
-2021; Angelopoulos, Candes & Tibshirani 2023). Verdicts arrive late and overlap, so the gain is
-divided by a root of the delay: coverage then adapts a little more slowly, and the intervals are
-much narrower.
+``gain * range * (missed - miss rate)``, where range is the largest minus the smallest recent score:
+up after a miss, a little down otherwise (Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani
+2023). Verdicts arrive late and overlap, so the gain is divided by a root of the delay: coverage
+then adapts a little more slowly, and the intervals are much narrower.
 
 With a fixed range and scores within [-B, B], the long-run miss rate is off by at most ``(2 B / step
 + 1 + delay) / verdicts`` for any scores, where step = gain * range. The reason: every miss and
 every cover moves the width, and the width cannot leave [-B, B] by more than the moves of the
 verdicts still pending.
 
-A fast gain is deliberately not used: its coverage is the best of all, but its intervals are half as
-wide again.
+A larger gain is deliberately not used: its coverage is the best of all, but its intervals are 1.5
+times as wide.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from collections.abc import Sequence
 import numpy as np
 
 GAIN = 0.05
-"""Gain for a delay of one point and one series."""
+"""Gain of the interval tracker for one series whose verdicts arrive one point late."""
 SCORES_KEPT = 200
-"""Number of recent scores kept."""
+"""Number of recent scores (distances of outcomes from their interval) that are kept."""
 SCORES_MIN = 50
-"""Number of verdicts before the first width is computed."""
+"""Number of verdicts after which the tracker computes its first width."""
 
 
 def gain(horizon: int, series: int) -> float:
-    """Return the gain for a delay of ``horizon`` points in a stream of ``series`` series."""
+    """Return the gain for a stream of ``series`` series with verdicts ``horizon`` points late."""
     return GAIN / math.sqrt(max(1.0, horizon * math.sqrt(series)))
 
 
 def score(outcome: float, low: float, high: float) -> float:
-    """Return the distance of the outcome from [low, high]; negative inside."""
+    """Return the distance of the outcome from the interval [low, high]; negative inside it."""
     return max(low - outcome, outcome - high)
 
 
 def first_width(scores: Sequence[float], miss_rate: float) -> float:
-    """Return the first width: the (1 - miss_rate) quantile of the warm-up scores."""
+    """Return the first width: the (1 - miss_rate) quantile of the first `SCORES_MIN` scores."""
     return float(np.quantile(np.asarray(scores), 1.0 - miss_rate))
 
 
@@ -61,5 +61,8 @@ def moved(
 
 
 def applied(width: float, low: float, high: float) -> float:
-    """Return the width to add to both sides of [low, high]; narrowing stops when both ends meet."""
+    """Return the width to add to both sides of [low, high].
+
+    A negative width narrows the interval, at most until both ends are equal.
+    """
     return max(width, (low - high) / 2.0)

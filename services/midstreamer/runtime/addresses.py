@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text.startswith("[") and text.endswith("]"):  # JSON; an IPv6 address ends with a port
+    if text.startswith("[") and text.endswith("]"):  # JSON, not an IPv6 address with its port
         try:
             return json.loads(value)
         except ValueError as error:

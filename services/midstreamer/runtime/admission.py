@@ -100,7 +100,7 @@ class Admission:
         """Give a place back; the request that is next in the waiting line gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            if not turn.done():  # a done turn: its caller gave up and is about to call `leave`
+            if not turn.done():  # if done, the waiting task gave up and calls `leave` itself
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:

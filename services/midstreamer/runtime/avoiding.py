@@ -47,9 +47,9 @@ class _Doubt:
     """How to dial an address that may lead to a draining or dead server."""
 
     until_s: float
-    """Time until which the address is dialled in this way."""
+    """Time until which the two limits below apply; after that the address is dialled normally."""
     tries: int
-    """Maximum dials beyond the first that search for another server."""
+    """Maximum dials after the first one, to find another server."""
     beside: tuple[int, float]
     """(number, seconds): the maximum number of dials in parallel to an unanswered dial, and the
     time between their starts."""
@@ -79,12 +79,12 @@ class Avoiding:
         self._note(address, server, tries, BESIDE_FAILED, now_s)
 
     def unanswered(self, address: str, now_s: float) -> None:
-        """Record that a dial of an address failed, so that it is not known which server failed."""
+        """Record that a dial of an address failed; which server failed is unknown."""
         doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
     def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
-        """Record that a link to a server is kept, after ``tries`` dials beyond the first."""
+        """Record that a link to a server is kept; ``tries`` is the number of dials before it."""
         self._doubts.pop(address, None)
         if not self.avoids(server, now_s):
             self._alone_s.pop(address, None)
@@ -107,10 +107,10 @@ class Avoiding:
         return doubt.beside
 
     def again(self, address: str, tries: int, now_s: float) -> float | None:
-        """Return the seconds until the address is dialled again to find another server.
+        """Return the seconds to wait before another dial of the address, to find another server.
 
-        Returns None when the address must not be dialled again, because there were enough tries or
-        because no token is left.
+        Returns None when the address must not be dialled again: it has no recent failures, enough
+        dials were made, or no token is left for an extra dial.
         """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:

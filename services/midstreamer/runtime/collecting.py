@@ -42,7 +42,7 @@ class Collections:
         self.collected(blocks, now_s)
 
     def due(self, blocks: int, now_s: float) -> bool:
-        """Return whether a full collection is due, when ``blocks`` memory blocks are in use now."""
+        """Return whether a full collection is due; ``blocks`` memory blocks are in use now."""
         return blocks > GROWTH * self._blocks or now_s - self._at_s >= LONGEST_S
 
     def collected(self, blocks: int, now_s: float) -> None:

@@ -381,7 +381,7 @@ def _flat(table: Mapping[str, Any], nested: set[str], head: str = "") -> Iterato
 
 
 def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
-    """Return the values as nested dicts; a shared section starts with this class's defaults."""
+    """Return the values as nested dicts; missing keys of shared sections get their defaults."""
     nested: dict[str, Any] = {
         name: cls.model_fields[name].get_default(call_default_factory=True).model_dump()
         for name in groups(cls)

@@ -41,7 +41,7 @@ CLOSE_TIMEOUT_S = 1.0
 """Seconds for which `Peer.close` waits for the handling of the last received statement."""
 
 _AWAITED = frozenset({requests.Statement, requests.Breach})
-"""Effects that are awaited one at a time, before the next frame is read."""
+"""Effects of `protocol.exchange` that are awaited, one at a time, before the next frame is read."""
 
 BULK: frozenset[type[Frame]] = frozenset(
     {frames.Append, frames.Write, frames.Surveyed, frames.Loaded, frames.Recalled, frames.Changes}
@@ -262,7 +262,7 @@ class Peer:
             return False
         effects = self._exchange.take(frame, self._loop.time())
         if effects and type(effects[0]) in _AWAITED:
-            return False  # `run` receives the frame and offers it to the exchange again
+            return False  # `run` then reads the frame, because only `run` may await its effect
         self._carry_out(effects)
         return True
 
@@ -306,7 +306,7 @@ class Peer:
         self._following[effect.number].put_nowait(effect.changes)
 
     def _post(self, effect: requests.Send) -> None:
-        """Send a frame that no caller here waits for: an answer, Cancel or Drain."""
+        """Send a frame for the exchange, not for a caller: an answer, Cancel or Drain."""
         frame = effect.frame
         try:
             try:
@@ -329,7 +329,7 @@ class Peer:
     def _settled(self, _effect: requests.Settled) -> None:
         self._calm.set()
 
-    # --- the work on requests ---
+    # --- request work ---
 
     def _begin(self, effect: requests.Begin) -> None:
         request = effect.request
@@ -342,7 +342,7 @@ class Peer:
         request = effect.request
         task = self._working.get(request.request)
         if task is not None:
-            # A task cancelled before its first step never runs its own `finally`.
+            # A callback, because `_work` skips its `finally` if cancelled before its first step.
             now_s = self._loop.time()
             task.add_done_callback(lambda done: self._worked(request, done, None, now_s))
             task.cancel()
@@ -422,7 +422,7 @@ _DOING: dict[type[requests.Effect], Callable[[Peer, Any], None]] = {
     requests.Heard: Peer._heard,  # noqa: SLF001
     requests.Settled: Peer._settled,  # noqa: SLF001
 }
-"""The method that carries out each effect, except Statement and Breach (see `Peer._take`)."""
+"""The method for each effect of `protocol.exchange`; `Peer._take` handles Statement and Breach."""
 
 
 def _unheard(_peer: Peer) -> None:

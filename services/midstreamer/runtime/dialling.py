@@ -49,7 +49,7 @@ class Dialler:
         """Cancel the name look-ups that are under way."""
         await self._lookups.close()
 
-    # --- reports about earlier links ---
+    # --- earlier links ---
 
     def ended(self, address: str, server: str, *, steady: bool) -> None:
         """Record that the link to a server was lost.
@@ -73,7 +73,7 @@ class Dialler:
         if leaving:
             self._targets.sent_away(address, now_s)
             self._avoiding.sent_away(address, server, now_s)
-        if not steady:  # a new link may be drained just as soon: wait before dialling
+        if not steady:  # the link lived briefly, and the next one may too: wait before dialling
             self._targets.failed(address, now_s)
 
     # --- the next link ---
@@ -106,7 +106,7 @@ class Dialler:
         return address, await self._carrier.dial(way, expect=self._expect)
 
     async def _at(self, place: str, only: bool) -> tuple[str, Link]:
-        """Dial a place and return (place, link); prefer servers that `Avoiding` does not avoid.
+        """Dial one ``host:port``; return (place, link), if possible to a server not to be avoided.
 
         ``only`` says that no other place is dialled in parallel, so a failed dial is retried here.
         """
@@ -135,9 +135,9 @@ class Dialler:
             await asyncio.sleep(again_s)
 
     async def _answered(self, place: str) -> Link:
-        """Dial a place and return a link to the server that answers first.
+        """Dial one ``host:port`` and return a link to the server that answers first.
 
-        After a recent failure of the place, a slow dial is joined by further dials in parallel.
+        If a link there failed recently and the dial is slow, further dials start in parallel.
         """
         loop = asyncio.get_running_loop()
 

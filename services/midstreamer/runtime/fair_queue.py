@@ -47,18 +47,18 @@ class FairQueue:
         self._lines: dict[str, _Line] = {}
         self._tracks: dict[str, deque[_Entry]] = {}
         self._heads: list[tuple[int, int, str]] = []
-        """Heap of (total cost served, arrival, identity) for each line whose first entry is not
-        held back.  Outdated items are dropped when they reach the top."""
+        """Heap of (total cost served, arrival number of the first entry, identity), for each line
+        whose first entry may be served.  Outdated items are dropped when they reach the top."""
         self._served = 0
-        """Total cost of the identity that was served last, as it was before its last entry.  The
-        line of a new identity begins with this total."""
+        """Total cost of the identity that was served last, without the entry served last.  The line
+        of a new identity begins with this total."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def push(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Add a key of an identity at the end of the queue, with its cost and its tracks."""
+        """Add a key at the end of the queue; keys with a common track (series) keep their order."""
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), next(self._arrivals))
         self._entries[key] = entry
         line = self._place(entry)
@@ -66,7 +66,7 @@ class FairQueue:
             self._offer(line)
 
     def put_back(self, key: int, identity: str, *, cost: int, tracks: Iterable[str] = ()) -> None:
-        """Add a key again that was served before, ahead of all other entries on its tracks."""
+        """Add a served key again, in front of all other entries on its tracks (its series)."""
         order = -1 - next(self._arrivals)
         entry = _Entry(key, identity, cost, tuple(dict.fromkeys(tracks)), order)
         self._entries[key] = entry
@@ -128,8 +128,8 @@ class FairQueue:
         return line
 
     def _advance(self, track: str) -> None:
-        """Remove the served first entry of a track.  The next entry of the track is not held back
-        by it any more, so offer the line of the next entry."""
+        """Remove the first entry of a track (series), which was served.  The next entry may now be
+        served, so put it on the heap if it is the first of its line."""
         entries = self._tracks[track]
         entries.popleft()
         if not entries:
@@ -140,7 +140,7 @@ class FairQueue:
             self._offer(line)
 
     def _offer(self, line: _Line) -> None:
-        """Put the first entry of a line on the heap, unless it is held back."""
+        """Put the first entry of an identity's line on the heap, unless a track holds it back."""
         first = line.entries[0]
         if self._is_free(first):
             heapq.heappush(self._heads, (line.served, first.arrival, first.identity))

@@ -16,13 +16,13 @@ from midstreamer.transport.carrier import Carrier, Link, Server
 log = logs.get(__name__)
 
 SILENT = 0.43
-"""Share of the idle timeout without a packet after which an answer of the peer is overdue. A
-keepalive was sent after a third of the timeout; by default that leaves half a second for the
-answer."""
+"""Share of the idle timeout: when no packet came for so long, an answer of the peer is overdue. The
+keepalive is sent after a third of the timeout, so by default the peer has half a second to answer.
+"""
 ASKED = 1 / 3
 """Share of the idle timeout within which every live peer sends a packet, at least a keepalive."""
 QUIET_S = 0.5
-"""Seconds after which a peer that does not support Drain is taken to use its newer link."""
+"""Seconds after which a peer that does not support Drain is assumed to use its newer link."""
 SILENT_S = 3.0
 """Maximum seconds to wait for the Drain of a peer that supports Drain; a live peer sends it at
 once."""

@@ -18,10 +18,10 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 KNOWN_S = 0.25
-"""Maximum seconds to wait for a look-up when some place is known already. A result that comes later
-is used for the next dial."""
+"""Maximum seconds to wait for a look-up when some ``host:port`` to dial is known already. A result
+that comes later is used for the next dial."""
 NONE_KNOWN_S = 5.0
-"""Maximum seconds to wait for a look-up when no place is known."""
+"""Maximum seconds to wait for a look-up when no ``host:port`` to dial is known."""
 
 
 class Lookups:
@@ -51,7 +51,7 @@ class Lookups:
     async def places(self, addresses: Sequence[str]) -> list[str]:
         """Resolve the addresses and return all places (``host:port``) that are known then.
 
-        Raises the error of the last failed look-up when no place is known.
+        Raises the error of the last failed look-up when there is none.
         """
         loop = asyncio.get_running_loop()
         due = self._names.due(addresses, loop.time())
@@ -76,8 +76,8 @@ class Lookups:
     async def _waited(self, until_s: float) -> None:
         """Wait for the look-ups under way.
 
-        If a place is known already, waits at most `KNOWN_S`; else until a place is known, or until
-        the time ``until_s``.
+        If some ``host:port`` to dial is known, waits at most `KNOWN_S`.  Otherwise waits until one
+        is known, or until the time ``until_s``.
         """
         loop = asyncio.get_running_loop()
         while self._under_way:
@@ -105,7 +105,7 @@ class Lookups:
                 self._error = error
 
     def _none(self) -> MidstreamerError | OSError:
-        """Return the error that says why no place is known."""
+        """Return the error that says why no ``host:port`` to dial is known."""
         for name in self._under_way:
             self._names.failed(name, asyncio.get_running_loop().time())
             self._error = Unavailable(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PLACES_MAX = 64
-"""Maximum places of one name that a session dials. If a name has more places, the session chooses
-this many at random, and keeps them as long as the name resolves to them."""
+"""Maximum places (``host:port``) of one name that a session dials. If a name has more places, the
+session chooses this many at random, and keeps them as long as the name resolves to them."""
 
 
 @dataclass
@@ -20,15 +20,15 @@ class _Name:
     """What is known of one name."""
 
     places: tuple[str, ...] = ()
-    """Places that the name resolved to last; empty before the first success."""
+    """Places (``host:port``) that the name resolved to last; empty before the first success."""
     failures: int = 0
-    """Failures to resolve the name in a row."""
+    """Number of failures in a row to resolve the name."""
     free_s: float = float("-inf")
     """Time before which the name must not be resolved again."""
 
 
 class Names:
-    """The places of the addresses that one session may dial, and when to resolve them again."""
+    """What the addresses of one session resolve to, and when to resolve each of them again."""
 
     def __init__(self, *, pause: Callable[[int], float], dice: Callable[[], float]) -> None:
         """``pause`` returns the seconds to wait after a number of failures in a row; ``dice``
@@ -46,7 +46,7 @@ class Names:
         return [each for each, name in self._known.items() if name.free_s <= now_s]
 
     def found(self, address: str, places: Sequence[str]) -> None:
-        """Record the places that an address resolved to, at most `PLACES_MAX` of them."""
+        """Record the places (``host:port``) that an address resolved to, at most `PLACES_MAX`."""
         if (name := self._known.get(address)) is None:
             return
         fresh = list(dict.fromkeys(places))
@@ -58,14 +58,14 @@ class Names:
         name.failures, name.free_s = 0, float("-inf")
 
     def failed(self, address: str, now_s: float) -> None:
-        """Record that an address could not be resolved: the next attempt waits."""
+        """Record that an address could not be resolved: it is resolved again after a pause."""
         if (name := self._known.get(address)) is not None:
             name.failures += 1
             name.free_s = now_s + self._pause(name.failures)
 
     @property
     def places(self) -> list[str]:
-        """All places that are known now, each once."""
+        """Every ``host:port`` that an address is known to resolve to, each once."""
         return list(dict.fromkeys(p for name in self._known.values() for p in name.places))
 
     @property

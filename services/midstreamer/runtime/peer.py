@@ -30,7 +30,7 @@ log = logs.get(__name__)
 LINK_AGE_S = 3600.0
 """Default of the number of seconds after which a link is replaced by a new one."""
 LOOK_S = 1.0
-"""Seconds between two checks of a session whether this process has a new certificate."""
+"""Seconds between two checks whether this process has a new certificate, which needs a new link."""
 LOOK_WAYS_S = 0.25
 """Seconds between two checks whether packets of the peer are overdue and another carrier of its
 address should be tried. It replaces `LOOK_S` where an address names several carriers."""
@@ -148,7 +148,7 @@ class Session:
                     self._changed.clear()
         finally:
             await self._dialler.close()
-            if last is not None:  # the task that runs the peer may never have started
+            if last is not None:  # if its task never started, nothing else closes this link
                 await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
@@ -193,7 +193,7 @@ class Session:
         else:
             raise Unavailable(f"no {self._expect} at {self._where()}: {self._last_error}")
 
-    # --- one link after another ---
+    # --- changing links ---
 
     async def _replaced(self) -> None:
         """Dial until a new link replaces the present link, which serves requests meanwhile."""
@@ -226,7 +226,7 @@ class Session:
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None and old.peer.silence > SILENT:
-            await old.peer.close()  # requests on it fail, and are retried on the new link
+            await old.peer.close()  # its requests fail now, not only when the link times out
         elif old is not None:
             self._tasks.create_task(_retired(old))
 
@@ -245,7 +245,7 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # a silent link is not worth keeping
+                timeout=None if silent else MOVE_S,  # no limit: a silent link is of no use
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:

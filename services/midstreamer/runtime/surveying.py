@@ -39,8 +39,7 @@ def check(request: Survey) -> None:
 
 
 def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
-    """Return the page of a sorted list of series: as many series, from the first on, as fit in
-    it."""
+    """Return the first page of a sorted list of series: as many of the first series as fit."""
     room = PAGE_BYTES
     for place, summary in enumerate(series):
         room -= SUMMARY_BYTES + len(summary.series)
@@ -50,7 +49,7 @@ def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
 
 
 async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
-    """Request and yield one page after another; only the first holds members and counts too.
+    """Request and yield all pages in order; the first page also holds the members and counts.
 
     Raises RemoteProtocolError when the last series of a page does not sort after the last series of
     the page before.

@@ -1,4 +1,4 @@
-"""A timer for cores that do no I/O: it calls a core at the time the core asked for."""
+"""A timer for sans-I/O cores: it calls a core at the time that the core has asked for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Wakeups:
-    """Calls ``tick`` with the loop's time whenever the time of ``next_wakeup_s`` is reached.
+    """Calls ``tick`` of a sans-I/O core at the time that the core's ``next_wakeup_s`` returns.
 
-    Call `changed` after each event that the core handled, because its next wake-up may have moved.
+    Call `changed` after each event that the core handled, because the time may have changed.
     """
 
     def __init__(
@@ -20,7 +20,7 @@ class Wakeups:
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
-        """Note that the core handled an event, so that its next wake-up is read again."""
+        """Read the wake-up time again, because the core has handled an event."""
         self._changed.set()
 
     async def run(self) -> None:

@@ -60,11 +60,11 @@ class Report:
     kept: list[Finding | str] = field(default_factory=list)
     """The first `FINDINGS_KEPT` findings; a string describes a broken invariant of several rows."""
     foreign: int = 0
-    """Number of decisions that another library version made; only their columns, ids and ticks were
-    compared."""
+    """Number of decisions that another version of `reasoning` made. They cannot be recomputed, so
+    only their columns, ids and ticks were compared."""
     unlearned: int = 0
-    """Number of verdicts that their stream cannot learn. They are valid, and their stream learned
-    the events after them."""
+    """Number of verdicts that raise an error when they are learned. They are no findings: sync
+    stores such a verdict, and the stream learns the later events without it."""
 
     def add(self, found: Iterable[Finding | str]) -> None:
         """Count findings, and keep them while there are fewer than `FINDINGS_KEPT`."""
@@ -82,7 +82,7 @@ class Progress:
     done: int
     """Rows checked so far."""
     whole: int
-    """Rows of the table."""
+    """Number of rows in the table."""
 
 
 class Audit:
@@ -122,7 +122,7 @@ class Audit:
         await self._verdicts()
         return self.report
 
-    # --- tables that are checked without decisions ------------------------------------------------
+    # --- simple checks ----------------------------------------------------------------------------
 
     async def _promises(self) -> None:
         for name in self._reader.checks:
@@ -305,7 +305,7 @@ class _Folding:
         """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # its column and its body name different streams: reported already
+            return None  # the check of decisions has reported that the stream is wrong
         await self.reach(version)
         if self._broken:
             return None

@@ -96,7 +96,7 @@ class Blocks:
 
 
 def _possible(start: int, stop: int) -> bool:
-    """Return whether a series can have these positions; a corrupt row may name others."""
+    """Return whether a series can have these positions; a corrupt row may name impossible ones."""
     return 0 <= start < stop <= POSITION_MAX
 
 

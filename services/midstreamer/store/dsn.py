@@ -183,7 +183,7 @@ def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:
         )
 
 
-# --- what is wrong with a DSN ---------------------------------------------------------------------
+# --- DSN problems ---------------------------------------------------------------------------------
 
 
 def problem(dsn: str) -> str:
@@ -267,7 +267,7 @@ _RULES: tuple[Callable[[str], str], ...] = (
 )  # fmt: skip
 
 
-# --- the hosts of a DSN ---------------------------------------------------------------------------
+# --- DSN hosts ------------------------------------------------------------------------------------
 
 
 def hosts(dsn: str, environment: Mapping[str, str]) -> list[str]:

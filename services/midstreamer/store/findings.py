@@ -189,7 +189,7 @@ def of_version(table: str, key: str, body: bytes, derived: bytes) -> Iterator[Fi
 
 
 def _where(stored: bytes, derived: bytes) -> str:
-    """Describe how two byte strings differ: lengths, or number and first of other bytes."""
+    """Describe how two byte strings differ: their lengths, or how many bytes and the first one."""
     if len(stored) != len(derived):
         return f"{len(stored):,} B instead of {len(derived):,} B"
     differs = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")
@@ -246,8 +246,8 @@ def of_change(
             if change.state:
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
-            return  # no other table holds the leases of that moment to compare with
-        case Skipped(kind):  # written by a newer version, or corrupt
+            return  # cannot be checked: no table holds the leases of that moment
+        case Skipped(kind):  # a change that a newer version wrote, or a corrupt one
             yield finding("feed", position, "body.type", kind, "a kind that this version knows")
 
 
@@ -279,7 +279,7 @@ def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Itera
 def first_apart(told: Any, stored: Any) -> int:
     """Return the first index at which two arrays of 8-byte numbers differ in a bit.
 
-    If one array is longer, the index after the shorter one counts; -1 means that they are equal.
+    If one array is the beginning of the other, return its length.  Return -1 if both are equal.
     """
     short = min(len(told), len(stored))
     first, second = (np.ascontiguousarray(part[:short]).view("<i8") for part in (told, stored))

@@ -21,7 +21,7 @@ from midstreamer.telemetry import logs
 CHANNEL = "midstreamer_feed"
 """PostgreSQL channel on which a commit notifies the new position of the feed."""
 PROBE_S = 5.0
-"""Seconds to wait for the test notification; without it, no other notification will arrive."""
+"""Seconds to wait for the test notification; if it does not arrive, no notification will."""
 
 _SQL = queries.load()
 

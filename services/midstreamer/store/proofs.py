@@ -6,9 +6,9 @@ evidence and the state of the recorded version.  A verdict is computed again fro
 the tick at the due position.
 
 Two inputs of a decision are not stored.  The number of windows with a known outcome, and how many
-of these rose, is inferred from the first arm, which is their ratio.  Whether the window ended at
-the last known tick is inferred from the reason.  One thing is not checked: that the matches were
-the nearest of all windows, because that would repeat the whole search.
+of these rose, is inferred from the climatology in the decision, which is their ratio.  Whether the
+window ended at the last known tick is inferred from the reason.  One thing is not checked: that the
+matches were the nearest of all windows, because that would repeat the whole search.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Rules(NamedTuple):
     decide: Callable[[Evidence, State], Decision]
     judge: Callable[[Decision, float, int], Verdict]
     library: str
-    """Version of the library; decisions of another version cannot be made again."""
+    """Version of `reasoning`; a decision of another version cannot be recomputed."""
     distances: Distances | None = None
     """Function that computes the distances of matches; if None, distances are not checked."""
 
@@ -100,14 +100,14 @@ def _first(values: rows.Columns) -> dict[str, Any]:
 
 
 def runs_of(decision: Decision) -> list[Key]:
-    """Return the runs of ticks with which the window and the matches must be compared."""
+    """Return the runs of ticks that are needed to check the window and the matches."""
     length, horizon = decision.specification.window, decision.specification.horizon
     asked = []
     if decision.settles:
         stop = decision.index + 1
         asked.append((decision.series, stop - length, stop))
     for name, start in _places(decision.matches):
-        # A match needs one horizon for its outcome, and another until the outcome may be used.
+        # The outcome of a match ends one horizon later, and may be used another horizon later.
         asked.append((name, start, start + length + 2 * horizon))
     return asked
 
@@ -227,7 +227,7 @@ def _apart(key: bytes, name: str, told: Any, derived: Any) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-# --- deciding and judging again -------------------------------------------------------------------
+# --- recomputing ----------------------------------------------------------------------------------
 
 
 def decided_again(
@@ -252,9 +252,10 @@ def decided_again(
 
 
 def evidence_of(decision: Decision, windows_max: int) -> Evidence | None:
-    """Return the evidence of a decision, with counts of windows inferred from its first arm.
+    """Return the evidence of a decision; the counts of windows are inferred.
 
-    Return None if no counts up to ``windows_max`` give that arm.
+    They are inferred from the first of the decision's ``arms``, the climatology.  Return None if no
+    counts up to ``windows_max`` give that climatology.
     """
     counts = counts_of(decision.arms[0], windows_max) if decision.arms else None
     if counts is None:
@@ -272,13 +273,14 @@ def evidence_of(decision: Decision, windows_max: int) -> Evidence | None:
 
 
 def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
-    """Return (ups, known) with ``(ups + 1) / (known + 2) == share``, or None if there is no pair.
+    """Return counts (rises, windows with a known outcome) that give a climatology of ``share``.
 
-    Any such pair is right, because a decision depends only on this ratio.
+    The climatology is ``(rises + 1) / (known + 2)``.  Any counts with this ratio are right, because
+    a decision depends only on the ratio.  Return None if no counts give it.
     """
     if not 0.0 < share < 1.0:
         return None
-    # The share of rises is limited to 1/100 .. 99/100: its denominator may be 100 with few windows.
+    # Climatology is clipped to 1/100 .. 99/100, so 100 may be the denominator with few windows.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None

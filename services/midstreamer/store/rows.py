@@ -107,7 +107,7 @@ def member(row: Mapping[str, Any]) -> Member:
 
 
 def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
-    """Return the rows of the table series for the series that these ticks extend, by column.
+    """Return the series that these ticks extend, as columns of the table series.
 
     ``makers`` names, for each new series, the identity that created it.
     """
