@@ -43,7 +43,7 @@ class Prose(NamedTuple):
     """Which kind of text it is: docstring, comment or message."""
     text: str
     code: str = ""
-    """The line of code to which the text belongs, without which nobody ever reads it."""
+    """The line of code that a reader sees next to the text; empty for a module."""
 
 
 def room_of(path: str) -> str:
