@@ -28,7 +28,7 @@ def season(count: int) -> list[float]:
 
 
 async def main(addresses: str, directory: str, identity: str) -> None:
-    """Store the history, ask about each live window, and print a summary."""
+    """Store the history, append each later point, ask for a decision about it, print a summary."""
     values = season(HISTORY + LIVE)
     ticks = [Tick(SERIES, t * HOUR, value) for t, value in enumerate(values)]
     connecting = AsyncClient.connect(addresses.split(","), directory=directory, identity=identity)
