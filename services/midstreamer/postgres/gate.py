@@ -194,7 +194,7 @@ class Guest(asyncio.Protocol):
                 self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Stop the timer and stop counting the client, which never had TLS."""
+        """Stop the timer and stop counting the client, which disconnected before TLS began."""
         self._done()
         self._gate.went(self)
 
