@@ -93,9 +93,9 @@ def settings() -> kopf.OperatorSettings:
 async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable[[], None]) -> None:
     """Run kopf until cancelled; call ``begun`` once kopf has installed its signal handlers.
 
-    `kopf.operator` would, at its end, wait for every task that began after it and cancel it, also
-    tasks that are not kopf's.  So this function starts and ends kopf's tasks itself.  A task of
-    kopf that ends before that has failed, and its exception is raised here.
+    This function starts and ends kopf's tasks itself.  It does not use `kopf.operator`, which at
+    its end waits for all tasks that began after it and cancels them, also tasks that are not
+    kopf's.  A task of kopf that ends earlier has failed, and its exception is raised here.
     """
     vault = Vault()
     started = await kopf.spawn_tasks(
