@@ -36,7 +36,7 @@ FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
 """Suffixes of files that are removed from packages."""
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
-"""Files in which pip describes an installation. They are removed, as they are not true here."""
+"""Files that pip writes about an installation; removed, because packages are changed afterwards."""
 
 
 def base() -> None:
