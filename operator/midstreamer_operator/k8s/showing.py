@@ -169,7 +169,7 @@ def _waits(found: Found) -> Iterator[str]:
             yield f"pool {_name(pool)}: {reason}"
     for component in COMPONENTS:
         if component == AGENT:
-            continue  # missing agents are explained by the lines about pools above
+            continue  # the lines about pools, which come before, say why agents are missing
         wanted = _wanted(found, component)
         existing = sum(component_of(pod) == component for pod in pods)
         if wanted is not None and existing < wanted:

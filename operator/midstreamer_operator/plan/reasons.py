@@ -11,8 +11,8 @@ class Reason(StrEnum):
     NOT_A_POD = "NotAPod"
     """The requester is no service account, or its token is not bound to a pod."""
     ANOTHER_NAMESPACE = "AnotherNamespace"
-    """The namespace is wrong. A member's pod and its name must have the namespace of the
-    installation; the name of a client's pod must have the namespace of that pod."""
+    """The namespace is wrong. For a member, the pod and the requested name must have the namespace
+    of the installation. For a client, the requested name must have the namespace of its pod."""
     UNREADABLE = "Unreadable"
     """The request is not PKCS #10 in PEM, or is not signed by its own key."""
     WEAK_KEY = "WeakKey"
