@@ -29,7 +29,8 @@ html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
 
-suppress_warnings = ["ref.python"]  # fields of two classes may share a name
+# Sphinx would warn that a reference is ambiguous when two classes have fields of the same name.
+suppress_warnings = ["ref.python"]
 
 
 def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -52,7 +52,9 @@ def main() -> None:
     except Refused as error:
         sys.exit(f"images: {error}")
     except BrokenPipeError:
-        sys.stdout = None  # the reader of the pipe has ended, such as `| head`
+        # The program that reads our output, such as `head`, has ended. Python must not write the
+        # rest of the output at exit.
+        sys.stdout = None
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("images: interrupted; run `make images` again to continue")

@@ -46,7 +46,8 @@ def environment(builder: str, given: Mapping[str, str], *, root: bool) -> dict[s
     if builder == "docker":
         return {"DOCKER_BUILDKIT": "1"}
     if builder == "buildah" and root and "BUILDAH_ISOLATION" not in given:
-        return {"BUILDAH_ISOLATION": "chroot"}  # needs no namespaces, which a container may lack
+        # This isolation needs no Linux namespaces. Inside a container they may be forbidden.
+        return {"BUILDAH_ISOLATION": "chroot"}
     return {}
 
 

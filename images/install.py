@@ -36,7 +36,7 @@ FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
 """Suffixes of files that are removed from packages."""
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
-"""Metadata files of a package that no longer hold once files of the package were removed."""
+"""Files that pip writes about an installation; removed, because packages are changed afterwards."""
 
 
 def base() -> None:

@@ -18,7 +18,7 @@ from images import parts
 FILES = ("run.txt", "operator.txt")
 """Lock files whose packages go into the images of a fleet."""
 OWN = {"loadtest": "load.txt"}
-"""For a target of the Containerfile, a lock file of its own with packages that others lack."""
+"""For a target of the Containerfile, a further lock file: packages that only its image needs."""
 GLIBC_MINOR = 36
 """Minor version of glibc in the base (2.36 in Debian 12); wheels may need an older glibc."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")

@@ -59,12 +59,11 @@ class Wanted:
     bases: tuple[str, str]
     """Names of the base image to build in and of the base image to run on."""
     made_from: tuple[str, ...]
-    """Names of the base images; of our own bases also ids, because a rebuilt base keeps its name.
-    """
+    """Names of the base images, and ids of those that we build: a rebuilt image keeps its name."""
     contents: dict[str, bytes]
     """Content of the files that go into the images, by their path in the repository."""
     pinned: dict[str, str]
-    """By target of the Containerfile, the text of the requirements file with its packages."""
+    """Text of the requirements file of each image; the keys are targets of the Containerfile."""
 
 
 @dataclass(frozen=True)
@@ -354,7 +353,8 @@ def _drop_old(tools: Tools) -> None:
     ours = tuple(f"{parts.LOCAL}/{name}:" for name in parts.NAMES.values())
     names = set(tools.run(commands.listed(tools.builder)).split())
     gone = [name for name in names if name.startswith(ours) and name.rpartition(":")[2] not in tags]
-    for name in gone:  # fails for an image in use, which a later run removes
+    # An image in use cannot be removed. The failure is ignored: a later run removes the image.
+    for name in gone:
         command = commands.remove(tools.builder, [name])
         subprocess.run(command, env=tools.environment, capture_output=True, check=False)  # noqa: S603
 

@@ -41,9 +41,9 @@ NOWHERE = frozenset(
         "iniconfig", "pytest",
     }
 )  # fmt: skip
-"""Packages in the lock files that no image contains, except for the targets in `STILL`."""
+"""Packages in the lock files that are left out of the images; `STILL` has the exceptions."""
 STILL = {"loadtest": frozenset({"psutil"})}
-"""By target: packages of `NOWHERE` that the image of this target needs nevertheless."""
+"""Exceptions to `NOWHERE`: for a target of the Containerfile, packages that its image needs."""
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
@@ -129,7 +129,10 @@ def is_source(name: str) -> bool:
 
 
 def commands() -> dict[str, bytes]:
-    """Return the scripts of the commands in the images by name, like those that pip writes."""
+    """Return the text of the start script of each command in the images, by name of the command.
+
+    pip would write the same scripts for packages that it installs.
+    """
     text = "#!/opt/midstreamer/bin/python\nimport sys\nfrom {} import main\nsys.exit(main())\n"
     entries = {
         "midstreamer": "midstreamer.cli.main",

@@ -2,8 +2,8 @@
 
 ``python -m tools.draw_prose 7`` prints a hundred docstrings, comments and messages, each with its
 place and the line of code to which it belongs. The same seed draws the same texts from the same
-sources. The reader says for each what it
-means, in one sentence; what he must read twice is to be written again.
+sources. The reader says in one sentence what each text means. A text that he must read twice is
+to be written again.
 
 Each text is drawn from a room (a folder) that is chosen first, and all rooms have the same
 chance, so that a small room is not hidden by a large one.
@@ -43,7 +43,7 @@ class Prose(NamedTuple):
     """Which kind of text it is: docstring, comment or message."""
     text: str
     code: str = ""
-    """The line of code to which the text belongs, without which nobody ever reads it."""
+    """The line of code that a reader sees next to the text; empty for a module."""
 
 
 def room_of(path: str) -> str:

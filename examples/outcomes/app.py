@@ -2,10 +2,10 @@
 
     python examples/outcomes/app.py --addresses 127.0.0.1:7400 --directory certs
 
-The series is a noisy season, so that past windows do foretell what follows. The program stores a
-history, then appends point by point, asks for a decision about each window, and at the end looks
-up what became of the decisions. It needs the certificate of a client that may append to the
-universe ``example``: ``midstreamer certs issue client/local`` makes one.
+The series repeats daily, with noise, so that past windows predict what follows. The program stores
+a history, then appends point by point and asks for a decision about each window. At the end it
+looks up the verdicts: which forecasts had the right direction. It needs the certificate of a client
+that may append to the universe ``example``: ``midstreamer certs issue client/local`` makes one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def season(count: int) -> list[float]:
 
 
 async def main(addresses: str, directory: str, identity: str) -> None:
-    """Store the history, ask about each live window, and print a summary."""
+    """Store the history, append each later point, ask for a decision about it, print a summary."""
     values = season(HISTORY + LIVE)
     ticks = [Tick(SERIES, t * HOUR, value) for t, value in enumerate(values)]
     connecting = AsyncClient.connect(addresses.split(","), directory=directory, identity=identity)

@@ -93,17 +93,17 @@ def settings() -> kopf.OperatorSettings:
 async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable[[], None]) -> None:
     """Run kopf until cancelled; call ``begun`` once kopf has installed its signal handlers.
 
-    `kopf.operator` would, at its end, wait for every task that began after it and cancel it, also
-    tasks that are not kopf's.  So this function starts and ends kopf's tasks itself.  A task of
-    kopf that ends before that has failed, and its exception is raised here.
+    This function starts and ends kopf's tasks itself.  It does not use `kopf.operator`, which at
+    its end waits for all tasks that began after it and cancels them, also tasks that are not
+    kopf's.  A task of kopf that ends earlier has failed, and its exception is raised here.
     """
     vault = Vault()
     started = await kopf.spawn_tasks(
         registry=registry(signer, pools, account),
         vault=vault,
         settings=settings(),
-        # By default kopf makes its identity of the user's name, and the user of a pod may have
-        # none.
+        # Without this, kopf would use the name of the Unix user as its identity, and the user in a
+        # container may have no name.
         identity=cast("Any", "midstreamer-operator"),
         # kopf watches signing requests although kopf is restricted to one namespace, because
         # signing requests are cluster-scoped.
@@ -136,7 +136,11 @@ def _left() -> list[asyncio.Task[Any]]:
 
 
 def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
-    """Return a filter for kopf: existing signing requests for one of the signers ``wanted``."""
+    """Return a filter of events for kopf.
+
+    It accepts an event about a signing request for one of the signers ``wanted``, unless the event
+    says that the request was deleted.
+    """
 
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
         return type != "DELETED" and requests.signer_of(body) in wanted

@@ -32,14 +32,14 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
 """Exit code of a process whose work did not end before its lease could expire."""
 STEADY_S = 10.0
-"""Seconds of leading without a failure, after which an earlier failure of kopf no longer makes the
-replica not ready."""
+"""Seconds.  A failure of kopf makes the replica not ready.  When the replica has then led for this
+time without another failure, the failure is forgotten."""
 
 log = logs.get(__name__)
 
 
 class Part(StrEnum):
-    """Parts of a replica; each can have its own trouble, which makes the replica not ready."""
+    """Parts of a replica that can fail separately; a failure makes the replica not ready."""
 
     LEASE = "lease"
     AUTHORITY = "authority"

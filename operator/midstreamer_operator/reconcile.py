@@ -111,10 +111,10 @@ class Signer:
             return
 
     async def sweep(self) -> int:
-        """Reconcile every open request, then prune the ledger; return how many were open.
+        """Reconcile every open request; return how many requests were open.
 
-        The ledger is pruned every `PRUNE_S` seconds.  After a request that fails, the others are
-        still reconciled; the last error is raised at the end.
+        Then prune the ledger, if the last pruning was at least `PRUNE_S` seconds ago.  After a
+        request that fails, the others are still reconciled; the last error is raised at the end.
         """
         trouble: MidstreamerError | None = None
         count = failed = 0
@@ -170,7 +170,10 @@ class Signer:
         return ends_by_request
 
     async def _agreed(self, request: SigningRequest) -> Decision:
-        """Return what to do next, without regard to the limit of valid certificates."""
+        """Return what to do next by the checks of `plan.issuance` or `plan.clients`.
+
+        The limit of valid certificates for one identity is not checked here.
+        """
         if request.signer == self.policy.client_signer:
             asked = clients.question(request, self.policy)
             answer = False

@@ -123,7 +123,7 @@ def _resources() -> Schema:
 
 
 def _component(**values: Schema) -> Schema:
-    """Return the schema of the values of one kind of pod: ``values`` and those of every kind."""
+    """Return the schema of a component's values: ``values``, and those that every component has."""
     return _section(
         **values,
         resources=_resources(),

@@ -103,7 +103,7 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
     text = (chart / "values.yaml").read_text(encoding="utf-8")
     definitions = values["properties"].get("config", {}).pop("$defs", None)
     _describe(values, comments(text), yaml.safe_load(text), "")
-    if chart == FLEET:  # Helm adds two keys for the subchart
+    if chart == FLEET:  # Helm adds two keys to the values, because this chart has a subchart
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
     chart_refusals.in_words(values, {}, name=chart.name)
     values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)

@@ -87,8 +87,9 @@ def settings() -> list[type[config.Settings]]:
 def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
     """Return the caption of the picture of a transition table.
 
-    The caption is the summary of the class of the states if the table's name has a first ``part``,
-    and otherwise the summary of the module.
+    The caption is the first paragraph of a docstring: that of the module if the table is named
+    TRANSITIONS.  A name such as `ASKED_TRANSITIONS` has a ``part`` before it; then it is the
+    docstring of the enum of the states.
     """
     return summary(type(next(iter(table)))) if part else summary(module)
 
@@ -108,7 +109,7 @@ def machines() -> dict[str, tuple[str, ModuleType, str]]:
             part, found_one, _ = table.rpartition("TRANSITIONS")
             if found_one and f"{table}: " in inspect.getsource(
                 loaded
-            ):  # defined in this module, not imported
+            ):  # only tables that this module defines, none that it imports
                 name = f"{room}-{part.strip('_').lower()}".rstrip("-")
                 found[name] = (_told(loaded, vars(loaded)[table], part), loaded, table)
     return found

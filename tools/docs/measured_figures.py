@@ -52,7 +52,7 @@ def fleet(figures: Mapping[str, Any]) -> str:
 
 
 def run(report: Mapping[str, Any]) -> str:
-    """Return the Markdown of the results of ``make run``, a row for each part."""
+    """Return the Markdown of the results of ``make run``, a row for each data set."""
     rows = []
     for part in report["parts"]:
         signals = sum(part["signals"].values())
@@ -111,7 +111,11 @@ def _rival(made: Mapping[str, Any]) -> list[str]:
 
 
 def kernels(figures: Mapping[str, Any]) -> str:
-    """Return the Markdown of the results of ``make bench``: gates, tasks, and cost by size."""
+    """Return the Markdown of the results of ``make bench``.
+
+    It has a table of the required results (gates) and whether they are met, a table for each task,
+    and a table of how the cost grows with the size of the history.
+    """
     machine, packages = figures["machine"], figures["packages"]
     told = (
         f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"

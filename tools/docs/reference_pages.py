@@ -147,7 +147,7 @@ def _toml(value: Any) -> str:
     return json.dumps(str(value))
 
 
-# --- the report of a run --------------------------------------------------------------------------
+# --- the JSON report of `midstreamer run` ---------------------------------------------------------
 
 
 def report() -> str:

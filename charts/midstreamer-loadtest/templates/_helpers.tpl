@@ -45,7 +45,7 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{- /* Arguments that master and workers share. */ -}}
+{{- /* Command-line arguments that are the same for the master and the workers. */ -}}
 {{- define "loadtest.arguments" -}}
 - --namespace={{ .root.Values.fleet.namespace }}
 - --release={{ .root.Values.fleet.release }}

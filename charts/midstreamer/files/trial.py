@@ -67,7 +67,8 @@ def expected() -> list[Found]:
     query = _normal(asked()[2])
     found = []
     for name, values in _values().items():
-        # The outcome of a window must end at least one horizon before the time of the query.
+        # As in the fleet, later windows are left out: the outcome of a window must end at least
+        # one horizon before the query.
         for start in range(0, POINTS - 2 * horizon - length + 1, SPECIFICATION.grid):
             window = values[start : start + length]
             change = values[start + length - 1 + horizon] - window[-1]

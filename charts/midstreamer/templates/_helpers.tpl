@@ -170,8 +170,9 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{- /* Node selector, tolerations and affinity of a component's pods.
-       The component's node selector and tolerations are added to those for all pods. All three of
-       agents are set in the AgentPool, so the template of agents leaves them out. */ -}}
+       The component's node selector and tolerations are added to those for all pods; its affinity
+       replaces the affinity for all pods. The AgentPool adds the node selector and tolerations of
+       agents, so the template of agents leaves these two out. */ -}}
 {{- define "midstreamer.placement" -}}
 {{- $all := .root.Values }}
 {{- $own := index .root.Values (ternary "postgresql" .component (eq .component "postgres")) | default dict }}

@@ -80,7 +80,7 @@ def request(
 
     Example: midstreamer-k8s certs request desk-1 --namespace fleet --release mid
     """
-    asking.named(name, "midstreamer.local")  # checks the name before anything is started
+    asking.named(name, "midstreamer.local")  # a wrong name fails here, before kubectl starts
     directory = directory.absolute()
 
     async def work() -> None:

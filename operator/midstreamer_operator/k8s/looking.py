@@ -24,7 +24,7 @@ OWNERS = ("/apis/apps/v1/{}/deployments", "/apis/apps/v1/{}/statefulsets")
 
 
 async def found(api: Api, namespace: str, release: str) -> Found:
-    """Read everything that `status` shows of each installation."""
+    """Read everything that `midstreamer-k8s status` shows about an installation."""
     notes: list[str] = []
     mine = {"labelSelector": f"{deployments.INSTANCE}={release}"}
     space = f"namespaces/{namespace}"

@@ -18,9 +18,9 @@ class Measured:
 
     pod: str
     position: int | None
-    """Position in the change feed."""
+    """Position in the change feed; None when the metric is missing."""
     shards: int | None
-    """Number of shards held; None for pods other than agents."""
+    """Number of shards held; None for pods that are no agents, or when the metric is missing."""
     is_complete: bool
     """Whether the pod has everything that it needs."""
 

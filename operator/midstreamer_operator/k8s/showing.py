@@ -35,7 +35,7 @@ SYMPTOMS = ("Unhealthy", "BackOff")
 DENIALS = frozenset(map(str, Reason))
 """Reasons of Events about pods whose certificate the operator denied."""
 OWN = pod_reports.COMPONENT
-"""Source of Events that a pod writes about itself; the newest such Event is still true."""
+"""Source of Events that a pod writes about itself; the newest of them is true at present."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def why(pod: Object, events: Iterable[Object]) -> str:
         and _moment(event) >= _begun(pod)
     ]  # fmt: skip
     causes = [event for event in about if event.get("reason") not in SYMPTOMS]
-    if _runs(pod):  # Events about the start of a pod that runs no longer matter
+    if _runs(pod):  # the pod has started, so Events about its start do not matter any more
         causes = [event for event in causes if _is_own(event) or event.get("reason") in DENIALS]
     states = list(_states(pod))
     last = max(causes, key=_moment, default=None)
@@ -120,9 +120,10 @@ def why(pod: Object, events: Iterable[Object]) -> str:
 
 
 def lacks(pod: Object, events: Iterable[Object]) -> str:
-    """Return what a ready pod lacks by its newest Event about itself, in one line.
+    """Return what a ready pod lacks, in one line; an empty string when it lacks nothing.
 
-    Return an empty string when the newest such Event has another reason than `Incomplete`.
+    A pod writes Events about itself.  It lacks something when the newest of them has the reason
+    `Incomplete`; the message of this Event then says what.
     """
     own = [event for event in events if _is_own(event) and _concerns(event, pod)]
     last = max(own, key=_moment, default=None)
@@ -143,13 +144,13 @@ def _counts(found: Found) -> Iterator[str]:
         pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
         if wanted is None and not pods:
-            continue  # the component's only pods are of a `helm test` that passed
+            continue  # all pods of this component have ended successfully: a `helm test`
         ready = sum(map(is_ready, pods))
         yield f"{component:<14}{ready} of {len(pods) if wanted is None else wanted}"
     if not components and found.notes:
         yield "no pod is visible; you may lack the right to see pods: refusals are listed below"
     elif not components:
-        yield "none: components is no release of this name in this namespace, or it was uninstalled"
+        yield "none: there is no release of this name in this namespace, or it was uninstalled"
 
 
 def _waits(found: Found) -> Iterator[str]:
@@ -168,7 +169,7 @@ def _waits(found: Found) -> Iterator[str]:
             yield f"pool {_name(pool)}: {reason}"
     for component in COMPONENTS:
         if component == AGENT:
-            continue  # the lines of the pools say why agents are missing
+            continue  # the lines about pools, which come before, say why agents are missing
         wanted = _wanted(found, component)
         existing = sum(component_of(pod) == component for pod in pods)
         if wanted is not None and existing < wanted:

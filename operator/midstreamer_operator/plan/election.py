@@ -66,7 +66,8 @@ class Election:
     def written(self, asked_s: float) -> None:
         """Note that this replica wrote the lease.
 
-        ``asked_s`` is the time at which the replica began to read the lease before it wrote.
+        ``asked_s`` is the time at which the replica began to read the lease before it wrote.  The
+        renewal counts from this time, so that the replica stops leading before the lease expires.
         """
         self._renewed_s = asked_s
 

@@ -166,7 +166,7 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
 
 
 def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
-    """Return the decision, or a denial when the identity has ``live_max`` valid certificates."""
+    """Return the decision, or a denial when the identity has its maximum of valid certificates."""
     if not isinstance(decision, Approve | Sign) or live < policy.live_max:
         return decision
     message = (

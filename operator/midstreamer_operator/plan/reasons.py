@@ -11,8 +11,8 @@ class Reason(StrEnum):
     NOT_A_POD = "NotAPod"
     """The requester is no service account, or its token is not bound to a pod."""
     ANOTHER_NAMESPACE = "AnotherNamespace"
-    """The requester or the requested name is of another namespace than it must be: the
-    installation's for members, the requesting pod's for clients."""
+    """The namespace is wrong. For a member, the pod and the requested name must have the namespace
+    of the installation. For a client, the requested name must have the namespace of its pod."""
     UNREADABLE = "Unreadable"
     """The request is not PKCS #10 in PEM, or is not signed by its own key."""
     WEAK_KEY = "WeakKey"
@@ -40,4 +40,4 @@ class Reason(StrEnum):
     TOO_MANY = "TooManyCertificates"
     """The identity has reached its limit of valid certificates."""
     POD_GONE = "PodGone"
-    """The pod does not exist any more, is being deleted, or was replaced by another."""
+    """The requesting pod does not exist any more, is being deleted, or was replaced by another."""

@@ -91,7 +91,8 @@ class Toleration(_Made, frozen=True):
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     """Effect of the taint. Default: every effect."""
     toleration_seconds: Annotated[int, Meta(ge=0)] | None = None
-    """Seconds that a running agent stays on a node after the node gets the taint."""
+    """Seconds that a running agent stays on a node after the node gets the taint. Default: no
+    limit."""
 
 
 class Spread(_Made, frozen=True):
@@ -100,10 +101,10 @@ class Spread(_Made, frozen=True):
     topology_key: Annotated[str, Meta(min_length=1, max_length=253)]
     """Label of nodes whose value names the domain, such as `topology.kubernetes.io/zone`."""
     max_skew: Annotated[int, Meta(ge=1, le=100)] = 1
-    """Maximum agents that one domain may have more than another."""
+    """Maximum difference between the numbers of agents in two domains."""
     when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
-    """What happens when the spread cannot be kept: `ScheduleAnyway`, or `DoNotSchedule`, with which
-    the agent waits."""
+    """What happens when an agent cannot start without breaking the spread: with `ScheduleAnyway` it
+    starts all the same, with `DoNotSchedule` it waits."""
 
 
 class Spec(_Made, frozen=True, kw_only=True):

@@ -96,7 +96,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the only pods are those wanted, and all are ready and of the current template."""
+        """Whether as many pods exist as wanted, and all are ready and of the current template."""
         seen = self.observed_generation >= self.generation
         return seen and self.replicas == self.updated == self.ready == self.wanted
 
@@ -184,7 +184,7 @@ def digest(made: Mapping[str, Any]) -> str:
 
 
 def _pods(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pod template of the Deployment: that of the chart with the pool's fields."""
+    """Return the pod template of the Deployment: the chart's, changed by the pool's fields."""
     found = template.get("template") or {}
     meta, spec = found.get("metadata") or {}, dict(found.get("spec") or {})
     containers = list(spec.get("containers") or ())
@@ -241,8 +241,8 @@ def _spread(pool: Pool) -> list[dict[str, Any]]:
             "topologyKey": each.topology_key,
             "maxSkew": each.max_skew,
             "whenUnsatisfiable": each.when_unsatisfiable,
-            # With this policy nodes whose taints these agents do not tolerate do not count for the
-            # spread.
+            # Agents are spread over the nodes that may run them: nodes with a taint that agents
+            # of this pool do not tolerate are left out of the calculation.
             "nodeTaintsPolicy": "Honor",
             "matchLabelKeys": ["pod-template-hash"],
             "labelSelector": {"matchLabels": labels(pool)},

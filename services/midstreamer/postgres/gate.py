@@ -119,7 +119,8 @@ class Gate:
     async def _joined(self, guest: Guest) -> None:
         """Make the TLS handshake, connect the client to the server, and forward until both end."""
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
-        if guest.transport.is_closing():  # `start_tls` would never return, despite its timeout
+        # With a transport that is closing, `start_tls` never returns, despite its timeout.
+        if guest.transport.is_closing():
             raise ConnectionError("the client disconnected before the TLS handshake")
         secured = await loop.start_tls(
             guest.transport, near, self._tls(), server_side=True,
@@ -193,7 +194,7 @@ class Guest(asyncio.Protocol):
                 self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Stop the timer and stop counting the client, which never had TLS."""
+        """Stop the timer and stop counting the client, which disconnected before TLS began."""
         self._done()
         self._gate.went(self)
 
@@ -247,7 +248,9 @@ class Pipe(asyncio.Protocol):
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            self.ended.set()  # makes `join` end the other side; this side may have no transport yet
+            # `abort` does nothing while there is no transport. With `ended` set, `join` closes
+            # the other connection even then.
+            self.ended.set()
             self.abort()
         else:
             self.early += data

@@ -1,4 +1,6 @@
-"""Runs a PostgreSQL server behind the gate; the password and the certificate may change meanwhile.
+"""Runs a PostgreSQL server behind the gate, which terminates TLS.
+
+The password and the certificate may change while the server runs.
 
 The server is the embedded one (`store.embedded`).  Only the role ``midstreamer`` can log in, with
 its password and into its own database; the superuser can never log in.  The password is set before
@@ -43,8 +45,8 @@ WELL_S, ILL_S = 5.0, 0.5
 LOGIN_S = 5.0
 """Maximum seconds for one step of a test login, and for one SQL statement in it."""
 SPARE_GUESTS = 32
-"""Connections that the gate accepts beyond the limit of the server, so that these clients get the
-server's own error, which names the reason."""
+"""Connections that the gate accepts beyond the server's own limit. Such clients then get
+PostgreSQL's error for too many connections, which says more than a closed connection."""
 SUPERUSER = "postgres"
 """Name of the superuser, which cannot log in."""
 PASSWORD = "postgres.password_file"  # noqa: S105 - the name of a setting
@@ -83,7 +85,7 @@ class PostgresService:
         self._server = EmbeddedServer(settings.directory, setup=set_up(settings))
 
     def serving_reasons(self) -> list[str]:
-        """Return why the last login through the gate failed; empty if it succeeded."""
+        """Return why this process's last test login to its server failed; empty if it succeeded."""
         return [self._trouble] if self._trouble else []
 
     def complete_reasons(self) -> list[str]:
@@ -168,7 +170,8 @@ class PostgresService:
         try:
             await self._change_password(self._password, wanted)
         except MidstreamerError as error:
-            # If an earlier attempt succeeded but its answer was lost, only the new password works.
+            # The server may have the new password already: an earlier attempt may have changed it
+            # without an answer. So try to log in with the new password too.
             try:
                 await self._change_password(wanted, wanted)
             except MidstreamerError:

@@ -28,7 +28,7 @@ class Ask(Enum):
     TLS = "TLS"
     GSS = "encryption by GSSAPI, which is not offered"
     TALK = "to talk in the clear"
-    """A login without encryption; the client understands an error message."""
+    """A login without encryption. It is refused with an error message that the client shows."""
     NONSENSE = "something that is not PostgreSQL's protocol"
     """First bytes that are neither a request for encryption nor a login.
 
@@ -40,7 +40,8 @@ class Ask(Enum):
 def read(head: bytes) -> Ask:
     """Return what a client asks for; ``head`` holds all bytes that it has sent."""
     if head[:1] == bytes([_FIRST_OF_TLS]):
-        return Ask.NONSENSE  # a TLS handshake without a request first, which is not supported
+        # The client starts the TLS handshake without the request before it: not supported.
+        return Ask.NONSENSE
     if len(head) < REQUEST_BYTES:
         return Ask.MORE
     length, code = struct.unpack_from("!ii", head)

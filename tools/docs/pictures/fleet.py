@@ -6,7 +6,7 @@ from tools.docs.pictures.drawing import Board
 
 
 def draw() -> str:
-    """Return the picture as SVG."""
+    """Return the picture of the whole fleet, from a tick to learning, as SVG."""
     board = Board(880, 364, "From a tick to a decision, and from its outcome back to learning")
     board.titled(20, 90, 130, 76, "feed", "CSV, Parquet,", "your code", fill="plain")
     board.titled(200, 90, 130, 76, "client", "keeps the last", "m values", fill="data")

@@ -1,5 +1,8 @@
 """Pictures of the guide to the kernels: a path, matches, a monitor, and the effect of an exclusion.
 
+An exclusion is an option of a search: of windows that begin close to each other it keeps only the
+best.
+
 The pictures show results of the package on series made from fixed seeds.  The results are identical
 to the bit on every machine, and so are the pictures.
 """
@@ -44,7 +47,7 @@ class Frame:
 
 
 def frame(box: tuple[float, float, float, float], values: Series) -> Frame:
-    """Return a frame whose axes fit the values."""
+    """Return a part of the picture, at the place ``box``, whose axes fit the values."""
     return Frame(box, len(values) - 1, float(values.min()), float(values.max()))
 
 
@@ -127,7 +130,7 @@ def matches() -> str:
 
 
 def monitor() -> str:
-    """Return a picture of a stream with a pattern at three speeds, and what a monitor reports."""
+    """Return a picture of a monitor that finds one pattern at three speeds in a series."""
     pattern = np.sin(np.arange(25) / 24.0 * 2.0 * np.pi) * np.hanning(25)
     noise = np.random.default_rng(7).standard_normal
     pieces: list[Series] = []
@@ -155,7 +158,10 @@ def monitor() -> str:
 
 
 def exclusion() -> str:
-    """Return a picture of how an exclusion biases analogs of a random walk, and a grid does not."""
+    """Return a picture of the bias that an exclusion causes in forecasts of a random walk.
+
+    A second curve shows that a search on a grid of window positions has no such bias.
+    """
     board = Board(WIDTH, 380, "An exclusion makes a random walk look predictable; a fixed grid not")
     board.words(30, 32, "Share of a random walk's nearest windows that were followed by a rise",
                 bold=True, anchor="start")  # fmt: skip
