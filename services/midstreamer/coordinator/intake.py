@@ -95,8 +95,8 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # A write gets such a place at once or is refused.  In a waiting line it could get its place
-        # only after the replay, when newer writes need no place and would overtake it.
+        # A write that must wait for the replay gets a place at once or is refused.  In a waiting
+        # line it could get a place only after the replay, and newer writes would overtake it.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,

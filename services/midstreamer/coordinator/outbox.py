@@ -143,8 +143,8 @@ class Outbox:
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """The suspects: items whose Write was refused as a whole.  For each suspect, by key: the maximum
-    number of items in the next Write that has it.  Suspects share no Write with other items."""
+    """The suspects: items whose Write was refused as a whole.  For each of them, by key: the most
+    items that its next Write may have.  Suspects share no Write with other items."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -276,7 +276,7 @@ class Outbox:
         return [Reject(key, error)]
 
     def _suspect(self, keys: list[int]) -> None:
-        """Mark the items of a refused Write as suspects; at most half of them share a Write again."""
+        """Mark items of a refused Write as suspects; at most half of them share the next Write."""
         for key in reversed(keys):
             item = self._items[key]
             self._suspects[key] = len(keys) // 2

@@ -420,7 +420,7 @@ class CoordinatorService:
             return await self._session.ask(request, budget_s=deadline_s - loop.time())
 
     async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
-        """Return one page of the list of series: from sync, or from memory if sync is away."""
+        """Return one page of the list of series: from sync or, without sync, from memory."""
         surveying.check(request)
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:
