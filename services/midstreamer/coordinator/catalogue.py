@@ -34,7 +34,7 @@ LENGTHS_MAX = 16
 
 
 class Catalogue:
-    """All series and members as of ``position`` in the change feed, and counts of what is stored."""
+    """All series and members as of ``position`` in the change feed, and counts of stored data."""
 
     def __init__(self) -> None:
         self.position = -1

@@ -23,7 +23,7 @@ from midstreamer.protocol.frames import Change, Frame, Skipped
 
 _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
-"""Bytes of the length in front of each body."""
+"""Size in bytes of the length that is sent before each body."""
 OPENING = bytes(HEAD_BYTES)
 """A length of zero: written to a stream so that the stream exists at the other side."""
 NAME_CHARACTERS_MAX = 64

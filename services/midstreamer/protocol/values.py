@@ -88,7 +88,7 @@ class Part(msgspec.Struct, frozen=True):
 
     column: Column
     start: int
-    """Position of the first point in ``column``."""
+    """Position in the series of the first point of ``column``."""
     count: int
     """Number of points that the whole series has."""
 
