@@ -38,7 +38,7 @@ _BEGINNING = -(2**63)
 
 @dataclass(frozen=True)
 class Asked:
-    """Names and keys in a batch of Writes, which are read from the store first."""
+    """Names and keys in a batch of Writes. What the store has under them is read first."""
 
     series: tuple[str, ...]
     experience_ids: tuple[bytes, ...]
@@ -90,7 +90,7 @@ class PartTaken:
     spans: tuple[Span, ...]
     """Times of this part's ticks; the answer contains the verdicts that are due at these times."""
     brought: frozenset[bytes]
-    """Ids of this part's decisions; the answer contains their verdicts too."""
+    """Ids of this part's decisions; the answer also contains the verdicts on them, if any."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
 
 
 def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
-    """Return the new mark of each writer; a refused Write counts, as it has a number too."""
+    """Return for each writer the number of its latest Write, with counts of repeats and gaps."""
     present: dict[tuple[str, str], Mark] = {}
     for writer, write in batch:
         old = present.get(writer) or marks.get(writer)
@@ -350,7 +350,7 @@ class _View:
         return repeated
 
     def _take_decision(self, decision: Decision) -> Decision | None:
-        """Return the decision stored under this id; if there is none, add this one."""
+        """Return the decision that has this id already; else add this decision and return None."""
         if detail := self._facts.unreadable.get(decision.experience_id):
             raise BadInput(
                 f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"

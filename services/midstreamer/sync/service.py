@@ -50,7 +50,8 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 TRIM_EVERY = 60
-"""Rounds of housekeeping (a third of a lease each) between two trims of the feed."""
+"""Old changes are deleted from the feed once in this many rounds of housekeeping. A round takes a
+third of `lease_s`."""
 POLL_S = 0.25
 """Seconds between two reads of the feed's position. Polling is needed because a sync of an older
 version sends no notification when it commits."""
@@ -159,7 +160,7 @@ class SyncService:
     async def _drain(self, server: Listener) -> None:
         """Refuse new connections and drain every link; peers move to another sync."""
         server.refuse_new()
-        await self._renew()  # the lease now shows the stage, so no member sends peers here
+        await self._renew()  # the lease now says draining: no member sends peers here
         await self._leaving.all(server.peers)
 
     async def _leave(self) -> None:
