@@ -105,8 +105,8 @@ class Limits:
     """Bounds of an outbox."""
 
     items_max: int = 4096
-    """Maximum number of items in the outbox, at most half of them of one identity.  Another item is
-    refused with `Overloaded`."""
+    """Maximum number of items in the outbox, at most half of them of one identity.  A further item
+    is refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
     """Maximum number of bytes of all items in the outbox, at most half of them of one identity."""
     items_setting: str = "items_max"

@@ -117,7 +117,7 @@ class NotGranted(BadInput):
 
 
 class Conflict(BadInput):
-    """The key of a tick or decision is stored with other content; the message names both."""
+    """A tick or decision is stored under the same key with other content; the message names both."""
 
     code = "conflict"
 
@@ -135,7 +135,7 @@ class Unavailable(MidstreamerError):
 
 
 class Overloaded(Unavailable):
-    """A limit was reached, such as that of a queue, of one peer's share, or of connections."""
+    """A limit was reached: a queue, the share of one peer, or the connections are full."""
 
     code = "overloaded"
 

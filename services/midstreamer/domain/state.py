@@ -52,7 +52,7 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     epoch: int = -1
     """How often the licence had been revoked before this decision; -1 if the licence was held.
 
-    Bets are placed only on a decision without a licence, and lapse with the next revocation.
+    Its verdict counts for `Licence.bets` only if that number is still the same then.
     """
 
 
@@ -135,7 +135,7 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     losses: bytes
     """float64, shape (horizon, arms): summed Brier losses of each arm, for each phase."""
     slope: tuple[float, float]
-    """Decaying sums of d * d and d * g. The slope of the ``calibrated`` arm is their regression.
+    """Decaying sums of d * d and of d * g, for the slope of the ``calibrated`` arm: g against d.
 
     d is vote - climatology and g is rise - climatology. The vote is the share of rises among the
     analogs, shrunk towards climatology; rise is 1 or 0."""

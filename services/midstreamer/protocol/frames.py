@@ -185,7 +185,7 @@ class Place(msgspec.Struct, frozen=True):
     address: str
 
 
-PLACES_MAX = 64  # most coordinators that one Experiences lists
+PLACES_MAX = 64  # maximum coordinators in one Experiences frame
 
 
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):

@@ -58,7 +58,7 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
         AskedEvent.LEFT: Asked.CANCELLED,
         AskedEvent.LINK_ENDED: Asked.LOST,
     },
-    # All other states are final.
+    # The states from here on are final.
     Asked.ANSWERED: {},
     Asked.FAILED: {},
     Asked.EXPIRED: {},
@@ -280,7 +280,7 @@ class Heard(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """Effect: note that the link has ended, or that it drains and only Tails are still open."""
+    """Effect: note that the link has ended, or has drained with no request open except Tails."""
 
 
 Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled

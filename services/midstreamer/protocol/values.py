@@ -84,7 +84,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The stored points of a Run."""
+    """The stored points in the range of a Run."""
 
     column: Column
     start: int

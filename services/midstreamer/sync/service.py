@@ -50,8 +50,8 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 TRIM_EVERY = 60
-"""Old changes are deleted from the feed once in this many rounds of housekeeping. A round takes a
-third of `lease_s`."""
+"""Rounds of housekeeping between two deletions of old changes from the feed. A round takes a third
+of the setting lease_s."""
 POLL_S = 0.25
 """Seconds between two reads of the feed's position. Polling is needed because a sync of an older
 version sends no notification when it commits."""
@@ -135,7 +135,7 @@ class SyncService:
             )
             ends.push_async_callback(self._close)
             log.info("sync.listening", address=self._server.address)
-            # The committer starts first, to answer Writes with an error while the store is away.
+            # The committer starts first: until the store is open, it answers Writes with an error.
             await ends.enter_async_context(life.background("sync.commit", self._writes.run))
             if await self._opened(life):
                 await ends.enter_async_context(life.background("sync.feed", self._feed.run))
@@ -192,7 +192,7 @@ class SyncService:
     # --- requests ---------------------------------------------------------------------------------
 
     async def handle(self, peer: Peer, frame: Frame) -> Answer | None:
-        """Answer one request of a peer; a Tail has no answer, it gets Changes instead."""
+        """Answer one request of a peer; return None for a Tail, which Changes frames answer."""
         if isinstance(frame, frames.Renew):
             return await self._fleet.renew(peer, frame)
         self._leaving.check(peer)
