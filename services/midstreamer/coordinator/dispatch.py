@@ -50,7 +50,7 @@ from midstreamer.coordinator.holders import Agent, Holders
 from midstreamer.domain import errors
 from midstreamer.domain.shard import Shard
 
-# --- the life of an attempt ---------------------------------------------------------------------
+# --- the states of an attempt, and what changes them --------------------------------------------
 
 
 class AttemptState(StrEnum):

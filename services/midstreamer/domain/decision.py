@@ -45,7 +45,7 @@ class Reason(StrEnum):
     WARMING_UP = "warming_up"
     """Too few earlier decisions exist to rank this confidence among them."""
     UNBOUNDED = "unbounded"
-    """The prediction interval reached its cap."""
+    """The prediction interval is infinite, or it was cut to the largest allowed width."""
     UNLICENSED = "unlicensed"
     """The evidence does not yet show that signals would keep the target precision."""
     BELOW_THRESHOLD = "below_threshold"

@@ -117,7 +117,7 @@ class NotGranted(BadInput):
 
 
 class Conflict(BadInput):
-    """A tick or decision is stored under the same key with other content; the message names both."""
+    """Other content is stored under the key of a tick or decision; the message names both."""
 
     code = "conflict"
 

@@ -108,7 +108,7 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     revocations: int = 0
     """How often the licence was revoked."""
     series: tuple[str, ...] = ()
-    """Names in order of first appearance: the first axis of ``wealth`` and ``bets``."""
+    """Names of the series in order of first appearance: first axis of ``wealth`` and ``bets``."""
     wealth: bytes = b""
     """float64, shape (series, horizon, probes, stakes): present capital of each bet.
 
@@ -133,7 +133,7 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     known: tuple[Known, ...]
     """Verdicts not learned yet, ordered by (due time, series, time)."""
     losses: bytes
-    """float64, shape (horizon, arms): summed Brier losses of each arm, for each phase."""
+    """float64, shape (horizon, arms): summed Brier losses of each arm, for each `Pending.phase`."""
     slope: tuple[float, float]
     """Decaying sums of d * d and of d * g, for the slope of the ``calibrated`` arm: g against d.
 

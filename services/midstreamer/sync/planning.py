@@ -3,12 +3,15 @@
 There are three steps.  `asked` returns what to read first.  `needed` returns what to read when the
 series are known.  `plan` returns what is new, repeated, refused and due.  Each part of a Write
 (`sync.parts`) is accepted whole or refused whole; a refused part does not affect the other parts.
-Every record is stored exactly once, because each has a natural key:
+Every record is stored exactly once, because each has a natural key.  If the key is stored already,
+a record with the same content counts as a repeat; other content is refused as a Conflict:
 
-    tick      (series, time)   same value: a repeat; other value: Conflict;
-                               not stored, and not later than the last: StaleTick
-    decision  experience id    same window: the stored decision; other window: Conflict
-    verdict   experience id    computed from the decision and one tick, once
+    record    key              content that must be the same
+    tick      (series, time)   value
+    decision  experience id    window
+    verdict   experience id    (computed once, from the decision and one tick)
+
+A new tick that is not later than the last tick of its series is refused as a StaleTick.
 
 `sync.settle` computes verdicts and learns; `sync.commit` reads from the store.
 """
