@@ -60,7 +60,7 @@ _HOMES = {
     "domain.specification": ("Measure", "Scale", "Specification", "Transform"),
     "domain.verdict": ("Verdict",),
 }
-"""Public names by the module, relative to `midstreamer`, that defines them."""
+"""The public names that each module of this package defines."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 """The defining module of each public name: `_HOMES` inverted."""
 

@@ -1,4 +1,4 @@
-"""Run the ``midstreamer`` command: ``python -m midstreamer`` does the same."""
+"""Run the ``midstreamer`` command when Python is started as ``python -m midstreamer``."""
 
 from midstreamer.cli.main import main
 

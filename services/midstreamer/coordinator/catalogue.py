@@ -34,17 +34,17 @@ LENGTHS_MAX = 16
 
 
 class Catalogue:
-    """All series, members and counts as of ``position`` in the change feed."""
+    """All series and members as of ``position`` in the change feed, and counts of stored data."""
 
     def __init__(self) -> None:
         self.position = -1
         """Position of the change feed; -1 before the first change."""
         self.shard_points = 0
-        """Window positions in one shard; 0 before the first survey."""
+        """Window positions in one shard; 0 until sync has sent the list of series."""
         self.members: tuple[Member, ...] = ()
         self.counts: tuple[int, int, int] = (0, 0, 0)
-        """Numbers of stored decisions, verdicts and ticks, from the first page of the last
-        survey."""
+        """Numbers of stored decisions, verdicts and ticks, when sync last sent the list of
+        series."""
         self._series: dict[str, SeriesSummary] = {}
         self._universes: dict[str, set[str]] = {}
         self._names: list[str] | None = None
@@ -70,7 +70,8 @@ class Catalogue:
     # --- coming in ---
 
     def surveyed(self, survey: Surveyed, *, first: bool = True) -> None:
-        """Apply one page of a survey; newer changes that the feed has brought are kept."""
+        """Apply one page of the list of series that sync has sent.  Newer changes that the feed has
+        brought already are kept."""
         if self.shard_points != survey.shard_points:
             self.shard_points = survey.shard_points
             self._shards.clear()

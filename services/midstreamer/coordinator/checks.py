@@ -30,8 +30,8 @@ from midstreamer.protocol.sizes import ANSWER_BYTES_MAX, decision_bytes_max
 
 MICROSECONDS = 1_000_000
 ID_BYTES_MAX = 64
-"""Maximum length of an experience id, in bytes; today ids have 32.  The limit bounds the memory of
-requests that wait for sync."""
+"""Maximum length of an experience id, in bytes; today each id has 16.  The limit bounds the memory
+of requests that wait for sync."""
 MEMBER_CHARACTERS_MAX = 256
 """Maximum length of the name of a member, in characters."""
 
@@ -203,7 +203,7 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        _universe(request, place, window)  # checked first: later messages quote the whole name
+        _universe(request, place, window)  # before _finite(), which quotes the whole name
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)
 

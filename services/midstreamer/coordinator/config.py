@@ -46,8 +46,8 @@ class CoordinatorSettings(Settings):
     one, and to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches under way at once, at most half of them of one client. The same
-    number may wait in line until their deadline; the next one is of the client with the fewest
-    matches under way. More are refused as `overloaded` and may be retried."""
+    number may wait in line until their deadline; the next place goes to the client with
+    the fewest matches under way. More matches are refused as `overloaded` and may be retried."""
     waits_max: int = Field(256, ge=1, le=65536)
     """Maximum number of matches that wait for a position of the change feed, at most half of them
     of one client. More are refused as `overloaded`. These waiting matches do not count towards

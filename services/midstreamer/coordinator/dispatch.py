@@ -50,7 +50,7 @@ from midstreamer.coordinator.holders import Agent, Holders
 from midstreamer.domain import errors
 from midstreamer.domain.shard import Shard
 
-# --- the life of an attempt ---------------------------------------------------------------------
+# --- the states of an attempt, and what changes them --------------------------------------------
 
 
 class AttemptState(StrEnum):
@@ -221,7 +221,8 @@ class Dispatch:
         return [self._overtake(attempt) for attempt in request.attempts.values()] if request else []
 
     def _advance(self, request: _Request, now_s: float) -> list[Effect]:
-        """Finish a request, or fail it, or send attempts for the shards that still wait."""
+        """Finish a request when all its shards are covered, or fail it when that is not possible
+        any more; else send Searches for the shards that wait."""
         asked = request.asked
         if len(request.covered) == len(set(asked.shards)):
             return [Finish(asked.key, tuple(request.answers)), *self._close(asked.key)]
@@ -286,7 +287,7 @@ class Dispatch:
         self, request: _Request, shard: Shard, silent: Set[str], now_s: float
     ) -> Agent | None:
         """Return the best agent to search a shard: a holder that has not failed to search the shard
-        and has no live attempt for it.  Return None without such a holder."""
+        and is not searching it now.  Return None without such a holder."""
         holders = self._holders.of(shard)
         if not holders:
             return None
@@ -377,7 +378,7 @@ class Dispatch:
         return self._advance(request, now_s)
 
     def _wait_again(self, request: _Request, shards: Iterable[Shard]) -> None:
-        """Mark shards as waiting for an attempt, unless they are covered or an attempt is ASKED."""
+        """Let each shard wait for an agent again, unless it is covered or has an ASKED attempt."""
         asked = {
             shard
             for attempt in request.attempts.values()
@@ -429,7 +430,7 @@ class Dispatch:
 
 
 def _asked_of(request: _Request) -> dict[Shard, set[str]]:
-    """Return for each shard the names of the agents that have a live attempt for it."""
+    """Return for each shard the names of the agents that are asked to search it now."""
     asked: dict[Shard, set[str]] = {}
     for attempt in request.attempts.values():
         for shard in attempt.shards:

@@ -58,7 +58,7 @@ class _Question:
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
     """The tracing context of the caller.  The spans of all attempts of this search belong to the
-    trace of the caller, even of attempts that an event of another caller sends."""
+    trace of this caller, even if an event of another search causes an attempt."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +188,15 @@ class Dispatcher:
             coming = self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
-            if coming is not None and coming.peer is peer:  # the older link has ended
+            if coming is not None and coming.peer is peer:
+                # The older link ended during the report on this link: add the earlier pages.
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))
 
     def _take_over(self, peer: Peer, holdings: Holdings) -> None:
-        """Collect the report on a newer link of an agent; after the last page, search over that
-        link."""
+        """Collect the pages of the report that an agent sends on its newer link.  After the last
+        page, use this link for searches instead of the older one."""
         name = peer.identity.name
         coming = self._coming.get(name)
         if coming is None or coming.peer is not peer:
@@ -204,7 +205,8 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
-        self._closing.add(self._peers[name])  # else a heartbeat on the old link would switch back
+        # From now on ignore reports on the older link: they would make it the link in use again.
+        self._closing.add(self._peers[name])
         self._peers[name] = peer
         known = self._core.shards_of(name)
         difference = msgspec.structs.replace(

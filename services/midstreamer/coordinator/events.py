@@ -53,8 +53,8 @@ class Reported:
 
 @dataclass(frozen=True)
 class AgentLeaves:
-    """Event: an agent is about to stop.  The agent still answers its attempts, but gets no new
-    ones."""
+    """Event: an agent is about to stop.  It still answers the Searches that it has got, but is
+    sent no new ones."""
 
     agent: str
 
@@ -68,7 +68,7 @@ class LinkLost:
 
 @dataclass(frozen=True)
 class Answered:
-    """Event: the agent of an attempt sent an answer."""
+    """Event: the agent answered the Search of an attempt."""
 
     attempt: int
     answer: object

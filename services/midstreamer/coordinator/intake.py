@@ -95,8 +95,8 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # These places have no waiting line: a write that left such a line after the replay would be
-        # overtaken by newer writes, which need not wait any more.
+        # A write that must wait for the replay gets a place at once or is refused.  In a waiting
+        # line it could get a place only after the replay, and newer writes would overtake it.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -277,7 +277,7 @@ class Intake:
         for job in settled:
             try:
                 self._settle(self._spool, job)
-            except StoreError as error:  # the record stays, and is replayed after the next start
+            except StoreError as error:  # the record stays in the spool; a restart replays it
                 log.warning("spool.not_settled", detail=error.message)
         return self._spool.append([promise.payload for promise in promises]) if promises else []
 

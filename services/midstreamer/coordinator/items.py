@@ -19,7 +19,7 @@ item counts too."""
 
 @dataclass(frozen=True)
 class Item:
-    """Columns and decisions that one caller wants stored, either all of them or none."""
+    """Ticks (in columns) and decisions that one caller wants stored, either all or none."""
 
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()

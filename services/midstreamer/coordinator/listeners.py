@@ -34,7 +34,8 @@ async def opened(
 
 
 class Entrances:
-    """The inside and the outside listener of one coordinator, used together."""
+    """The listeners of one coordinator: one inside the network of the fleet, and optionally one
+    outside it."""
 
     def __init__(self, inside: Listener, outside: Listener | None = None) -> None:
         self._inside = inside

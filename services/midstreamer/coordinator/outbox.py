@@ -39,7 +39,7 @@ FINAL = (errors.BadInput, errors.LocalProtocolError)
 """Errors that an item causes at every attempt, because its content is invalid or the item is too
 large for a frame."""
 
-# --- events in, effects out ---------------------------------------------------------------------
+# --- the events that `Outbox.handle` takes, and the effects that it returns ---------------------
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Offered:
 
 @dataclass(frozen=True)
 class Answered:
-    """Event: sync committed the Write with this sequence."""
+    """Event: sync committed the Write with this sequence number."""
 
     sequence: int
     written: frames.Written
@@ -60,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """Event: the Write with this sequence has failed."""
+    """Event: the Write with this sequence number has failed."""
 
     sequence: int
     error: errors.MidstreamerError
@@ -105,8 +105,8 @@ class Limits:
     """Bounds of an outbox."""
 
     items_max: int = 4096
-    """Maximum number of items in the outbox, at most half of them of one identity.  Another item is
-    refused with `Overloaded`."""
+    """Maximum number of items in the outbox, at most half of them of one identity.  A further item
+    is refused with `Overloaded`."""
     bytes_max: int = 64 * 1024 * 1024
     """Maximum number of bytes of all items in the outbox, at most half of them of one identity."""
     items_setting: str = "items_max"
@@ -143,8 +143,8 @@ class Outbox:
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """For each item of a refused Write, by key: the maximum number of items in the next Write that
-    has the item.  A Write has either only such items (suspects) or none."""
+    """The suspects: items whose Write was refused as a whole.  For each of them, by key: the most
+    items that its next Write may have.  Suspects share no Write with other items."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -276,7 +276,7 @@ class Outbox:
         return [Reject(key, error)]
 
     def _suspect(self, keys: list[int]) -> None:
-        """Mark the items of a refused Write as suspects; half as many share the next Write."""
+        """Mark items of a refused Write as suspects; at most half of them share the next Write."""
         for key in reversed(keys):
             item = self._items[key]
             self._suspects[key] = len(keys) // 2
@@ -322,8 +322,8 @@ class Outbox:
         return [Reject(key, _too_late(self._forget(key), trouble)) for key in late]
 
     def _thin(self, batch: _Batch, gone: Collection[int]) -> None:
-        """Replace the batch by one without the given items.  The new Write gets a new sequence,
-        because one sequence must never stand for two different contents."""
+        """Replace the batch by one without the given items.  The new Write gets a new
+        sequence number, because one number must never stand for two different contents."""
         keys = [key for key in batch.keys if key not in gone]
         self._batch = replace(batch, keys=keys, write=self._write(keys)) if keys else None
 
@@ -378,6 +378,6 @@ class _Room:
         return True
 
     def _clashes(self, item: Item) -> bool:
-        """Return whether an item of the Write already has one of the item's decisions.  If both
-        were in one Write, the answer could not say which of them was stored first."""
+        """Return whether the Write already has a decision with the same id as one of ``item``.  If
+        a Write had the same decision twice, its answer could not say which was stored first."""
         return any(decision.experience_id in self._ids for decision in item.decisions)

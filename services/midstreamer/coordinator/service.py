@@ -49,8 +49,8 @@ ANSWER_SHARE = 0.95
 """Share of a request's budget for computing the answer; the rest is for sending the answer."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Maximum number of requests passed on to sync at once. Each answer may take 2 MB. Once 16 MB are
-unsent on one link, sync drops answers, also those to our lease renewals."""
+"""Maximum number of requests passed on to sync at once. More answers, of up to 2 MB each, could
+fill the link: once 16 MB are unsent, sync drops further answers, also to our lease renewals."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Timeout in seconds for writing the outbox to sync at a stop without draining."""
@@ -229,7 +229,7 @@ class CoordinatorService:
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
-        """Read all series from sync; changes of the feed in the meantime are kept."""
+        """Read all series from sync; no change that the feed brings meanwhile is lost."""
         # A new feed does not send earlier changes of states, so cached states may be outdated.
         self._states.clear()
         first = True
@@ -245,7 +245,7 @@ class CoordinatorService:
         asyncio.get_running_loop().call_soon(self._progressed)
 
     def forget(self) -> None:
-        """Drop all data from sync, as after a restart."""
+        """Forget all data that sync has sent, as a restart would."""
         self._catalogue.clear()
         self._states.clear()
 
@@ -255,8 +255,8 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Set `_ready` once complete. It runs for each frame of the feed until then, so it is
-        cheap."""
+        """Set `_ready` once every shard is held and nothing else is missing. The checks are in
+        order of cost, because this runs for each frame of the feed until then."""
         if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
@@ -420,7 +420,7 @@ class CoordinatorService:
             return await self._session.ask(request, budget_s=deadline_s - loop.time())
 
     async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
-        """Return a survey page from sync, or from the catalogue when sync is unreachable."""
+        """Return one page of the list of series: from sync or, without sync, from memory."""
         surveying.check(request)
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:

@@ -87,9 +87,9 @@ class States:
         return self._expected.setdefault(stream, _Expected())
 
     def recalled(self, expected: _Expected, answer: Learned) -> None:
-        """Cache the response to a pending request, or a newer change that the feed has brought
-        since the request was sent.  The response is ignored when `clear` was called after the
-        request was sent."""
+        """Cache the response to a pending request.  If the feed has brought a newer version of the
+        state since the request was sent, cache that version instead.  Ignore the response when
+        `clear` was called since the request was sent."""
         if self._expected.get(answer.stream) is expected:
             del self._expected[answer.stream]
             self._keep(_newer(expected.newest, answer))
@@ -117,7 +117,7 @@ class States:
         if known is None:
             known = self._known[learned.stream] = _Known(learned.version, learned.state)
         else:
-            # Keep the entry's place in the order: a change from the feed is not a use of the state.
+            # Keep the place in the order of eviction: the feed's changes are no use of the state.
             self._bytes -= known.size
             known.version, known.data, known.state = learned.version, learned.state, None
         self._bytes += known.size

@@ -1,7 +1,8 @@
 """Decisions: a window, its analogs, the forecast, and the signal or the abstention.
 
-One such record is also called an experience. Its id is a hash of the series, the time and the
-specification only, so the same question always has the same id.
+One such record is also called an experience. Its id is a hash of the specification and of the
+window's series and time, so the same request always gets the same id. For a window without a series
+the hash takes its values instead.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Reason(StrEnum):
     WARMING_UP = "warming_up"
     """Too few earlier decisions exist to rank this confidence among them."""
     UNBOUNDED = "unbounded"
-    """The prediction interval reached its cap."""
+    """The prediction interval is infinite, or it was cut to the largest allowed width."""
     UNLICENSED = "unlicensed"
     """The evidence does not yet show that signals would keep the target precision."""
     BELOW_THRESHOLD = "below_threshold"

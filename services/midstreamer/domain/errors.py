@@ -12,7 +12,7 @@
     │  ├─ Conflict                the same key was stored with other content
     │  └─ QuotaExceeded           a limit on the number of series or streams is reached
     ├─ Unavailable                retry later, after ``retry_after_s``
-    │  ├─ Overloaded              a queue, the credits or the connections are exhausted
+    │  ├─ Overloaded              a queue, a peer's share or the connections are full
     │  ├─ Behind                  the server has not applied the requested position yet
     │  ├─ StoreError              PostgreSQL is unreachable, full, or refused the statement
     │  └─ LinkClosed              the connection ended before the response
@@ -117,7 +117,7 @@ class NotGranted(BadInput):
 
 
 class Conflict(BadInput):
-    """The same key exists with other content; the message names both contents."""
+    """Other content is stored under the key of a tick or decision; the message names both."""
 
     code = "conflict"
 
@@ -135,7 +135,7 @@ class Unavailable(MidstreamerError):
 
 
 class Overloaded(Unavailable):
-    """A limit was reached: the length of a queue, the credits of a peer, or the connections."""
+    """A limit was reached: a queue, the share of one peer, or the connections are full."""
 
     code = "overloaded"
 

@@ -57,7 +57,10 @@ def transformed(values: Floats, transform: Transform) -> Floats:
 
 
 def history(values: Floats, transform: Transform) -> Floats:
-    """Return a series transformed, (n,) -> (n,); NaN where a value cannot be compared."""
+    """Return the transformed values of a series, (n,) -> (n,).
+
+    A value that cannot be compared becomes NaN.
+    """
     if transform is Transform.IDENTITY:
         large = np.abs(values) > MAGNITUDE_MAX
         return np.asarray(np.where(large, np.nan, values) if large.any() else values, np.float64)

@@ -198,7 +198,8 @@ def _all_plain(columns: Sequence[Column]) -> bool:
     values = np.frombuffer(b"".join([each.values for each in columns]), "<f8")
     times = np.frombuffer(b"".join([each.times for each in columns]), "<i8")
     later = times[1:] > times[:-1]
-    later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True  # each column begins anew
+    # The first time of a column need not be later than the last time of the column before it.
+    later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True
     later &= (times[1:] >= TIME_MIN) & (times[1:] <= TIME_MAX)
     inside = bool(later.all()) and TIME_MIN <= times[0] <= TIME_MAX
     negative_zero = (values == 0) & np.signbit(values)

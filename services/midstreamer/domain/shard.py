@@ -5,10 +5,10 @@ to, but not including, ``(number + 1) * points``. An agent that holds the shard 
 points after its end, so that every owned window and its outcome are complete. Positions are
 positions in the series.
 
-The owners depend on the list of agents only (rendezvous hashing), so processes need not agree on
-them. Each pair of an agent and a shard has a weight, and the agents with the largest weights own
-the shard. Each name is hashed once, and a weight mixes two such hashes; so the owners of 100,000
-shards among 16 agents are found in about 10 ms.
+The owners depend on the list of agents only (rendezvous hashing), so all processes with the same
+list compute the same owners. Each pair of an agent and a shard has a weight, and the agents with
+the largest weights own the shard. Each name is hashed once, and a weight mixes two such hashes; so
+the owners of 100,000 shards among 16 agents are found in about 10 ms.
 """
 
 from __future__ import annotations

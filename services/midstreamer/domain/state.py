@@ -1,8 +1,8 @@
 """The learning state of one stream. A decision depends on this state and on its evidence alone.
 
-A state is one immutable value. `reasoning.learn` adds events to it in event time, and the change
-feed carries it. It is small on purpose, about 10 kB for twenty series; arrays are little-endian
-bytes.
+A state is one immutable value. `reasoning.learn` adds events to it in the order of event time, and
+the change feed carries it. It is small on purpose, about 10 kB for twenty series; arrays are
+little-endian bytes.
 
 Decisions of the newest time are kept in ``waiting`` until a decision of a later time arrives.
 Verdicts are kept in ``known`` until decisions pass their due time. So a decision never depends on
@@ -33,20 +33,26 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     doubt: float
     """1 - confidence: the smaller of P(rise) and P(fall), stored because it is exact near 0."""
     low: float
-    """Lower end of the analogs' interval, in scaled units, before the tracker widens it."""
+    """Lower end of the interval of the analogs' outcomes, before `Tracker.width` is applied.
+
+    The unit is the decision's scale."""
     high: float
-    """Upper end of the analogs' interval, in scaled units, before the tracker widens it."""
+    """Upper end of the interval of the analogs' outcomes, before `Tracker.width` is applied.
+
+    The unit is the decision's scale."""
     rank: float
     """Share of recent decisions with a lower confidence, 0 to 1."""
     emitted: bool
     """Whether the decision is a signal."""
     teaches: bool
-    """Whether the forecast is learned from.
+    """Whether the stream learns from this forecast.
 
     False for a flat window, for stale data and for too few analogs.
     """
     epoch: int = -1
-    """For a decision made without a licence, how often the licence had been revoked; otherwise -1.
+    """How often the licence had been revoked before this decision; -1 if the licence was held.
+
+    Its verdict counts for `Licence.bets` only if that number is still the same then.
     """
 
 
@@ -73,16 +79,16 @@ class Tracker(msgspec.Struct, frozen=True, array_like=True):
     """State of the interval tracker, which widens the analogs' interval to the wanted coverage."""
 
     width: float | None = None
-    """Width that is added to both sides of the interval, in scaled units; None in warm-up.
+    """What is added to both sides of the interval, in units of the scale; None in warm-up.
 
     A negative width narrows the interval.
     """
     scores: bytes = b""
     """float64: distances of recent outcomes from the analogs' interval; negative inside it."""
     capped: bool = False
-    """Whether the cap limited the last update of the width."""
+    """Whether the last update of ``width`` was limited by the largest allowed width."""
     caps: int = 0
-    """How often the cap limited an update of the width."""
+    """How many updates of ``width`` were limited by the largest allowed width."""
 
 
 class Licence(msgspec.Struct, frozen=True, array_like=True):
@@ -102,11 +108,13 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     revocations: int = 0
     """How often the licence was revoked."""
     series: tuple[str, ...] = ()
-    """Names in order of first appearance: the first axis of ``wealth`` and ``bets``."""
+    """Names of the series in order of first appearance: first axis of ``wealth`` and ``bets``."""
     wealth: bytes = b""
-    """float64, shape (series, horizon, probes, stakes): present wealth of each bet."""
+    """float64, shape (series, horizon, probes, stakes): present capital of each bet.
+
+    The bets are that decisions are right more often than the target (`reasoning.licence`)."""
     bets: bytes = b""
-    """int64, shape (series, horizon, probes): number of bets whose verdict is known."""
+    """int64, shape (series, horizon, probes): number of bets that a verdict has settled."""
 
 
 class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
@@ -125,16 +133,17 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     known: tuple[Known, ...]
     """Verdicts not learned yet, ordered by (due time, series, time)."""
     losses: bytes
-    """float64, shape (horizon, arms): summed Brier losses of each arm, for each phase."""
+    """float64, shape (horizon, arms): summed Brier losses of each arm, for each `Pending.phase`."""
     slope: tuple[float, float]
-    """Decaying sums of d * d and d * g, for the slope of the ``calibrated`` arm.
+    """Decaying sums of d * d and of d * g, for the slope of the ``calibrated`` arm: g against d.
 
-    d is vote - climatology, g is rise - climatology; the slope is their regression coefficient."""
+    d is vote - climatology and g is rise - climatology. The vote is the share of rises among the
+    analogs, shrunk towards climatology; rise is 1 or 0."""
     tracker: Tracker
     licence: Licence
     doubts: bytes
-    """float32: how doubtful recent forecasts were, oldest first. The confidence of a decision is
-    the rank of its doubt among these."""
+    """float32: 1 - confidence of each recent decision, oldest first. The rank of a new decision is
+    the share of these that are larger than its own value."""
     pending: dict[bytes, Pending]
     """Decisions learned but without a verdict yet, by experience id."""
     last: dict[str, int]

@@ -1,4 +1,4 @@
-"""Verdicts: the outcome of a decision. Each decision gets one, and so does each abstention."""
+"""Verdicts: the outcome of a decision, compared with its forecast. Abstentions get one too."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Both sides list their capabilities in the handshake (AgentHandshake and CoordinatorAck).  A frame
 that needs a capability is sent only to a peer that listed that capability.  A peer of an older
-version lists none and gets only the frames that it knows.  No limit is dropped for an older peer:
-where a limit can be kept only with a capability, a peer without that capability is refused, and
-the refusal names the capability.
+version lists none and gets only the frames that it knows.  The same limits apply to
+older peers: where a limit can be kept only with a capability, a peer without that capability is
+refused, and the refusal names the capability.
 
 To add a frame that an older peer does not know, add a capability, and add the frame to `NEEDS`.
 To add a kind of change, add a capability, and add the kind to `CHANGE_NEEDS`.
@@ -47,15 +47,15 @@ NEEDS: dict[type[Frame], Capability] = {
     frames.Cancel: Capability.CANCEL,
     frames.Retire: Capability.RETIRE,
 }
-"""Frames that not every peer understands, with the capability that a peer needs to be sent them."""
+"""Frames that not every peer understands. Each is sent only to peers with the named capability."""
 
 EVIDENCE_NEEDS: dict[str, Capability] = {"outside": Capability.OUTSIDE}
 """Evidence keys of a lease that only a sync with the named capability accepts. A sync without that
 capability would refuse the whole lease."""
 
 CHANGE_NEEDS: dict[type[Change], Capability] = {}
-"""Kinds of change of the feed that not every peer understands, with the capability that a peer
-needs to be sent them. Other peers get only the position of the change in the feed."""
+"""Kinds of change of the feed that not every peer understands. Each is sent only to peers with the
+named capability; other peers get only the position of the change in the feed."""
 
 
 def told(changes: Iterable[Change], capabilities: Iterable[str]) -> tuple[Change, ...]:

@@ -23,7 +23,7 @@ from midstreamer.protocol.frames import Change, Frame, Skipped
 
 _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
-"""Bytes of the length in front of each body."""
+"""Size in bytes of the length that is sent before each body."""
 OPENING = bytes(HEAD_BYTES)
 """A length of zero: written to a stream so that the stream exists at the other side."""
 NAME_CHARACTERS_MAX = 64
@@ -118,9 +118,10 @@ def decode_change(body: bytes | memoryview) -> Change:
 
 
 def _newer(body: bytes | memoryview) -> Frame | None:
-    """Return the frame that a newer peer sent and that this version cannot decode; None: invalid.
+    """Return what stands for a frame with names that only a newer version knows.
 
-    The result is `frames.Unknown`, or a Changes frame in which unknown kinds are `Skipped`.
+    The result is `frames.Unknown`, or a Changes frame in which unknown kinds are `Skipped`.  None
+    means that the frame is not valid in any version.
     """
     try:
         header = _frame.decode(body)

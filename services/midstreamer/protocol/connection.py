@@ -38,7 +38,7 @@ BULK_STREAM = 4
 """Id of the stream for large frames. QUIC gives ids 0, 4, 8 … to streams of the dialling side."""
 HANDSHAKE_BYTES_MAX = 4096
 """Maximum bytes of a frame that is accepted before the handshake is complete."""
-MESSAGE_CHARACTERS_MAX = 500  # of the message of a Refusal that we send
+MESSAGE_CHARACTERS_MAX = 500  # longest message of a Refusal that we send
 HANDSHAKE_S = 5.0  # seconds in which the handshake must complete
 
 
@@ -193,7 +193,7 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 
 FROM_PEER = (HandshakeReceived, HandshakeAccepted, FrameReceived)
-"""Events caused by frames of the peer. An event that the state does not allow breaks a rule."""
+"""Events caused by frames of the peer. If the state does not allow one, the peer broke a rule."""
 
 
 class Connection:
@@ -231,7 +231,7 @@ class Connection:
         self._writable = {CONTROL_STREAM} if side is Side.DIALLED else set()
         self._held: list[Transmit] = []
 
-    # --- calls of the code that does the I/O ---
+    # --- methods that the code that does the I/O calls ---
 
     def start(self, now_s: float) -> list[Effect]:
         """Start the handshake and its timeout. The dialling side sends AgentHandshake."""
@@ -251,7 +251,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # no effects once closed
+                effects += self.handle(self._read(body))  # nothing after the connection has closed
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:

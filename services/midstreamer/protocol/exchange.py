@@ -324,7 +324,7 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # If the peer used a request number twice, it has two deadlines. One tick may handle both.
+        # A number that the peer used twice has two deadlines in the heap; the second does nothing.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,

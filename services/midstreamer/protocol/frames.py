@@ -185,7 +185,7 @@ class Place(msgspec.Struct, frozen=True):
     address: str
 
 
-PLACES_MAX = 64  # coordinators in one Experiences
+PLACES_MAX = 64  # maximum coordinators in one Experiences frame
 
 
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):
@@ -222,7 +222,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "judged_by",  # hashes of the authorities that verified the peers of its open links
     "version",  # of the software
     "capabilities",  # listed in its handshakes, separated by spaces
-    "carriers",  # that its address serves, as `quic+wss`; absent if QUIC alone
+    "carriers",  # carriers at its address, such as `quic+wss`; absent: only QUIC
     "outside",  # its address for peers outside the fleet's network
 }
 """Evidence keys allowed in a lease. Other keys are refused, as every process is sent all leases."""

@@ -18,7 +18,7 @@ from midstreamer.domain import errors
 from midstreamer.domain.errors import LocalProtocolError
 from midstreamer.protocol.frames import Answer, Changes, Frame, Request
 
-# --- at the sender of the request ---------------------------------------------------------------
+# --- states and events of a request, at its sender ----------------------------------------------
 
 
 class Asked(StrEnum):
@@ -58,7 +58,7 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
         AskedEvent.LEFT: Asked.CANCELLED,
         AskedEvent.LINK_ENDED: Asked.LOST,
     },
-    # All other states are final.
+    # The states from here on are final.
     Asked.ANSWERED: {},
     Asked.FAILED: {},
     Asked.EXPIRED: {},
@@ -67,7 +67,7 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
 }
 
 
-# --- at the receiver of the request -------------------------------------------------------------
+# --- states and events of a request, at its receiver --------------------------------------------
 
 
 class Taken(StrEnum):
@@ -133,7 +133,7 @@ class Draining(StrEnum):
     DRAINED = "drained"
     """Both sides sent Drain: no new request can arrive. Open requests are still answered."""
     SETTLED = "settled"
-    """No request is open, or the link has ended."""
+    """The link has drained and no request except Tail is open, or the link has ended."""
 
 
 class DrainEvent(StrEnum):
@@ -254,7 +254,7 @@ class Stop(msgspec.Struct, frozen=True, gc=False):
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """Effect: handle a received statement before the next frame is read."""
+    """Effect: handle a received statement (a frame without an answer) before the next frame."""
 
     frame: Frame
 
@@ -280,7 +280,7 @@ class Heard(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """Effect: note that the link has drained with no request open, or has ended."""
+    """Effect: note that the link has ended, or has drained with no request open except Tails."""
 
 
 Effect = Send | Resolve | Tell | Fail | Begin | Stop | Statement | Breach | Skip | Heard | Settled

@@ -84,11 +84,11 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The stored points of a Run."""
+    """The stored points in the range of a Run."""
 
     column: Column
     start: int
-    """Position of the first point in ``column``."""
+    """Position in the series of the first point of ``column``."""
     count: int
     """Number of points that the whole series has."""
 

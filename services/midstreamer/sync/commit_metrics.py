@@ -76,7 +76,7 @@ class Licences:
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
 
     def overtaken(self, changes: Iterable[Change]) -> None:
-        """Stop counting the streams that another sync has updated since.
+        """Stop counting each stream that another sync has updated after this one.
 
         ``changes`` are changes that other syncs committed.
         """

@@ -130,7 +130,7 @@ class Feed:
         self._tell()
 
     def _tell(self) -> None:
-        """Wake up followers if the position moved, and `run` if changes are missing."""
+        """Wake up the followers if the position has moved; wake up `run` if changes are missing."""
         if self._recent.missing():
             self._missing.set()
         if self.position != self._told:

@@ -3,12 +3,15 @@
 There are three steps.  `asked` returns what to read first.  `needed` returns what to read when the
 series are known.  `plan` returns what is new, repeated, refused and due.  Each part of a Write
 (`sync.parts`) is accepted whole or refused whole; a refused part does not affect the other parts.
-Every record is stored exactly once, because each has a natural key:
+Every record is stored exactly once, because each has a natural key.  If the key is stored already,
+a record with the same content counts as a repeat; other content is refused as a Conflict:
 
-    tick      (series, time)   same value: a repeat; other value: Conflict;
-                               not stored, and not later than the last: StaleTick
-    decision  experience id    same window: the stored decision; other window: Conflict
-    verdict   experience id    computed from the decision and one tick, once
+    record    key              content that must be the same
+    tick      (series, time)   value
+    decision  experience id    window
+    verdict   experience id    (computed once, from the decision and one tick)
+
+A new tick that is not later than the last tick of its series is refused as a StaleTick.
 
 `sync.settle` computes verdicts and learns; `sync.commit` reads from the store.
 """
@@ -38,7 +41,7 @@ _BEGINNING = -(2**63)
 
 @dataclass(frozen=True)
 class Asked:
-    """Names and keys in a batch of Writes, which are read from the store first."""
+    """Names and keys in a batch of Writes. What the store has under them is read first."""
 
     series: tuple[str, ...]
     experience_ids: tuple[bytes, ...]
@@ -90,7 +93,7 @@ class PartTaken:
     spans: tuple[Span, ...]
     """Times of this part's ticks; the answer contains the verdicts that are due at these times."""
     brought: frozenset[bytes]
-    """Ids of this part's decisions; the answer contains their verdicts too."""
+    """Ids of this part's decisions; the answer also contains the verdicts on them, if any."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
 
 
 def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
-    """Return the new mark of each writer; a refused Write counts, as it has a number too."""
+    """Return each writer's highest Write number, and its counts of repeated and missing Writes."""
     present: dict[tuple[str, str], Mark] = {}
     for writer, write in batch:
         old = present.get(writer) or marks.get(writer)
@@ -350,7 +353,7 @@ class _View:
         return repeated
 
     def _take_decision(self, decision: Decision) -> Decision | None:
-        """Return the decision stored under this id; if there is none, add this one."""
+        """Return the decision that has this id already; else add this decision and return None."""
         if detail := self._facts.unreadable.get(decision.experience_id):
             raise BadInput(
                 f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"

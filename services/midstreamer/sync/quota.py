@@ -86,7 +86,7 @@ class Asked(NamedTuple):
     streams: set[str]
     """Streams of new decisions; some of these streams may exist already."""
     identities: set[str]
-    """Identities of all parts that name one of these series or streams.
+    """Identities of all parts that name a series or stream listed here.
 
     Some of these parts may be refused later.
     """
@@ -154,8 +154,8 @@ class Ledger:
         series, streams = _new(part, *self._stored)
         if not (series or streams):
             return
-        # Not `set - dict.keys()`, whose cost grows with the dict: it holds the series of the whole
-        # batch, and the set those of one part.
+        # Not `set - dict.keys()`, whose cost grows with the dict. The dict holds the series of the
+        # whole batch, and the set only those of one part.
         series = {name for name in series if name not in self.series}
         streams = {
             name

@@ -50,7 +50,8 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 TRIM_EVERY = 60
-"""Rounds of housekeeping (a third of a lease each) between two trims of the feed."""
+"""Rounds of housekeeping between two deletions of old changes from the feed. A round takes a third
+of the setting lease_s."""
 POLL_S = 0.25
 """Seconds between two reads of the feed's position. Polling is needed because a sync of an older
 version sends no notification when it commits."""
@@ -134,7 +135,7 @@ class SyncService:
             )
             ends.push_async_callback(self._close)
             log.info("sync.listening", address=self._server.address)
-            # The committer starts first, to answer Writes with an error while the store is away.
+            # The committer starts first: until the store is open, it answers Writes with an error.
             await ends.enter_async_context(life.background("sync.commit", self._writes.run))
             if await self._opened(life):
                 await ends.enter_async_context(life.background("sync.feed", self._feed.run))
@@ -159,7 +160,7 @@ class SyncService:
     async def _drain(self, server: Listener) -> None:
         """Refuse new connections and drain every link; peers move to another sync."""
         server.refuse_new()
-        await self._renew()  # the lease now shows the stage, so no member sends peers here
+        await self._renew()  # the lease now says draining: no member sends peers here
         await self._leaving.all(server.peers)
 
     async def _leave(self) -> None:
@@ -191,7 +192,7 @@ class SyncService:
     # --- requests ---------------------------------------------------------------------------------
 
     async def handle(self, peer: Peer, frame: Frame) -> Answer | None:
-        """Answer one request of a peer; a Tail has no answer, it gets Changes instead."""
+        """Answer one request of a peer; return None for a Tail, which Changes frames answer."""
         if isinstance(frame, frames.Renew):
             return await self._fleet.renew(peer, frame)
         self._leaving.check(peer)

@@ -45,7 +45,7 @@ class Rules(Protocol):
         """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
-        """Return by how many bytes the encoded state may still grow without another decision."""
+        """Return how many bytes the state's encoding may grow by verdicts on its open decisions."""
 
 
 class Lesson(NamedTuple):
@@ -58,7 +58,7 @@ class Lesson(NamedTuple):
 class Unsettled(NamedTuple):
     """A decision whose verdict could not be computed or learned, with the error.
 
-    The ticks of the Write are stored anyway, because one bad decision must not stop a series.
+    The tick that settles the decision is stored anyway: one bad decision must not stop a series.
     """
 
     stream: str
