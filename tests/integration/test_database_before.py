@@ -270,7 +270,8 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
     report = await _audited(forgotten)
     assert report.unlearned > 100
     assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
-    # In the other copy, delete the event of a verdict that the stream was able to learn.
+    # In another copy of the database, delete the event of a verdict that the stream was able to
+    # learn. The check must report this.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

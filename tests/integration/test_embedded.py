@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: as root in unreadable folders, killed, in use, on a full disk."""
+"""The embedded PostgreSQL: who can reach it, how it recovers from kills, which errors it names."""
 
 from __future__ import annotations
 
