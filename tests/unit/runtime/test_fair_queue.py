@@ -35,7 +35,7 @@ def drained(queue: FairQueue) -> list[int]:
 
 
 def in_order(served: list[int], entries: Entries) -> bool:
-    """Return whether entries of one identity, or of one track (series), came in order of arrival."""
+    """Return whether entries of one identity, or of one track (series), were served in order."""
     groups: dict[object, list[int]] = {}
     for key in served:
         identity, _, tracks = entries[key]
