@@ -112,7 +112,8 @@ def _hand_down(place: Path) -> None:
         try:
             control.write_text(f"+{name}", encoding="ascii")
         except OSError:
-            # The root group of a container has processes, which must move to a leaf first.
+            # The root group of a container has processes. They must move to a leaf before a
+            # controller can be enabled.
             if place == ROOT and _vacated(place):
                 control.write_text(f"+{name}", encoding="ascii")
 

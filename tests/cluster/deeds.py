@@ -273,7 +273,7 @@ def starts_an_agent(place: Place) -> Look:
 
 
 def tells_that_it_waits(place: Place) -> Look:
-    """Take the right to ask for certificates from agents; check that an Event reports it."""
+    """Deny agents the right to request certificates; check that an Event says what a pod awaits."""
     wide = f"midstreamer:{place.release.namespace}:{place.release.name}:member"
     role = place.kubernetes.get(f"clusterrole/{wide}")
     _apply_rules(place, role, [{**rule, "verbs": ["watch"]} for rule in role["rules"]])

@@ -238,7 +238,8 @@ def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
 def main() -> int:
     """Make all disturbances of the command line; return the exit code."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the proxy too
+    # SIGTERM must end this process by an exception, so that `kubectl proxy` is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         mark.check()
         cluster = kit_cluster(arguments)

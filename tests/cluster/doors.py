@@ -90,7 +90,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Visitors:
-    """The sources and targets around one release, by name; pods that try to reach ports."""
+    """Places that try to reach ports (sources), and these ports (targets), around one release."""
 
     release: Release
     sources: Mapping[str, Place]

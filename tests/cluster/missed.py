@@ -17,7 +17,7 @@ from tools.docs import charts, measured_figures
 
 PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""The namespace of clients in the rendered charts from which the list of rights is read."""
+"""The namespace of clients for which the charts are rendered, to list the rights that they give."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 

@@ -29,7 +29,7 @@ class Component:
     renamed: Mapping[str, str] = field(default_factory=dict)  # new names of built programs
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # tags for `go build`
-    files: tuple[str, ...] = ()  # other files of the module to keep
+    files: tuple[str, ...] = ()  # files of the Go module to keep beside the programs
 
 
 COMPONENTS = (

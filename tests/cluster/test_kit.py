@@ -175,7 +175,7 @@ def test_go_versions_compare_as_numbers() -> None:
     assert preflight.version("go1.9") < preflight.version("go1.26rc1")
 
 
-# --- configuration and command lines
+# --- tests of configuration files and command lines
 
 
 def test_every_path_that_a_component_is_given_is_its_clusters() -> None:
@@ -268,7 +268,7 @@ def test_nothing_inside_a_cluster_asks_the_proxies_of_the_environment(
     assert "_proxy" not in host.run(line[2:]).lower()
 
 
-# --- what is read from the machine
+# --- tests of what the kit reads from the machine
 
 
 def test_mounts_are_found_deepest_first_with_spaces_and_without_neighbours() -> None:

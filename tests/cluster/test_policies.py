@@ -47,7 +47,7 @@ def a_policy(
 def passes(
     policy: dict[str, Any], source: str, target: str, port: int = 80, protocol: str = "tcp"
 ) -> bool:
-    """Whether the rules let a connection's first packet pass; they are walked as Linux does."""
+    """Whether the rules let a connection's first packet pass; evaluates the rules as Linux does."""
     chains = policies.translate([policy], WORLD).chains
     return _walk(chains, policies.CHAIN, (source, target, protocol, port)) != "DROP"
 
@@ -71,7 +71,7 @@ def _matches(words: Sequence[str], packet: tuple[str, str, str, int]) -> bool:
     match = dict(zip(words[::2], words[1::2], strict=True))
     first, _, last = match.get("--dport", f"{port}").partition(":")
     return (
-        "-m" not in match  # with -m conntrack: only replies and ICMP errors
+        "-m" not in match  # -m conntrack matches only replies and ICMP errors
         and _within(source, match.get("-s", source))
         and _within(target, match.get("-d", target))
         and match.get("-p", protocol) == protocol
@@ -223,7 +223,7 @@ def test_the_name_of_a_port_is_looked_up_in_the_pod_that_is_dialled() -> None:
     assert not passes(policy, WEB.address, OUTSIDE, 80)
 
 
-# --- policies that cannot be translated
+# --- tests of policies that cannot be translated
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_chains_of_pods_that_are_gone_are_removed_and_those_in_use_are_kept() ->
     assert all(len(chain) <= 28 for chain in translated.chains)
 
 
-# --- what the enforcing process observes
+# --- tests of the pods that the enforcing process sees
 
 
 def an_object(**spec: Any) -> dict[str, Any]:

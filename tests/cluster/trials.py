@@ -117,7 +117,7 @@ class Trial:
         """
         return _placed("outside", *command)
 
-    # --- actions during the load, and the report ---
+    # --- methods for actions during the load, and for the report ----------------------------------
 
     def disturb(self, *words: str, timeout_s: float = 1800.0) -> None:
         """Run `tests.cluster.disturbing`; `words` are additional arguments.  Raises KitError."""

@@ -52,7 +52,7 @@ async def asked(service: AgentService, request: frames.Request) -> frames.Answer
 
 
 def dearest(measure: Measure, history: Column, shards: tuple[Shard, ...]) -> Search:
-    """Return the slowest search: the longest window, the whole matrix, every position."""
+    """Return the slowest search: the longest window, no limit by a band, and every position."""
     specification = a_specification(
         window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1
     )

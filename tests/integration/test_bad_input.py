@@ -156,7 +156,7 @@ async def error_of(doing: Awaitable[object]) -> str:
     return ended.error
 
 
-# --- bad frames from clients --------------------------------------------------------------------
+# --- tests of bad frames from clients -------------------------------------------------------------
 
 
 def a_window(length: int = 16, *, series: str = SERIES, step: int = STORED) -> Window:
@@ -258,7 +258,7 @@ SENT: dict[str, tuple[Attempt, tuple[str, ...]]] = {
     ),
 }
 
-# --- bad input from users -------------------------------------------------------------------------
+# --- tests of bad input from users ----------------------------------------------------------------
 
 TITLE = "time,series,value\n"
 HEAD = f"{TITLE}2020-01-01,X,1\n"
@@ -343,7 +343,7 @@ async def test_it_ends_in_a_clear_error_and_changes_nothing(case: str, place: Pl
         await place.good_request()
 
 
-# --- bytes from unknown senders -----------------------------------------------------------------
+# --- tests of bytes from unknown senders ----------------------------------------------------------
 
 
 def throw_noise(address: str, *, datagrams: int = 400) -> None:
@@ -396,7 +396,7 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
     assert (decision.reason, decision.settles) == (Reason.STALE_DATA, False)
 
 
-# --- a full or missing database -----------------------------------------------------------------
+# --- tests with a full or a missing database ------------------------------------------------------
 
 
 @asynccontextmanager

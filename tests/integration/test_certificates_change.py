@@ -169,7 +169,7 @@ async def test_no_task_is_left_once_nothing_is_open(
     assert "Watch._watch" not in names
 
 
-# certificates, bundles and allowlists with errors
+# tests of certificates, bundles and allowlists that contain errors
 
 
 def told(file: str) -> float:

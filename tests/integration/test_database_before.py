@@ -75,7 +75,7 @@ async def _copied(dsn: str) -> str:
 
 
 def _before(dsn: str, first: int, last: int) -> None:
-    """Commit a part of the story with the code of the previous version."""
+    """Commit these steps of the story (`tests.support.settling`) with the previous version."""
     ended = subprocess.run(
         [sys.executable, "-P", settling.__file__, dsn, str(first), str(last)], timeout=STORY_S,
         capture_output=True, text=True, env=os.environ | before.environment(),
@@ -128,7 +128,9 @@ async def test_each_decision_that_was_open_got_its_verdict(databases: Databases)
     ]
     assert {verdict.experience_id for verdict in verdicts} == was_open
     void = await _fetched(databases.now, "SELECT count(*) FROM verdicts WHERE winkler = 0")
-    assert void == [(2,)]  # of the three streams, two use logarithms, and each has one void verdict
+    # Two of the three streams use logarithms. One price is zero, so each of the two has a verdict
+    # that is void.
+    assert void == [(2,)]
 
 
 async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Databases) -> None:
@@ -148,7 +150,7 @@ async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Dat
         assert await _fetched(dsn, query) == await _fetched(databases.before, query)
 
 
-# --- decisions of another version -----------------------------------------------------------------
+# --- tests with decisions that another version wrote ----------------------------------------------
 
 
 async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
@@ -168,7 +170,10 @@ async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
 
 
 async def _ticks_only(dsn: str) -> list[Any]:
-    """Commit the rest of the story's ticks, no decisions; return decisions without a verdict."""
+    """Commit the ticks of the story's remaining steps, without decisions.
+
+    Return the stored decisions that have no verdict afterwards.
+    """
     store = PostgresStore(dsn)
     await store.open()
     for write in settling.part(settling.BREAK, settling.END):
@@ -183,7 +188,7 @@ LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
 
 
 async def _with_a_newer_field(databases: Databases) -> str:
-    """Copy the open decisions; add a field to those of one series that this version lacks."""
+    """Copy the open decisions; give those of one series a field that this version does not know."""
     newer = {"specification": {"trim": 0.5}}
     where = f"WHERE {LAST_TIME} AND series = 'story/00'"
     return await _rewritten(databases.broken_off, newer, where)
@@ -265,7 +270,8 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
     report = await _audited(forgotten)
     assert report.unlearned > 100
     assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
-    # In the database `missing` the deleted event is a verdict that the stream could have learned.
+    # In another copy of the database, delete the event of a verdict that the stream was able to
+    # learn. The check must report this.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

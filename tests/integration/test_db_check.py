@@ -44,7 +44,7 @@ UNTOLD = {
 """Tables and columns that no other stored value determines, each with the reason."""
 
 
-# the database as a running fleet leaves it
+# fixtures: the database as a running fleet leaves it
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Return whether other stored values depend on a row; none depend on members in the feed."""
+    """Return whether other values depend on a row; none depend on a feed row about members."""
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 
 

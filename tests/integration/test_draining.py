@@ -91,7 +91,8 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As if the lease expired and came back: the draining agent must wait for a later position.
+    # This simulates that the agent's lease expired and was renewed. The agent may then leave only
+    # when the other agents report that they hold its shards at a later feed position.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -117,7 +118,7 @@ def _agents(core: ownership.Core) -> list[frames.Member]:
 
 
 class _Before:
-    """A coordinator that ignores Drain: it searches at an agent as long as shards are there."""
+    """A coordinator of an older version: it ignores Drain and searches while agents have shards."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[Shard]] = {}
@@ -222,7 +223,7 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
-    # When all drain at the same time, no agent learns from sync which shards other agents loaded.
+    # Sync drains too, so no agent learns from it which shards the other agents have loaded.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

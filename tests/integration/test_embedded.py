@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: as root in unreadable folders, killed, in use, on a full disk."""
+"""The embedded PostgreSQL: who can reach it, how it recovers from kills, which errors it names."""
 
 from __future__ import annotations
 
@@ -207,7 +207,8 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
 
 @pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
-    # The code sets SIGQUIT's handling in both cases, because a shell's background jobs ignore it.
+    # A process that a shell started in the background ignores SIGQUIT. So the code below sets
+    # explicitly whether the process ignores SIGQUIT (then only SIGKILL ends it) or not.
     deaf = ending == signal.SIGKILL
     heed = f"signal.signal(signal.SIGQUIT, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
     code = f"import signal, time; {heed}; print(flush=True); time.sleep(60)"

@@ -100,7 +100,8 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
 
 
 async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
-    # Sending a packet restarts QUIC's idle period, so pings must not hide that the peer is silent.
+    # Sending a ping restarts QUIC's idle period. Even so, a silent peer must be noticed as soon as
+    # on a busy link.
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         await asyncio.sleep(2.0)  # long enough that the last packet sent is a ping

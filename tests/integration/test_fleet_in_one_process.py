@@ -246,7 +246,7 @@ async def test_only_what_is_stored_of_a_series_is_recorded_under_its_name() -> N
         wrong = await refused(client, frames.Match(specification=specification, windows=(other,)))
         assert isinstance(wrong, errors.BadInput)
         assert f"value 3 is {values[3]}, {asked.array()[3]} is stored" in str(wrong)
-        # The refused Match has not used the key of this window.
+        # The refused Match stored no decision, so this Match is not taken for a repetition.
         matched = await match(client, specification, asked)
         assert (matched.repeated, matched.decisions[0].window) == (0, asked.values)
 

@@ -61,7 +61,7 @@ sys.exit(main.execute(sys.argv[2:]))
 """
 
 
-# search for a key in files and memory
+# functions that search for a key in files and memory
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
@@ -154,7 +154,7 @@ def arguments_of(pid: int) -> list[tuple[str, bytes]]:
 
 
 def on_disk(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every file below a folder."""
+    """Yield the path and the content of every file below a folder."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield str(path), path.read_bytes()
@@ -336,8 +336,8 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     for one in fleet:
         await one.completed()
     folder = a_client(place, tmp_path_factory)
-    # WebSocket is tested because Python's TLS loads a key only from a file, here one without a
-    # name.
+    # The client uses WebSocket, because Python's TLS loads keys only from files. Here the key is in
+    # an anonymous file (memfd), which must leave no trace.
     async with AsyncClient.connect(f"wss://{place.coordinator}", directory=folder) as client:
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
         members = {member.name for member in (await client.survey()).members}

@@ -76,7 +76,7 @@ async def battered(
 
 @dataclass
 class Killer:
-    """Kills parts one after another, each shortly after a step, and records their process ids."""
+    """Kills processes of a fleet, each shortly after a given step of a replay; keeps their ids."""
 
     processes: Processes
     at: dict[str, int]
@@ -93,7 +93,7 @@ class Killer:
 
 
 async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Replayed:
-    """Replay a world, kill parts after the given steps, and wait until all parts are back."""
+    """Replay a world, kill processes after the given steps, and wait until all are back."""
     killer = Killer(processes, at)
     replay = await replayed(processes, world, killer)
     assert killer.killed.keys() == at.keys()

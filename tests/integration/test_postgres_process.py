@@ -382,7 +382,7 @@ async def test_every_process_of_the_server_holds_the_lock(database: Database) ->
     assert len(holders) > 2
 
 
-# configurations that are refused
+# tests of configurations that are refused
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ async def test_a_certificate_without_its_names_makes_it_unready(tmp_path: Path) 
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder with an authority that every user can read; pytest's own folders are private."""
+    """A folder with a certificate authority, open to every user; pytest's folders are private."""
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-", dir="/tmp"))
     folder.chmod(0o777)
     Database(folder)
@@ -461,7 +461,7 @@ Some clusters run pods like this, with a range of user ids for each namespace.
 
 @pytest.fixture
 def without_a_line(reachable: Path) -> tuple[str, ...]:
-    """Return words that run a command by `WITHOUT_A_LINE`; skip where overlays do not work."""
+    """Return words that run a command by `WITHOUT_A_LINE`; skip where overlay mounts fail."""
     (reachable / "etc").mkdir()
     words = ("unshare", "-m", "sh", "-c", WITHOUT_A_LINE, str(reachable))
     probe = subprocess.run([*words, "true"], check=False, capture_output=True)

@@ -44,8 +44,8 @@ def test_decisions_verdicts_and_states_are_those_of_the_version_before(now: dict
 
 
 def test_decisions_verdicts_and_states_are_those_recorded(now: dict[str, Any]) -> None:
-    # If only this test fails, this machine rounds a logarithm or a sum differently from the
-    # recorder.
+    # If only this test fails, this machine rounds a logarithm or a sum differently from the machine
+    # that recorded the file.
     assert now == json.loads(RECORDED.read_text())
 
 

@@ -65,7 +65,7 @@ def counted(reason: str) -> float:
     return float(metrics.HANDSHAKES.labels(reason)._value.get())
 
 
-# --- clients that a server refuses --------------------------------------------------------------
+# --- tests of clients that a server refuses -------------------------------------------------------
 
 Holder = Callable[[Installation], Credentials]
 
@@ -155,7 +155,7 @@ async def test_a_client_without_a_certificate_is_refused(place: Installation) ->
     assert counted("no_certificate") == before + 1
 
 
-# --- servers that a client refuses --------------------------------------------------------------
+# --- tests of servers that a client refuses -------------------------------------------------------
 
 SERVERS: dict[str, tuple[str, Holder]] = {
     "of another authority": (
@@ -198,7 +198,7 @@ async def test_a_server_is_refused_before_it_sees_a_byte(
     assert any(line["event"] == "peer.refused" for line in logged)
 
 
-# --- false claims after the handshake ------------------------------------------------------------
+# --- tests of false names in the handshake, and of the allowlist ----------------------------------
 
 
 @pytest.mark.each_carrier
@@ -376,7 +376,7 @@ async def test_random_bytes_at_the_port_do_nothing(place: Installation) -> None:
     await server.close()
 
 
-# certificates that change while processes run
+# tests of certificates that change while processes run
 
 
 @pytest.mark.each_carrier

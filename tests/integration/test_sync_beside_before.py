@@ -23,11 +23,14 @@ pytestmark = pytest.mark.integration
 
 COUNT = 40
 POLLED_S = 0.5
-"""Maximum delay in seconds: a poll, and time for a busy machine; the old version took 1 to 2 s."""
+"""Maximum median delay, in seconds, until followers of this version get a commit of the old one.
+
+It allows for one poll and a busy machine. The old version needed 1 to 2 s.
+"""
 
 
 class Shared(NamedTuple):
-    """What each version's follower saw, the delays in seconds, and the violated promises."""
+    """What each version's follower received, the delays (see `POLLED_S`), faults of the store."""
 
     before: dict[str, Any]
     now: dict[str, list[int]]

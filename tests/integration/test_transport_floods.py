@@ -30,7 +30,7 @@ CLIENT = who(Kind.CLIENT, "u1")
 FLOOD = 1100
 """Number of connections in a flood: more than a server keeps half-open."""
 PAUSE_EACH = 32
-"""Number of datagrams between two pauses, in which the server in the same event loop reads."""
+"""The flood pauses after so many datagrams, so that the server in the same loop can read."""
 
 
 @pytest.fixture
@@ -53,7 +53,10 @@ def a_first_packet() -> bytes:
 
 
 async def flood(server: QuicServer, count: int) -> int:
-    """Send first packets as a forged sender, and read nothing; return the bytes sent back."""
+    """Send first packets and never answer the server, as if the sender's address were forged.
+
+    Return how many bytes the server sent back.
+    """
     host, _, port = server.address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)

@@ -1,4 +1,4 @@
-"""QUIC over real sockets: behaviour that the tests of all carriers together cannot see."""
+"""QUIC over real sockets: behaviour that tests which run on every carrier cannot check."""
 
 from __future__ import annotations
 

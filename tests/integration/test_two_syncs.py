@@ -34,7 +34,10 @@ pytestmark = pytest.mark.integration
 
 WRITES = 60
 LEAST_S = 0.15
-"""Maximum delay in seconds; it is shorter than a poll, so only notifications can be as fast."""
+"""Maximum median delay, in seconds, until a follower at one sync gets a commit of another sync.
+
+It is shorter than the interval of polls, so the commits must be found by notifications.
+"""
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ END_S = 20.0
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """Everything that was recorded during the two drops."""
+    """What was recorded in a run in which the network dropped UDP twice."""
     if reason := networks.why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("without-udp")

@@ -53,8 +53,8 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with doors.visitors(release) as visiting:
-        # The policy for Prometheus selects every pod too, so it is deleted with the default policy.
-        # A release with default values does not have it.
+        # The policy for Prometheus selects every pod too, so pods are isolated until both it and
+        # the default policy are deleted. A release with default values has no such policy.
         unread = visiting.expected() | {("collector", target): False for target in doors.HEALTH}
         try:
             kubectl("delete", "networkpolicy", monitors)

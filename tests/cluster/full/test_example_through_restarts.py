@@ -47,7 +47,7 @@ def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted
     host.until(
         "the example gets decisions", lambda: example.decisions(app) >= FEW, timeout_s=WITHIN_S
     )
-    before = example.restarts(app)  # restarts before the fleet admitted it
+    before = example.restarts(app)  # the example restarts until the fleet admits it
 
     trial.disturb("--acts", *acts, "--calm-s", f"{CALM_S:g}")
 

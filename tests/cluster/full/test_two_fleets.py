@@ -309,7 +309,7 @@ def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
 
 
 def _check(request: dict[str, Any], release: Release, authority: x509.Certificate) -> None:
-    """Check that a request comes from the release's namespace and its authority signed it."""
+    """Check that a request came from the release's namespace and was signed by `authority`."""
     assert request["spec"]["username"].startswith(f"system:serviceaccount:{release.namespace}:")
     certificate = base64.b64decode(request["status"]["certificate"])
     leaf = x509.load_pem_x509_certificates(certificate)[0]

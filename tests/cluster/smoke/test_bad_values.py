@@ -1,4 +1,7 @@
-"""For every limited value of the chart, a bad example is refused with its key and the way out."""
+"""For every limited value of the chart, a bad example is refused.
+
+The message names the value's key and says how to correct the value.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client outside gets the decisions of a local run; no request fails when pods are deleted."""
+"""A client outside gets the same decisions as a local run; no request fails as pods are deleted."""
 
 from __future__ import annotations
 

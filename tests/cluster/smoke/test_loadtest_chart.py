@@ -32,7 +32,7 @@ def of(kind: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """Return nested values that have a value at the given path with dots."""
+    """Return nested dictionaries that hold `value` at a path such as "a.b.c"."""
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)

@@ -1,4 +1,4 @@
-"""Ports of a release are open to the intended sources and closed to all others; it is tried."""
+"""Connections show that a release's ports are open to the intended sources, closed to others."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Sync:
 
 
 class Desk:
-    """A library of shards under test, with the shards that it reported as filled or torn."""
+    """A `Library` under test, with the shards that it reported as complete or incomplete again."""
 
     def __init__(self, sync: Sync, count: int) -> None:
         self.counts = {"walk/a": count}

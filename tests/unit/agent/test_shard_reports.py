@@ -64,7 +64,7 @@ def test_a_coordinator_that_is_sent_away_knows_of_nothing_held(seed: int) -> Non
         telling.changed(shard := dice.choice(every), whole=shard not in held)
         held ^= {shard}
     telling.end(held)
-    for _ in range(2):  # after the end no later change is reported either
+    for _ in range(2):  # after `Telling.end` no change of a shard is reported
         assert coordinator.handle(reported(next_page(telling, held)), 0.0) == []
         assert not any(map(coordinator.held, every))
         telling.changed(shard := dice.choice(every), whole=shard not in held)

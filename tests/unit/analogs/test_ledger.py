@@ -1,4 +1,4 @@
-"""A ledger that is settled in parts equals one that is settled at once."""
+"""A `Ledger` of outcomes that is filled in parts equals one that is filled at once."""
 
 import numpy as np
 import pytest

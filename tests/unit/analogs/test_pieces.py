@@ -14,7 +14,7 @@ SHARDS = 5
 
 
 def searched(specification: Specification, k: int, cells_max: int) -> tuple[int, list[bytes]]:
-    """Search overlapping shards in pieces; return the number of pieces and the found bytes."""
+    """Search overlapping shards in pieces; return the number of pieces and the results as bytes."""
     runs = []
     for place in range(SHARDS):
         history = History(start=100 * place, dtype="float64")

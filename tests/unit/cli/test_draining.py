@@ -63,7 +63,7 @@ def test_a_member_of_an_older_version_is_not_waited_for_in_vain() -> None:
     ):
         Watch("agent/a1", [SERVING]).check()
     Watch("agent/a1", [a_member("agent/a1", capabilities="drain retire")]).check()
-    # A name that sync does not know; sync's own refusal quotes the nearest name.
+    # No error for an unknown name: sync itself refuses the name and suggests the nearest one.
     Watch("agent/a9", [SERVING]).check()
 
 

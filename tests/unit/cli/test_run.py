@@ -1,4 +1,4 @@
-"""How `run` splits the data into history and live part, and names the universe by the selection."""
+"""How `run` splits the data into history and live part, and names the universe."""
 
 from __future__ import annotations
 

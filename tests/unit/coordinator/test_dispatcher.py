@@ -141,7 +141,7 @@ async def test_shards_are_counted_by_how_many_agents_hold_them() -> None:
         assert dispatcher.coverage([*SHARDS, nobodys]) == (2, 1, 1)
 
 
-# one agent with two links to the coordinator
+# tests of one agent with two links to the coordinator
 
 
 class _Link:

@@ -189,7 +189,7 @@ async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # The intake hands over the record, to be settled because it was neither stored nor promised.
+    # Nobody was promised this write, so the intake queues its record to be removed.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()

@@ -1,4 +1,4 @@
-"""The queries of all dashboards are sent to a fake Prometheus; its answers are judged and drawn."""
+"""The queries of all dashboards go to a fake Prometheus; its answers are checked and drawn."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from midstreamer.protocol import codec, frames
 from midstreamer.store import rows
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded/specifications.json").read_text())
-"""Specifications with their names, as the first version with extensible ones computed them."""
+"""Specifications and their digests, recorded when new fields first became possible."""
 
 
 class Grown(Specification, frozen=True):

@@ -1,4 +1,4 @@
-"""An outcome is scaled by its window alone, and has the same bits for one window or many."""
+"""An outcome is scaled by its window alone; computed with others, it has the same bits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`lcss` equals the recurrence, also at the borders of words of bits, of strips and of tiles."""
+"""`lcss` equals the recurrence, also where machine words, strips and tiles of the matrix meet."""
 
 import math
 from typing import Any
@@ -102,7 +102,7 @@ def test_a_wider_band_or_epsilon_never_shortens(
 def test_points_that_differ_in_their_last_bits_are_told_apart(
     steps: list[int], data: st.DataObject
 ) -> None:
-    # The sort keys are integers without the values' last bits, so keys can be in another order.
+    # The sort keys lack the last bits of the values, so they can sort values in a wrong order.
     values = (1.0 + np.array(steps) * 2.0**-52).tolist()
     epsilon = data.draw(st.integers(0, 3)) * 2.0**-52
     expected = slow_lcss(values, values[::-1], epsilon)

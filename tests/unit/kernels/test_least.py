@@ -1,4 +1,4 @@
-"""The value of a rank is that of the sorted values, for any values and any rank."""
+"""`value_of_rank` returns the value that sorting puts at a rank, for any values and any rank."""
 
 from typing import Any
 

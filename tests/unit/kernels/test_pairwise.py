@@ -120,8 +120,8 @@ def test_the_order_of_rows_is_the_order_of_distances(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_entries_are_the_bits_of_a_single_comparison(dtype: Any) -> None:
-    # The rows are so many that some fill all lanes, some leave lanes empty, and some go pair by
-    # pair.
+    # With these numbers of rows, some blocks fill all lanes, some leave lanes empty, and some have
+    # so few rows that they are compared pair by pair.
     rows, columns = some_rows(5, 30, dtype=dtype), some_rows(35, 28, seed=1, dtype=dtype)
     assert matrix.LEAST_SHARE > 1
     for band in (None, 4):

@@ -1,4 +1,4 @@
-"""Load-test plans, load shapes, users' identities, and the judgement of a curve."""
+"""Load-test plans, load shapes, users' identities, and the sustained rate of a load curve."""
 
 import math
 from pathlib import Path

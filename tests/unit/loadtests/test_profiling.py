@@ -1,4 +1,4 @@
-"""A flame graph gives each function's share of the time, and each sample counts once for it."""
+"""A flame graph gives each function's share of the time; recursive calls are not counted twice."""
 
 from __future__ import annotations
 

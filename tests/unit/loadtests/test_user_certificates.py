@@ -1,4 +1,4 @@
-"""Users of a load test in a cluster get certificates by signing requests, in the right folder."""
+"""Users of a load test in a cluster request certificates; each finds its own in its folder."""
 
 from __future__ import annotations
 

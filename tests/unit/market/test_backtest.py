@@ -34,7 +34,10 @@ def a_universe() -> dict[str, Points]:
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """Return the analogs that a decision may use, and their counts, by the definitions."""
+    """Return by the definitions the analogs that a decision may use, and two counts.
+
+    The counts are of all usable windows: those before a rise, and those before any change.
+    """
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)
     for name in sorted(universe):

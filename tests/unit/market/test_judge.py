@@ -1,4 +1,4 @@
-"""The judgement of decisions: figures with confidence intervals, and baselines that do better."""
+"""The judgement of decisions: figures with confidence intervals; a better baseline is named."""
 
 import io
 

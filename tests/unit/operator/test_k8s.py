@@ -36,7 +36,7 @@ SPACE = f"/api/v1/namespaces/{NAMESPACE}"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 
 
-# `midstreamer-k8s certs request`: a person's own certificate
+# tests of `midstreamer-k8s certs request`, by which a person gets a certificate
 
 
 def jane(server: ApiServer, *names: str) -> Api:
@@ -121,7 +121,7 @@ def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
     assert naming.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
 
 
-# `midstreamer-k8s status`: pods, pools and certificates
+# tests of `midstreamer-k8s status`, which shows pods, pools and certificates
 
 
 def a_pod(name: str, component: str, *, ready: bool = False, uid: str = "", **status: Any) -> Any:
@@ -333,7 +333,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     assert all("must allow it" in note for note in found.notes)
 
 
-# `midstreamer-k8s purge`: what an uninstalled release leaves behind
+# tests of `midstreamer-k8s purge`, which deletes what an uninstalled release leaves
 
 
 async def an_uninstalled_release() -> ApiServer:
@@ -388,7 +388,7 @@ async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
     )  # fmt: skip
 
 
-# kubectl as the proxy to the API server
+# tests with `kubectl proxy`, which gives access to the API server
 
 
 @pytest.fixture

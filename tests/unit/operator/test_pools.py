@@ -37,7 +37,7 @@ def ready_condition(decision: Decision) -> tuple[str, str]:
     return ready.reason, ready.message
 
 
-# --- the Deployment that is applied ---------------------------------------------------------------
+# --- tests of the Deployment that is applied ------------------------------------------------------
 
 
 def applied(**spec: Any) -> Object:
@@ -134,7 +134,7 @@ def test_a_template_without_an_agent_is_reported() -> None:
     assert "no container 'agent'" in message
 
 
-# --- when the Deployment is applied ---------------------------------------------------------------
+# --- tests of when the Deployment is applied ------------------------------------------------------
 
 IN_FORCE = in_force(a_pool(), a_deployment())
 
@@ -164,7 +164,7 @@ def test_what_is_in_force_is_left_alone() -> None:
     assert not decision.waits
 
 
-# --- reasons not to apply a Deployment ------------------------------------------------------------
+# --- tests of reasons not to apply a Deployment ---------------------------------------------------
 
 HINDERED = {
     "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is missing"),
@@ -215,7 +215,7 @@ def test_a_pool_made_by_hand_takes_any_revision_of_the_template() -> None:
     assert decision.apply is not None
 
 
-# --- why a pool is not ready ----------------------------------------------------------------------
+# --- tests of the reasons why a pool is not ready -------------------------------------------------
 
 SHORT = a_deployment(ready=1)
 
@@ -409,7 +409,7 @@ def test_a_message_is_one_line_of_bounded_length_whatever_the_server_says(text: 
     assert len(message) <= plan.MESSAGE_CHARACTERS_MAX
 
 
-# --- objects read from Kubernetes -----------------------------------------------------------------
+# --- tests of objects that are read from Kubernetes -----------------------------------------------
 
 
 def test_a_pod_tells_what_it_waits_for() -> None:

@@ -501,7 +501,7 @@ async def test_any_sequence_of_crashes_and_lost_answers_ends_well(
     assert len(server.all(EVENTS)) == 2
 
 
-# two replicas that sign at the same time
+# tests of two replicas that sign at the same time
 
 
 @settings(max_examples=150, deadline=None)

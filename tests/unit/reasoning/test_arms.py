@@ -25,7 +25,7 @@ def with_arms(decision: Decision, count: int) -> Decision:
 
 
 def settled(state: State, arms: int, *, index: int = 600) -> State:
-    """Return the state after folding one decision with `arms` arms, and its verdict."""
+    """Return the state after it learned one decision with `arms` arms, and its verdict."""
     evidence = make.evidence_of([1.0] * 10, index=index)
     decision = with_arms(reasoning.decide(evidence, state), arms)
     state = reasoning.learn(reasoning.learn(state, decision), make.verdict_of(decision, 1.0))

@@ -1,4 +1,4 @@
-"""No decision uses the future: whole walks over series with known properties.
+"""No decision uses the future: complete backtests on series with known properties.
 
 The kernels and decisions are real and the series are synthetic. The tests with a planted fault show
 that the checks can fail.
@@ -53,7 +53,7 @@ def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = make.a_specification(window=16, horizon=3, neighbours=400, grid=1, band=0)
     points = make.a_season(500)
     other = with_another_future(points, 331, 2)
-    # The search returns every window in memory, so it always finds the one forbidden analog.
+    # With so many neighbours a search returns every window, also the one that it must not use.
     assert decisions_of(points, 331, dense) != decisions_of(other, 331, dense)
 
 
@@ -100,7 +100,11 @@ def test_learning_from_stored_events_gives_the_state_of_the_walk() -> None:
 
 
 def rises_after_tops_and_bottoms(walks: range, exclusion: int | None) -> tuple[float, float]:
-    """Return the mean share of rises among analogs of windows that end at their top, or bottom."""
+    """Return two mean shares of rises among the analogs of windows with an extreme end.
+
+    The first share is for windows whose last value is far above the window's mean, the second for
+    windows whose last value is far below it.
+    """
     specification = make.a_specification(window=64, horizon=1, neighbours=40, grid=8, band=0)
     tops: list[float] = []
     bottoms: list[float] = []
@@ -142,7 +146,10 @@ def test_an_exclusion_zone_would_tell_of_a_future_that_is_not_there() -> None:
 
 
 def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
-    """Return decisions with one-sided analogs, and verdicts of which the share ``skill`` agrees."""
+    """Return decisions whose analogs lean to one direction, and their verdicts.
+
+    The share ``skill`` of the outcomes has the direction of the analogs.
+    """
     dice = np.random.default_rng(7)
     specification = make.a_specification()
     state = reasoning.initial(specification)

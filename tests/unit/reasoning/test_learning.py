@@ -68,7 +68,8 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     after = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # Hour 2003 is in the same phase as the verdict, hour 2002 is in another phase.
+        # Losses are kept for each phase (index modulo the horizon 3). The verdict is due at index
+        # 2003 and has the phase of 2003, not that of 2002.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 

@@ -1,4 +1,4 @@
-"""The licence: rarely given to streams without skill, soon given with skill, and revoked."""
+"""The licence: rarely given without skill, soon given with skill, revoked when skill is lost."""
 
 import math
 
@@ -23,9 +23,10 @@ def decide_and_settle(gate: Gate, right: bool, **fields: object) -> None:
 
 
 def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
-    """Return the last and the greatest average wealth of one cell of the gate, for each stream.
+    """Return the last and the greatest wealth of the bets on each stream's verdicts.
 
-    `right` has the shape (streams, decisions); both results have the shape (streams,).
+    A bet of stake s multiplies its wealth by 1 + s (right - target) / target. The results are
+    averages over the stakes. `right` has the shape (streams, decisions), the results (streams,).
     """
     now = np.full((len(right), len(STAKES)), 0.5)
     greatest = np.zeros(len(right))
@@ -38,7 +39,7 @@ def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
 
 
 def first_licences(right: np.ndarray, target: float, need: float) -> float:
-    """Return the share of streams whose wealth reaches ``need`` at any time."""
+    """Return the share of streams that ever get a licence: their wealth reaches ``need``."""
     return float((wealth(right, target)[1] >= need).mean())
 
 
@@ -55,7 +56,7 @@ def test_a_gate_does_what_the_formula_says() -> None:
 def test_false_licences_are_rarer_than_delta_however_long_one_looks(target: float) -> None:
     right = np.random.default_rng(1).random((2000, 1500)) < target
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # If the gate asked for a tenth of the evidence, too many of these streams would get a licence.
+    # If a tenth of this wealth were enough, more than DELTA of the streams would get a licence.
     assert first_licences(right, target, licence.needed(0) / 10.0) > DELTA
 
 
@@ -74,17 +75,18 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
 def test_series_that_move_together_earn_no_more_than_one_would() -> None:
     target, series = 0.8, 10
     right = np.random.default_rng(3).random((400, 500)) < target
-    # For ten copies of a stream the gate averages ten cells, which gives the wealth of one stream.
+    # Ten copies of a series have no more wealth than one series, because the gate averages them.
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # A product over the copies would treat them as independent, and give too many licences.
+    # If the gate multiplied their wealth instead, as if the copies were independent, more than
+    # DELTA of the streams would get a licence.
     copied = np.repeat(right, series, axis=1)
     assert first_licences(copied, target, licence.needed(0)) > DELTA
 
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # The limits are half of 1020, 4012 and 3892 decisions: the median waits of a gate that has only
-    # one probe, for the top fifth, and stakes up to 0.7.
+    # The last numbers are half of 1020, 4012 and 3892. These are the median waits for a licence
+    # from a gate that bets only on the top fifth of decisions, with stakes up to 0.7.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(
@@ -105,7 +107,8 @@ def test_merit_is_licensed_within_half_the_usual_wait(
 def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold: float) -> None:
     gate = Gate(licence.initial(), target=0.6, horizon=1)
     while not gate.closed().held:
-        # In the top half precision just reaches the target; only in the top fifth it is above it.
+        # With rank 0.9, each right decision in the top fifth comes with a wrong one below it. So
+        # the precision in the top half is below the target, and only the top fifth gets a licence.
         if rank == 0.9:
             decide_and_settle(gate, right=False, rank=0.6)
         decide_and_settle(gate, right=True, rank=rank)

@@ -24,7 +24,7 @@ class Second(State, frozen=True, eq=False, array_like=True):
 
 
 class Third(Second, frozen=True, eq=False, array_like=True):
-    """The third layout of a state in these tests: one more field, and ``mood`` in per cent."""
+    """The third layout of a state in these tests: adds a field, and stores ``mood`` in per cent."""
 
     notes: tuple[str, ...] = ()
 

@@ -26,7 +26,7 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         decided = reasoning.decide(evidence, state)
         before = bytes_with_room(state)
         state = reasoning.learn(state, decided)
-        # A decision adds only its record, its verdict, its folding and its series to the state.
+        # A decision adds only its record, its verdict, what is learned from it, and a new series.
         assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = bytes_with_room(state)

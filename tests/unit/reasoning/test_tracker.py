@@ -27,9 +27,10 @@ def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
 
 
 def bound(gain: float, delay: int) -> float:
-    """Return how far the number of misses may be from the number that the miss rate gives.
+    """Return by how much the number of misses may differ from the expected number.
 
-    The tracker's width stays near [-1, 1], and every verdict moves it.
+    The difference is bounded, because each verdict moves the tracker's width by a multiple of the
+    gain, and the width always stays near [-1, 1].
     """
     return 2.0 / (2.0 * gain) + 1.0 + 2.0 * (1.0 + delay)
 

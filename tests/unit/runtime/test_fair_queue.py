@@ -35,7 +35,7 @@ def drained(queue: FairQueue) -> list[int]:
 
 
 def in_order(served: list[int], entries: Entries) -> bool:
-    """Return whether entries of one identity, and of one track, were served as they arrived."""
+    """Return whether entries of one identity, or of one track (series), were served in order."""
     groups: dict[object, list[int]] = {}
     for key in served:
         identity, _, tracks = entries[key]

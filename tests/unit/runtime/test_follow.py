@@ -86,7 +86,7 @@ async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_los
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    # The task is cancelled in both cases; the feed is closed only when the link was lost.
+    # A move to another link and a loss both cancel the task; only a loss also closes the feed.
     feed.closed = lost
     running.cancel()
     await asyncio.wait({running})

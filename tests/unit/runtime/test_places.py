@@ -1,4 +1,4 @@
-"""`Places` are bounded; one identity has at most half; the next goes to who has the fewest."""
+"""`Places`: one identity has at most half; a free place goes to the identity with the fewest."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _linked(session: Session) -> str:
     return session.peer.identity.name.removeprefix("coordinator/")
 
 
-# several servers behind one shared address
+# tests of several servers behind one shared address
 
 
 @_on_virtual_time
@@ -173,7 +173,7 @@ async def test_a_server_that_refuses_us_is_not_asked_again_at_once() -> None:
         assert 1 <= dialled <= 4
 
 
-# --- one name that resolves to several servers ---------------------------------------------------
+# --- tests of one name that resolves to several servers -------------------------------------------
 
 
 @_on_virtual_time

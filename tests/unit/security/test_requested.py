@@ -49,7 +49,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     virtual_time.run(main())
 
 
-# answers of an issuer that must be refused
+# tests of an issuer's answers that must be refused
 
 
 def _other_key(issuer: ScriptedIssuer) -> Answer:
@@ -203,7 +203,7 @@ def test_a_lie_at_a_renewal_leaves_in_force_what_was_good(lie: str) -> None:
     run(main)
 
 
-# issuers that cannot be reached, are slow or refuse
+# tests of issuers that cannot be reached, are slow or refuse
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_waiting_and_renewing_at_once_ask_once() -> None:
     run(main)
 
 
-# signing requests, bundles and credential sources
+# tests of signing requests, bundles and credential sources
 
 
 def test_a_request_holds_the_public_half_of_the_key_alone() -> None:

@@ -217,7 +217,7 @@ async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> No
         await ended(fleet)
 
 
-# --- members that are asked to drain ------------------------------------------------------------
+# --- tests of members that are asked to drain -----------------------------------------------------
 
 
 async def _renewed(peer: Peer) -> bool:

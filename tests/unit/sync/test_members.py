@@ -72,7 +72,11 @@ def test_an_unknown_name_gets_the_nearest_or_a_way_to_find_out() -> None:
 
 
 async def _everywhere(fleet: Fleet, *, old: bool) -> list[list[str]]:
-    """Return the names of the members that Renew, Survey, a new and a resumed feed list."""
+    """Return the members' names in each of the four lists that a peer can get from sync.
+
+    These are the answers to Renew and to Survey, the first page of a new feed, and a stored change
+    in a feed that is resumed.
+    """
     peer = await fleet.dial(Kind.AGENT, "a1", old=old)
     renewed = await peer.ask(Renew(member=Member("", "", "")))
     surveyed = await peer.ask(frames.Survey())

@@ -58,7 +58,7 @@ def test_repeats_and_other_batches_change_nothing(random: Any) -> None:
 
 
 def _mixed(random: Any) -> list[Write]:
-    """Return the writes of the story in random order; the ticks of each series stay in order."""
+    """Return the writes of `_story` in random order; the ticks of each series stay in order."""
     queues = [
         [write for write in STORY[1:] if any(column.series == name for column in write.columns)]
         for name in SERIES

@@ -211,7 +211,7 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
     virtual_time.run(main())
 
 
-# metrics of a connection
+# tests of the metrics of a connection
 
 
 def packets(fate: str) -> float:
