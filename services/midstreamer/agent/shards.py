@@ -145,8 +145,8 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
-        The result is exact when the counted points end inside this shard.  At the end of the shard
-        the series may have more points up to that time, and at its beginning fewer.
+        It is exact when the last counted point lies inside this shard.  If all points of the shard
+        count, later shards may have more such points.  If none counts, ``count`` may be too large.
         """
         return self.first < count < self.stop
 

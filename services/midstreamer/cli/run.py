@@ -42,7 +42,8 @@ ATTEMPT_S = 30.0
 COUNT_S = 3.0
 """Maximum seconds to wait for the counts of stored rows at the end."""
 JUDGED_BLOCKS_MIN = 6
-"""Blocks of time with verdicts needed for judging: intervals of fewer blocks are meaningless."""
+"""Minimum number of blocks of time that have verdicts, for a judgement. With fewer blocks, its
+confidence intervals would be meaningless."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Job:
     """Ticks to replay."""
     specification: Specification
     seasons: tuple[int, ...] = ()
-    """Lengths of the seasons in ticks, for the seasonal rivals."""
+    """Lengths of the seasons in ticks, for the seasonal forecasts that a judgement compares."""
 
 
 def jobs(selection: Selection) -> list[Job]:
@@ -156,7 +157,10 @@ def _full_names(series: Sequence[str], table: Table) -> list[str]:
 
 
 def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
-    """Return the table with its universe renamed after an unusual selection, and the universe."""
+    """Return the table and its universe, which is "" when the table has several universes.
+
+    A ``start`` or ``series`` chosen by the user is appended to the names of the universes.
+    """
     parts = []
     if start is not None:
         parts.append(re.sub(r"[^0-9A-Za-z-]", ".", rows.instant(start)))
@@ -242,7 +246,7 @@ class Run:
 
 def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
     """Judge the second half of a replay; None when there are too few verdicts."""
-    # Imported here because they import the kernels, which most runs do not need.
+    # Imported here: these modules import the kernels, which most runs do not need.
     from midstreamer.market import backtest, judge
 
     block = max(2 * job.specification.horizon, bootstrap.BLOCK_MIN)

@@ -54,7 +54,8 @@ class StateFolder:
 def where(chosen: Path | None) -> Path:
     """Return the state folder: the given one, else ``$MIDSTREAMER_HOME``, else the default.
 
-    A folder `FORMER` in the working folder goes before the default, so that its data are found.
+    If the working folder contains a folder `FORMER`, that folder is used instead of the default,
+    so that its data are found.
     """
     if chosen is None:
         former = Path.cwd() / FORMER
