@@ -154,7 +154,7 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 
 
 async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
-    """Trigger each callback: send a frame, an answer and a ping, fire a timer, judge the peer."""
+    """Trigger each callback: send a frame, an answer and a ping, a timer, a check of all peers."""
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)

@@ -128,7 +128,7 @@ def the_server() -> EmbeddedServer:
 
     A test that stops the server must start it again. The server is made only once, because a data
     directory costs a second and a thousand small files. Call this function from a fixture that is
-    not a coroutine.
+    not a coroutine, because it runs an event loop of its own.
     """
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-test-"))
     server = EmbeddedServer(folder)
