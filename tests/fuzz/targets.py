@@ -80,7 +80,7 @@ def _encoded_frames() -> list[bytes]:
 
 
 def decode_frame(data: bytes) -> None:
-    """Any body gives a frame that can be encoded and decoded again, or is refused by an error."""
+    """Any body gives a frame that encodes and decodes again, or is refused with a named error."""
     try:
         frame = codec.decode(data)
     except RemoteProtocolError:

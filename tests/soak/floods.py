@@ -296,7 +296,7 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # Earlier errors mean that an answer was missing or unreadable: go on.
+                # An error before that time means that an answer was missing or unreadable: go on.
                 return pace
 
 

@@ -230,7 +230,7 @@ class Core:
 
     @property
     def left(self) -> int:
-        """Number of whole shards of this draining agent that not all of their owners hold yet."""
+        """Number of whole shards of this draining agent that at least one owner still lacks."""
         return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
@@ -401,7 +401,7 @@ class Core:
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the whole shards that not all of their owners hold yet; cached while unchanged."""
+        """Count the whole shards that at least one owner still lacks; cached until this changes."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:

@@ -44,7 +44,8 @@ class _Prospect:
     known: int
     """Number of past windows whose outcome is known and not zero."""
     barred: int
-    """Number of past windows that the kernels compare although they cannot be analogs."""
+    """Number of past windows that are no analogs although the kernels compare them: flat windows,
+    and windows with a value that has no logarithm."""
 
 
 class Search:

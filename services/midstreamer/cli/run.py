@@ -143,7 +143,7 @@ def _job(name: str, selection: Selection) -> Job:
 
 
 def _middle(table: Table, name: str) -> int:
-    """Return the default start of the live ticks: half of the times of a file are history."""
+    """Return the default start of the live ticks: the middle one of all times of a file."""
     times = table.step_times()
     if not len(times):
         raise BadInput(f"{name}: the file has no ticks")
