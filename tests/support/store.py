@@ -83,7 +83,7 @@ def given(write: Write, *, writer: str = "c1") -> Given:
 
 
 def a_committer(store: Store, quotas: Quotas = quota.DEFAULT) -> Committer:
-    """A committer with settings like those of the sync process."""
+    """The part of sync that commits Writes, with settings like those of the sync process."""
     return Committer(store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quotas)
 
 

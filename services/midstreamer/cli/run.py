@@ -48,7 +48,7 @@ confidence intervals would be meaningless."""
 
 @dataclass(frozen=True)
 class Selection:
-    """The part of the data to use, and how. None and empty values keep the defaults."""
+    """The data that a run uses, and changed parameters. None and empty values keep the defaults."""
 
     data: Sequence[str] = ("sp500", "load")
     start: int | None = None

@@ -71,7 +71,7 @@ def default() -> Path:
 
 
 def remark(folder: Path) -> str:
-    """Return a sentence that names the folder if it is `FORMER` in the working folder; else ""."""
+    """Return a note on why the folder is used if it is `FORMER` in the working folder; else ""."""
     if folder != Path.cwd() / FORMER:
         return ""
     return f"state folder: {folder} (it exists; without it, {default()} is used)"
