@@ -16,7 +16,8 @@ from tests.support import security
 
 hypothesis.settings.register_profile(
     "shared",
-    # No limit for a single example, which is slow on busy cores: pytest-timeout limits the test.
+    # A single example has no time limit, because it may be slow on busy cores; pytest-timeout
+    # limits the whole test.
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,

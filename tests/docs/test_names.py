@@ -168,7 +168,7 @@ def values() -> frozenset[str]:
 
 @functools.cache
 def modules() -> dict[str, list[Path]]:
-    """Return our modules by every ending of their dotted name."""
+    """Return our modules by every ending of their dotted name: a.b.c, b.c and c."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in tracked():
         if path.suffix == ".py":

@@ -198,7 +198,7 @@ def _take_flight(messages: bytes) -> None:
     context = server.tls
     output = {epoch: Buffer(capacity=16384) for epoch in tls.Epoch}
     context.alpn_negotiated = None
-    context.alpn_cb = None  # the hello has no transport parameters, and only TLS is tested here
+    context.alpn_cb = None  # aioquic's callback needs transport parameters, which are not tested
     context.handle_message(_HELLO, output)
     before = context.state
     assert before is tls.State.SERVER_EXPECT_CERTIFICATE, before

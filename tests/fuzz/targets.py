@@ -1,11 +1,11 @@
 """The fuzz targets: each accepts any bytes and may fail only with a named error.
 
 A target is a function of bytes. It returns when the code under test accepted the bytes or refused
-them by name (`MidstreamerError`). Any other exception, a hang, or a broken invariant (an
+them with a named error (`MidstreamerError`). Any other exception, a hang, or a broken invariant (an
 `AssertionError` of the target) is a failure. No target keeps state that changes the effect of the
 next input, so a single file replays a failure.
 
-``seeds`` are valid inputs. Without seeds a fuzzer would spend its time on the first four bytes.
+``seeds`` are valid inputs. Without seeds a fuzzer would spend its time on the first bytes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _encoded_frames() -> list[bytes]:
 
 
 def decode_frame(data: bytes) -> None:
-    """Any body gives a frame or is refused by name; encoding and decoding keep a frame equal."""
+    """Any body gives a frame that encodes and decodes again, or is refused with a named error."""
     try:
         frame = codec.decode(data)
     except RemoteProtocolError:
@@ -148,7 +148,7 @@ def read_dsn(data: bytes) -> None:
 
 
 def read_names(data: bytes) -> None:
-    """Names of series, identities and allowlists are accepted, or refused by name."""
+    """Names of series, identities and allowlists are accepted, or refused with a named error."""
     text = _text(data)
     for read in (qualified, identity.parse, allowlist.parse):
         with contextlib.suppress(MidstreamerError):
@@ -161,7 +161,7 @@ def read_csv(data: bytes) -> None:
 
 
 def read_parquet(data: bytes) -> None:
-    """Any file with a Parquet name gives a table, or is refused."""
+    """Any file with a Parquet name gives a table, or is refused with a named error."""
     _read_feed(data, ".parquet")
 
 
@@ -243,7 +243,7 @@ def _bodies() -> list[bytes]:
 
 def all_targets() -> dict[str, Target]:
     """Return every target by name, with the QUIC and WebSocket targets."""
-    from tests.fuzz import quic, websocket  # importing `quic` makes certificates
+    from tests.fuzz import quic, websocket  # late, because `quic` makes certificates
 
     return {
         "codec": Target(decode_frame, _bodies, 3_000_000),

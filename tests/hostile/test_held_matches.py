@@ -1,4 +1,4 @@
-"""Waiting matches and feed followers cost a bounded amount for each identity and connection."""
+"""Waiting matches of one identity, and feeds of one connection, take a bounded memory."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def test_a_connection_follows_the_feed_once_whatever_it_asks(tmp_path: Pat
         feeds = [peer.follow(frames.Tail(after=0)) for _ in range(FOLLOWERS)]
         for feed in feeds:
             await anext(feed)
-        # These changes were in the feed's queue before the connection's next feed replaced the
-        # feed.
+        # A connection has one feed: each request replaced the feed before it. A replaced feed
+        # keeps the changes that it had received, and must receive no more.
         left = [queue.qsize() for queue in peer._following.values()]
         reached = await append(await fleet.client("other"), a_column(20))
         with suppress(StopAsyncIteration):

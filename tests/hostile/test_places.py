@@ -49,7 +49,10 @@ COMMIT_S = 0.05
 LOOKUP_S = 5.0
 ROUNDS = 10
 ANSWERED_S = 1.0
-"""Maximum of the median time for one Append and one Match together, in seconds: four commits."""
+"""Maximum of the median time for one Append and one Match together, in seconds.
+
+Together they wait for about four commits of `COMMIT_S`.
+"""
 
 
 class SlowStore(MemoryStore):

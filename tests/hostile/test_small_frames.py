@@ -1,4 +1,4 @@
-"""Great numbers of small frames, and frames that name many things, block no loop and no link."""
+"""Many small frames at once, and a Lookup of too many ids, block no event loop and no link."""
 
 from __future__ import annotations
 

@@ -104,7 +104,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     original = sender.get_frame
 
     def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        # The last bytes of the Finished message, which follows the refused certificate.
+        # Keep back the last bytes of the Finished message. It follows the certificate, which the
+        # server refuses.
         kept_back = 20
         return original(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
 
@@ -115,7 +116,7 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
         flush()
         if sender._buffer:
             sender.get_frame = original  # type: ignore[method-assign]
-            flush()  # goes out together with the first flush, before the server can answer
+            flush()  # sends the rest at once, before the server can answer the first part
 
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:

@@ -154,7 +154,7 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 
 
 async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
-    """Trigger each callback: send a frame, an answer and a ping, fire a timer, judge the peer."""
+    """Trigger each callback: by a frame, an answer, a ping, a timer and a check of all peers."""
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
@@ -213,7 +213,8 @@ async def test_a_callback_that_raises_while_opening_ends_its_connection(
     client = quic.client().begin()
     client.flush()
     client.write(hello(AGENT))
-    # After an error in these callbacks the server accepts the client's repeated first packet.
+    # After an error in `begin` or `numbered` the connection does not end: the server accepts the
+    # client's repeated first packet.
     if name not in {"begin", "numbered"}:
         await client.end()
     client.vanish()

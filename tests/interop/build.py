@@ -1,8 +1,9 @@
 """Builds the clients on quic-go and quinn below `.cache/interop`: `python -m tests.interop.build`.
 
-Dependencies of both are pinned with hashes: Go's by go.sum, Rust's by pinned.lock. The latter is a
-Cargo.lock without the lines that name the source of a package, so that no address is in the
-repository. The build copies the source line that cargo itself writes; the pinned checksums stay.
+Dependencies of both are pinned with hashes: Go's by go.sum, Rust's by pinned.lock. The file
+pinned.lock is a Cargo.lock without the lines that name the registry, because the repository must
+not contain its address. The build lets cargo write a Cargo.lock, copies the registry from there,
+and keeps the checksums of pinned.lock.
 """
 
 from __future__ import annotations

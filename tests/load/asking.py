@@ -119,9 +119,7 @@ class Load:
     def _acknowledged(self, lane: Lane, count: int) -> None:
         self._say({"stored": [lane.name, lane.count, count]})
         self._fresh.extend((lane, index) for index in range(lane.count, lane.count + count))
-        if (
-            lane.count == 0
-        ):  # nothing is matched yet on this lane; windows of the history need no match
+        if lane.count == 0:  # these ticks are the history, whose windows need no match
             self._fresh.clear()
         lane.count += count
 

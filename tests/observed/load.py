@@ -47,8 +47,8 @@ AGAINST_PER_S = 20.0
 1,000 decisions of a stream, and those of `Against` must replace the older ones.
 """
 RECENT, SMALL = 1000, 0.1
-"""Number of recent decisions whose confidence is compared; a change that every interval contains.
-"""
+"""Number of recent decisions with which a confidence is compared; a change, in scales of the
+decision, that every interval contains."""
 START, LARGE = 100.0, 1e9
 """The first value of a series, and the value beyond which the series begins again at the first."""
 log = logs.get(__name__)

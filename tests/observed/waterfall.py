@@ -51,7 +51,7 @@ def picture(title: str, spans: Sequence[Span]) -> str:
         x = NAMES + EDGE + room * (span.begin_s - begin_s) / whole_s
         width = max(2.0, room * span.took_s / whole_s)
         colour = ("blue", "orange", "green", "ink")[services.index(span.service) % 4]
-        # The colour of a single layer is too pale.
+        # Draw the bar three times: one layer of its translucent colour is too pale.
         for _ in range(3):
             board.shade(x, y + 3, width, ROW - 8, colour=colour)
         duration = f"{1e3 * span.took_s:.2f} ms" + (f", {span.links} linked" if span.links else "")

@@ -136,7 +136,7 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start one client; the first address in each client's list is that of another coordinator."""
+    """Start one client. The clients' lists of coordinators begin with different coordinators."""
     share = rate / len(CLIENTS)
     coordinators = fleet.coordinators(version)
     turn = list(CLIENTS).index(name) % len(coordinators)

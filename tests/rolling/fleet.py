@@ -88,7 +88,7 @@ class Fleet:
     """The carrier of the links between processes that run this version's code."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
-    """How many copies of shards all agents together hold at least, if the fleet is complete."""
+    """Minimum number of shard copies that all agents together hold when the fleet is complete."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Additional environment variables of members, by kind: ``{"sync": {"LEASE_S": "1"}}``."""
     clients: tuple[str, ...] = tuple(CLIENTS)
@@ -224,7 +224,7 @@ class Fleet:
             for name, place in self.places.items()
             if MEMBERS[name] == plan.COORDINATOR
         ]
-        # The previous version's coordinators lack the gauge COMPLETE; they are ready when complete.
+        # Coordinators of the previous version have no gauge COMPLETE: being ready means complete.
         return 0.0 not in coordinators and await self._held(agents) >= self.shards
 
     async def _held(self, agents: list[Place]) -> float:

@@ -45,7 +45,7 @@ NESTED = 5000
 FAR_CRYPTO, FAR_STREAM = 500_000, 8_000_000
 """Offsets in bytes."""
 ENDS_S = 0.2
-"""Seconds that a flood waits until the server closes a connection; then it opens the next one."""
+"""Maximum seconds for which a flood waits until the server closes a connection."""
 IDENTITY = "client/flood"
 AHEAD = 5000
 """Number of feed positions that a Match may be ahead of the feed and wait."""
@@ -296,7 +296,7 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # With time left, only an answer was missing or unreadable, and the flood goes on.
+                # An error before that time means that an answer was missing or unreadable: go on.
                 return pace
 
 

@@ -114,7 +114,7 @@ def _give_machine_code(packages: Path) -> None:
 
 
 def _copy_code(code: Path, target: Path) -> None:
-    """Copy a file of numba's cache, and its source's time, which numba compares with its index."""
+    """Copy a file of numba's cache, and give its source the file time that numba expects."""
     target.parent.mkdir(exist_ok=True)
     shutil.copy2(code, target)
     name = f"{code.name.partition('.')[0]}.py"
@@ -122,7 +122,7 @@ def _copy_code(code: Path, target: Path) -> None:
 
 
 def _sources_digest(packages: Path) -> str:
-    """Return the digest of the kernel sources in a folder, by which machine code is reused."""
+    """Return the digest of the kernel sources in a folder; equal sources share machine code."""
     words = [sys.executable, "-c", PROBE]
     return _run(words, packages, BUILD_S, PYTHONPATH=str(packages)).strip()
 

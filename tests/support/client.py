@@ -54,7 +54,7 @@ async def serve(network: MemoryNetwork, name: str, script: Script) -> Listener:
 async def scripted(
     *scripts: Script, silent: Sequence[str] = (), deadline_s: float = 5.0
 ) -> AsyncIterator[AsyncClient]:
-    """A client of one coordinator for each script, which answers as the script says.
+    """A client of several coordinators: one for each script, which answers as the script says.
 
     The client first tries the addresses in ``silent``, where nothing listens.
     """

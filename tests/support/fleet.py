@@ -54,7 +54,7 @@ class Fleet:
     shard_points: int = 256
     lease_s: float = 0.6
     allowlist: Listed | None = None
-    """Entries of the coordinators' allowlist."""
+    """Entries of the coordinators' allowlist; None admits every client."""
     services: dict[str, AgentService | CoordinatorService | SyncService] = field(
         default_factory=dict
     )

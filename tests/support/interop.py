@@ -146,7 +146,7 @@ def _packed(value: Any) -> Any:
 
 @dataclass
 class Ports:
-    """Builds the fields with which a client connects, and writes its certificate files."""
+    """Builds the fields of a client's `connect` command, and writes its certificate files."""
 
     place: Installation
     directory: Path

@@ -8,6 +8,6 @@ from midstreamer.telemetry import metrics
 
 
 def shown(metric: Any, suffix: str = "", **labels: str) -> float:
-    """Return the value of a metric, or 0; ``suffix`` follows the metric's name, as ``_count``."""
+    """Return the value of a metric, or 0; ``suffix``, such as ``_count``, is added to its name."""
     found = metrics.REGISTRY.get_sample_value(metrics.name(metric) + suffix, labels)
     return 0.0 if found is None else found

@@ -1,4 +1,4 @@
-"""Makes two network namespaces, joined by a cable, with a firewall in each that can drop UDP.
+"""Makes two network namespaces, joined by a veth pair, with a firewall in each that can drop UDP.
 
 A module that needs both networks runs in its own process: `own` returns the command that starts the
 process in an empty network namespace, and there `joined` makes the second namespace. The namespaces
@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.support import firewall
 
 HERE, THERE = "10.231.8.1", "10.231.8.2"
-"""Addresses of the two ends of the cable, in a network that nothing else can reach."""
+"""Addresses of the two ends of the veth pair, in a network that nothing else can reach."""
 PREFIX = "/30"
 CABLE_HERE, CABLE_THERE = "cable-here", "cable-there"
 COMMANDS = ("unshare", "nsenter", "ip", "cat")

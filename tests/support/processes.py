@@ -54,14 +54,14 @@ class Processes:
         return next(each for each in self.fleet.children if each.name == name)
 
     def pid(self, name: str) -> int | None:
-        """Return the process id of a part of the fleet; None while the part restarts."""
+        """Return the process id of a process of the fleet; None while it restarts."""
         if name == POSTGRES:
             return self.fleet.server.pid
         process = self.part(name).process
         return process.pid if process is not None and process.returncode is None else None
 
     def kill(self, name: str, *, why: str = "") -> int:
-        """Kill a part of the fleet with SIGKILL; return the process id that it had."""
+        """Kill a process of the fleet with SIGKILL; return the process id that it had."""
         pid = self.pid(name)
         assert pid is not None, f"{name} does not run: {self}"
         self.kills.append(f"{name} (pid {pid}) {why}".strip())
@@ -69,7 +69,7 @@ class Processes:
         return pid
 
     async def back(self, name: str, *, after: int) -> None:
-        """Wait until the part is complete again, with another process id than ``after``."""
+        """Wait until a restarted process is complete, with another process id than ``after``."""
 
         async def lives() -> bool:
             if self.pid(name) in {None, after}:

@@ -90,12 +90,12 @@ def a_walk(length: int, *, seed: int = 0) -> Points:
 
 
 def learned_stream(count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """A state that learned ``count`` decisions; ``skill`` is the share that proved right."""
+    """A state that learned ``count`` decisions; the share ``skill`` of them forecast correctly."""
     return streamed(reasoning.initial(a_specification()), 100, count, seed=seed, skill=skill)
 
 
 def streamed(state: State, start: int, count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """Let a state learn ``count`` hours of a series: in each the due verdict, then a decision."""
+    """Let a state learn ``count`` hours of a series: each hour the due verdict, then a decision."""
     dice = np.random.default_rng(seed)
     waiting: dict[int, tuple[Decision, float]] = {}
     for index in range(start, start + count):

@@ -41,7 +41,7 @@ def replay(name: str) -> dict[str, object]:
     for learned in walk:
         event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
-        # A newer version may have a newer kernel that gives the same decisions.
+        # Ignore the version of the kernels: newer kernels may give the same decisions.
         if isinstance(event, Decision):
             event = msgspec.structs.replace(event, kernel="")
         hashes[kind].update(msgspec.msgpack.encode(event))

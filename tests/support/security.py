@@ -56,7 +56,7 @@ def credentials(
 
 
 def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
-    """Valid credentials, except that the certificate's common name is not the label of the id."""
+    """Valid credentials, except that the common name of the certificate does not match its id."""
     good = credentials(signer, holder)
     leaf = good.certificate
     builder = (
@@ -113,7 +113,7 @@ def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> Quic
 
 
 class OtherCarriers(Carriers):
-    """Carriers that read an address without a scheme as ``scheme://address`` and not as QUIC."""
+    """Carriers for which an address without a scheme means ``scheme://address`` instead of QUIC."""
 
     def __init__(self, source: CredentialSource, limits: Limits, scheme: str) -> None:
         super().__init__(Watch(Trust(source, limits, secrets.token_hex(8))))

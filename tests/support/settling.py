@@ -1,9 +1,9 @@
-"""A program with which sync commits a part of a fixed story to a database.
+"""A program that commits a part of a fixed sequence of Writes to a database, as sync does.
 
 It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. The
-story has steps. Each step is one tick of each series, then decisions about all series in three
-streams, made from that tick and everything before. So the decisions of the last steps of a part are
-still open when the part ends.
+sequence has steps. In each step every series gets one tick, and then one decision in each of three
+streams, made from that tick and all earlier ones. So the decisions of the last steps of a part are
+still without a verdict when the part ends.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from midstreamer.sync.parts import Given
 
 HOUR = 3_600_000_000
 HISTORY, BREAK, END = 150, 260, 300
-"""Step numbers: the first with decisions, the first that another version commits, the end."""
+"""Numbers of the first step with decisions, of the first step that another version commits, and of
+the step after the last."""
 SERIES = 3
 VOID_STEP = END - 1
 """Step at which one series has a price of zero, which has no logarithm.
 
-Decisions that wait for this step end void. The step is the last and has no decisions, because a
-walk skips void verdicts while sync counts them.
+Decisions whose outcome needs this price get a void verdict. The step is the last and has no
+decisions, because `Walk` skips void verdicts but sync counts them: later decisions would differ.
 """
 
 
@@ -99,7 +100,7 @@ def part(first: int, last: int) -> Iterator[Write]:
 
 
 async def commit(dsn: str, first: int, last: int) -> None:
-    """Commit a part of the story as sync does, with one Write in each transaction."""
+    """Commit the steps ``first`` to ``last - 1``, with one Write in each transaction."""
     store = PostgresStore(dsn)
     await store.open()
     committer = Committer(

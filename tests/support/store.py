@@ -83,7 +83,7 @@ def given(write: Write, *, writer: str = "c1") -> Given:
 
 
 def a_committer(store: Store, quotas: Quotas = quota.DEFAULT) -> Committer:
-    """A committer with settings like those of the sync process."""
+    """The part of sync that commits Writes, with settings like those of the sync process."""
     return Committer(store, reasoning, verdicts_max=4096, streams_memory=16, quotas=quotas)
 
 
@@ -128,7 +128,7 @@ def the_server() -> EmbeddedServer:
 
     A test that stops the server must start it again. The server is made only once, because a data
     directory costs a second and a thousand small files. Call this function from a fixture that is
-    not a coroutine.
+    not a coroutine, because it runs an event loop of its own.
     """
     folder = Path(tempfile.mkdtemp(prefix="midstreamer-test-"))
     server = EmbeddedServer(folder)

@@ -132,7 +132,7 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
     """Drop UDP for `DROPPED_S` seconds; if ``late`` is set, start the client `late` meanwhile."""
     begin_s = time.monotonic()
     network.drop_udp()
-    dropped_s = time.monotonic()  # on busy cores it takes a second to add the firewall rules
+    dropped_s = time.monotonic()  # adding the rules can take a second on busy cores
     try:
         if late:
             await asyncio.sleep(LATE_AFTER_S)
@@ -186,7 +186,7 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
             if report.get("ready"):
                 ready.set()
     finally:
-        ready.set()  # the client ended, and `_client` records its exit code
+        ready.set()  # so that no task waits for a client that has ended
 
 
 def _end_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Decide which shards this agent holds, from the leases and the change feed alone.
 
-Every agent computes the owners of every shard from the list of live agents
+Every agent computes the two owners of every shard from the list of live agents
 (`domain.shard.owned`), and loads the shards that it owns.  A shard is *whole* once all its points
 are loaded; then the agent reports it.  A shard that the agent no longer owns is kept until both
 owners hold it, so a change of the fleet never leaves too few copies.
@@ -94,7 +94,7 @@ class Draining:
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""Value of `Joined.position` for members that the change feed brought: as of all changes so far."""
+"""Value of `Joined.position` if the change feed brought the list: it is as new as the feed."""
 
 # --- effects ------------------------------------------------------------------------------------
 
@@ -157,13 +157,13 @@ class Core:
     digest: int = 0
     """`domain.shard.digest` of the whole shards."""
     whole_for: str = ""
-    """Digest of the list of agents by which all shards that this agent owns are whole; empty if
-    some are not.  A field of the lease, as ``whole_at``: see `Member`."""
+    """Digest of the list of agents from which this agent computed its shards, if all of these are
+    whole; else empty.  The lease has it in the field of this name: see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
-    """The digest of ``_agents``."""
+    """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
     """Feed position reached after ``_agents`` was received; None before.  An agent whose lease
     names this list and at least this position holds all shards that it owns."""
@@ -177,9 +177,9 @@ class Core:
     _foreign: set[Shard] = field(default_factory=set)
     """Shards in ``_held`` that other agents own."""
     _joined_at: int | None = None
-    """Feed position at which all members know that this agent joined; None until it is known."""
+    """Feed position by which the feed had announced that this agent joined; None before."""
     _grown_at: int | None = 0
-    """Feed position at which the newest known shard existed; None until the feed has brought it."""
+    """Feed position by which the newest known shard had begun; None until the position is known."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -209,7 +209,7 @@ class Core:
 
     @property
     def holdings(self) -> tuple[Shard, ...]:
-        """The whole shards of this agent, sorted."""
+        """The shards of this agent that are whole (fully loaded), sorted."""
         return tuple(sorted(shard for shard, whole in self._held.items() if whole))
 
     @property
@@ -230,7 +230,7 @@ class Core:
 
     @property
     def left(self) -> int:
-        """Number of whole shards of this draining agent that not all of their owners hold yet."""
+        """Number of whole shards of this draining agent that at least one owner still lacks."""
         return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
@@ -251,10 +251,10 @@ class Core:
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
-        """Return whether no member that holds a lease has this address."""
+        """Return whether a link to this address may be dropped: no member with a lease has it."""
         return address not in {where(member) for member in self.members}
 
-    # --- the shards that this agent owns ---
+    # --- events that change which shards this agent owns ---
 
     def _survey(self, event: Surveyed) -> list[Effect]:
         self.shard_points = event.shard_points
@@ -325,11 +325,11 @@ class Core:
         self._lacking.update(shard for shard in own if not self._held.get(shard))
         return self._load(own)
 
-    # --- the content of the lease ---
+    # --- events that change the content of the lease ---
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # of the frames of one page, only the last one has a new position
+            return []  # several frames may bring one page; only the last has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -341,7 +341,7 @@ class Core:
         return [*self._whole(), *self._all_safe()]
 
     def _whole(self) -> list[Effect]:
-        """If all shards that this agent owns are whole now, put that into its lease."""
+        """If all shards that this agent owns are whole now, state that in its lease."""
         if self._draining or self._lacking or not self.shard_points or self._position < 0:
             return []
         self.whole_at = self._position
@@ -354,7 +354,7 @@ class Core:
         before, self.whole_for = self.whole_for, ""
         return [Renew()] if before else []
 
-    # --- the shards that this agent holds ---
+    # --- loading and dropping shards ---
 
     def _load_own(self) -> list[Effect]:
         return self._load(sorted(self._own - self._held.keys()))
@@ -392,16 +392,16 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # Another agent holds all it must if its lease is as of a position after this agent
-            # joined and after the newest shard began. A later position must not be required: the
-            # feed does not send a lease when only its position has changed.
+            # Another agent holds all its shards if its lease says so as of `since` or later, that
+            # is after this agent joined and the newest shard began. Do not require a later
+            # position: the feed does not send a lease when only its position has changed.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the whole shards that not all of their owners hold yet; cached while unchanged."""
+        """Count the whole shards that at least one owner still lacks; cached until this changes."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:

@@ -44,7 +44,8 @@ class _Prospect:
     known: int
     """Number of past windows whose outcome is known and not zero."""
     barred: int
-    """Number of past windows that the kernels compare although they cannot be analogs."""
+    """Number of past windows that are no analogs although the kernels compare them: flat windows,
+    and windows with a value that has no logarithm."""
 
 
 class Search:
@@ -145,9 +146,12 @@ class Search:
         return _Prospect(runs, search.ground(firsts, outcomes, times), ups, known, barred)
 
     def _place(self, window: Window) -> tuple[int, bool]:
-        """Return the index of the window's last point in its series, and whether no shard here
-        shows a later point up to the window's time.  The index is -1 when no shard here has the
-        point."""
+        """Return the index of the window's last point in its series, and whether that point may be
+        the newest as of the window's time.
+
+        The index is -1 when no shard here has the point.  The point is not the newest when a shard
+        here shows that another point was.
+        """
         index, newest = -1, True
         for held in self._shards:
             if held.shard.series != window.series:

@@ -2,7 +2,7 @@
 
 `agent.ownership` decides what to hold and whom to dial; this module does the I/O.  The event loop
 appends points and sends answers.  Threads compare windows, because the kernels release the GIL.  A
-frame of the feed is applied as a whole before other code runs: all shards have one position.
+frame of the feed is applied as a whole before other code runs, so all shards have one position.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Maximum searches, for each thread, that run or wait for the thread. Half may be of one
-coordinator, and half of those of one of its clients: one search that runs and one that waits."""
+"""Maximum searches per thread that run or wait for the thread. One coordinator may have half of
+them (4), and one client half of these (2): one that runs and one that waits."""
 DRAIN_TOLD_S = 5.0
-"""Seconds between two looks of a draining agent at all leases; each logs the shards left."""
+"""Seconds after which a draining agent reads all leases again, and logs the shards left."""
 DESERTED_S = 3.0
 """Seconds without any link, to sync or to a coordinator, after which a draining agent stops."""
 LOOK_S = 0.25
@@ -117,7 +117,7 @@ class AgentService:
         return self._core.holdings
 
     def serving_reasons(self) -> list[str]:
-        """Return why this agent is not serving (never complete, or draining); empty if it
+        """Return why this agent is not serving: it drains, or has never been complete. Empty if it
         serves."""
         if self.life.draining:
             return ["draining"]
@@ -198,9 +198,9 @@ class AgentService:
             self._joined(page.members, page.position)
 
     def _send_away(self) -> None:
-        """Report no shards to coordinators that do not know Drain, so that they ask other agents.
+        """Report to coordinators that do not know the frame Drain that no shards are held here.
 
-        They would send searches as long as the link is open; under load, the drain would never end.
+        Otherwise they would send searches until the link closes, and the drain would never end.
         """
         for peer, telling in self._tellings.items():
             if Capability.DRAIN not in peer.capabilities:
@@ -263,7 +263,7 @@ class AgentService:
         if not self._ready.is_set() and not self.complete_reasons():
             self._ready.set()
 
-    # --- shards and the fleet ---
+    # --- events for `ownership.Core`, and the effects that it returns ---
 
     def _do(self, effects: Sequence[ownership.Effect]) -> None:
         for effect in effects:
@@ -323,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # this agent stops, but the feed may still announce coordinators
+            return  # this agent stops: it ignores coordinators that the feed still announces
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:
@@ -428,7 +428,7 @@ class AgentService:
 
 
 def _places(config: AgentSettings) -> Admission:
-    """Let few searches run at once: only the line in which the others wait is fair to clients."""
+    """Let few searches run at once; the others wait in a queue that treats clients fairly."""
     running = min(config.searches_max, RUNNING_PER_THREAD * config.threads_used)
     return Admission(
         running,

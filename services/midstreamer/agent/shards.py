@@ -32,8 +32,8 @@ from midstreamer.domain.specification import HORIZON_MAX, Scale, Specification, 
 from midstreamer_kernels import History, Stop
 
 KEPT_MAX = 16
-"""Maximum number of histories that one shard keeps, and maximum number of its ledgers.  Beyond
-that, the least recently used history or ledger is evicted."""
+"""Maximum number of histories (transformed points) that one shard keeps, and maximum number of its
+ledgers (outcomes).  Beyond that, the least recently used history or ledger is evicted."""
 HISTORY_POINT_BYTES = 24
 """Approximate bytes of one point in a history: its value and the statistics of its window."""
 LEDGER_WINDOW_BYTES = 32
@@ -57,7 +57,7 @@ def reach(shard: Shard, points: int) -> int:
 
 
 class _Way(NamedTuple):
-    """The parameters of a specification that outcomes depend on: the key of a ledger."""
+    """The parameters of a specification that determine the outcomes, and so the key of a ledger."""
 
     window: int
     horizon: int
@@ -145,8 +145,8 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
-        The result is exact when the counted points end inside this shard.  At the end of the shard
-        the series may have more points up to that time, and at its beginning fewer.
+        It is exact when the last counted point lies inside this shard.  If all points of the shard
+        count, later shards may have more such points.  If none counts, ``count`` may be too large.
         """
         return self.first < count < self.stop
 

@@ -97,7 +97,7 @@ def _with_store(
 ) -> ResultT:
     """Run ``work`` on the chosen store and return its result; a signal stops the work.
 
-    The store is closed in both cases, and after a signal the command exits.
+    The store is closed in any case. After a signal the command exits.
     """
     from midstreamer.runtime import shutdown
     from midstreamer.store.postgres import PostgresStore
@@ -160,7 +160,7 @@ async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> Embe
         server = EmbeddedServer(directory)
         if server.data.exists():
             return server
-        await server.erase()  # because EmbeddedServer() may have created a folder
+        await server.erase()  # EmbeddedServer() may have created a folder
     raise ConfigError(f"{missing} has no database: name one with --dsn or --state-dir")
 
 

@@ -98,7 +98,10 @@ class Watch:
         return news
 
     def unanswered(self, error: MidstreamerError) -> str:
-        """Return a line if an unanswered request means that the member has left, otherwise ""."""
+        """Return a line if the failed request shows that the member has left, otherwise "".
+
+        It shows this only if the member is the fleet's single coordinator.
+        """
         if not self._is_alone(Kind.COORDINATOR) or type(error) not in NOBODY_THERE:
             return ""
         self.left = True

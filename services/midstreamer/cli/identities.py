@@ -66,7 +66,7 @@ def allow(path: Path, members: Iterable[Identity]) -> None:
 
 
 def carrier(me: Identity, security: SecuritySettings, limits: LimitSettings) -> Carrier:
-    """Return the carriers of one process, after its certificate was loaded, issued or renewed."""
+    """Return the carriers of a process; issue or renew its certificate file first if needed."""
     from midstreamer.transport import carriers
 
     return carriers.build(_of_files(me, security), limits=limits_of(limits), proxy=security.proxy)
@@ -78,7 +78,7 @@ def source(
     """Return the source of a service's credentials, as ``security.key`` configures it.
 
     Credentials from files are available at once; `runtime.renewing` waits for credentials of any
-    other source. ``hosts`` are DNS names for the certificate. The database has no allowlist,
+    other source. ``hosts`` are DNS names for the certificate. PostgreSQL gets no allowlist,
     because its clients show no certificate.
     """
     if security.key == "file":

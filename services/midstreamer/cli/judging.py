@@ -1,4 +1,4 @@
-"""``midstreamer judge``: judge decisions on whole data sets and compare them with rivals."""
+"""``midstreamer judge``: judge decisions on whole data sets, beside other forecasting methods."""
 
 from __future__ import annotations
 

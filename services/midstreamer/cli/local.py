@@ -38,7 +38,7 @@ from midstreamer.transport.carrier import Carrier
 COORDINATOR, SYNC, CLIENT = "c1", "s1", "local"
 """Ids of the coordinator, of sync and of the client."""
 PORTS = range(16_384, 30_000)
-"""Ports for processes. Linux gives those from 32,768 to outgoing connections."""
+"""Ports for processes, all below 32,768: Linux gives higher ports to outgoing connections."""
 PORT_TRIES = 1000
 _RANDOM = random.SystemRandom()  # no seed, so that two programs choose different ports
 TRUST_DOMAIN = config.SecuritySettings().trust_domain
@@ -260,15 +260,15 @@ def _in_memory(config_file: Path | None) -> set[Kind]:
 def free_ports(count: int) -> list[int]:
     """Return different ports that are free now, for TCP and for UDP.
 
-    They are below those that the system gives to outgoing connections, because such a connection
-    could take a port before its process listens on it.
+    All are below the ports that the system gives to outgoing connections. Otherwise a connection
+    could take a port before the process for which it was chosen listens on it.
     """
     with contextlib.ExitStack() as bound:
         return [_free_port(bound) for _ in range(count)]
 
 
 def _free_port(bound: contextlib.ExitStack) -> int:
-    """Return a free port, which `bound` keeps from being found a second time."""
+    """Return a free port. Sockets in `bound` keep it, so that the next call finds another."""
     for _ in range(PORT_TRIES):
         port = _RANDOM.choice(PORTS)
         with contextlib.ExitStack() as both, contextlib.suppress(OSError):

@@ -51,7 +51,7 @@ def of_group(context: typer.Context, config: Path | None = Config, debug: bool =
 
 
 def taking(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the shared options added to its own."""
+    """Return the function of a command with the options `--config` and `--debug` added."""
     own_parameters = inspect.signature(verb).parameters
     shared = inspect.signature(of_group).parameters
 

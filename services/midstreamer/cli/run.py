@@ -42,12 +42,13 @@ ATTEMPT_S = 30.0
 COUNT_S = 3.0
 """Maximum seconds to wait for the counts of stored rows at the end."""
 JUDGED_BLOCKS_MIN = 6
-"""Blocks of time with verdicts needed for judging: intervals of fewer blocks are meaningless."""
+"""Minimum number of blocks of time that have verdicts, for a judgement. With fewer blocks, its
+confidence intervals would be meaningless."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The part of the data to use, and how. None and empty values keep the defaults."""
+    """The data that a run uses, and changed parameters. None and empty values keep the defaults."""
 
     data: Sequence[str] = ("sp500", "load")
     start: int | None = None
@@ -94,7 +95,7 @@ class Job:
     """Ticks to replay."""
     specification: Specification
     seasons: tuple[int, ...] = ()
-    """Lengths of the seasons in ticks, for the seasonal rivals."""
+    """Lengths of the seasons in ticks, for the seasonal forecasts that a judgement compares."""
 
 
 def jobs(selection: Selection) -> list[Job]:
@@ -142,7 +143,7 @@ def _job(name: str, selection: Selection) -> Job:
 
 
 def _middle(table: Table, name: str) -> int:
-    """Return the default start of the live ticks: half of the times of a file are history."""
+    """Return the default start of the live ticks: the middle one of all times of a file."""
     times = table.step_times()
     if not len(times):
         raise BadInput(f"{name}: the file has no ticks")
@@ -156,7 +157,10 @@ def _full_names(series: Sequence[str], table: Table) -> list[str]:
 
 
 def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
-    """Return the table with its universe renamed after an unusual selection, and the universe."""
+    """Return the table and its universe, which is "" when the table has several universes.
+
+    A ``start`` or ``series`` chosen by the user is appended to the names of the universes.
+    """
     parts = []
     if start is not None:
         parts.append(re.sub(r"[^0-9A-Za-z-]", ".", rows.instant(start)))
@@ -242,7 +246,7 @@ class Run:
 
 def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
     """Judge the second half of a replay; None when there are too few verdicts."""
-    # Imported here because they import the kernels, which most runs do not need.
+    # Imported here: these modules import the kernels, which most runs do not need.
     from midstreamer.market import backtest, judge
 
     block = max(2 * job.specification.horizon, bootstrap.BLOCK_MIN)

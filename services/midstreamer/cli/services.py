@@ -283,7 +283,7 @@ class Asked:
         return pod_reports.WELL
 
     def about(self, service: Service, warnings: health.Warnings) -> None:
-        """Answer the probes from this service from now on."""
+        """Let the probes report the state of this service from now on."""
         self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:

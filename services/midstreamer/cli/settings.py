@@ -37,7 +37,8 @@ SECTIONS: Mapping[str, type[Settings]] = {
         RunSettings,
     )
 }
-"""Settings of each command, by section. Sections shared by several commands are nested in them."""
+"""Class of the settings of each section. Settings that several commands share, such as those of
+security, are nested in these classes."""
 
 
 @dataclass

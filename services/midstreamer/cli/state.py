@@ -54,7 +54,8 @@ class StateFolder:
 def where(chosen: Path | None) -> Path:
     """Return the state folder: the given one, else ``$MIDSTREAMER_HOME``, else the default.
 
-    A folder `FORMER` in the working folder goes before the default, so that its data are found.
+    If the working folder contains a folder `FORMER`, that folder is used instead of the default,
+    so that its data are found.
     """
     if chosen is None:
         former = Path.cwd() / FORMER
@@ -70,7 +71,7 @@ def default() -> Path:
 
 
 def remark(folder: Path) -> str:
-    """Return a sentence that names the folder if it is `FORMER` in the working folder; else ""."""
+    """Return a note on why the folder is used if it is `FORMER` in the working folder; else ""."""
     if folder != Path.cwd() / FORMER:
         return ""
     return f"state folder: {folder} (it exists; without it, {default()} is used)"

@@ -231,7 +231,7 @@ def specification_of(
 
 
 def done(work: Awaitable[None]) -> None:
-    """Run a command's work until it ends or a signal stops it; log errors only."""
+    """Run a command's work; exit when a signal stops it. The log shows errors only."""
     logs.configure(json=False, level="error")
     stopped = shutdown.run(work)
     if stopped is not None:

@@ -48,7 +48,7 @@ AGENT = who(Kind.AGENT, "a1")
 
 @dataclass
 class World:
-    """A carrier under test: makes carriers that reach each other, and sets who may connect."""
+    """One kind of carrier under test: makes connected carriers, and sets who may connect."""
 
     carrier: Callable[[Identity], Carrier]
     allow: Callable[[list[str]], None]

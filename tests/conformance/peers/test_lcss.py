@@ -1,7 +1,7 @@
 """The longest common subsequence compared with aeon and with the textbook algorithm.
 
-With a band, aeon starts at zero at the band's edges, so it can miss a part of the subsequence: its
-length is at most the true length. The textbook's table gives the true length.
+With a band, aeon starts at zero at the band's edges, so it can miss a part of the subsequence and
+return too small a length. The algorithm of the textbook gives the true length.
 """
 
 from __future__ import annotations

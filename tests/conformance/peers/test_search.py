@@ -1,4 +1,4 @@
-"""Search compared with brute force by another package's distances, and with other searches."""
+"""Search compared with brute force over other packages' distances, and with their searches."""
 
 from __future__ import annotations
 
