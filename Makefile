@@ -7,7 +7,7 @@ WANTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON = $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(WANTED)' 2>/dev/null && echo $(name))))
 PEERS := .venv-peers
 SOURCES := kernels services operator tests benchmarks dashboards loadtests docs images examples tools
-ERASE := import asyncio, pathlib; from midstreamer.store.embedded import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
+ERASE := import asyncio, pathlib; from midstreamer.store.embedded_postgres import EmbeddedServer; asyncio.run(EmbeddedServer(pathlib.Path(".midstreamer/postgres").absolute()).erase())
 ARGS ?=
 # Of the clusters for tests. Only `make cluster NAME=other` sets the name, not the environment.
 NAME := test
@@ -96,7 +96,7 @@ bench-fleet: setup  ## a fleet of processes against its targets (ARGS="--json fi
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 bench-abandoned: setup  ## what matches cost that nobody waits for (ARGS="--searches 200 --json")
-	$(BIN)/python -m benchmarks.abandoned $(ARGS)
+	$(BIN)/python -m benchmarks.abandoned_matches $(ARGS)
 
 bench-traces: setup  ## what traces cost a request, of none, of 1 % and of all (ARGS="--rounds 5 --json figures.json")
 	$(BIN)/python -m benchmarks.traces $(ARGS)

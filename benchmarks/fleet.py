@@ -43,11 +43,11 @@ from rich.console import Console
 from rich.table import Table
 
 import midstreamer_kernels
-from benchmarks import echo
+from benchmarks import udp_echo
 from midstreamer import AsyncClient, Specification, Tick, Window, window
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet
+from midstreamer.cli.local_fleet import LocalFleet
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column
 from midstreamer.market import datasets
@@ -267,7 +267,7 @@ async def round_trips(benches: list[Bench]) -> None:
         asks = {
             bench.carrier: await stack.enter_async_context(bench.round_trips()) for bench in benches
         }
-        bare = await stack.enter_async_context(echo.beside())
+        bare = await stack.enter_async_context(udp_echo.beside())
         await asyncio.sleep(SETTLE_S)
         for _ in range(ROUNDS):
             for name, ask in asks.items():
@@ -293,7 +293,7 @@ async def _again(ask: Callable[[], Awaitable[None]], _number: int) -> None:
 async def a_bench(folder: Path, carrier: str, news: Callable[[str], None]) -> AsyncIterator[Bench]:
     """Run a fleet over one carrier and yield its `Bench`, with a client that is connected."""
     settings = RunSettings(agents=AGENTS, carrier=carrier)
-    with state.held(folder / carrier) as kept:
+    with state_folder.held(folder / carrier) as kept:
         fleet = LocalFleet(kept, settings, config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
             yield Bench(fleet, client, carrier)

@@ -26,9 +26,9 @@ from rich.table import Table
 
 from benchmarks.fleet import reached
 from midstreamer import AsyncClient, Specification, window
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet
+from midstreamer.cli.local_fleet import LocalFleet
 from midstreamer.domain import series
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform
@@ -88,7 +88,7 @@ async def measured(folder: Path, news: Callable[[str], None]) -> list[dict[str, 
     """Return a row for each size in `POINTS`."""
     rows, held = [], 0
     dice = np.random.default_rng(1)
-    with state.held(folder) as kept:
+    with state_folder.held(folder) as kept:
         fleet = LocalFleet(kept, RunSettings(agents=2), config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
             agents = [child.health for child in fleet.children if child.verb == "agent"]

@@ -27,7 +27,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Tail, Write
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService

@@ -43,9 +43,9 @@ from rich.table import Table
 
 from benchmarks.fleet import BATCH, COLUMNS, DAY, SETTLE_S, Bench, machine
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet
+from midstreamer.cli.local_fleet import LocalFleet
 from midstreamer.telemetry import logs, metrics
 
 SWITCHED = Path(__file__).parent / "switched"
@@ -162,7 +162,7 @@ def first_on_the_path(folder: Path) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def a_bench(folder: Path, news: Callable[[str], None]) -> AsyncIterator[Bench]:
     """Run a fleet with switchable metrics and the history of twenty stocks."""
-    with state.held(folder) as kept, first_on_the_path(SWITCHED):
+    with state_folder.held(folder) as kept, first_on_the_path(SWITCHED):
         fleet = LocalFleet(kept, RunSettings(agents=AGENTS), config_file=None, news=news)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
             bench = Bench(fleet, client, "quic")

@@ -34,9 +34,9 @@ from rich.table import Table
 from benchmarks.fleet import machine
 from benchmarks.telemetry import processor_s
 from midstreamer import AsyncClient, Specification, Tick
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet, free_ports
+from midstreamer.cli.local_fleet import LocalFleet, free_ports
 from midstreamer.domain.specification import Transform
 from midstreamer.telemetry import logs
 
@@ -138,7 +138,7 @@ async def running(arm: Arm, folder: Path, endpoint: str) -> AsyncIterator[Arm]:
     told = arm.environment(endpoint)
     os.environ.update(told)
     try:
-        with state.held(folder / arm.name.replace(" ", "")) as kept:
+        with state_folder.held(folder / arm.name.replace(" ", "")) as kept:
             fleet = LocalFleet(kept, RunSettings(agents=2), config_file=None, news=lambda _: None)
             async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
                 for key in told:

@@ -2,8 +2,8 @@
 
 * ``build`` writes the dashboards to charts/midstreamer/dashboards, and the alerts and recording
   rules to charts/midstreamer/rules;
-* ``lint`` checks the dashboards with `dashboards.linting`, and the alerts and recording rules with
-  `dashboards.rule_linting`;
+* ``lint`` checks the dashboards with `dashboards.dashboard_linting`, and the alerts and recording
+  rules with `dashboards.rule_linting`;
 * ``check`` does what ``lint`` does, and also names built files that are out of date;
 * ``test`` checks the rules with promtool, and runs the test cases of each alert;
 * ``list`` prints the dashboards with the questions of their rows;
@@ -21,8 +21,16 @@ import signal
 import sys
 from collections.abc import Callable
 
-from dashboards import board_json, built, folders, linting, promtool, rule_linting, rules
-from dashboards.recordings import RECORDINGS
+from dashboards import (
+    board_json,
+    built_dashboards,
+    built_files,
+    dashboard_linting,
+    promtool,
+    rule_linting,
+    rules,
+)
+from dashboards.recording_rules import RECORDINGS
 from midstreamer.telemetry import logs
 from tests.cluster import build as programs
 
@@ -32,15 +40,17 @@ LIVE_S = 90.0
 
 def build() -> int:
     """Write the built files that are out of date."""
-    for path in folders.write(built.files() | rules.files()):
-        print(f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(built.ROOT)}")
+    for path in built_files.write(built_dashboards.files() | rules.files()):
+        print(
+            f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(built_dashboards.ROOT)}"
+        )
     return 0
 
 
 def lint() -> int:
     """Check dashboards, alerts and recording rules; exit status 1 if there are complaints."""
     found = [
-        *linting.complaints(board.read() for board in built.boards()),
+        *dashboard_linting.complaints(board.read() for board in built_dashboards.boards()),
         *rule_linting.complaints(rules.alerts(), RECORDINGS),
     ]
     for complaint in found:
@@ -50,9 +60,9 @@ def lint() -> int:
 
 def check() -> int:
     """Do what `lint` does, and name outdated built files; exit status 1 if there are any."""
-    behind = folders.behind(built.files() | rules.files())
+    behind = built_files.behind(built_dashboards.files() | rules.files())
     for path in behind:
-        print(f"{path.relative_to(built.ROOT)} is out of date: run make dashboards")
+        print(f"{path.relative_to(built_dashboards.ROOT)} is out of date: run make dashboards")
     return lint() or int(bool(behind))
 
 
@@ -66,7 +76,7 @@ def test() -> int:
 
 def show() -> int:
     """Print each dashboard with its size and the questions of its rows."""
-    for board in built.boards():
+    for board in built_dashboards.boards():
         read = board.read()
         shown = list(board_json.panels(read))
         queries = sum(len(panel.queries) for panel in shown)

@@ -20,9 +20,9 @@ import yaml  # type: ignore[import-untyped]
 
 from dashboards import promql
 from dashboards.promql import Metric
-from dashboards.recordings import RECORDINGS
+from dashboards.recording_rules import RECORDINGS
 from dashboards.rules import PREFIX, Alert, Case, Grows, Holds, Pace, Values, Written, seconds
-from dashboards.series import JOB
+from dashboards.uncatalogued_series import JOB
 
 NAMESPACE = "fleet"
 STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600

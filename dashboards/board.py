@@ -17,8 +17,8 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards import panels, promql
 from dashboards.panels import Panel
-from dashboards.scope import NAMESPACE
-from dashboards.series import JOB, UP
+from dashboards.query_scope import NAMESPACE
+from dashboards.uncatalogued_series import JOB, UP
 from midstreamer.telemetry import metrics
 
 TAG = "midstreamer"

@@ -36,16 +36,16 @@ from dashboards.packet_loss_fault import lossy
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import identities
 from midstreamer.cli.identities import ALLOWLIST
-from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.security import files
-from tests.load.asking import UNIVERSE, time_at
+from tests.load.client_requests import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
 from tests.observed.fleet import CLIENT, REPLICAS, pods_ready
 from tests.observed.load import STRANGER, Asking
 from tests.rolling.plan import Version
 from tests.support.api_server import User
-from tests.support.operating import csr_pem, posted, uri
+from tests.support.operator_builders import csr_pem, posted, uri
 
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """Seconds for which `halting` freezes a process, and lets it run before it freezes it again."""

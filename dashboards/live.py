@@ -17,15 +17,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dashboards import answers, board_json, built, generator, rules
-from dashboards.answers import Answer, Kept, Line
+from dashboards import board_json, built_dashboards, query_results, rules, small_load
 from dashboards.board import Board
 from dashboards.board_json import Query
+from dashboards.query_results import Answer, Kept, Line
 from tests.observed import fleet
 from tests.support import prometheus
 from tests.support.prometheus import Pace, Prometheus
 
-KEPT = built.ROOT / ".cache/dashboards/answers.json"
+KEPT = built_dashboards.ROOT / ".cache/dashboards/answers.json"
 """File with the results of the last run."""
 SCRAPE_S = 1.0
 """Seconds between two scrapes, and between two evaluations of the rules."""
@@ -56,8 +56,12 @@ async def run(seconds: float) -> int:
             began = time.time()
             await asyncio.sleep(seconds)
             kept = await everything(asked, began, time.time())
-    answers.write(KEPT, kept)
-    print(answers.table(kept.answers, {board.uid: board.title for board in built.boards()}))
+    query_results.write(KEPT, kept)
+    print(
+        query_results.table(
+            kept.answers, {board.uid: board.title for board in built_dashboards.boards()}
+        )
+    )
     return 0 if all(each.has_data for each in kept.answers) else 1
 
 
@@ -67,7 +71,7 @@ async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
     kept = rules.written(folder)
     async with (
         fleet.observed(folder / "fleet", news=print) as seen,
-        generator.running(folder / "load", lasts_s) as load,
+        small_load.running(folder / "load", lasts_s) as load,
         prometheus.running(
             folder / "data", [*seen.targets(), load], rules=kept, pace=pace
         ) as asked,
@@ -80,7 +84,7 @@ async def _looked_at(folder: Path, lasts_s: float) -> AsyncIterator[Prometheus]:
 async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
     """Return the results of every query and variable of every dashboard, for a range of time."""
     found: list[Answer] = []
-    for board in built.boards():
+    for board in built_dashboards.boards():
         found += await _variables(asked, board)
         for panel in board_json.panels(board.read()):
             for query in panel.queries:
@@ -103,7 +107,7 @@ async def _answered(
 ) -> Answer:
     text = board_json.filled(query.text, {**VALUES, "__rate_interval": INTERVAL})
     lines = await _lines(asked, text, query.instant, begin_s, end_s)
-    bare = answers.without_default(text)
+    bare = query_results.without_default(text)
     quiet = bare != text and not await asked.query(bare, at_s=end_s)
     return Answer(board.uid, panel, text, query.legend, lines, quiet)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from dashboards import answers, board_json, built, drawing, panels
-from dashboards.answers import Kept
+from dashboards import board_json, built_dashboards, panel_drawing, panels, query_results
 from dashboards.board import Board
+from dashboards.query_results import Kept
 
-FOLDER = built.ROOT / "docs/pictures/boards"
+FOLDER = built_dashboards.ROOT / "docs/pictures/boards"
 COLUMN_IN, ROW_IN = 0.52, 0.32
 """Width and height of a cell of Grafana's grid in the picture, in inches."""
 GAP_LEFT_IN, GAP_RIGHT_IN, GAP_TOP_IN, GAP_BOTTOM_IN = 0.55, 0.18, 0.32, 0.6
@@ -40,7 +40,7 @@ def draw_all(kept: Kept) -> list[Path]:
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for board in built.boards():
+    for board in built_dashboards.boards():
         made = _small(draw(board, kept))
         if len(made) > BYTES_MOST:
             raise ValueError(
@@ -63,7 +63,7 @@ def draw(board: Board, kept: Kept) -> bytes:
     several = read["panels"]
     rows = max(each["gridPos"].get("y", 0) + each["gridPos"]["h"] for each in several)
     size = (panels.WIDTH * COLUMN_IN, rows * ROW_IN + HEAD_IN)
-    with mpl.rc_context({"font.family": "DejaVu Sans", "figure.facecolor": drawing.PAPER}):
+    with mpl.rc_context({"font.family": "DejaVu Sans", "figure.facecolor": panel_drawing.PAPER}):
         figure = pyplot.figure(figsize=size, dpi=DPI)
         _head(figure, board, size)
         for told in several:
@@ -79,9 +79,9 @@ def draw(board: Board, kept: Kept) -> bytes:
 
 def _head(figure: Any, board: Board, size: tuple[float, float]) -> None:
     y = 1 - 0.28 / size[1]
-    ink = {"color": drawing.INK, "va": "center"}
+    ink = {"color": panel_drawing.INK, "va": "center"}
     figure.text(0.012, y, f"Midstreamer / {board.title}", fontsize=14, fontweight="bold", **ink)
-    faint = {"color": drawing.FAINT, "va": "center", "fontsize": 8.5}
+    faint = {"color": panel_drawing.FAINT, "va": "center", "fontsize": 8.5}
     figure.text(0.012, 1 - 0.55 / size[1], board.says, **faint)
 
 
@@ -116,9 +116,9 @@ def _panel(
     axes = figure.add_axes(place)
     answered = kept.of(board.uid, panel.title)
     if panel.kind == "table":
-        drawing.listed(axes, panel, answered)
+        panel_drawing.listed(axes, panel, answered)
     else:
-        drawing.draw(axes, panel, answered, kept.begin_s)
+        panel_drawing.draw(axes, panel, answered, kept.begin_s)
 
 
 def _small(picture: bytes) -> bytes:
@@ -137,6 +137,6 @@ def main() -> int:
     if not KEPT.is_file():
         print(f"there are no results of a live run ({KEPT}): run make dashboards-live")
         return 1
-    for each in draw_all(answers.read(KEPT)):
-        print(f"drew {each.relative_to(built.ROOT)}, {each.stat().st_size:,} bytes")
+    for each in draw_all(query_results.read(KEPT)):
+        print(f"drew {each.relative_to(built_dashboards.ROOT)}, {each.stat().st_size:,} bytes")
     return 0

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from dashboards import series as known
-from midstreamer.telemetry import metrics, words
-from midstreamer.telemetry.families import Described, Family
+from dashboards import uncatalogued_series as known
+from midstreamer.telemetry import label_values, metrics
+from midstreamer.telemetry.metric_builders import Described, Family
 
 Metric: TypeAlias = Counter | Gauge | Histogram | Family[Any] | Described
 LE = "le"
@@ -180,7 +180,7 @@ def _matchers(what: Described, labels: dict[str, Wanted]) -> Iterator[str]:
 def _check(what: Described, label: str, match: Match) -> None:
     if label == LE and what.kind == "histogram":
         return
-    says: words.Words | words.FirstNames | None
+    says: label_values.Words | label_values.FirstNames | None
     if label in what.labels:
         says = what.labels[label]
     elif label in known.TARGET_LABELS:
@@ -188,10 +188,10 @@ def _check(what: Described, label: str, match: Match) -> None:
     else:
         has = ", ".join([*what.labels, *known.TARGET_LABELS])
         raise ValueError(f"{what.name} has no label {label!r}: it has {has}")
-    if says is None or isinstance(says, words.FirstNames):
+    if says is None or isinstance(says, label_values.FirstNames):
         return
     for word in match.words:
-        if word not in says and word != words.OTHER and not word.startswith("$"):
+        if word not in says and word != label_values.OTHER and not word.startswith("$"):
             possible = ", ".join(sorted(says))
             raise ValueError(
                 f"{label} of {what.name} never has the value {word!r}: it has {possible}"

@@ -1,8 +1,8 @@
 """Checks of alerts and recording rules: those of pint that apply, and our own.
 
-Expressions must follow the rules of `dashboards.queries`, like the queries of dashboards.  An alert
-must also compare a value, wait before it fires, name what it is about, and link to a runbook and a
-dashboard that exist.
+Expressions must follow the rules of `dashboards.query_checks`, like the queries of dashboards.  An
+alert must also compare a value, wait before it fires, name what it is about, and link to a runbook
+and a dashboard that exist.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dashboards import queries
+from dashboards import query_checks
 from dashboards.rules import PAGE, ROOT, TICKET, Alert, Pace, Recording, seconds
-from dashboards.series import RECORDED
+from dashboards.uncatalogued_series import RECORDED
 
 NAMED = re.compile(r"\{\{ \$labels\.(\w+)")
 BOARDS = ROOT / "dashboards/boards"
-RULES: tuple[queries.Rule, ...] = (
-    queries.metrics_exist,
-    queries.labels_exist,
-    queries.counters_grow,
-    queries.rates_come_first,
-    queries.quantiles_have_buckets,
-    queries.sums_keep_what_is_there,
-    queries.sides_match,
-    queries.expressions_are_needed,
+RULES: tuple[query_checks.Rule, ...] = (
+    query_checks.metrics_exist,
+    query_checks.labels_exist,
+    query_checks.counters_grow,
+    query_checks.rates_come_first,
+    query_checks.quantiles_have_buckets,
+    query_checks.sums_keep_what_is_there,
+    query_checks.sides_match,
+    query_checks.expressions_are_needed,
 )
 FREE_OF_JOB = frozenset(each.name for each in RECORDED)
 """Series of our recording rules: queries for them need no condition on the label `job`.
@@ -78,11 +78,11 @@ def _of(alert: Alert) -> Found:
 
 
 def _of_query(text: str) -> Found:
-    wrong = list(queries.complaints(text, RULES))
+    wrong = list(query_checks.complaints(text, RULES))
     yield from wrong
     if any(rule == "parses" for rule, _ in wrong):
         return
-    for selector, _ in queries.selectors(queries.parsed(text)):
+    for selector, _ in query_checks.selectors(query_checks.parsed(text)):
         compared = {matcher.name for matcher in selector.matchers.matchers}
         if "job" not in compared and selector.name not in FREE_OF_JOB:
             yield "job_is_named", f"{selector.name} matches any job: add the label job"
@@ -90,7 +90,7 @@ def _of_query(text: str) -> Found:
 
 def _compares(alert: Alert, text: str) -> Found:
     """Complain about an expression without a comparison: it fires whenever a series exists."""
-    if not any(f" {sign} " in text for sign in queries.COMPARISONS) and "absent(" not in text:
+    if not any(f" {sign} " in text for sign in query_checks.COMPARISONS) and "absent(" not in text:
         yield "compares", "its expression compares nothing: it fires as long as the series exists"
 
 
@@ -106,10 +106,10 @@ def _speaks(alert: Alert, text: str) -> Found:
     for what, said in (("summary", alert.summary), ("description", alert.description)):
         if not said:
             yield "annotations", f"it has no {what}"
-    has = queries.kept(queries.parsed(text)) or frozenset()
+    has = query_checks.kept(query_checks.parsed(text)) or frozenset()
     named = {*NAMED.findall(alert.summary), *NAMED.findall(alert.description)}
-    # label_replace() and absent() can add labels that `queries.kept` does not know.  A label that
-    # the expression itself names is therefore accepted too.
+    # label_replace() and absent() can add labels that `query_checks.kept` does not know.  A label
+    # that the expression itself names is therefore accepted too.
     for label in sorted(label for label in named - has if f'"{label}"' not in text):
         if f"{label}=" not in text:
             yield "labels", f"its texts name the label {label}, which the result does not have"

@@ -24,9 +24,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from dashboards import alerts as _alerts
-from dashboards import folders, promql
+from dashboards import built_files, promql
 from dashboards.promql import Metric, Wanted
-from dashboards.series import JOB
+from dashboards.uncatalogued_series import JOB
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "charts/midstreamer/rules"
@@ -179,13 +179,13 @@ def increase(metric: Metric, over: str, /, *by: str, suffix: str = "", **labels:
 @cache
 def alerts() -> tuple[Alert, ...]:
     """Return the alerts of `dashboards/alerts`, sorted by name."""
-    return folders.parts(_alerts, "ALERT")
+    return built_files.parts(_alerts, "ALERT")
 
 
 def render(factor: float = 1.0) -> dict[str, str]:
     """Return the text of each rule file by name, with durations divided by ``factor``."""
-    # Imported here, because `dashboards.recordings` imports this module.
-    from dashboards.recordings import RECORDINGS
+    # Imported here, because `dashboards.recording_rules` imports this module.
+    from dashboards.recording_rules import RECORDINGS
 
     pace = Pace(factor)
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from images import make
+from images import build_images
 from images.parts import Refused
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     """Build the requested images; if that is refused, print a message and exit with 1."""
     given = parser().parse_args()
     try:
-        make.make(make.Asked(**vars(given)))
+        build_images.make(build_images.Asked(**vars(given)))
     except Refused as error:
         sys.exit(f"images: {error}")
     except BrokenPipeError:

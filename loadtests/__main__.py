@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import fleet, latency_curve, plan, profiling, report, schedule
-from loadtests.plan import Plan
+from loadtests import fleet, latency_curve, load_plan, profiling, report, schedule
+from loadtests.load_plan import Plan
 from loadtests.schedule import Spacing
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs
@@ -33,7 +33,7 @@ def parsed() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make load", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("run", "curve"), default="run")
     parser.add_argument(
-        "--shape", default="smoke", help=f"{', '.join(plan.SHAPES)}, or a JSON file"
+        "--shape", default="smoke", help=f"{', '.join(load_plan.SHAPES)}, or a JSON file"
     )
     parser.add_argument("--users", type=int, help="number of users; default: from the shape")
     parser.add_argument("--agents", type=int, default=2)
@@ -68,14 +68,14 @@ def parsed() -> argparse.ArgumentParser:
     return parser
 
 
-def planned(arguments: argparse.Namespace, shape: plan.Shape, folder: Path) -> Plan:
+def planned(arguments: argparse.Namespace, shape: load_plan.Shape, folder: Path) -> Plan:
     """Return the plan of the load for the arguments; its addresses are set once the fleet runs."""
     return Plan(
         addresses=(),
         certificates=folder / "state" / "certs",
         trust_domain=fleet.TRUST_DOMAIN,
         shape=shape,
-        mix=plan.mix_of(arguments.mix) if arguments.mix else dict(plan.MIX),
+        mix=load_plan.mix_of(arguments.mix) if arguments.mix else dict(load_plan.MIX),
         spacing=Spacing(arguments.spacing),
         seed=arguments.seed,
         thresholds=tuple(arguments.threshold or ("failures<=0%",)),
@@ -97,7 +97,7 @@ def command(made: Plan, web: int | None) -> list[str]:
 async def load(made: Plan, folder: Path, web: int | None) -> int:
     """Run locust with a plan and return its exit code; its output goes to ``locust.log``."""
     path = folder / "plan.json"
-    plan.write(plan.check(made), path)
+    load_plan.write(load_plan.check(made), path)
     environment = {**os.environ, "LOAD_PLAN": str(path)}
     with (folder / "locust.log").open("wb") as log:
         locust = await asyncio.create_subprocess_exec(
@@ -119,11 +119,11 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     shape = (
         latency_curve.shape(arguments)
         if arguments.what == "curve"
-        else plan.shape_of(arguments.shape)
+        else load_plan.shape_of(arguments.shape)
     )
     if arguments.users:
-        shape = plan.with_users(shape, arguments.users)
-    made = plan.check(planned(arguments, shape, folder))
+        shape = load_plan.with_users(shape, arguments.users)
+    made = load_plan.check(planned(arguments, shape, folder))
 
     def news(line: str) -> None:
         told.print(line, style="dim")
@@ -131,7 +131,7 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     async with fleet.running(
         folder, users=shape.users, agents=arguments.agents, news=news
     ) as running:
-        made = plan.at(made, running.coordinator)
+        made = load_plan.at(made, running.coordinator)
         before = fleet.scraped(running)
         seconds = schedule.length_s(shape.stages)
         begin_s = shape.users / made.handshakes_per_s

@@ -4,8 +4,8 @@ It takes received datagrams and the time, and returns datagrams to send and resu
 
 `Machine` combines three parts, as the carrier on asyncio does: aioquic's QuicConnection with our
 verification of the server (`transport.aioquic.enforcement`), the state machine of a connection
-(`protocol.connection`), and the state machine of its requests (`protocol.exchange`).  The caller
-needs no event loop; `loadtests.link` runs it under gevent.
+(`protocol.connection`), and the state machine of its requests (`protocol.link_exchange`).  The
+caller needs no event loop; `loadtests.gevent_link` runs it under gevent.
 
 How to use `Machine`: call ``start``.  Then call ``datagram`` for each datagram that arrives, and
 ``wake`` at the time of ``next_wakeup_s``.  Call ``ask`` and ``close`` at any time.  After each of
@@ -25,17 +25,17 @@ from aioquic.quic.packet import QuicErrorCode
 
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Overloaded
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.protocol import requests
+from midstreamer.protocol import request_states
 from midstreamer.protocol.connection import Connection, Side
-from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
-from midstreamer.protocol.exchange import Exchange
+from midstreamer.protocol.connection_effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Answer, Frame, Request
-from midstreamer.runtime.conversation import BULK
-from midstreamer.security.chain import Presented, Role
-from midstreamer.transport import phrases
-from midstreamer.transport.aioquic import enforcement, internals, sockets
+from midstreamer.protocol.link_exchange import Exchange
+from midstreamer.runtime.link_requests import BULK
+from midstreamer.security.certificate_chain import Presented, Role
+from midstreamer.transport import close_reasons
+from midstreamer.transport.aioquic import aioquic_internals, enforcement, sockets
 from midstreamer.transport.aioquic.wire import APPLICATION_ERROR, KEY_UPDATE_PACKETS, why
-from midstreamer.transport.framed import opening_error
+from midstreamer.transport.framed_link import opening_error
 from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.trust import Trust
 
@@ -67,10 +67,10 @@ class Machine:
             )
         )
         enforcement.enforce(self.quic, self._judge)
-        internals.delay_acknowledgements(self.quic)
-        internals.stop_when_all_is_written(self.quic)
+        aioquic_internals.delay_acknowledgements(self.quic)
+        aioquic_internals.stop_when_all_is_written(self.quic)
         self._lost_packets = 0
-        internals.on_lost(self.quic, self._count_lost)
+        aioquic_internals.on_lost(self.quic, self._count_lost)
         self.peer: Identity | None = None
         self.connection: Connection | None = None
         self.exchange: Exchange | None = None
@@ -80,7 +80,7 @@ class Machine:
         self.inbox: collections.deque[Deliver] = collections.deque()
         """Received frames for `receive`; used only before `talk` allows requests."""
         self._inbox_bytes = 0
-        self._news: list[requests.Effect] = []
+        self._news: list[request_states.Effect] = []
         self._packets = 0
         self._pings = 0
         self._idle_from_s = 0.0
@@ -98,9 +98,9 @@ class Machine:
         """Process a datagram that arrived."""
         if self.ended is not None:
             return
-        ends_s = internals.ends_at(self.quic)
+        ends_s = aioquic_internals.ends_at(self.quic)
         self.quic.receive_datagram(data, self._place, now=now_s)
-        if internals.ends_at(self.quic) != ends_s:
+        if aioquic_internals.ends_at(self.quic) != ends_s:
             self._idle_from_s = now_s
         self._take_events(now_s)
 
@@ -140,7 +140,7 @@ class Machine:
     @property
     def must_answer(self) -> bool:
         """Whether something must be sent at once: stream data, or the end of the connection."""
-        return self.ended is not None or internals.has_something_to_send(self.quic)
+        return self.ended is not None or aioquic_internals.has_something_to_send(self.quic)
 
     @property
     def draining(self) -> bool:
@@ -153,7 +153,7 @@ class Machine:
         If ``spoken`` is true, acknowledgements that are not due yet are sent too, with our data.
         """
         if spoken:
-            internals.acknowledge(self.quic, now_s)
+            aioquic_internals.acknowledge(self.quic, now_s)
         sent = self.quic.datagrams_to_send(now=now_s)
         self._packets += len(sent)
         if self._packets >= KEY_UPDATE_PACKETS:
@@ -191,7 +191,7 @@ class Machine:
             )
         self._carry_out(self.connection.send(frame, bulk=bulk), now_s)
 
-    def news(self) -> list[requests.Effect]:
+    def news(self) -> list[request_states.Effect]:
         """Return the results of requests since the last call, as effects Resolve and Fail."""
         results, self._news = self._news, []
         return results
@@ -232,34 +232,34 @@ class Machine:
     def unsent_bytes(self) -> int:
         """Bytes that were written and that the peer has not acknowledged."""
         held = self.connection.held_bytes if self.connection is not None else 0
-        return held if self.ended else held + internals.unacknowledged_bytes(self.quic)
+        return held if self.ended else held + aioquic_internals.unacknowledged_bytes(self.quic)
 
     def figures(self) -> Figures | None:
         """Return the measurements of the transport; None if the connection has ended."""
         if self.ended is not None:
             return None
         return Figures(
-            internals.round_trip_s(self.quic) or 0.0,
+            aioquic_internals.round_trip_s(self.quic) or 0.0,
             self._lost_packets,
-            internals.congestion_window(self.quic),
+            aioquic_internals.congestion_window(self.quic),
         )
 
     def farewell(self, now_s: float) -> list[bytes]:
         """Return the last datagrams: unsent data, and the QUIC frame that ends the connection."""
-        if not internals.has_begun(self.quic):
+        if not aioquic_internals.has_begun(self.quic):
             return []
-        if internals.is_ending(self.quic):
+        if aioquic_internals.is_ending(self.quic):
             return self.outgoing(now_s)
         last = self.outgoing(now_s)
         code, message = self._goodbye
-        reason = phrases.cut(phrases.coded(code, message), enforcement.REASON_BYTES_MAX)
+        reason = close_reasons.cut(close_reasons.coded(code, message), enforcement.REASON_BYTES_MAX)
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
         self.quic.close(error_code=error, reason_phrase=reason)
         return last + self.outgoing(now_s)
 
     def release(self) -> None:
         """Free the resources of the QUIC connection; no other method may be called afterwards."""
-        internals.release(self.quic)
+        aioquic_internals.release(self.quic)
 
     # --- inside ---
 
@@ -280,7 +280,7 @@ class Machine:
                     self._lost("", "a stream was reset", now_s)
                 case events.ConnectionTerminated():
                     self._lost(*why(event), now_s)
-        closing = internals.close_event(self.quic)
+        closing = aioquic_internals.close_event(self.quic)
         if closing is not None:
             self._lost(*why(closing), now_s)
 
@@ -321,14 +321,16 @@ class Machine:
                 now_s, "inbox_full", f"more than inbox_bytes_max={most:,} bytes wait to be read"
             )
 
-    def _do(self, effects: list[requests.Effect]) -> None:
+    def _do(self, effects: list[request_states.Effect]) -> None:
         for effect in effects:
             match effect:
-                case requests.Resolve() | requests.Fail():
+                case request_states.Resolve() | request_states.Fail():
                     self._news.append(effect)
-                case requests.Send(frame) if self.connection is not None and self.ended is None:
+                case request_states.Send(frame) if (
+                    self.connection is not None and self.ended is None
+                ):
                     self._carry_out(self.connection.send(frame), 0.0)
-                case requests.Breach(code, message):
+                case request_states.Breach(code, message):
                     self._news.append(effect)
                     self._end(code, message, by_peer=False)
 
@@ -354,15 +356,15 @@ class Machine:
         return self._idle_from_s + self._trust.limits.idle_s / 3
 
 
-def answer_of(effect: requests.Effect) -> tuple[int, Answer | MidstreamerError] | None:
+def answer_of(effect: request_states.Effect) -> tuple[int, Answer | MidstreamerError] | None:
     """Return (number of the request, its answer or error) if the effect ends a request.
 
     Otherwise return None.
     """
     match effect:
-        case requests.Resolve(number, answer):
+        case request_states.Resolve(number, answer):
             return number, answer
-        case requests.Fail(number, error):
+        case request_states.Fail(number, error):
             return number, error
         case _:
             return None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from loadtests import identities, user_requests
 from midstreamer import AsyncClient
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
 from midstreamer.telemetry import metrics
 
 __all__ = ["TRUST_DOMAIN", "running", "scraped"]
@@ -33,7 +33,7 @@ async def running(
     """
     config = folder / "fleet.toml"
     config.write_text(settings(users), encoding="utf-8")
-    with state.held(folder / "state") as kept:
+    with state_folder.held(folder / "state") as kept:
         fleet = LocalFleet(kept, RunSettings(agents=agents), config_file=config, news=news)
         async with fleet:
             news(f"issuing certificates for {users} users")

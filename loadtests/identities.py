@@ -12,7 +12,7 @@ from pathlib import Path
 from midstreamer.cli import identities
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import plan
+from loadtests import load_plan
 from loadtests.report import Figures
+from loadtests.result_counts import Durations, Tally
 from loadtests.schedule import Stage, steady
-from loadtests.tally import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
@@ -39,13 +39,13 @@ TIMES = 2.0
 
 def asked(mix: str | None) -> str:
     """Return the type of request to measure; raise BadInput for a type without `RATES`."""
-    name = next(iter(plan.mix_of(mix))) if mix else "match"
+    name = next(iter(load_plan.mix_of(mix))) if mix else "match"
     if name not in RATES:
         raise BadInput(f"curve cannot measure {name}: give --mix match=1 or --mix lookup=1")
     return name
 
 
-def shape(arguments: argparse.Namespace) -> plan.Shape:
+def shape(arguments: argparse.Namespace) -> load_plan.Shape:
     """Return a shape with a stage for each rate, each followed by a pause that empties the queues.
 
     The function also changes ``arguments``: the load has one type of request and no SDK user. If no
@@ -57,7 +57,7 @@ def shape(arguments: argparse.Namespace) -> plan.Shape:
     stages: list[Stage] = []
     for number, rate in enumerate(RATES[asked(arguments.mix)]):
         stages += [steady(IDLE_S if number == 0 else STEP_S, rate), steady(REST_S, 0)]
-    return plan.Shape(tuple(stages) * SWEEPS, users=arguments.users or 300)
+    return load_plan.Shape(tuple(stages) * SWEEPS, users=arguments.users or 300)
 
 
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
@@ -94,7 +94,7 @@ def borne(made: list[dict[str, float]]) -> float:
     return best
 
 
-def show(figures: Figures, made: plan.Plan, screen: Console, chart: Path | None) -> int:
+def show(figures: Figures, made: load_plan.Plan, screen: Console, chart: Path | None) -> int:
     """Print the curve as a table, and draw it into ``chart`` if given; return 0."""
     name = next(iter(made.mix))
     found = points(made.shape.stages, figures.stages, name)

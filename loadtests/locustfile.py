@@ -1,7 +1,7 @@
 """The file that locust runs; ``python -m loadtests`` starts locust with it.
 
-Locust starts the users and shows statistics.  The plan (`loadtests.plan`) decides when requests
-start; the environment variable LOAD_PLAN names its file.
+Locust starts the users and shows statistics.  The plan (`loadtests.load_plan`) decides when
+requests start; the environment variable LOAD_PLAN names its file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gevent.pywsgi import WSGIServer
 from locust import User, constant, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests import merged_results, schedule, sdk, tally
-from loadtests import plan as plans
+from loadtests import load_plan as plans
+from loadtests import merged_results, result_counts, schedule, user_of_sdk
 from loadtests.users import Crowd, Ended
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs, metrics
@@ -47,7 +47,7 @@ class Generator:
         self.plan = plans.read(path)
         self.crowd = Crowd(self.plan, ended=self._count)
         self.numbers = itertools.count(self.plan.worker, self.plan.workers)
-        self.sdk = tally.Tally()
+        self.sdk = result_counts.Tally()
         self._cpu_s = self._began_s = 0.0
         self._busy = self._seconds = 0.0
 
@@ -81,8 +81,8 @@ class Generator:
         """Return the results of this process, as JSON can hold them."""
         transport = self.crowd.transport
         return {
-            "stages": [tally.plain(each) for each in self.crowd.tallies],
-            "sdk": tally.plain(self.sdk),
+            "stages": [result_counts.plain(each) for each in self.crowd.tallies],
+            "sdk": result_counts.plain(self.sdk),
             "users": len(self.crowd.users),
             "seconds": self._seconds,
             "processors": self._busy,
@@ -90,8 +90,8 @@ class Generator:
             "transport": {
                 "links": transport.links,
                 "lost_packets": transport.lost_packets,
-                "rtt": tally.plain_durations(transport.rtt),
-                "window": tally.plain_durations(transport.window_bytes),
+                "rtt": result_counts.plain_durations(transport.rtt),
+                "window": result_counts.plain_durations(transport.window_bytes),
             },
         }
 
@@ -124,7 +124,7 @@ class Generator:
     def _run_sdk(self) -> None:
         """Run the SDK user in its own process, and count the requests that it reports."""
         process = gevent.subprocess.Popen(
-            sdk.command(self.path), stdout=gevent.subprocess.PIPE, text=True
+            user_of_sdk.command(self.path), stdout=gevent.subprocess.PIPE, text=True
         )
         try:
             for line in process.stdout:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loadtests import tally, thresholds
-from loadtests.tally import Durations, Tally
+from loadtests import result_counts, thresholds
+from loadtests.result_counts import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 
@@ -23,12 +23,12 @@ def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     repeats: Counter[str] = Counter()
     for each in told:
         for total, stage in zip(stages, each["stages"], strict=True):
-            total.merge(tally.from_plain(stage))
+            total.merge(result_counts.from_plain(stage))
         repeats.update(each["repeats"])
-    sdk = _merged(tally.from_plain(each["sdk"]) for each in told)
+    sdk = _merged(result_counts.from_plain(each["sdk"]) for each in told)
     return {
-        "stages": [tally.plain(each) for each in stages],
-        "sdk": tally.plain(sdk),
+        "stages": [result_counts.plain(each) for each in stages],
+        "sdk": result_counts.plain(sdk),
         "users": sum(each["users"] for each in told),
         "seconds": max(each["seconds"] for each in told),
         "processors": sum(each["processors"] for each in told),
@@ -41,8 +41,8 @@ def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge the transport measurements of all links; percentiles are None without a link."""
     rtt, window = Durations(), Durations()
     for each in told:
-        rtt.merge(tally.durations(each["rtt"]))
-        window.merge(tally.durations(each["window"]))
+        rtt.merge(result_counts.durations(each["rtt"]))
+        window.merge(result_counts.durations(each["window"]))
     some = bool(rtt.count)
     return {
         "links": sum(each["links"] for each in told),
@@ -61,7 +61,7 @@ def judged(
     Fewer results than the number of ``generators`` are a line in ``broken`` too.
     """
     merged = one(told)
-    total = _merged(tally.from_plain(each) for each in (*merged["stages"], merged["sdk"]))
+    total = _merged(result_counts.from_plain(each) for each in (*merged["stages"], merged["sdk"]))
     broken = thresholds.broken(total, [thresholds.parse(each) for each in wanted])
     if len(told) != generators:
         broken.append(f"{len(told)} of {generators} generators have sent their results")

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 from rich.table import Table
 
-from midstreamer.cli.child import Child
+from midstreamer.cli.child_processes import Child
 from midstreamer.domain.errors import MidstreamerError
 
 PROGRAM = Path(sys.executable).with_name("py-spy")

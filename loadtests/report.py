@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import tally
-from loadtests.plan import Plan
-from loadtests.tally import Durations, Tally
+from loadtests import result_counts
+from loadtests.load_plan import Plan
+from loadtests.result_counts import Durations, Tally
 
 CPU = "process_cpu_seconds_total"
 """Name of the metric of a process's processor time, in seconds."""
@@ -56,8 +56,8 @@ def read(path: Path) -> Figures:
     """Return the results in the file that the generator wrote."""
     raw = json.loads(path.read_text("utf-8"))
     return Figures(
-        stages=[tally.from_plain(each) for each in raw["stages"]],
-        sdk=tally.from_plain(raw["sdk"]),
+        stages=[result_counts.from_plain(each) for each in raw["stages"]],
+        sdk=result_counts.from_plain(raw["sdk"]),
         users=raw["users"],
         seconds=raw["seconds"],
         processors=raw["processors"],

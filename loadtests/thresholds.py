@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadtests.tally import Tally
+from loadtests.result_counts import Tally
 from midstreamer.domain.errors import BadInput
 
 _WRITTEN = re.compile(

@@ -15,14 +15,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from midstreamer.cli import identities as named
-from midstreamer.cluster import account
+from midstreamer.cluster import service_account
 from midstreamer.cluster.api import Client
-from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster.certificate_requests import ClusterIssuer
 from midstreamer.domain.errors import DeadlineExceeded
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
 from midstreamer.security.credentials import Credentials
-from midstreamer.security.requested import Issuer, RequestedSource
+from midstreamer.security.requested_credentials import Issuer, RequestedSource
 
 AT_ONCE = 8
 """Maximum number of signing requests that wait for an answer at the same time."""
@@ -94,7 +94,7 @@ async def certified(
     The operator of this namespace and release issues them.  Raise DeadlineExceeded if they do not
     arrive in time, and ConfigError if this process does not run in a pod.
     """
-    me = account.in_pod()
+    me = service_account.in_pod()
     _list(directory, f"coordinator/{namespace}/{release}-coordinator-*")
     async with Client(me) as api:
         issuer = ClusterIssuer(api, namespace=namespace, release=release)

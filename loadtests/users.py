@@ -18,11 +18,11 @@ import gevent
 from gevent.lock import RLock
 
 from loadtests import identities, schedule
-from loadtests.link import GeventLink, dial
-from loadtests.plan import Plan
-from loadtests.tally import Durations, Tally
+from loadtests.gevent_link import GeventLink, dial
+from loadtests.load_plan import Plan
+from loadtests.result_counts import Durations, Tally
 from loadtests.user_requests import Words, history, specification, windows
-from midstreamer.client.calls import PASSING
+from midstreamer.client.request_retries import PASSING
 from midstreamer.domain.errors import (
     DeadlineExceeded,
     MidstreamerError,

@@ -12,7 +12,7 @@ import os
 import hypothesis
 import pytest
 
-from tests.support import security
+from tests.support import identity_builders
 
 hypothesis.settings.register_profile(
     "shared",
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The carrier, quic or wss, on which an `Installation` runs in this test."""
     chosen = str(request.param)
-    monkeypatch.setattr(security, "SCHEME", chosen)
+    monkeypatch.setattr(identity_builders, "SCHEME", chosen)
     return chosen
 
 

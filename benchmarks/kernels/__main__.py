@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.kernels import chart, growth, npm, report, starting
+from benchmarks.kernels import chart, first_use, growth, npm, report
 from benchmarks.kernels.children import TOP, Children, commands
 from benchmarks.kernels.data import Files
 from benchmarks.kernels.gates import stopped, verdicts
@@ -52,7 +52,7 @@ def steps(only: str | None, *, quick: bool) -> list[Step]:
     """Return the parts of the run in order; ``only`` selects those whose names start with it."""
     tasks = [*TASKS, *growth.tasks(quick=quick)]
     every = [Step(task.name, task, _guess(task, quick=quick)) for task in tasks]
-    every.append(Step(starting.TASK, None, START_S))
+    every.append(Step(first_use.TASK, None, START_S))
     return [step for step in every if only is None or step.name.startswith(only)]
 
 
@@ -72,7 +72,7 @@ class Bench:
     def step(self, step: Step, spent: Spent) -> list[Row]:
         """Run a part, keep its rows and return them."""
         if step.task is None:
-            made = starting.measured(quick=self.quick, spent=spent)
+            made = first_use.measured(quick=self.quick, spent=spent)
         else:
             for name in step.task.needs:
                 self.files.write(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.kernels import starting
+from benchmarks.kernels import first_use
 from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
@@ -112,8 +112,8 @@ def verdicts(rows: Sequence[Row], instruction_set: str) -> list[Verdict]:
     """Return the result of each gate whose task was measured."""
     tasks = {row.task for row in rows}
     made = [_verdict(gate, rows, instruction_set) for gate in GATES if gate.task in tasks]
-    if starting.TASK in tasks:
-        made += [_at_most(name, seconds, rows) for name, seconds in starting.AT_MOST_S.items()]
+    if first_use.TASK in tasks:
+        made += [_at_most(name, seconds, rows) for name, seconds in first_use.AT_MOST_S.items()]
     return made
 
 
@@ -125,7 +125,7 @@ def _verdict(gate: Gate, rows: Sequence[Row], instruction_set: str) -> Verdict:
 
 
 def _at_most(name: str, seconds: float, rows: Sequence[Row]) -> Verdict:
-    found = _row(rows, starting.TASK, name)
+    found = _row(rows, first_use.TASK, name)
     measured = None if found is None else found.median_s
     held = None if measured is None else measured < seconds
     return Verdict(name, measured, seconds, seconds, held, stops=False, unit="s")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import midstreamer_kernels as kernels
-from benchmarks.kernels import limit, spring
+from benchmarks.kernels import processor_limit, spring
 from benchmarks.kernels.data import BAND, EPSILON, NARROW, THRESHOLD, Files
 from midstreamer_kernels.collection import scan_all
 
@@ -82,7 +82,7 @@ def plain_spring(files: Files) -> Call:
 
 def cells_at_most(files: Files) -> Call:
     """Return the micro-benchmark of the processor's limit; its answer is its cells per call."""
-    mix, cells = limit.best_mix()
+    mix, cells = processor_limit.best_mix()
 
     def call(_: int) -> int:
         mix()

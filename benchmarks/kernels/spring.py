@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.values import FLOAT32, VOID, Shape, Vectors, function
+from midstreamer_kernels.emit.vector_operations import FLOAT32, VOID, Shape, Vectors, function
 from midstreamer_kernels.native.emitted import emitted
 
 Floats = NDArray[np.float32]

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from midstreamer.sync import commit_metrics
-from midstreamer.telemetry import families
+from midstreamer.telemetry import metric_builders
 
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
 """Signals to a process: disable metrics; enable them; enable them and count operations."""
@@ -56,8 +56,8 @@ _INSTEAD: dict[tuple[Any, str], Any] = {
     (Gauge, "set"): nothing,
     (Histogram, "observe"): nothing,
     (Histogram, "time"): untimed,
-    (families.Family, "labels"): uncounted,
-    (families.Family, "clear"): nothing,
+    (metric_builders.Family, "labels"): uncounted,
+    (metric_builders.Family, "clear"): nothing,
     (commit_metrics, "count_verdicts"): nothing,
     (commit_metrics, "count_ticks"): nothing,
 }
@@ -101,6 +101,6 @@ def switch(number: int, _frame: object) -> None:
         setattr(owner, name, value)
 
 
-families.REGISTRY.register(Operations())
+metric_builders.REGISTRY.register(Operations())
 for each in _MODES:
     signal.signal(each, switch)

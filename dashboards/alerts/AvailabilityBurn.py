@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dashboards.burning import FAST, availability
+from dashboards.burn_rate_alerts import FAST, availability
 
 ALERT = availability("AvailabilityBurn", FAST, failing=4)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dashboards.burning import SLOW, availability
+from dashboards.burn_rate_alerts import SLOW, availability
 
 ALERT = availability("AvailabilityBurnSlow", SLOW, failing=0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.alert_cases import fires, of, silent, target
-from dashboards.lifetimes import little_left
+from dashboards.certificate_lifetimes import little_left
 from dashboards.rules import PAGE, Alert, Holds
 from midstreamer.telemetry import metrics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import number_of
 from dashboards.rules import PAGE, Alert, Holds, ours
-from dashboards.series import UP
+from dashboards.uncatalogued_series import UP
 
 
 def _absent(component: str) -> str:

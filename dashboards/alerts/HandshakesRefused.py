@@ -5,13 +5,13 @@ from __future__ import annotations
 from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import none_of
 from dashboards.rules import TICKET, Alert, Grows, rate
-from midstreamer.telemetry import metrics, words
+from midstreamer.telemetry import label_values, metrics
 
 RATE_MAX = 2
 
 
 def _refused(over: str) -> str:
-    by, refused = ("namespace", "component", "result"), none_of(words.ACCEPTED)
+    by, refused = ("namespace", "component", "result"), none_of(label_values.ACCEPTED)
     return rate(metrics.HANDSHAKES, over, *by, result=refused)
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dashboards.burning import FAST, latency
+from dashboards.burn_rate_alerts import FAST, latency
 
 ALERT = latency("LatencyBurn", FAST, late=25)

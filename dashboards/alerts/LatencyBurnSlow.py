@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dashboards.burning import SLOW, latency
+from dashboards.burn_rate_alerts import SLOW, latency
 
 ALERT = latency("LatencyBurnSlow", SLOW, late=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import promql
 from dashboards.alert_cases import fires, of, silent
 from dashboards.rules import TICKET, Alert, Grows
-from dashboards.series import JOB
+from dashboards.uncatalogued_series import JOB
 from midstreamer.telemetry import metrics
 
 LAG_MAX_S = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import largest, number_of
 from dashboards.rules import TICKET, Alert, Holds, Written, ours
-from dashboards.series import UP
+from dashboards.uncatalogued_series import UP
 from midstreamer.telemetry import metrics
 
 ALERT = Alert(

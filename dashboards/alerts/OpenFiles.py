@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.alert_cases import fires, of, silent, target
 from dashboards.rules import TICKET, Alert, Holds, ours
-from dashboards.series import MOST_FILES, OPEN_FILES
+from dashboards.uncatalogued_series import MOST_FILES, OPEN_FILES
 
 SHARE_MAX = 0.8
 ALERT = Alert(

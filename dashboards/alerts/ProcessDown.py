@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.alert_cases import fires, of, silent, target
 from dashboards.rules import PAGE, Alert, Holds, Written, ours
-from dashboards.series import UP
+from dashboards.uncatalogued_series import UP
 
 ALERT = Alert(
     name="ProcessDown",

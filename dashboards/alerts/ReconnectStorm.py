@@ -5,13 +5,13 @@ from __future__ import annotations
 from dashboards.alert_cases import fires, of, silent
 from dashboards.promql import total
 from dashboards.rules import TICKET, Alert, Grows, Holds, ours, rate
-from midstreamer.telemetry import metrics, words
+from midstreamer.telemetry import label_values, metrics
 
 RATE_MAX, EACH_MAX = 5, 0.05
 
 
 def _connects(over: str) -> str:
-    return rate(metrics.HANDSHAKES, over, "namespace", "component", result=words.ACCEPTED)
+    return rate(metrics.HANDSHAKES, over, "namespace", "component", result=label_values.ACCEPTED)
 
 
 ALERT = Alert(

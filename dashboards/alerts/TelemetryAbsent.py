@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.alert_cases import fires, of, silent
 from dashboards.rules import PAGE, Alert, Holds, ours
-from dashboards.series import JOB, UP
+from dashboards.uncatalogued_series import JOB, UP
 
 ALERT = Alert(
     name="TelemetryAbsent",

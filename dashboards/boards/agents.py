@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards import panels, promql, rows
+from dashboards import panels, promql, resource_rows
 from dashboards.board import Board, Row, pods
 from dashboards.panels import Line, Says, above, graph, number, spread
-from dashboards.scope import Scope
-from midstreamer.telemetry import metrics, words
+from dashboards.query_scope import Scope
+from midstreamer.telemetry import label_values, metrics
 
 OF = Scope("agent", by_pod=True)
 
@@ -113,7 +113,7 @@ _threads = Row(
                         metrics.REQUEST_LATENCY_S,
                         "result",
                         frame="Search",
-                        result=promql.none_of(words.OK),
+                        result=promql.none_of(label_values.OK),
                     )
                 ),
                 "{{result}}",
@@ -182,6 +182,6 @@ BOARD = Board(
     "agents",
     "Agents and kernels",
     "How long searches take, whether threads keep up, and which shards agents hold.",
-    [_kernels, _threads, _holds, rows.at_its_limit(OF)],
+    [_kernels, _threads, _holds, resource_rows.at_its_limit(OF)],
     [pods("agent")],
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dashboards import panels, promql, rows
+from dashboards import panels, promql, resource_rows
 from dashboards.board import Board, Row
 from dashboards.panels import Column, Line, Says, above, below, graph, listing, number
-from dashboards.scope import Scope
+from dashboards.query_scope import Scope
 from midstreamer.telemetry import metrics
 
 ALL = Scope(promql.none_of("loadtest"))
@@ -207,7 +207,7 @@ _works = Row(
             ),
             Line(OF.quantile(0.99, metrics.OPERATOR_RUN_S, "work"), "{{work}}"),
         ),
-        rows.memory(OF),
+        resource_rows.memory(OF),
     ],
 )
 

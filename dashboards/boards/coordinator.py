@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards import panels, promql, rows
+from dashboards import panels, promql, resource_rows
 from dashboards.board import Board, Row, pods
 from dashboards.panels import Line, Says, above, graph, number, spread
-from dashboards.scope import Scope
-from midstreamer.telemetry import metrics, words
+from dashboards.query_scope import Scope
+from midstreamer.telemetry import label_values, metrics
 
 OF = Scope("coordinator", by_pod=True)
 ALL = Scope("coordinator")
@@ -24,7 +24,7 @@ _answers = Row(
                 "others do not need.",
                 "Open a dot of the upper band. Its trace shows the slow hop.",
             ),
-            OF.buckets(metrics.REQUEST_LATENCY_S, frame="Match", result=words.OK),
+            OF.buckets(metrics.REQUEST_LATENCY_S, frame="Match", result=label_values.OK),
         ),
         graph(
             "Requests: time to answer, 99 %",
@@ -71,7 +71,7 @@ _answers = Row(
                     "frame",
                     "result",
                     frame=FRAMES,
-                    result=promql.none_of(words.OK),
+                    result=promql.none_of(label_values.OK),
                 ),
                 "{{frame}} {{result}}",
             ),
@@ -239,6 +239,6 @@ BOARD = Board(
     "coordinator",
     "Coordinator",
     "How long clients wait at coordinators, and where that time is spent.",
-    [_answers, _agents, _sync, _full, rows.at_its_limit(OF)],
+    [_answers, _agents, _sync, _full, resource_rows.at_its_limit(OF)],
     [pods("coordinator")],
 )

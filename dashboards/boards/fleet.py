@@ -5,9 +5,9 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import Board, Row
 from dashboards.panels import Column, Line, Says, above, below, graph, listing, number
-from dashboards.scope import FOLLOWERS, SERVERS, Scope
-from dashboards.series import STARTED, UP
-from midstreamer.telemetry import metrics, words
+from dashboards.query_scope import FOLLOWERS, SERVERS, Scope
+from dashboards.uncatalogued_series import STARTED, UP
+from midstreamer.telemetry import label_values, metrics
 
 ALL = Scope()
 ASKED = Scope("coordinator")
@@ -192,7 +192,7 @@ _fast = Row(
                     metrics.REQUEST_LATENCY_S,
                     "result",
                     frame=FRAMES,
-                    result=promql.none_of(words.OK),
+                    result=promql.none_of(label_values.OK),
                 ),
                 "{{result}}",
             ),
@@ -268,7 +268,9 @@ _full = Row(
                 "The dashboard Transport shows which component refused them.",
             ),
             Line(
-                ALL.rate(metrics.HANDSHAKES, "result", result=promql.none_of(words.ACCEPTED)),
+                ALL.rate(
+                    metrics.HANDSHAKES, "result", result=promql.none_of(label_values.ACCEPTED)
+                ),
                 "{{result}}",
             ),
             leads=("transport",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import Board, Row
 from dashboards.panels import Line, Says, above, graph
-from dashboards.scope import Scope
+from dashboards.query_scope import Scope
 from midstreamer.telemetry import metrics
 
 OF = Scope("loadtest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import POOLS, Board, Row
 from dashboards.panels import Line, Says, above, graph, number
-from dashboards.scope import POOL, Scope
+from dashboards.query_scope import POOL, Scope
 from midstreamer.telemetry import metrics
 
 OPERATOR = Scope("operator")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import panels, promql
 from dashboards.board import UNIVERSES, Board, Row
 from dashboards.panels import Line, Says, above, below, graph, number
-from dashboards.scope import UNIVERSE, Scope
+from dashboards.query_scope import UNIVERSE, Scope
 from midstreamer.domain.decision import Direction
 from midstreamer.telemetry import metrics
 

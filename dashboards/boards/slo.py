@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dashboards import panels, promql
 from dashboards.board import Board, Row
-from dashboards.burning import PAGES, TICKETS, Windows
+from dashboards.burn_rate_alerts import PAGES, TICKETS, Windows
 from dashboards.panels import Line, Says, above, below, graph, number
-from dashboards.scope import NAMESPACE, OVER, Scope
-from dashboards.series import BUDGET_LEFT, OBJECTIVE, SLI_ERROR
-from midstreamer.telemetry import metrics, words
+from dashboards.query_scope import NAMESPACE, OVER, Scope
+from dashboards.uncatalogued_series import BUDGET_LEFT, OBJECTIVE, SLI_ERROR
+from midstreamer.telemetry import label_values, metrics
 
 ASKED = Scope("coordinator")
 
@@ -109,7 +109,7 @@ _what = Row(
             ),
             Line(
                 ASKED.observed(
-                    metrics.REQUEST_LATENCY_S, "result", result=promql.none_of(words.OK)
+                    metrics.REQUEST_LATENCY_S, "result", result=promql.none_of(label_values.OK)
                 ),
                 "{{result}}",
             ),
@@ -128,7 +128,7 @@ _what = Row(
                         limit,
                         metrics.REQUEST_LATENCY_S,
                         OVER,
-                        **ASKED.labels({"frame": frame, "result": words.OK}),
+                        **ASKED.labels({"frame": frame, "result": label_values.OK}),
                     ),
                     f"{frame} within {limit:g} s",
                 )

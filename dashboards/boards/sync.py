@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dashboards import panels, promql, rows
+from dashboards import panels, promql, resource_rows
 from dashboards.board import Board, Row, pods
 from dashboards.panels import Line, Says, above, below, graph, number, spread
-from dashboards.scope import FOLLOWERS, Scope
+from dashboards.query_scope import FOLLOWERS, Scope
 from midstreamer.telemetry import metrics
 
 OF = Scope("sync", by_pod=True)
@@ -230,6 +230,6 @@ BOARD = Board(
     "sync",
     "Sync and PostgreSQL",
     "How fast writes are stored, and how fast changes reach the followers of the feed.",
-    [_writes, _postgres, _feed, rows.at_its_limit(OF)],
+    [_writes, _postgres, _feed, resource_rows.at_its_limit(OF)],
     [pods("sync")],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards import panels, promql, rows
+from dashboards import panels, promql, resource_rows
 from dashboards.board import Board, Row, pods
 from dashboards.panels import Line, Says, above, graph, number, spread
-from dashboards.scope import Scope
-from midstreamer.telemetry import metrics, words
+from dashboards.query_scope import Scope
+from midstreamer.telemetry import label_values, metrics
 
 OF = Scope(by_pod=True)
 
@@ -48,7 +48,10 @@ _connected = Row(
                 "Many for longer than a rollout takes: peers lose their connections and reconnect.",
                 "Look at the losses below, and at restarts on the dashboard Fleet.",
             ),
-            Line(OF.rate(metrics.HANDSHAKES, "component", result=words.ACCEPTED), "{{component}}"),
+            Line(
+                OF.rate(metrics.HANDSHAKES, "component", result=label_values.ACCEPTED),
+                "{{component}}",
+            ),
             width=8,
         ),
     ],
@@ -70,7 +73,7 @@ _refused = Row(
                     metrics.HANDSHAKES,
                     "component",
                     "result",
-                    result=promql.none_of(words.ACCEPTED),
+                    result=promql.none_of(label_values.ACCEPTED),
                 ),
                 "{{component}} {{result}}",
             ),
@@ -86,7 +89,7 @@ _refused = Row(
             Line(
                 promql.ratio(
                     promql.or_zero(
-                        OF.rate(metrics.HANDSHAKES, result=promql.none_of(words.ACCEPTED))
+                        OF.rate(metrics.HANDSHAKES, result=promql.none_of(label_values.ACCEPTED))
                     ),
                     OF.rate(metrics.HANDSHAKES),
                 ),
@@ -246,7 +249,7 @@ BOARD = Board(
         _refused,
         _path,
         _traffic,
-        Row("Does an event loop freeze?", [rows.lag(OF, width=24)]),
+        Row("Does an event loop freeze?", [resource_rows.lag(OF, width=24)]),
     ],
     [pods(promql.like(".+"))],
 )

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from midstreamer_kernels import compile_ahead, engines, warming
+from midstreamer_kernels import compile_ahead, compile_calls, engines
 from midstreamer_kernels.compile_notice import ANNOUNCER
 from midstreamer_kernels.errors import KernelError
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         told = "".join(f"{level}: {each}\n" for level, each in made.items())
         sys.stdout.write(f"{told}use it with {compile_ahead.VARIABLE}={given.folder.absolute()}\n")
     else:
-        warming.warm_searches() if given.searches else warming.warm()
+        compile_calls.warm_searches() if given.searches else compile_calls.warm()
     seconds = time.perf_counter() - begin
     sys.stdout.write(f"kernels are compiled and cached ({seconds:.1f} s)\n")
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.band import half_width
-from midstreamer_kernels.native.path import least_path
+from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_count
 from midstreamer_kernels.pairwise import pairwise
 from midstreamer_kernels.series import Floats, table

@@ -2,9 +2,9 @@
 
 Distances are computed in float64 from the rows or from their z-normal forms. The result equals that
 of comparing every row in float64. A DTW search with the numba engine runs the cascade of
-`native.cascade`: sketch bound, envelope bounds, DTW in float32 lanes, and DTW in float64 for the
-few rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row by row
-(`rowwise`).
+`native.collection_cascade`: sketch bound, envelope bounds, DTW in float32 lanes, and DTW in float64
+for the few rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row
+by row (`row_by_row`).
 
 Memory per point for rows of 128 points: 4 bytes for float32 rows, 12 if they are normalised, 12 for
 float64 rows; in each case half a byte more for the sketch. `scan_all` adds 4 bytes if it is called.
@@ -21,13 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from midstreamer_kernels import rowwise
+from midstreamer_kernels import row_by_row
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
-from midstreamer_kernels.least import value_of_rank
-from midstreamer_kernels.native import cascade, sketch
-from midstreamer_kernels.native.lanes import LANES_32
-from midstreamer_kernels.native.rows import exact_costs, in_lanes
+from midstreamer_kernels.native import collection_cascade, collection_sketch
+from midstreamer_kernels.native.collection_rows import exact_costs, in_lanes
+from midstreamer_kernels.native.windows_in_lanes import LANES_32
 from midstreamer_kernels.normal_forms import envelope_of, normal_form, normal_rows
 from midstreamer_kernels.options import (
     THREADS_MAX,
@@ -40,6 +39,7 @@ from midstreamer_kernels.options import (
 )
 from midstreamer_kernels.search import Matches
 from midstreamer_kernels.series import Floats, filled, table
+from midstreamer_kernels.value_of_rank import value_of_rank
 
 ROUNDING = 2.0**-24  # greatest relative rounding error of one float32 operation
 NARROW_MAX = 1e15  # greatest absolute value whose squares can be summed in float32
@@ -191,14 +191,14 @@ class Collection:
         exact_costs(self._rows, plan.query, plan.band, chosen, costs)
         return chosen, np.sqrt(costs)
 
-    def _row_by_row(self, plan: _Plan, first: int, last: int) -> rowwise.Found:
+    def _row_by_row(self, plan: _Plan, first: int, last: int) -> row_by_row.Found:
         if not plan.lcss:
-            return rowwise.nearest_first(
+            return row_by_row.nearest_first(
                 self._backend.dtw_squared, self._rows, plan.query, plan.k,
                 band=plan.band, cutoff=plan.cutoff, first=first, last=last,
             )  # fmt: skip
         one_by_one = self._backend.lcss_length if self._index is None else None
-        return rowwise.common_subsequences(
+        return row_by_row.common_subsequences(
             self._rows, plan.query, epsilon=plan.epsilon, band=plan.band,
             first=first, last=last, one_by_one=one_by_one,
         )  # fmt: skip
@@ -239,8 +239,8 @@ class _Index:
         self._given_max = float(np.abs(rows).max())
         self._rows: NDArray[np.float32] = self._narrow(rows)
         self._rows_max = float(np.abs(self._rows).max())
-        self._ends = sketch.segment_ends(rows.shape[1])
-        self._sketch = sketch.sketch_of(self._rows, self._ends)
+        self._ends = collection_sketch.segment_ends(rows.shape[1])
+        self._sketch = collection_sketch.sketch_of(self._rows, self._ends)
         self._blocks: NDArray[np.float32] | None = None
 
     def _narrow(self, values: Any) -> NDArray[np.float32]:
@@ -257,7 +257,7 @@ class _Index:
             return np.arange(count)
         query = self._ready(plan)
         shared = np.full(1, plan.cutoff * self._scale)
-        compare, grain = self._by_bounds, sketch.CHUNK
+        compare, grain = self._by_bounds, collection_sketch.CHUNK
         if not bounded:
             compare, grain = self._by_blocks, LANES_32
             if self._blocks is None:
@@ -268,30 +268,42 @@ class _Index:
         return _nearest_of(query, plan.k, float(shared[0]), parts)
 
     def _by_bounds(
-        self, query: cascade.Query, k: int, shared: NDArray[np.float64], first: int, last: int
-    ) -> cascade.Found:
+        self,
+        query: collection_cascade.Query,
+        k: int,
+        shared: NDArray[np.float64],
+        first: int,
+        last: int,
+    ) -> collection_cascade.Found:
         found = _room(last - first, k, shared)
-        cascade.search_rows(self._rows, self._sketch, self._ends, query, found, first, last)
+        collection_cascade.search_rows(
+            self._rows, self._sketch, self._ends, query, found, first, last
+        )
         return found
 
     def _by_blocks(
-        self, query: cascade.Query, k: int, shared: NDArray[np.float64], first: int, last: int
-    ) -> cascade.Found:
+        self,
+        query: collection_cascade.Query,
+        k: int,
+        shared: NDArray[np.float64],
+        first: int,
+        last: int,
+    ) -> collection_cascade.Found:
         found = _room(last - first, k, shared)
-        cascade.search_blocks(self._blocks, query, found, first, last)
+        collection_cascade.search_blocks(self._blocks, query, found, first, last)
         return found
 
-    def _ready(self, plan: _Plan) -> cascade.Query:
+    def _ready(self, plan: _Plan) -> collection_cascade.Query:
         """Return the float32 query, its envelope, and the rounding tolerances of `cascade`."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
         envelope = np.stack(envelope_of(points, plan.band, m))
-        means = sketch.segment_means(envelope, self._ends)
+        means = collection_sketch.segment_means(envelope, self._ends)
         cells = points.size + m - 1
         narrow_max = self._rows_max + float(np.abs(points).max())
         given_max = self._given_max + float(np.abs(plan.query).max()) + abs(self._middle)
         off = 2 * ROUNDING * narrow_max + 2.0**-50 * self._scale * given_max + 2.0**-140
-        return cascade.Query(
+        return collection_cascade.Query(
             points, envelope[0], envelope[1], means[0], means[1], plan.band,
             noise=math.sqrt(cells) * off,
             growth=math.exp((cells + 4) * ROUNDING),
@@ -315,24 +327,24 @@ def _frame(rows: Floats) -> tuple[float, float]:
     return middle, math.ldexp(1.0, max(-1000, min(1000, -exponent)))
 
 
-def _room(count: int, k: int, shared: NDArray[np.float64]) -> cascade.Found:
+def _room(count: int, k: int, shared: NDArray[np.float64]) -> collection_cascade.Found:
     kept = k if k < count else 0
-    return cascade.Found(
+    return collection_cascade.Found(
         np.empty(count, np.int64), np.empty(count, np.float32), np.zeros(1, np.int64),
         np.empty(kept), np.empty(kept, np.int64), np.zeros(1, np.int64), shared,
     )  # fmt: skip
 
 
 def _nearest_of(
-    query: cascade.Query, k: int, within: float, parts: list[cascade.Found]
+    query: collection_cascade.Query, k: int, within: float, parts: list[collection_cascade.Found]
 ) -> NDArray[np.int64]:
     """Return the numbers of those rows found in all `parts` that may be one of the k nearest."""
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:
         worst = value_of_rank(costs, k - 1)
-        within = min(within, cascade.distance_within(query, worst))
-    chosen: NDArray[np.int64] = rows[costs <= cascade.cost_within(query, within)]
+        within = min(within, collection_cascade.distance_within(query, worst))
+    chosen: NDArray[np.int64] = rows[costs <= collection_cascade.cost_within(query, within)]
     return chosen
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import backend
-from midstreamer_kernels.native.path import least_path
+from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series import Floats, filled
 

@@ -1,11 +1,11 @@
 """Compile the kernels ahead of time into a folder, for several levels of x86-64 processors.
 
 A container image carries such a folder, so that its processes need not compile. `build` fills the
-folder for every level in `native.levels`; `native.target` describes how a process uses the folder.
-At the level of this machine, or at the baseline x86-64, the calls of `warming` run once, and numba
-compiles what they call. The signatures seen there are then compiled for the other levels without
-running anything. One process of numba compiles for one processor level, so each level gets its own
-process.
+folder for every level in `native.cpu_levels`; `native.cpu_target` describes how a process uses the
+folder. At the level of this machine, or at the baseline x86-64, the calls of `compile_calls` run
+once, and numba compiles what they call. The signatures seen there are then compiled for the other
+levels without running anything. One process of numba compiles for one processor level, so each
+level gets its own process.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 from numba.core.dispatcher import Dispatcher
 
-from midstreamer_kernels import warming
+from midstreamer_kernels import compile_calls
 from midstreamer_kernels.errors import KernelError
 from midstreamer_kernels.native.compiling import SOURCES_DIGEST
-from midstreamer_kernels.native.levels import LEVELS, level_of
-from midstreamer_kernels.native.machine import instruction_set_of
-from midstreamer_kernels.native.target import VARIABLE
+from midstreamer_kernels.native.cpu_levels import LEVELS, level_of
+from midstreamer_kernels.native.cpu_target import VARIABLE
+from midstreamer_kernels.native.simd_registers import instruction_set_of
 
 __all__ = ["VARIABLE", "Made", "build"]
 
@@ -84,11 +84,11 @@ def build(folder: Path, *, searches: bool = False) -> dict[str, Made]:
 
 
 def record(searches: bool, path: str) -> None:
-    """Run the calls of `warming`, and write the signatures they compiled to the file `path`.
+    """Run the calls of `compile_calls`, and write the signatures they compiled to the file `path`.
 
     `build` calls this function in a process of its own.
     """
-    warming.warm_searches() if searches else warming.warm()
+    compile_calls.warm_searches() if searches else compile_calls.warm()
     seen = [(module, name, each.signatures) for module, name, each in _functions()]
     Path(path).write_bytes(pickle.dumps(seen))
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from midstreamer_kernels.emit.values import FLOAT32
+from midstreamer_kernels.emit.vector_operations import FLOAT32
 from midstreamer_kernels.errors import OptionError
-from midstreamer_kernels.native import lcss, pairs, scan, windows
-from midstreamer_kernels.native.machine import instruction_set
+from midstreamer_kernels.native import dtw_of_pairs, history_scan, lcss, windows
+from midstreamer_kernels.native.simd_registers import instruction_set
 from midstreamer_kernels.wasm import engine as wasm
+from midstreamer_kernels.wasm import object_file
 from midstreamer_kernels.wasm import pairs as wasm_pairs
-from midstreamer_kernels.wasm import strips
 
 DEFAULT = "numba"
 
@@ -42,7 +42,9 @@ class Engine:
 
 
 _BACKENDS = {
-    "numba": Backend(pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, scan.scan),
+    "numba": Backend(
+        dtw_of_pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, history_scan.scan
+    ),
     "wasm": Backend(
         wasm_pairs.dtw_squared, wasm_pairs.lcss_length, wasm.window_statistics, wasm.scan
     ),
@@ -66,5 +68,5 @@ def engines() -> tuple[Engine, ...]:
     machine = instruction_set()
     return (
         Engine("numba", machine.name, machine.lanes(FLOAT32)),
-        Engine("wasm", "simd128", strips.SHAPES["f32"].lanes),
+        Engine("wasm", "simd128", object_file.SHAPES["f32"].lanes),
     )

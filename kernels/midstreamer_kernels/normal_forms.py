@@ -2,7 +2,7 @@
 
 Only numpy is used, so that an engine without a compiler can call these functions too. Sums run over
 each series from its first point to its last, so the results have the same bits as
-`reference.normal` and as the window statistics that `storage` keeps.
+`reference.normal` and as the window statistics that `stored_history` keeps.
 """
 
 from __future__ import annotations

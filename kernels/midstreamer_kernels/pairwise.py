@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
 from midstreamer_kernels.errors import OptionError
-from midstreamer_kernels.native import lcss, matrix
-from midstreamer_kernels.native.matrix import Tile
+from midstreamer_kernels.native import distance_matrix, lcss
+from midstreamer_kernels.native.distance_matrix import Tile
 from midstreamer_kernels.options import (
     checked_distance,
     checked_epsilon,
@@ -157,7 +157,9 @@ def _filler(grid: _Grid, measure: str, epsilon: float, engine: str) -> Callable[
 
 def _dtw_tiles(grid: _Grid) -> Callable[[Tile], None]:
     def fill(tile: Tile) -> None:
-        matrix.dtw_tile(grid.rows, grid.columns, grid.band, grid.symmetric, tile, grid.distances)
+        distance_matrix.dtw_tile(
+            grid.rows, grid.columns, grid.band, grid.symmetric, tile, grid.distances
+        )
 
     return fill
 
@@ -166,7 +168,7 @@ def _lcss_tiles(grid: _Grid, epsilon: float) -> Callable[[Tile], None]:
     keys = np.stack([lcss.ordered(column) for column in grid.columns])
 
     def fill(tile: Tile) -> None:
-        matrix.lcss_tile(
+        distance_matrix.lcss_tile(
             grid.rows, grid.columns, keys, epsilon, grid.band, grid.symmetric, tile, grid.distances,
         )  # fmt: skip
 

@@ -38,10 +38,10 @@ from midstreamer_kernels.options import (
     checked_measure,
     checked_position,
 )
-from midstreamer_kernels.plan import COLUMNS, COUNT, FIRST, SearchOptions
+from midstreamer_kernels.search_inputs import COLUMNS, COUNT, FIRST, SearchOptions
 from midstreamer_kernels.series import Floats, filled, floats
 from midstreamer_kernels.stop import NEVER, Stop
-from midstreamer_kernels.storage import Snapshot, Storage
+from midstreamer_kernels.stored_history import Snapshot, Storage
 
 EVERY_MATCH = POSITION_MAX  # the number of matches that the engines are asked for when k is None
 _DTYPES = ("float32", "float64")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.band import half_width
-from midstreamer_kernels.native import trailing
+from midstreamer_kernels.native import trailing_windows
 from midstreamer_kernels.normal_forms import envelope_of, normal_rows
 from midstreamer_kernels.pattern_watch import Match, greatest_square
 
@@ -36,7 +36,7 @@ class Trail:
         self, patterns: list[NDArray[np.float64]], threshold: float, band: int | None
     ) -> None:
         self._limit = greatest_square(threshold)
-        self._groups: list[tuple[int, int, NDArray[np.int64], trailing.Group]] = []
+        self._groups: list[tuple[int, int, NDArray[np.int64], trailing_windows.Group]] = []
         lengths = np.array([pattern.size for pattern in patterns])
         for length in np.unique(lengths).tolist():
             numbers = np.flatnonzero(lengths == length)
@@ -64,7 +64,7 @@ class Trail:
         for length, band, numbers, group in self._groups:
             if self.count >= length:
                 window = self._history[self._held - length : self._held]
-                near = trailing.near(window, group, band, self._limit)
+                near = trailing_windows.near(window, group, band, self._limit)
                 if near:
                     found += self._told(length, numbers, group, near)
         return found
@@ -74,7 +74,7 @@ class Trail:
         return []
 
     def _told(
-        self, length: int, numbers: NDArray[np.int64], group: trailing.Group, near: int
+        self, length: int, numbers: NDArray[np.int64], group: trailing_windows.Group, near: int
     ) -> list[Match]:
         rows, costs = numbers[group.found[:near]].tolist(), group.costs[:near].tolist()
         begin = self.count - length
@@ -93,12 +93,12 @@ class Trail:
         self.count += 1
 
 
-def _group(patterns: list[NDArray[np.float64]], band: int) -> trailing.Group:
+def _group(patterns: list[NDArray[np.float64]], band: int) -> trailing_windows.Group:
     """Return patterns of one length in z-normal form, with their LB_Keogh envelopes."""
     rows = normal_rows(np.stack(patterns))
     count, length = rows.shape
     sides = zip(*(envelope_of(row, band, length) for row in rows), strict=True)
     upper, lower = (np.concatenate(side) for side in sides)
-    return trailing.Group(
+    return trailing_windows.Group(
         rows.ravel(), upper, lower, np.empty(length), np.empty(count, np.int64), np.empty(count)
     )

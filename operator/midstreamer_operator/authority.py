@@ -7,12 +7,12 @@ reads the same key from it.
 
 from __future__ import annotations
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.cluster.api import Api
 from midstreamer.security.authority import Authority, establish
 from midstreamer.telemetry import logs
-from midstreamer_operator import act, observe
-from midstreamer_operator.act import Overtaken
+from midstreamer_operator import api_reads, api_writes
+from midstreamer_operator.api_writes import Overtaken
 from midstreamer_operator.plan.issuance import Policy
 from midstreamer_operator.resources import authorities
 
@@ -25,14 +25,14 @@ async def opened(api: Api, policy: Policy, now_s: float) -> Authority:
     Raise ConfigError when the Secret does not hold an authority of this trust domain.
     """
     namespace, name = policy.namespace, authorities.secret_name(policy.release)
-    found = await observe.secret(api, namespace, name)
+    found = await api_reads.secret(api, namespace, name)
     if found is None:
         manifest = authorities.secret(policy.release, establish(policy.trust_domain, now_s=now_s))
-        found = await act.create(api, f"/api/v1/namespaces/{namespace}/secrets", manifest)
+        found = await api_writes.create(api, f"/api/v1/namespaces/{namespace}/secrets", manifest)
         if found is not None:
             log.info("authority.made", place=f"{namespace}/{name}")
         else:
-            found = await observe.secret(api, namespace, name)
+            found = await api_reads.secret(api, namespace, name)
     if found is None:
         raise Overtaken(f"Secret {namespace}/{name} existed a moment ago and has been deleted")
     return authorities.authority(found, policy.trust_domain)
@@ -43,18 +43,18 @@ async def published(api: Api, policy: Policy, authority: Authority) -> None:
 
     Certificates of other authorities stay in the bundle.
     """
-    namespace, name = policy.namespace, naming.bundle(policy.release)
-    found = await observe.config_map(api, namespace, name)
+    namespace, name = policy.namespace, kubernetes_names.bundle(policy.release)
+    found = await api_reads.config_map(api, namespace, name)
     if found is None:
         manifest = authorities.bundle(policy.release, [authority.certificate])
-        found = await act.create(api, f"/api/v1/namespaces/{namespace}/configmaps", manifest)
+        found = await api_writes.create(api, f"/api/v1/namespaces/{namespace}/configmaps", manifest)
         if found is not None:
             return
-        found = await observe.config_map(api, namespace, name)
+        found = await api_reads.config_map(api, namespace, name)
     if found is None:
         raise Overtaken(f"ConfigMap {namespace}/{name} existed a moment ago and has been deleted")
     trusted = authorities.trusted(found)
     if authority.certificate not in trusted:
         data = authorities.bundle(policy.release, [*trusted, authority.certificate])["data"]
         found = {**found, "data": {**(found.get("data") or {}), **data}}
-        await act.replace(api, naming.config_map(namespace, name), found)
+        await api_writes.replace(api, kubernetes_names.config_map(namespace, name), found)

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 import midstreamer_operator
-from midstreamer.cli import errors
+from midstreamer.cli import error_lines
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime import config
 from midstreamer.telemetry import logs
@@ -75,7 +75,7 @@ def _assigned(sets: Sequence[str]) -> dict[str, str]:
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`, by default that of the process; return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return errors.outcome(
+    return error_lines.outcome(
         lambda: app(args=words, prog_name="midstreamer-operator"), debug=lambda: False
     )
 

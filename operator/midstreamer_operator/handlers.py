@@ -17,11 +17,11 @@ from typing import Any, cast
 import kopf
 from kopf._cogs.structs.credentials import Vault
 
-from midstreamer.cluster.account import Account
+from midstreamer.cluster.service_account import Account
 from midstreamer.runtime import tasks
 from midstreamer_operator.pools import Pools
 from midstreamer_operator.reconcile import Signer
-from midstreamer_operator.resources import agentpools, deployments, requests
+from midstreamer_operator.resources import agentpools, deployments, signing_requests
 
 LEFT_S = 0.2
 """Seconds to wait for cancelled tasks that kopf left behind; some of them never end."""
@@ -75,13 +75,13 @@ def settings() -> kopf.OperatorSettings:
     """Return the settings of kopf itself, not those of the operator."""
     kopf_settings = kopf.OperatorSettings()
     kopf_settings.scanning.disabled = True  # else kopf watches every CustomResourceDefinition
-    kopf_settings.posting.enabled = False  # the operator writes its own Events, in `act`
+    kopf_settings.posting.enabled = False  # the operator writes its own Events, in `api_writes`
     # A watch whose connection dies silently is restarted by these timeouts: the API server ends
     # it after 120 s, the client after 150 s.  The API server rejects a float, even a whole one.
     kopf_settings.watching.server_timeout, kopf_settings.watching.client_timeout = 120, 150
     kopf_settings.watching.connect_timeout = 5.0
     kopf_settings.networking.request_timeout = 10.0
-    # kopf retries a failed request after each of these pauses, and then fails. Then `leading`
+    # kopf retries a failed request after each of these pauses, and then fails. Then `leadership`
     # reports the fault and starts kopf again. With its default pauses kopf would retry for a minute
     # first.
     kopf_settings.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
@@ -143,6 +143,6 @@ def _is_for(wanted: Collection[str]) -> Callable[..., bool]:
     """
 
     def when(body: kopf.Body, type: str | None, **_: Any) -> bool:
-        return type != "DELETED" and requests.signer_of(body) in wanted
+        return type != "DELETED" and signing_requests.signer_of(body) in wanted
 
     return when

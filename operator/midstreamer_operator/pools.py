@@ -14,8 +14,8 @@ from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer.runtime import tasks
 from midstreamer.telemetry import logs, metrics
-from midstreamer_operator import act, observe
-from midstreamer_operator.act import Overtaken
+from midstreamer_operator import api_reads, api_writes
+from midstreamer_operator.api_writes import Overtaken
 from midstreamer_operator.plan import pools as plan
 from midstreamer_operator.plan.pools import Applied, Seen
 from midstreamer_operator.resources import agentpools, deployments
@@ -70,7 +70,7 @@ class Pools:
         trouble: MidstreamerError | None = None
         self._waits, uids = False, set()
         self._agents.clear()
-        async for given in observe.pools(self.api, self.namespace):
+        async for given in api_reads.pools(self.api, self.namespace):
             if (given.get("spec") or {}).get("fleet") != self.fleet:
                 continue
             uids.add(str(given["metadata"].get("uid")))
@@ -104,13 +104,15 @@ class Pools:
                 if decision.status is not None:
                     path = agentpools.path(self.namespace, pool.name)
                     manifest = agentpools.told(pool, decision.status)
-                    await act.apply(self.api, f"{path}/status", manifest)
+                    await api_writes.apply(self.api, f"{path}/status", manifest)
                     _tell(pool, decision.status)
                 return decision.waits
             try:
                 deployment = deployments.read(
-                    await act.apply(
-                        self.api, observe.deployment_path(self.namespace, pool.name), decision.apply
+                    await api_writes.apply(
+                        self.api,
+                        api_reads.deployment_path(self.namespace, pool.name),
+                        decision.apply,
                     )
                 )
             except (BadInput, Refused) as error:
@@ -133,16 +135,16 @@ class Pools:
     async def _seen(self, pool: Pool) -> Seen:
         """Read the objects of a pool; read its pods and Events only while agents are missing."""
         name = deployments.template_name(self.fleet)
-        template = await observe.pod_template(self.api, self.namespace, name)
-        held = await observe.deployment(self.api, self.namespace, pool.name)
+        template = await api_reads.pod_template(self.api, self.namespace, name)
+        held = await api_reads.deployment(self.api, self.namespace, pool.name)
         seen = Seen(pool, template, held, applied=self._applied.get(pool.uid))
         if held is None or held.is_whole:
             return seen
-        pods = await observe.waiters(self.api, self.namespace, deployments.selector(pool))
+        pods = await api_reads.waiters(self.api, self.namespace, deployments.selector(pool))
         waiting = [pod for pod in pods if not pod.is_ready and not pod.is_going]
         events = {
-            pod.name: await observe.warnings(self.api, self.namespace, pod)
-            for pod in waiting[: observe.ASKED_ABOUT_MAX]
+            pod.name: await api_reads.warnings(self.api, self.namespace, pod)
+            for pod in waiting[: api_reads.ASKED_ABOUT_MAX]
         }
         return replace(seen, pods=pods, events=events)
 

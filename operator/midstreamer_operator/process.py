@@ -5,13 +5,13 @@ The process serves the probes, reports its readiness as Events about its pod, an
 
 from __future__ import annotations
 
-from midstreamer.cluster import account, pod_reports
-from midstreamer.cluster.account import Account
+from midstreamer.cluster import pod_reports, service_account
 from midstreamer.cluster.api import Client
 from midstreamer.cluster.pod_reports import Standing, Teller
+from midstreamer.cluster.service_account import Account
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import health
-from midstreamer_operator.leading import Replica
+from midstreamer_operator.leadership import Replica
 from midstreamer_operator.reconcile import PASSES_AT_ONCE
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
@@ -23,7 +23,7 @@ async def run(settings: OperatorSettings, who: Account | None = None) -> None:
     Raise ConfigError outside of a pod, or when a required setting is missing.
     """
     check(settings)
-    who = who or account.in_pod()
+    who = who or service_account.in_pod()
     signals = Signals()
     signals.take()
     try:

@@ -19,15 +19,15 @@ from midstreamer.domain.identity import Kind
 from midstreamer.runtime import tasks
 from midstreamer.security.authority import Authority
 from midstreamer.telemetry import logs, metrics
-from midstreamer_operator import act, observe
-from midstreamer_operator.act import Overtaken
-from midstreamer_operator.plan import clients, issuance
-from midstreamer_operator.plan.holders import Holders
+from midstreamer_operator import api_reads, api_writes
+from midstreamer_operator.api_writes import Overtaken
+from midstreamer_operator.plan import client_requests, issuance
+from midstreamer_operator.plan.certificate_counts import Holders
+from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.plan.issuance import STEPS, Decision, Deny, Fail, Policy, Sign, Step
-from midstreamer_operator.plan.reasons import Reason
-from midstreamer_operator.resources import ledger, requests
-from midstreamer_operator.resources.ledger import Entry
-from midstreamer_operator.resources.requests import SigningRequest
+from midstreamer_operator.resources import certificate_ledger, signing_requests
+from midstreamer_operator.resources.certificate_ledger import Entry
+from midstreamer_operator.resources.signing_requests import SigningRequest
 
 PASSES_MAX = 8
 """Maximum number of decisions about one request in one reconciliation; then `Overtaken` is
@@ -78,7 +78,7 @@ class Signer:
         """
         decision: Decision = issuance.Ignore()
         for _ in range(PASSES_MAX):
-            request = requests.read(given)
+            request = signing_requests.read(given)
             decision = await self._decided(request)
             if not STEPS[type(decision)]:
                 return decision
@@ -119,9 +119,9 @@ class Signer:
         trouble: MidstreamerError | None = None
         count = failed = 0
         for signer in self.policy.signers:
-            async for given in observe.requests(self.api, signer):
+            async for given in api_reads.requests(self.api, signer):
                 try:
-                    if issuance.is_settled(requests.read(given)):
+                    if issuance.is_settled(signing_requests.read(given)):
                         continue
                     count += 1
                     await self.reconcile(given)
@@ -162,54 +162,56 @@ class Signer:
         """
         namespace, release = self.policy.namespace, self.policy.release
         ends_by_request = {}
-        async for given in observe.entries(self.api, namespace, release, uri):
+        async for given in api_reads.entries(self.api, namespace, release, uri):
             try:
-                ends_by_request[ledger.request_uid(release, given)] = ledger.read(given).ends_s
+                ends_by_request[certificate_ledger.request_uid(release, given)] = (
+                    certificate_ledger.read(given).ends_s
+                )
             except BadInput as error:
                 log.warning("ledger.unreadable", detail=error.message)
         return ends_by_request
 
     async def _agreed(self, request: SigningRequest) -> Decision:
-        """Return what to do next by the checks of `plan.issuance` or `plan.clients`.
+        """Return what to do next by the checks of `plan.issuance` or `plan.client_requests`.
 
         The limit of valid certificates for one identity is not checked here.
         """
         if request.signer == self.policy.client_signer:
-            asked = clients.question(request, self.policy)
+            asked = client_requests.question(request, self.policy)
             answer = False
             if asked is not None:
-                answer = await observe.answer(self.api, request, asked, self.policy)
-            return clients.decide(request, answer, self.policy)
+                answer = await api_reads.answer(self.api, request, asked, self.policy)
+            return client_requests.decide(request, answer, self.policy)
         is_open = request.signer == self.policy.signer and not issuance.is_settled(request)
         is_ours = request.account[0] == self.policy.namespace and request.pod_name
         pod = None
         if is_open and is_ours:
-            pod = await observe.pod(self.api, self.policy.namespace, request.pod_name)
+            pod = await api_reads.pod(self.api, self.policy.namespace, request.pod_name)
         return issuance.decide(request, pod, self.policy)
 
     async def _done(self, decision: Decision, given: Object) -> Object:
         """Do the steps of a decision in order; return the request as it is afterwards."""
         entry: Entry | None = None
-        request = requests.read(given)
+        request = signing_requests.read(given)
         for step in STEPS[type(decision)]:
             if not self.may_act():
                 raise Overtaken("this replica is no longer the leader")
             match step, decision:
                 case Step.APPROVE, issuance.Approve(holder):
-                    given = await act.approve(self.api, given, f"{holder.uri} agrees")
+                    given = await api_writes.approve(self.api, given, f"{holder.uri} agrees")
                 case Step.RECORD, Sign():
-                    entry = await act.record(
+                    entry = await api_writes.record(
                         self.api, request, decision, self.policy, self.authority, self.now()
                     )
                 case Step.HAND_OVER, Sign():
                     assert entry is not None  # noqa: S101 - RECORD comes before HAND_OVER
-                    given = await act.hand_over(self.api, given, entry)
+                    given = await api_writes.hand_over(self.api, given, entry)
                 case Step.TELL, Deny(reason, message) | Fail(reason, message):
                     await self._told(request, reason, message)
                 case Step.DENY, Deny(reason, message):
-                    given = await act.deny(self.api, given, reason, message)
+                    given = await api_writes.deny(self.api, given, reason, message)
                 case Step.FAIL, Fail(reason, message):
-                    given = await act.fail(self.api, given, reason, message)
+                    given = await api_writes.fail(self.api, given, reason, message)
                 case _:
                     raise AssertionError(f"{step} is no step of {decision}")
         _tell(request.name, decision, entry)
@@ -219,7 +221,7 @@ class Signer:
         """Write an Event about a denial; log a failure to write it, and raise nothing."""
         policy, own, now_s = self.policy, self.own, self.now()
         try:
-            await act.tell(
+            await api_writes.tell(
                 self.api, request, policy, own, reason=reason, message=message, now_s=now_s
             )
         except MidstreamerError as error:
@@ -230,9 +232,9 @@ class Signer:
         self._holders.forget(self.now())
         live: Counter[str] = Counter()
         namespace, release = self.policy.namespace, self.policy.release
-        async for given in observe.entries(self.api, namespace, release):
+        async for given in api_reads.entries(self.api, namespace, release):
             try:
-                entry = ledger.read(given)
+                entry = certificate_ledger.read(given)
                 holder = identity.parse(entry.id)
             except BadInput as error:
                 log.warning("ledger.unreadable", detail=error.message)
@@ -241,7 +243,7 @@ class Signer:
             if ends_s > self.now():
                 live[holder.kind] += 1
             if ends_s + KEPT_S < self.now() and self.may_act():
-                await act.forget(self.api, namespace, given["metadata"]["name"])
+                await api_writes.forget(self.api, namespace, given["metadata"]["name"])
         for kind in Kind:
             metrics.LIVE_CERTIFICATES.labels(kind).set(live[kind])
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from midstreamer.client.api import AsyncClient
     from midstreamer.client.blocking import Client
-    from midstreamer.client.calls import Receipt
     from midstreamer.client.matcher import (
         AdaptivePatternMatcher,
         AsyncAdaptivePatternMatcher,
         TradingSignal,
     )
+    from midstreamer.client.request_retries import Receipt
     from midstreamer.domain.decision import Decision, Direction, Reason
     from midstreamer.domain.errors import MidstreamerError
     from midstreamer.domain.series import Column, Tick, Window, column, window

@@ -7,15 +7,15 @@ machine lacks), `programs` (what is built, and from which sources), `configurati
 (configuration files and command lines of the components), `archive` (image archives).  The
 package `images`, beside `tests`, builds the images of this project.
 
-Modules with side effects: `machine` observes the machine, `host` runs commands and waits, `build`
-compiles the programs.  `certificates`, `cgroups`, `network`, `processes` and `state` manage what
-their names say.  `up` starts a cluster and `leftovers` removes it.  `nodes` starts and breaks
+Modules with side effects: `machine` observes the machine, `commands_here` runs commands and waits,
+`build` compiles the programs.  `certificates`, `cgroups`, `network`, `processes` and `state` manage
+what their names say.  `up` starts a cluster and `leftovers` removes it.  `nodes` starts and breaks
 nodes, `crashes` kills the processes of a pod.  `relay` gives access from outside the network
-namespace.  `mark` prevents tests from running on a cluster that is not marked for tests.  `pods`
-runs kubectl and makes small objects for tests.
+namespace.  `cluster_mark` prevents tests from running on a cluster that is not marked for tests.
+`pods` runs kubectl and makes small objects for tests.
 
 Modules that test an installed release of the chart: `load` sends requests from outside,
-`disturbances` (pure) and `disturbing` delete and kill its pods one after the other through
-`apiproxy`, `events` (pure) and `report` show the effect, `replay` compares the decisions with those
-of a local run, and `trials` combines these modules.
+`disturbance_plan` (pure) and `disturb` delete and kill its pods one after the other through
+`apiproxy`, `request_events` (pure) and `report` show the effect, `replay` compares the decisions
+with those of a local run, and `outside_trials` combines these modules.
 """

@@ -5,7 +5,7 @@
     python -m tests.cluster down               stop the cluster and remove all that it made
     python -m tests.cluster smoke              up, the tests of tests/cluster/smoke, down
     python -m tests.cluster smoke --full       also tests marked long, and tests/cluster/full
-    python -m tests.cluster load               up, tests.cluster.loaded, down
+    python -m tests.cluster load               up, tests.cluster.loadtest_release, down
     python -m tests.cluster check              only print what this machine lacks
     python -m tests.cluster build              only build the programs
     python -m tests.cluster mark               check that KUBECONFIG's cluster is marked for tests
@@ -30,17 +30,17 @@ import sys
 import time
 from pathlib import Path
 
-from images import make
+from images import build_images
 from images.parts import Refused
 from tests.cluster import (
     build,
+    cluster_mark,
     commands,
+    commands_here,
     configuration,
     crashes,
-    host,
     leftovers,
     machine,
-    mark,
     names,
     network,
     nodes,
@@ -71,32 +71,36 @@ def prepare(cluster: names.Cluster, *, install: bool) -> None:
     seen = machine.observe(cluster.state, cache)
     found = preflight.problems(seen, wanted)
     for line in found:
-        host.say(f"missing: {line}")
+        commands_here.say(f"missing: {line}")
     packages = preflight.packages(seen)
     if packages and install and seen.root:
-        host.say(f"installing {len(packages)} Debian packages")
+        commands_here.say(f"installing {len(packages)} Debian packages")
         machine.install(packages)
         seen = machine.observe(cluster.state, cache)
         found = preflight.problems(seen, wanted)
         for line in found:
-            host.say(f"still missing: {line}")
+            commands_here.say(f"still missing: {line}")
     if found:
-        raise host.KitError(f"this machine lacks {len(found)} thing(s): see the list above")
-    host.say(f"this machine is fit: cgroup {seen.cgroup}, {seen.cores} cores, {seen.memory_mb} MB")
+        raise commands_here.KitError(
+            f"this machine lacks {len(found)} thing(s): see the list above"
+        )
+    commands_here.say(
+        f"this machine is fit: cgroup {seen.cgroup}, {seen.cores} cores, {seen.memory_mb} MB"
+    )
 
 
 def bring_up(arguments: argparse.Namespace) -> None:
     """Check the machine, build the programs and start a cluster; do nothing if it is up already."""
     cluster = names.cluster(arguments.name)
-    with host.locked(cluster.lock):
+    with commands_here.locked(cluster.lock):
         if up.is_up(cluster):
             count = len(state.nodes(cluster))
             if count != arguments.nodes:
-                raise host.KitError(
+                raise commands_here.KitError(
                     f"cluster {cluster.name!r} is up with {count} node(s), not {arguments.nodes}: "
                     "take it down first, use the verb `node`, or choose another name"
                 )
-            host.say(f"cluster {cluster.name!r} is already up")
+            commands_here.say(f"cluster {cluster.name!r} is already up")
         else:
             prepare(cluster, install=True)
             programs = build.build(build.cache_directory(), keep_go_cache=arguments.keep_go_cache)
@@ -109,32 +113,32 @@ def bring_up(arguments: argparse.Namespace) -> None:
 
 def _tell(cluster: names.Cluster) -> None:
     if state.read(cluster).filters_bridges:
-        host.say(
+        commands_here.say(
             "NetworkPolicies are enforced on every node, also between pods of the same node "
             f"(log/{up.ENFORCER}.log names each policy that cannot be enforced)"
         )
     else:
-        host.say(
+        commands_here.say(
             "NetworkPolicies: THIS KERNEL CANNOT ENFORCE THEM: packets between two pods of a node "
             "do not pass iptables (no br_netfilter). Ignore the results of NetworkPolicy tests here"
         )
-    host.say(f"kubectl is {cluster.state}/bin/kubectl")
-    host.say(f"export KUBECONFIG={cluster.kubeconfig}")
+    commands_here.say(f"kubectl is {cluster.state}/bin/kubectl")
+    commands_here.say(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
 def take_down(arguments: argparse.Namespace) -> None:
     """Stop a cluster and remove all that it made; raises KitError when something is left."""
     cluster = names.cluster(arguments.name)
-    with host.locked(cluster.lock):
+    with commands_here.locked(cluster.lock):
         if not leftovers.found(cluster):
-            host.say(f"there is no cluster {cluster.name!r}")
+            commands_here.say(f"there is no cluster {cluster.name!r}")
             return
         leftovers.clear(cluster)
         if left := leftovers.found(cluster):
-            raise host.KitError(
+            raise commands_here.KitError(
                 f"the cluster {cluster.name!r} could not be removed whole; left: {'; '.join(left)}"
             )
-    host.say(f"cluster {cluster.name!r} is down, and nothing of it is left")
+    commands_here.say(f"cluster {cluster.name!r} is down, and nothing of it is left")
 
 
 def _tests(arguments: argparse.Namespace) -> list[str]:
@@ -144,7 +148,7 @@ def _tests(arguments: argparse.Namespace) -> list[str]:
 
 
 def _load(arguments: argparse.Namespace) -> list[str]:
-    return ["tests.cluster.loaded", *arguments.words]
+    return ["tests.cluster.loadtest_release", *arguments.words]
 
 
 def run_in_one(arguments: argparse.Namespace) -> None:
@@ -154,7 +158,7 @@ def run_in_one(arguments: argparse.Namespace) -> None:
     """
     cluster = names.cluster(arguments.name)
     if up.is_up(cluster):
-        raise host.KitError(
+        raise commands_here.KitError(
             f"cluster {cluster.name!r} is up: another run uses it, or a run that was killed left "
             f"it; end it with `make cluster-down NAME={cluster.name}`"
         )
@@ -175,7 +179,7 @@ def change_node(arguments: argparse.Namespace) -> None:
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     node = cluster.node(names.node_index(arguments.node))
-    with host.locked(cluster.lock):
+    with commands_here.locked(cluster.lock):
         if arguments.verb == "add":
             smaller = Smaller(arguments.less_cpu_millis, arguments.less_memory_mb)
             nodes.add(node, zone=arguments.zone, smaller=smaller)
@@ -197,7 +201,7 @@ def kill_pod(arguments: argparse.Namespace) -> None:
     state.read(cluster)
     namespace, _, pod = arguments.pod.rpartition("/")
     killed = crashes.kill_pod(cluster, namespace or "default", pod)
-    host.say(f"killed {len(killed)} process(es) in {arguments.pod}")
+    commands_here.say(f"killed {len(killed)} process(es) in {arguments.pod}")
 
 
 def import_images(arguments: argparse.Namespace) -> None:
@@ -205,21 +209,21 @@ def import_images(arguments: argparse.Namespace) -> None:
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     try:
-        found = make.found()
+        found = build_images.found()
     except Refused as error:
-        raise host.KitError(str(error)) from error
+        raise commands_here.KitError(str(error)) from error
     begun_s = time.monotonic()
     for image in found["images"].values():
         nodes.import_image(cluster, Path(image["archive"]))
-        host.say(image["reference"])
-    host.say(f"imported in {time.monotonic() - begun_s:.1f} s; image.tag={found['tag']}")
+        commands_here.say(image["reference"])
+    commands_here.say(f"imported in {time.monotonic() - begun_s:.1f} s; image.tag={found['tag']}")
 
 
 def _make_images() -> None:
     try:
-        make.make(make.Asked())
+        build_images.make(build_images.Asked())
     except Refused as error:
-        raise host.KitError(f"images: {error}") from error
+        raise commands_here.KitError(f"images: {error}") from error
 
 
 def run_inside(arguments: argparse.Namespace) -> None:
@@ -236,7 +240,7 @@ def run_outside(arguments: argparse.Namespace) -> None:
     """
     cluster = names.cluster(arguments.name)
     state.read(cluster)
-    with host.locked(cluster.lock):
+    with commands_here.locked(cluster.lock):
         network.make_outside(cluster)
     _run_in(cluster.outside, cluster.state / "admin.conf", arguments.command)
 
@@ -244,7 +248,7 @@ def run_outside(arguments: argparse.Namespace) -> None:
 def _run_in(namespace: str, kubeconfig: Path, command: list[str]) -> None:
     words = command[1:] if command[:1] == ["--"] else command
     if not words:
-        raise host.KitError("there is no command to run: write the command after the verb")
+        raise commands_here.KitError("there is no command to run: write the command after the verb")
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
     entered = commands.inside(namespace, words)
     # The command replaces this process, so that a signal to this process reaches the command.
@@ -265,14 +269,18 @@ def parser() -> argparse.ArgumentParser:
     verb_parser.set_defaults(do=run_in_one, module=_tests)
     verb_parser = verbs.add_parser("load")
     _up_arguments(verb_parser)
-    verb_parser.add_argument("words", nargs="*", help="options for tests.cluster.loaded, after --")
+    verb_parser.add_argument(
+        "words", nargs="*", help="options for tests.cluster.loadtest_release, after --"
+    )
     verb_parser.set_defaults(do=run_in_one, module=_load)
     verbs.add_parser("down").set_defaults(do=take_down)
     verbs.add_parser("check").set_defaults(do=_check)
     verb_parser = verbs.add_parser("build")
     verb_parser.add_argument("--keep-go-cache", action="store_true")
     verb_parser.set_defaults(do=_build)
-    verbs.add_parser("mark").set_defaults(do=lambda _: host.say(f"{mark.check()}: marked"))
+    verbs.add_parser("mark").set_defaults(
+        do=lambda _: commands_here.say(f"{cluster_mark.check()}: marked")
+    )
     verb_parser = verbs.add_parser("node")
     verb_parser.add_argument("verb", choices=["add", *NODE_VERBS])
     verb_parser.add_argument("node", metavar="node-N")
@@ -331,7 +339,7 @@ def main() -> None:
     arguments = parser().parse_args()
     try:
         arguments.do(arguments)
-    except (host.KitError, names.NameRefused) as error:
+    except (commands_here.KitError, names.NameRefused) as error:
         sys.exit(f"cluster: {error}")
     except KeyboardInterrupt:
         sys.exit("cluster: interrupted; the next `up` or `down` removes what was left")

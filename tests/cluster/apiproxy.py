@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import host
+from tests.cluster import commands_here
 
 START_S_MAX = 20.0
 REQUEST_S_MAX = 5.0
@@ -26,7 +26,7 @@ END_S_MAX = 5.0
 _SERVING = re.compile(rb"Starting to serve on (127\.0\.0\.1:\d+)")
 
 
-class Away(host.KitError):
+class Away(commands_here.KitError):
     """The API server did not answer or answered with a temporary error; the caller may retry."""
 
 
@@ -72,7 +72,7 @@ def _check(method: str, path: str, status: int, text: str) -> None:
     if status < 300:
         return
     message = f"{method} {path} was answered with {status}: {text.strip()[:300]}"
-    raise Away(message) if status >= 500 or status == 429 else host.KitError(message)
+    raise Away(message) if status >= 500 or status == 429 else commands_here.KitError(message)
 
 
 @contextmanager
@@ -100,11 +100,13 @@ def _address(process: subprocess.Popen[bytes]) -> str:
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ)
         if not ready.select(START_S_MAX):
-            raise host.KitError(f"`kubectl proxy` printed nothing within {START_S_MAX:g} s")
+            raise commands_here.KitError(
+                f"`kubectl proxy` printed nothing within {START_S_MAX:g} s"
+            )
     first_line = process.stdout.readline()
     found = _SERVING.match(first_line)
     if found is None:
         process.terminate()
         complaint = (first_line + process.stderr.read()).decode(errors="replace").strip()
-        raise host.KitError(f"`kubectl proxy` did not start: {complaint[-800:]}")
+        raise commands_here.KitError(f"`kubectl proxy` did not start: {complaint[-800:]}")
     return found[1].decode()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster import host, programs
+from tests.cluster import commands_here, programs
 
 UNUSED_S_MAX = 14 * 86_400
 DOWNLOAD_ATTEMPTS = 3
@@ -63,7 +63,7 @@ def missing(cache: Path) -> tuple[str, ...]:
 def binaries(cache: Path) -> dict[str, Path]:
     """Return the path of every program of a cluster by name; raises KitError if one is missing."""
     if lacking := missing(cache):
-        raise host.KitError(
+        raise commands_here.KitError(
             f"not built: {', '.join(lacking)}: run `make cluster` or"
             " `python -m tests.cluster build`"
         )
@@ -84,7 +84,9 @@ def program(name: str, cache: Path | None = None) -> Path:
     component = next((each for each in known if name in each.binaries), None)
     if component is None:
         known_names = ", ".join(binary for each in known for binary in each.binaries)
-        raise host.KitError(f"no program is called {name!r}: known programs are {known_names}")
+        raise commands_here.KitError(
+            f"no program is called {name!r}: known programs are {known_names}"
+        )
     if not directory(component, place).is_dir():
         build(place, (component,))
     return _of(component, place)[name]
@@ -117,7 +119,7 @@ def build(
     """
     wanted = components or programs.COMPONENTS
     (cache / "by-hash").mkdir(parents=True, exist_ok=True)
-    with host.locked(cache / "lock"):
+    with commands_here.locked(cache / "lock"):
         _drop_unfinished(cache)
         for component in wanted:
             if not directory(component, cache).is_dir():
@@ -132,10 +134,10 @@ def build(
 def _build_component(component: programs.Component, cache: Path) -> None:
     if not shutil.which("go"):
         wanted = programs.go_version(sources(component)["go.mod"].decode())
-        raise host.KitError(
+        raise commands_here.KitError(
             f"building {component.name} needs Go {wanted} or newer; Go is not installed"
         )
-    host.say(f"building {component.name}")
+    commands_here.say(f"building {component.name}")
     started_s = time.monotonic()
     place = programs.SOURCES / component.name
     environment = {**os.environ, **programs.go_environment(cache)}
@@ -148,16 +150,20 @@ def _build_component(component: programs.Component, cache: Path) -> None:
     command += ["-ldflags", flags, "-o", f"{unfinished}/"]
     done = subprocess.run([*command, component.target], cwd=place, env=environment, check=False)
     if done.returncode:
-        raise host.KitError(f"{component.name} could not be built: see the output of Go above")
+        raise commands_here.KitError(
+            f"{component.name} could not be built: see the output of Go above"
+        )
     for name, wanted in component.renamed.items():
         (unfinished / name).rename(unfinished / wanted)
     _keep_files(component, place, unfinished, environment)
     lacking = [name for name in component.binaries if not (unfinished / name).is_file()]
     if lacking:
-        raise host.KitError(f"the build of {component.name} did not make {', '.join(lacking)}")
+        raise commands_here.KitError(
+            f"the build of {component.name} did not make {', '.join(lacking)}"
+        )
     unfinished.chmod(0o755)
     unfinished.rename(directory(component, cache))
-    host.say(
+    commands_here.say(
         f"built {component.name}: {downloaded_s - started_s:.0f} s to download, "
         f"{time.monotonic() - downloaded_s:.0f} s to compile"
     )
@@ -175,7 +181,7 @@ def _download(component: programs.Component, place: Path, environment: dict[str,
             return
         if attempt < DOWNLOAD_ATTEMPTS:
             time.sleep(DOWNLOAD_PAUSE_S * attempt)
-    raise host.KitError(
+    raise commands_here.KitError(
         f"the Go modules of {component.name} could not be downloaded in {DOWNLOAD_ATTEMPTS} "
         f"attempts (GOPROXY names their source): {done.stderr.strip()[-800:]}"
     )

@@ -15,7 +15,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.cluster import host
+from tests.cluster import commands_here
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROL = "control"
@@ -172,7 +172,9 @@ def kill(path: str) -> None:
     deadline_s = time.monotonic() + END_S_MAX
     while processes(path):
         if time.monotonic() > deadline_s:
-            raise host.KitError(f"cgroup {path}: these processes do not end: {processes(path)}")
+            raise commands_here.KitError(
+                f"cgroup {path}: these processes do not end: {processes(path)}"
+            )
         send(path, signal.SIGKILL)
         time.sleep(0.02)
 
@@ -182,7 +184,9 @@ def remove(path: str) -> None:
 
     Removal is retried, because a group is busy for some milliseconds after its last process ended.
     """
-    host.until(f"cgroup {path} is removed", lambda: not _left(path), timeout_s=REMOVE_S_MAX)
+    commands_here.until(
+        f"cgroup {path} is removed", lambda: not _left(path), timeout_s=REMOVE_S_MAX
+    )
 
 
 def _left(path: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.cluster import cgroups, host, names, state
+from tests.cluster import cgroups, commands_here, names, state
 
 
 def kill_pod(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
@@ -46,7 +46,7 @@ def _processes(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
     below = f"{cluster.label}/{node.name}"
     running = list(cgroups.processes_of(below, containers(found)))
     if not running:
-        raise host.KitError(f"no process runs in the containers of pod {namespace}/{pod}")
+        raise commands_here.KitError(f"no process runs in the containers of pod {namespace}/{pod}")
     return running
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import cgroups, host, names, network, state
+from tests.cluster import cgroups, commands_here, names, network, state
 
 MOUNTS = Path("/proc/self/mountinfo")
 CNI_RESULTS = Path("/var/lib/cni/results")
@@ -82,9 +82,9 @@ def unmount_below(directory: Path) -> None:
         if not points:
             return
         for point in points:
-            if not host.succeeds(["umount", point]):
-                host.succeeds(["umount", "--lazy", point])
-    raise host.KitError(f"still mounted: {', '.join(mounts_below(directory, _mounts()))}")
+            if not commands_here.succeeds(["umount", point]):
+                commands_here.succeeds(["umount", "--lazy", point])
+    raise commands_here.KitError(f"still mounted: {', '.join(mounts_below(directory, _mounts()))}")
 
 
 def _mounts() -> str:

@@ -32,8 +32,8 @@ from typing import IO, Any
 from midstreamer import AsyncClient
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs
-from tests.load import asking
-from tests.load.asking import Load, at_rate, say
+from tests.load import client_requests
+from tests.load.client_requests import Load, at_rate, say
 
 MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 DEADLINE_S = 30.0
@@ -58,7 +58,7 @@ class Meter:
     """For each request that ended in this second: its latency in seconds, and whether it failed."""
 
     def ended(self, said: dict[str, Any]) -> None:
-        """Count a request that has ended; `said` is its record from `tests.load.asking`."""
+        """Count a request that has ended; `said` is its record (`tests.load.client_requests`)."""
         took_s, failed = said["end_s"] - said["due_s"], bool(said["error"])
         self.requests += 1
         self.failed += failed
@@ -80,8 +80,8 @@ class Meter:
 
 def seconds_max(appends_per_s: float) -> float:
     """Return the seconds that a load can last at a rate, before a series has no more values."""
-    ticks_per_s = appends_per_s * asking.TICKS / asking.SERIES
-    left = asking.POINTS_MAX - asking.HISTORY
+    ticks_per_s = appends_per_s * client_requests.TICKS / client_requests.SERIES
+    left = client_requests.POINTS_MAX - client_requests.HISTORY
     return SPARE * left / ticks_per_s if ticks_per_s else float("inf")
 
 
@@ -170,7 +170,7 @@ async def drive(arguments: argparse.Namespace) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, driver.stop.set)
-            say({"ready": True, "name": arguments.name, "series": asking.SERIES})
+            say({"ready": True, "name": arguments.name, "series": client_requests.SERIES})
             await driver.run(arguments.matches_per_s, arguments.appends_per_s, arguments.for_s)
         say(driver.summary())
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster import cgroups, commands, host, names, preflight
+from tests.cluster import cgroups, commands, commands_here, names, preflight
 
 TRIAL = "midstreamer-.trial"
 
@@ -35,32 +35,32 @@ def observe(state: Path, cache: Path) -> preflight.Machine:
 def install(packages: list[str]) -> None:
     """Install Debian packages with apt-get; raises KitError."""
     if not shutil.which("apt-get"):
-        raise host.KitError(
+        raise commands_here.KitError(
             "this machine has no apt-get: install the content of these Debian packages "
             f"by other means: {' '.join(packages)}"
         )
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    host.run([*environment, "apt-get", "update", "-qq"], timeout_s=300)
+    commands_here.run([*environment, "apt-get", "update", "-qq"], timeout_s=300)
     line = preflight.install_line(packages).split()
-    host.run([*environment, *line, "-y", "-qq"], timeout_s=600)
+    commands_here.run([*environment, *line, "-y", "-qq"], timeout_s=600)
 
 
 def _kernel(*, tried: bool) -> set[str]:
     found = set()
-    host.succeeds(["modprobe", "overlay"])  # may fail: overlay may be built in
+    commands_here.succeeds(["modprobe", "overlay"])  # may fail: overlay may be built in
     if "overlay" in Path("/proc/filesystems").read_text(encoding="ascii").split():
         found.add("overlayfs")
     return found | _devices() if tried else found
 
 
 def _devices() -> set[str]:
-    with host.locked(names.LOCK_ROOT / f"{TRIAL}.lock"):
+    with commands_here.locked(names.LOCK_ROOT / f"{TRIAL}.lock"):
         return _tried_devices()
 
 
 def _tried_devices() -> set[str]:
-    host.succeeds(["ip", "netns", "delete", TRIAL])  # left by a killed run
-    if not host.succeeds(["ip", "netns", "add", TRIAL]):
+    commands_here.succeeds(["ip", "netns", "delete", TRIAL])  # left by a killed run
+    if not commands_here.succeeds(["ip", "netns", "add", TRIAL]):
         return set()
     trials = {
         "bridge": ["ip", "link", "add", "bridge0", "type", "bridge"],
@@ -69,10 +69,12 @@ def _tried_devices() -> set[str]:
     }
     try:
         works = {
-            word for word, trial in trials.items() if host.succeeds(commands.inside(TRIAL, trial))
+            word
+            for word, trial in trials.items()
+            if commands_here.succeeds(commands.inside(TRIAL, trial))
         }
     finally:
-        host.run(["ip", "netns", "delete", TRIAL])
+        commands_here.run(["ip", "netns", "delete", TRIAL])
     return works | {"namespace"}
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import apiproxy, build, commands, host, names, programs
+from tests.cluster import apiproxy, build, commands, commands_here, names, programs
 from tests.cluster.pods import Kubernetes
 from tests.support.prometheus import LISTENS
 
@@ -90,7 +90,7 @@ def configuration(kubernetes: Kubernetes, holds: Callable[[dict[str, Any]], bool
 
     Raises KitError when `holds` is not true in time.
     """
-    return host.eventually(
+    return commands_here.eventually(
         "the Prometheus operator has made the configuration",
         lambda: _configuration(kubernetes),
         lambda settings: bool(settings) and holds(settings),
@@ -198,15 +198,17 @@ def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
     def look() -> str:
         output = log.read_text("utf-8", errors="replace")
         if process.poll() is not None:
-            raise host.KitError(f"Prometheus ended with {process.returncode}: {output[-800:]}")
+            raise commands_here.KitError(
+                f"Prometheus ended with {process.returncode}: {output[-800:]}"
+            )
         found = LISTENS.search(output)
         return found[1] if found else ""
 
-    return host.eventually("Prometheus listens", look, bool, timeout_s=READY_S_MAX)
+    return commands_here.eventually("Prometheus listens", look, bool, timeout_s=READY_S_MAX)
 
 
 def _inside(namespace: str, url: str) -> str:
-    return host.run(commands.inside(namespace, [sys.executable, "-c", ASK, url]))
+    return commands_here.run(commands.inside(namespace, [sys.executable, "-c", ASK, url]))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import commands, host, names
+from tests.cluster import commands, commands_here, names
 
 NAMESPACES = Path("/run/netns")
 UPLINK = "uplink0"
@@ -29,20 +29,20 @@ def of_cluster(cluster: names.Cluster) -> list[str]:
 def remove(namespace: str) -> None:
     """Remove a network namespace, if it exists."""
     if exists(namespace):
-        host.run(["ip", "netns", "delete", namespace])
+        commands_here.run(["ip", "netns", "delete", namespace])
 
 
 def _ip(namespace: str, words: str) -> None:
-    host.run(["ip", "-n", namespace, *words.split()])
+    commands_here.run(["ip", "-n", namespace, *words.split()])
 
 
 def make(node: names.Node) -> None:
     """Make a node's network namespace, with its address and a route to Services."""
-    host.run(["ip", "netns", "add", node.namespace])
+    commands_here.run(["ip", "netns", "add", node.namespace])
     _ip(node.namespace, f"address add {node.address}/32 dev lo")
     _ip(node.namespace, "link set lo up")
     forwarding = "echo 1 > /proc/sys/net/ipv4/ip_forward"
-    host.run(commands.inside(node.namespace, ["sh", "-c", forwarding]))
+    commands_here.run(commands.inside(node.namespace, ["sh", "-c", forwarding]))
     # Without this route, a process on the node cannot send to a ClusterIP; UDP fails without an
     # error.
     _ip(node.namespace, f"route add {names.SERVICES} dev lo src {node.address}")
@@ -69,7 +69,7 @@ def make_outside(cluster: names.Cluster) -> None:
     first = cluster.node(0)
     if not joined(first):
         join(first, [])
-    host.run(["ip", "netns", "add", cluster.outside])
+    commands_here.run(["ip", "netns", "add", cluster.outside])
     _ip(cluster.outside, "link set lo up")
     _plug(cluster, "outside", cluster.outside, names.OUTSIDE_ADDRESS)
 
@@ -77,7 +77,7 @@ def make_outside(cluster: names.Cluster) -> None:
 def _make_switch(cluster: names.Cluster) -> None:
     switch = cluster.switch
     if not exists(switch):
-        host.run(["ip", "netns", "add", switch])
+        commands_here.run(["ip", "netns", "add", switch])
         _ip(switch, "link set lo up")
         _ip(switch, "link add switch0 type bridge")
         _ip(switch, "link set switch0 up")
@@ -93,7 +93,7 @@ def _plug(cluster: names.Cluster, port: str, namespace: str, address: str) -> No
 
 def joined(node: names.Node) -> bool:
     """Whether a node is connected to a port of the switch."""
-    return host.succeeds(["ip", "-n", node.namespace, "link", "show", UPLINK])
+    return commands_here.succeeds(["ip", "-n", node.namespace, "link", "show", UPLINK])
 
 
 def _route(source: names.Node, target: names.Node) -> None:
@@ -104,20 +104,20 @@ def _route(source: names.Node, target: names.Node) -> None:
 
 def unplug(node: names.Node) -> None:
     """Delete a node's port of the switch, if it has one."""
-    host.succeeds(["ip", "-n", node.cluster.switch, "link", "delete", node.port])
+    commands_here.succeeds(["ip", "-n", node.cluster.switch, "link", "delete", node.port])
 
 
 def forget(node: names.Node, others: list[names.Node]) -> None:
     """Delete the port of a removed node, and the other nodes' routes to its pods."""
     unplug(node)
     for other in others:
-        host.succeeds(["ip", "-n", other.namespace, "route", "delete", node.pods])
+        commands_here.succeeds(["ip", "-n", other.namespace, "route", "delete", node.pods])
 
 
 def set_port(node: names.Node, *, up: bool) -> None:
     """Set a node's port of the switch up or down; raises KitError when there is no such port."""
     if not joined(node):
-        raise host.KitError(
+        raise commands_here.KitError(
             f"{node.name} has no port of the switch: it is killed, the only node, or does not exist"
         )
     _ip(node.cluster.switch, f"link set {node.port} {'up' if up else 'down'}")
@@ -129,7 +129,7 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
     They do if the kernel has br_netfilter. Otherwise NetworkPolicies between pods of one node
     cannot be enforced.
     """
-    host.succeeds(["modprobe", "br_netfilter"])  # may fail: the module may be built in
+    commands_here.succeeds(["modprobe", "br_netfilter"])  # may fail: the module may be built in
     here = cluster.label
     pods = {f"{here}.trial0": TRIAL_SOURCE, f"{here}.trial1": TRIAL_TARGET}
     rule = f"FORWARD -d {TRIAL_TARGET} -p udp -j ACCEPT".split()
@@ -140,18 +140,18 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
             _trial_pod(here, pod, index, address)
         first, _ = pods
         _ip(first, f"neighbour add {TRIAL_TARGET} lladdr {_hardware(1)} dev eth0")
-        host.run(commands.inside(here, ["iptables", "-w", "-I", *rule]))
-        host.until(
+        commands_here.run(commands.inside(here, ["iptables", "-w", "-I", *rule]))
+        commands_here.until(
             "the bridge for the test of br_netfilter forwards packets",
             lambda: _port_forwards(here, "trial-port0") and _port_forwards(here, "trial-port1"),
             timeout_s=20,
         )
         packets = f"for i in 1 2 3; do echo x > /dev/udp/{TRIAL_TARGET}/9; done"
-        host.run(commands.inside(first, ["bash", "-c", packets]))
-        counted = host.run(commands.inside(here, ["iptables", "-w", "-nvxL", "FORWARD"]))
-        host.run(commands.inside(here, ["iptables", "-w", "-D", *rule]))
+        commands_here.run(commands.inside(first, ["bash", "-c", packets]))
+        counted = commands_here.run(commands.inside(here, ["iptables", "-w", "-nvxL", "FORWARD"]))
+        commands_here.run(commands.inside(here, ["iptables", "-w", "-D", *rule]))
     finally:
-        host.succeeds(["ip", "-n", here, "link", "delete", "trial"])
+        commands_here.succeeds(["ip", "-n", here, "link", "delete", "trial"])
         for pod in pods:
             remove(pod)
     return packets_counted(counted, TRIAL_TARGET) > 0
@@ -168,7 +168,7 @@ def packets_counted(listing: str, target: str) -> int:
 
 def _trial_pod(bridge_namespace: str, pod: str, index: int, address: str) -> None:
     port = f"trial-port{index}"
-    host.run(["ip", "netns", "add", pod])
+    commands_here.run(["ip", "netns", "add", pod])
     _ip(bridge_namespace, f"link add {port} type veth peer name eth0 netns {pod}")
     _ip(bridge_namespace, f"link set {port} master trial up")
     _ip(pod, f"link set eth0 address {_hardware(index)}")
@@ -177,7 +177,9 @@ def _trial_pod(bridge_namespace: str, pod: str, index: int, address: str) -> Non
 
 
 def _port_forwards(namespace: str, port: str) -> bool:
-    return "state forwarding" in host.run(["ip", "-n", namespace, "-d", "link", "show", port])
+    return "state forwarding" in commands_here.run(
+        ["ip", "-n", namespace, "-d", "link", "show", port]
+    )
 
 
 def _hardware(index: int) -> str:

@@ -23,8 +23,8 @@ from tests.cluster import (
     certificates,
     cgroups,
     commands,
+    commands_here,
     configuration,
-    host,
     leftovers,
     names,
     network,
@@ -46,7 +46,9 @@ def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> 
     """Add a node and wait until it is Ready; raises KitError."""
     _refuse_first(node, "added")
     if node.directory.exists():
-        raise host.KitError(f"{node.name} already exists: `start` it, or `remove` it first")
+        raise commands_here.KitError(
+            f"{node.name} already exists: `start` it, or `remove` it first"
+        )
     first = node.cluster.node(0)
     if not network.joined(first):
         network.join(first, [])
@@ -87,7 +89,7 @@ def start(node: names.Node) -> None:
     _refuse_first(node, "started")
     _there(node)
     if cgroups.processes(_cgroup(node)):
-        raise host.KitError(f"{node.name} is running: `kill` it first")
+        raise commands_here.KitError(f"{node.name} is running: `kill` it first")
     leftovers.clear_boot(node)
     boot(node)
 
@@ -120,7 +122,7 @@ def import_image(cluster: names.Cluster, archive: Path) -> None:
     """Import an image archive into every node whose containerd runs; raises KitError."""
     state.read(cluster)
     if not archive.is_file():
-        raise host.KitError(f"there is no image archive {archive}")
+        raise commands_here.KitError(f"there is no image archive {archive}")
     for node in state.nodes(cluster):
         if node.socket.exists():
             _ctr(node, "images", "import", str(archive.absolute()))
@@ -171,9 +173,9 @@ def start_runtime(node: names.Node) -> None:
     """Start containerd, and import the image that every pod's sandbox container runs."""
     cgroups.make(_cgroup(node), cgroups.SYSTEM)
     _start(node, "containerd", commands.runtime(node))
-    host.until(
+    commands_here.until(
         f"containerd of {node.name} answers",
-        lambda: host.succeeds(["ctr", "-a", node.socket, "version"]),
+        lambda: commands_here.succeeds(["ctr", "-a", node.socket, "version"]),
         timeout_s=CONTAINERD_S_MAX,
     )
     if configuration.PROBE_IMAGE not in _ctr(node, "images", "ls", "-q").split():
@@ -201,11 +203,11 @@ def wait_ready(node: names.Node, since: str) -> None:
     def ready() -> bool:
         try:
             words = state.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
-        except host.KitError:
+        except commands_here.KitError:
             return False
         return len(words) == 2 and words[0] == "True" and words[1] >= since
 
-    host.until(f"{node.name} is Ready", ready, timeout_s=READY_S_MAX)
+    commands_here.until(f"{node.name} is Ready", ready, timeout_s=READY_S_MAX)
 
 
 def _start(node: names.Node, name: str, command: list[str]) -> None:
@@ -225,7 +227,7 @@ def _power_off(node: names.Node) -> None:
 
 def _ctr(node: names.Node, *arguments: str) -> str:
     command: list[str | Path] = ["ctr", "-a", node.socket, "-n", "k8s.io", *arguments]
-    return host.run(command, timeout_s=IMPORT_S_MAX)
+    return commands_here.run(command, timeout_s=IMPORT_S_MAX)
 
 
 def _cgroup(node: names.Node) -> str:
@@ -235,13 +237,13 @@ def _cgroup(node: names.Node) -> str:
 def _there(node: names.Node) -> None:
     if not node.directory.exists():
         known = ", ".join(each.name for each in state.nodes(node.cluster))
-        raise host.KitError(
+        raise commands_here.KitError(
             f"the cluster {node.cluster.name} has no {node.name}; its nodes: {known}"
         )
 
 
 def _refuse_first(node: names.Node, verb: str) -> None:
     if node.index == 0:
-        raise host.KitError(
+        raise commands_here.KitError(
             f"node-0 runs the control plane and cannot be {verb}: choose another node"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import configuration, host
+from tests.cluster import commands_here, configuration
 
 READY_S_MAX = 60.0
 
@@ -28,7 +28,7 @@ class Kubernetes:
             self.namespace,
             *arguments,
         ]
-        return host.run(words, stdin=stdin)
+        return commands_here.run(words, stdin=stdin)
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """Run `kubectl get` and return the object or list; raises KitError."""

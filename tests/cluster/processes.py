@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import cgroups, commands, host, names
+from tests.cluster import cgroups, commands, commands_here, names
 
 LOG_LINES = 4
 END_S_MAX = 60.0
@@ -58,7 +58,7 @@ def running(cluster: names.Cluster, name: str) -> bool:
     try:
         process = _recall(cluster, name)["pid"]
         threads = list(Path(f"/proc/{process}/task").iterdir())
-    except (OSError, host.KitError):
+    except (OSError, commands_here.KitError):
         return False
     return any(_alive(thread) for thread in threads)
 
@@ -68,7 +68,7 @@ def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     process = _recall(cluster, name)["pid"]
     if running(cluster, name):
         os.kill(process, number)
-    host.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=END_S_MAX)
+    commands_here.until(f"{name} ends", lambda: not running(cluster, name), timeout_s=END_S_MAX)
 
 
 def start_again(cluster: names.Cluster, name: str) -> None:
@@ -99,7 +99,7 @@ def _recall(cluster: names.Cluster, name: str) -> dict[str, Any]:
     file = _record(cluster, name)
     if not file.exists():
         recorded = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
-        raise host.KitError(
+        raise commands_here.KitError(
             f"the cluster {cluster.name} has no process {name!r}; its processes:"
             f" {recorded or 'none'}"
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import host, mark
+from tests.cluster import cluster_mark, commands_here
 from tools.docs.charts import ALL, FLEET
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -35,7 +35,7 @@ def render(
         (str(values), "") if isinstance(values, Path) else ("-", json.dumps(values or {}))
     )
     words = ["template", release, str(chart), "--namespace", namespace, "--include-crds"]
-    return host.run([mark.helm(), *words, "--values", given], stdin=stdin)
+    return commands_here.run([cluster_mark.helm(), *words, "--values", given], stdin=stdin)
 
 
 def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
@@ -44,7 +44,7 @@ def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
     ``has`` lists API versions, or kinds with their versions, that Helm takes as present in the
     cluster.
     """
-    words = [str(mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
+    words = [str(cluster_mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
     words += [f"--api-versions={each}" for each in has]
     done = subprocess.run(
         [*words, "--values", "-"],
@@ -80,7 +80,7 @@ def main() -> None:
     RECORDED.mkdir(exist_ok=True)
     for file, recorded in examples().items():
         recorded.write_text(of_example(file), encoding="utf-8")
-        host.say(f"wrote {recorded}")
+        commands_here.say(f"wrote {recorded}")
 
 
 if __name__ == "__main__":

@@ -34,16 +34,16 @@ import msgspec
 
 from midstreamer import AsyncClient
 from midstreamer.cli import run as runs
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet
+from midstreamer.cli.local_fleet import LocalFleet
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import replay
 from midstreamer.runtime import shutdown
 from midstreamer.telemetry import logs
-from tests.cluster import host
+from tests.cluster import commands_here
 from tests.cluster.load import add_client_arguments
 
 TOLD_EVERY_S = 5.0
@@ -104,7 +104,7 @@ def _named(several: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             name = f"{words['kind']} on {words['series']} at {words['time']}"
             dict.keys(words["fields"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise host.KitError(
+            raise commands_here.KitError(
                 f"line {number}, {text[:60]!r}, is no decision or verdict: give a file that"
                 " `python -m tests.cluster.replay` wrote"
             ) from error
@@ -138,13 +138,13 @@ class Told:
                 self._tell(f"{event.done:,} of {event.total:,} ticks of history")
             case replay.Waiting():
                 self.waits += 1
-                host.say(f"waiting: {event.code}: {event.message}")
+                commands_here.say(f"waiting: {event.code}: {event.message}")
 
     def _tell(self, text: str) -> None:
         now_s = time.monotonic()
         if now_s - self._told_s > TOLD_EVERY_S:
             self._told_s = now_s
-            host.say(text)
+            commands_here.say(text)
 
 
 async def replayed(client: AsyncClient, job: runs.Job) -> list[Made]:
@@ -153,7 +153,7 @@ async def replayed(client: AsyncClient, job: runs.Job) -> list[Made]:
     plan = replay.ReplayPlan(job.specification, job.live, history=job.history)
     await replay.Replay(client, plan, received.hear).run()
     found = await client.lookup(each.experience_id for each in received.decisions)
-    host.say(
+    commands_here.say(
         f"{len(received.decisions)} decisions, {len(found.verdicts)} verdicts;"
         f" {received.waits} retries"
     )
@@ -165,9 +165,11 @@ async def local_client(agents: int) -> AsyncIterator[AsyncClient]:
     """Start a fleet of processes and return a client of it; at exit, remove fleet and files."""
     with (
         tempfile.TemporaryDirectory(prefix="midstreamer-replay-") as folder,
-        state.held(Path(folder)) as place,
+        state_folder.held(Path(folder)) as place,
     ):
-        fleet = LocalFleet(place, RunSettings(agents=agents), config_file=None, news=host.say)
+        fleet = LocalFleet(
+            place, RunSettings(agents=agents), config_file=None, news=commands_here.say
+        )
         try:
             async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
                 yield client
@@ -199,7 +201,7 @@ async def write(arguments: argparse.Namespace) -> None:
     with arguments.write.open("w", encoding="utf-8") as file:
         async with client_of(arguments) as client:
             file.writelines(lines(await replayed(client, job)))
-    host.say(f"wrote {arguments.write} after {time.monotonic() - began_s:.1f} s")
+    commands_here.say(f"wrote {arguments.write} after {time.monotonic() - began_s:.1f} s")
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -212,11 +214,11 @@ def compare(arguments: argparse.Namespace) -> int:
     if not one and not other:
         found = ["both files are empty: nothing was compared"]
     for each in found[:SHOWN]:
-        host.say(f"does not hold: {each}")
+        commands_here.say(f"does not hold: {each}")
     if len(found) > SHOWN:
-        host.say(f"does not hold: {len(found) - SHOWN} more differences")
+        commands_here.say(f"does not hold: {len(found) - SHOWN} more differences")
     if not found:
-        host.say(f"{len(one)} decisions and verdicts, equal to the bit")
+        commands_here.say(f"{len(one)} decisions and verdicts, equal to the bit")
     return 1 if found else 0
 
 
@@ -263,7 +265,7 @@ def main() -> int:
         return 128 + stopped
     except MidstreamerError as error:
         message = f"error[{error.code}]: {error.message}"
-    except (host.KitError, OSError) as error:
+    except (commands_here.KitError, OSError) as error:
         message = str(error)
     sys.stderr.write(f"replay: {message}\n")
     return 2

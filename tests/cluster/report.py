@@ -30,9 +30,9 @@ import asyncpg
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.store import dsn
 from midstreamer.telemetry import logs
-from tests.cluster import events, host
+from tests.cluster import commands_here, request_events
 from tests.load import audit
-from tests.load.records import BadRecords, Heard
+from tests.load.client_reports import BadRecords, Heard
 
 CONNECT_S, QUERY_S = 10.0, 120.0
 SHOWN = 5
@@ -48,12 +48,12 @@ def heard_of(files: Sequence[Path]) -> Heard:
     return heard
 
 
-def happened(path: Path | None) -> list[events.Event]:
+def happened(path: Path | None) -> list[request_events.Event]:
     """Return the events of a file; none if no file is given. Raises BadRecords, OSError."""
     if path is None:
         return []
     with path.open(encoding="utf-8") as lines:
-        return events.read(str(path), lines)
+        return request_events.read(str(path), lines)
 
 
 def some(title: str, found: Sequence[str]) -> list[str]:
@@ -106,7 +106,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     root.add_argument(
         "--load", required=True, type=Path, action="append", help="file of a load; repeatable"
     )
-    root.add_argument("--events", type=Path, help="file of tests.cluster.disturbing")
+    root.add_argument("--events", type=Path, help="file of tests.cluster.disturb")
     root.add_argument("--markdown", type=Path, help="also write the table to this file")
     root.add_argument("--limit-s", type=float, help="limit of latency; default: by kind of event")
     root.add_argument("--dsn", default="", help="the database to audit")
@@ -122,20 +122,22 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 def judged(arguments: argparse.Namespace) -> list[str]:
     """Print the table, audit the store, and return a line for each check that failed."""
     heard = heard_of(arguments.load)
-    rows = events.rows(happened(arguments.events), heard.requests, arguments.limit_s)
-    host.say(events.plain(rows))
+    rows = request_events.rows(happened(arguments.events), heard.requests, arguments.limit_s)
+    commands_here.say(request_events.plain(rows))
     if arguments.markdown:
-        arguments.markdown.write_text(events.markdown(rows), encoding="utf-8")
-    broken = events.broken(rows, len(heard.requests)) + some("troubles", heard.troubles)
+        arguments.markdown.write_text(request_events.markdown(rows), encoding="utf-8")
+    broken = request_events.broken(rows, len(heard.requests)) + some("troubles", heard.troubles)
     counts = f"acknowledged: {heard.ticks:,} ticks, {len(heard.decisions):,} decisions"
     if not arguments.dsn:
-        host.say(f"{counts}; not looked up in PostgreSQL, because --dsn is not given")
+        commands_here.say(f"{counts}; not looked up in PostgreSQL, because --dsn is not given")
         return broken
     if arguments.password_file:
         os.environ["PGPASSWORD"] = arguments.password_file.read_text(encoding="utf-8").strip()
     looking = audited(heard, arguments.dsn, arguments.address, faults=arguments.faults)
     wrong = asyncio.run(looking)
-    host.say(f"{counts}; {'each is stored exactly once' if not wrong else 'NOT all are stored'}")
+    commands_here.say(
+        f"{counts}; {'each is stored exactly once' if not wrong else 'NOT all are stored'}"
+    )
     return broken + wrong
 
 
@@ -154,7 +156,7 @@ def main() -> int:
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return refused(f"{type(error).__name__}: {error}")
     for each in broken:
-        host.say(f"does not hold: {each}")
+        commands_here.say(f"does not hold: {each}")
     return 1 if broken else 0
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from midstreamer.cluster import naming
-from midstreamer.cluster.account import Account
-from tests.cluster import host, mark, pods, releases
+from midstreamer.cluster import kubernetes_names
+from midstreamer.cluster.service_account import Account
+from tests.cluster import cluster_mark, commands_here, pods, releases
 from tests.cluster.pods import Kubernetes
 
 RELEASE = "mid"
@@ -49,7 +49,9 @@ class Installation:
         words = ["template", RELEASE, str(releases.CHART), "--namespace", self.namespace]
         words += ["--set", "cluster.create=true"]
         words += ["--set", f"clients.namespaces={{{self.namespace}}}"]
-        self.kubernetes("apply", "-f", "-", stdin=host.run([mark.helm(), *words, *shown]))
+        self.kubernetes(
+            "apply", "-f", "-", stdin=commands_here.run([cluster_mark.helm(), *words, *shown])
+        )
         self.kubernetes("create", "serviceaccount", STRANGER)
         who = f"--serviceaccount={self.namespace}:{STRANGER}"
         self.kubernetes("create", "rolebinding", STRANGER, f"--role={RELEASE}-member", who)
@@ -75,8 +77,8 @@ class Installation:
 
     def let_clients_in(self, *, labelled: bool) -> None:
         """Set or remove the label that lets pods of the namespace be clients of the fleet."""
-        label = naming.client_label(self.namespace, RELEASE)
-        word = f"{label}={naming.CLIENT}" if labelled else f"{label}-"
+        label = kubernetes_names.client_label(self.namespace, RELEASE)
+        word = f"{label}={kubernetes_names.CLIENT}" if labelled else f"{label}-"
         self.kubernetes("label", "namespace", self.namespace, word)
 
     def person(self, name: str, *identities: str) -> Account:
@@ -87,10 +89,10 @@ class Installation:
         self.kubernetes("create", "serviceaccount", name)
         for identity in identities:
             rule = {
-                "apiGroups": [naming.GROUP],
-                "resources": [naming.CLIENT_IDENTITIES],
+                "apiGroups": [kubernetes_names.GROUP],
+                "resources": [kubernetes_names.CLIENT_IDENTITIES],
                 "resourceNames": [identity],
-                "verbs": [naming.USE],
+                "verbs": [kubernetes_names.USE],
             }
             role = {
                 "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.cluster import certificates, commands, configuration, host, names
+from tests.cluster import certificates, commands, commands_here, configuration, names
 from tests.cluster.configuration import Timing
 
 COMPLETE = "complete"
@@ -45,7 +45,7 @@ def read(cluster: names.Cluster) -> Remembered:
     try:
         text = json.loads((cluster.state / "cluster.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise host.KitError(
+        raise commands_here.KitError(
             f"cluster {cluster.name!r} is not up: `make cluster NAME={cluster.name}` starts it"
         ) from error
     return Remembered(
@@ -80,7 +80,7 @@ def kubectl(cluster: names.Cluster, *arguments: str, stdin: str = "") -> str:
         "--request-timeout=20s",
         *arguments,
     ]
-    return host.run(commands.inside(cluster.label, command), stdin=stdin)
+    return commands_here.run(commands.inside(cluster.label, command), stdin=stdin)
 
 
 def answers(cluster: names.Cluster) -> bool:
@@ -92,7 +92,7 @@ def answers(cluster: names.Cluster) -> bool:
         "get",
         "--raw=/readyz",
     ]
-    return host.succeeds(commands.inside(cluster.label, command))
+    return commands_here.succeeds(commands.inside(cluster.label, command))
 
 
 def write_kubeconfig(cluster: names.Cluster, file: str, certificate: str, server: str) -> None:

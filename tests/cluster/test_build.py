@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import build, host, programs
+from tests.cluster import build, commands_here, programs
 
 ALL = (*programs.COMPONENTS, *programs.OTHERS)
 
@@ -97,7 +97,7 @@ def test_a_half_done_build_is_never_taken_for_done(
 ) -> None:
     cache = fake_go / "cache"
     monkeypatch.setenv("FAIL", "yes")
-    with pytest.raises(host.KitError, match="probe could not be built"):
+    with pytest.raises(commands_here.KitError, match="probe could not be built"):
         build.build(cache)
     assert build.missing(cache) == ("probe",)
     monkeypatch.setenv("FAIL", "")
@@ -131,7 +131,7 @@ def test_programs_that_nobody_used_for_a_fortnight_go(fake_go: Path) -> None:
 
 def test_a_program_that_is_not_built_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        host.KitError, match="not built: kubernetes, etcd, coredns, helm, checks, probe"
+        commands_here.KitError, match="not built: kubernetes, etcd, coredns, helm, checks, probe"
     ):
         build.binaries(tmp_path)
 
@@ -163,7 +163,7 @@ def test_a_component_is_built_with_its_tags(fake_go: Path, monkeypatch: pytest.M
 
 def test_a_program_that_nobody_knows_is_named_beside_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(
-        host.KitError, match="no program is called 'prom': known programs are .*promtool"
+        commands_here.KitError, match="no program is called 'prom': known programs are .*promtool"
     ):
         build.program("prom", tmp_path)
 
@@ -171,5 +171,5 @@ def test_a_program_that_nobody_knows_is_named_beside_those_that_are(tmp_path: Pa
 def test_a_machine_without_go_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(host.KitError, match="building probe needs Go .* or newer"):
+    with pytest.raises(commands_here.KitError, match="building probe needs Go .* or newer"):
         build.program("probe", tmp_path / "cache")

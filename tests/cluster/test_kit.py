@@ -20,12 +20,12 @@ from tests.cluster import (
     __main__,
     archive,
     cgroups,
+    cluster_mark,
     commands,
+    commands_here,
     configuration,
     crashes,
-    host,
     leftovers,
-    mark,
     names,
     network,
     preflight,
@@ -251,7 +251,9 @@ def test_dns_is_where_the_kubelet_sends_pods() -> None:
 def test_a_command_joins_its_cgroup_before_it_begins(tmp_path: Path) -> None:
     members = tmp_path / "cgroup.procs"
 
-    output = host.run(commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"]))
+    output = commands_here.run(
+        commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"])
+    )
 
     assert output == members.read_text(encoding="ascii").strip() + " a b $HOME\n"
 
@@ -265,7 +267,7 @@ def test_nothing_inside_a_cluster_asks_the_proxies_of_the_environment(
     line = commands.inside("some", ["env"])
 
     assert line[:2] == ["nsenter", "--net=/run/netns/some"]
-    assert "_proxy" not in host.run(line[2:]).lower()
+    assert "_proxy" not in commands_here.run(line[2:]).lower()
 
 
 # --- tests of what the kit reads from the machine
@@ -347,7 +349,7 @@ def fake_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "kubectl"
     program.write_text(FAKE_KUBECTL, encoding="ascii")
     program.chmod(0o755)
-    monkeypatch.setattr(mark, "kubectl", lambda: program)
+    monkeypatch.setattr(cluster_mark, "kubectl", lambda: program)
     (tmp_path / "kubeconfig").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
 
@@ -359,9 +361,9 @@ def test_a_cluster_without_the_mark_is_refused_with_the_way_to_mark_it(
     monkeypatch.setenv("MARK", "")
 
     with pytest.raises(
-        host.KitError, match="'production' of .*/kubeconfig is not marked"
+        commands_here.KitError, match="'production' of .*/kubeconfig is not marked"
     ) as refused:
-        mark.check()
+        cluster_mark.check()
 
     assert str(refused.value).endswith(
         "kubectl -n kube-system create configmap midstreamer-test-cluster"
@@ -372,14 +374,14 @@ def test_a_cluster_without_the_mark_is_refused_with_the_way_to_mark_it(
 def test_a_cluster_with_the_mark_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARK", "configmap/midstreamer-test-cluster")
 
-    assert mark.check() == "production"
+    assert cluster_mark.check() == "production"
 
 
 def test_no_kubeconfig_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
-    with pytest.raises(host.KitError, match="KUBECONFIG is not set"):
-        mark.check()
+    with pytest.raises(commands_here.KitError, match="KUBECONFIG is not set"):
+        cluster_mark.check()
 
 
 def test_a_kubeconfig_that_is_not_there_is_said(
@@ -387,8 +389,8 @@ def test_a_kubeconfig_that_is_not_there_is_said(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
 
-    with pytest.raises(host.KitError, match="nowhere, which is no file"):
-        mark.check()
+    with pytest.raises(commands_here.KitError, match="nowhere, which is no file"):
+        cluster_mark.check()
 
 
 def test_who_waits_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,16 +403,16 @@ def test_who_waits_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         told.set()
 
     def hold_until_told() -> None:
-        with host.locked(lock):
+        with commands_here.locked(lock):
             held.set()
             told.wait(60)
 
-    monkeypatch.setattr(host, "say", say)
+    monkeypatch.setattr(commands_here, "say", say)
     holder = threading.Thread(target=hold_until_told)
     holder.start()
     held.wait(60)
 
-    with host.locked(lock):
+    with commands_here.locked(lock):
         holder.join(60)
 
     assert lines == [f"waiting for another command that holds {lock}"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import events, load, report
-from tests.cluster.events import Event, Kind
+from tests.cluster import load, report, request_events
 from tests.cluster.load import Meter
-from tests.load import asking
+from tests.cluster.request_events import Event, Kind
+from tests.load import client_requests
 
 GIVEN = ["--addresses", "a:1, b:2,", "--certs", "certs", "--write", "load.jsonl"]
 
@@ -44,10 +44,13 @@ def test_a_load_asks_as_the_issue_says_and_under_a_new_name_each_time() -> None:
 def test_no_load_goes_on_for_longer_than_its_series_have_values() -> None:
     most_s = load.parsed(GIVEN).for_s
 
-    ticks = asking.HISTORY + most_s * load.APPENDS_PER_S * asking.TICKS / asking.SERIES
+    ticks = (
+        client_requests.HISTORY
+        + most_s * load.APPENDS_PER_S * client_requests.TICKS / client_requests.SERIES
+    )
 
     assert most_s > 3600
-    assert ticks < asking.POINTS_MAX
+    assert ticks < client_requests.POINTS_MAX
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def files(folder: Path, *happened: Event, error: str = "") -> list[str]:
     """Write a load's files with one request, from 11 s to 12 s; return arguments for `report`."""
     request = {"what": "match", "due_s": 11.0, "end_s": 12.0, "error": error}
     (folder / "load.jsonl").write_text(json.dumps(request) + "\n")
-    (folder / "events.jsonl").write_text("".join(events.line(event) for event in happened))
+    (folder / "events.jsonl").write_text("".join(request_events.line(event) for event in happened))
     return ["--load", str(folder / "load.jsonl"), "--events", str(folder / "events.jsonl")]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import enforcing, host, names, policies
+from tests.cluster import commands_here, names, policies, policy_enforcer
 from tests.cluster.policies import Pod, Port, World
 
 HERE, THERE = "here", "there"
@@ -292,7 +292,7 @@ def an_object(**spec: Any) -> dict[str, Any]:
 
 def seen(pod: dict[str, Any], results: dict[str, str]) -> tuple[Pod, ...]:
     objects = {"pods": {"uid-1": pod}, "namespaces": {}, "policies": {}}
-    return enforcing.world(objects, results, [names.cluster("test").node(1)]).pods
+    return policy_enforcer.world(objects, results, [names.cluster("test").node(1)]).pods
 
 
 def test_a_pods_address_is_known_from_the_plugins_before_the_api_tells_it() -> None:
@@ -301,7 +301,7 @@ def test_a_pods_address_is_known_from_the_plugins_before_the_api_tells_it() -> N
         "result": {"ips": [{"address": "198.18.0.2/24"}]},
     }
 
-    assert seen(an_object(), enforcing.addresses([json.dumps(result)])) == (WEB,)
+    assert seen(an_object(), policy_enforcer.addresses([json.dumps(result)])) == (WEB,)
     assert seen(an_object(), {}) == ()
 
 
@@ -315,7 +315,7 @@ def test_a_pod_that_has_ended_or_has_its_nodes_address_is_in_no_policy() -> None
 def test_the_gateways_of_nodes_are_no_pods() -> None:
     objects: dict[str, Any] = {"pods": {}, "namespaces": {}, "policies": {}}
 
-    world = enforcing.world(objects, {}, [names.cluster("test").node(n) for n in (0, 10)])
+    world = policy_enforcer.world(objects, {}, [names.cluster("test").node(n) for n in (0, 10)])
 
     assert world.gateways == ("198.18.0.1", "198.18.10.1")
 
@@ -324,17 +324,17 @@ def test_before_the_process_has_begun_nothing_is_said_to_be_enforced(tmp_path: P
     cluster = names.cluster("test", tmp_path)
     cluster.state.mkdir()
 
-    with pytest.raises(host.KitError, match="no NetworkPolicy is enforced in 'test' yet"):
-        enforcing.complaints(cluster)
+    with pytest.raises(commands_here.KitError, match="no NetworkPolicy is enforced in 'test' yet"):
+        policy_enforcer.complaints(cluster)
 
-    assert enforcing.enforced_on(cluster) == []
+    assert policy_enforcer.enforced_on(cluster) == []
 
 
 def test_what_the_process_says_is_read_again(tmp_path: Path) -> None:
     cluster = names.cluster("test", tmp_path)
     cluster.state.mkdir()
     status = {"nodes": ["node-0"], "complaints": ["NetworkPolicy a/b"]}
-    (cluster.state / enforcing.STATUS).write_text(json.dumps(status))
+    (cluster.state / policy_enforcer.STATUS).write_text(json.dumps(status))
 
-    assert enforcing.enforced_on(cluster) == ["node-0"]
-    assert enforcing.complaints(cluster) == ["NetworkPolicy a/b"]
+    assert policy_enforcer.enforced_on(cluster) == ["node-0"]
+    assert policy_enforcer.complaints(cluster) == ["NetworkPolicy a/b"]

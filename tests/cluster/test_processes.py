@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import host, names, processes
+from tests.cluster import commands_here, names, processes
 
 HALF_ENDED = """
 import ctypes, threading
@@ -22,7 +22,7 @@ def test_a_process_runs_until_its_last_thread_has_ended(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
         (cluster.state / "pids/half.json").write_text(f'{{"pid": {process.pid}}}', encoding="ascii")
         first = Path(f"/proc/{process.pid}/stat")
-        host.until(
+        commands_here.until(
             "the first thread of the process ends",
             lambda: ") Z " in first.read_text(),
             timeout_s=10,

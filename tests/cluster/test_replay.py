@@ -7,9 +7,9 @@ import json
 import msgspec
 import pytest
 
-from tests.cluster import host, replay
-from tests.support.client import a_verdict
-from tests.support.store import a_decision
+from tests.cluster import commands_here, replay
+from tests.support.client_builders import a_verdict
+from tests.support.store_builders import a_decision
 
 
 def test_what_was_decided_is_written_in_one_order_whatever_order_it_came_in() -> None:
@@ -58,5 +58,5 @@ def test_what_one_file_alone_has_is_named() -> None:
 
 @pytest.mark.parametrize("text", ["no JSON", "{}", "7", '{"kind": "x", "series": "y", "time": 1}'])
 def test_what_is_no_file_of_decisions_is_refused(text: str) -> None:
-    with pytest.raises(host.KitError, match="line 1, .* is no decision"):
+    with pytest.raises(commands_here.KitError, match="line 1, .* is no decision"):
         replay.differences([text], [])

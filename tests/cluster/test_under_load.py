@@ -16,14 +16,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from midstreamer.cli import identities
-from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
 from midstreamer.security import files
-from tests.cluster import certificates, events, host
-from tests.cluster.events import Event, Kind
+from tests.cluster import certificates, commands_here, request_events
+from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import Release
-from tests.cluster.trials import Trial
+from tests.cluster.request_events import Event, Kind
 from tests.support import processes
-from tests.support.client import a_csv
+from tests.support.client_builders import a_csv
 from tests.support.processes import Processes, World
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
@@ -163,7 +163,7 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
             await running.back("agent-1", after=running.kill("agent-1"))
             await seconds(trial, LINES)
             killed = Event("kill agent-1", Kind.CRASH, from_s, time.monotonic())
-        trial.events_file.write_text(events.line(killed))
+        trial.events_file.write_text(request_events.line(killed))
         words = ("--load", str(trial.load_file), "--dsn", running.fleet.server.dsn)
 
         table = await asyncio.to_thread(trial.report)
@@ -193,7 +193,7 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
     assert one_less.code == 1, one_less
     assert one_less.output.count("does not hold: lost: tick ") == 1
     trial.load_file.write_text("")
-    with pytest.raises(host.KitError, match="no request was made"):
+    with pytest.raises(commands_here.KitError, match="no request was made"):
         trial.report()
 
 
@@ -201,7 +201,7 @@ async def test_a_load_that_does_not_begin_is_told_with_its_complaint(tmp_path: P
     async with processes.a_fleet(tmp_path, agents=1) as running:
         trial = Trial(cast("Release", LocalRelease(running.fleet)), tmp_path)
         running.fleet.coordinator = "127.0.0.1:1"
-        with pytest.raises(host.KitError, match="the load did not start: ") as raised:
+        with pytest.raises(commands_here.KitError, match="the load did not start: ") as raised:
             await asyncio.to_thread(trial.load("--deadline-s", "1").__enter__)
 
     assert "load: error[deadline]: append had no answer" in str(raised.value)

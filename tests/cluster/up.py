@@ -12,15 +12,15 @@ from tests.cluster import (
     archive,
     certificates,
     cgroups,
+    cluster_mark,
     commands,
+    commands_here,
     configuration,
-    enforcing,
-    host,
     leftovers,
-    mark,
     names,
     network,
     nodes,
+    policy_enforcer,
     processes,
     relay,
     state,
@@ -63,12 +63,14 @@ def bring_up(
     """Start a cluster with `count` nodes; raises KitError with the last lines of the logs."""
     started_s = time.monotonic()
     if left := leftovers.found(cluster):
-        host.say(f"removing {len(left)} thing(s) that an earlier run of {cluster.name} left")
+        commands_here.say(
+            f"removing {len(left)} thing(s) that an earlier run of {cluster.name} left"
+        )
         leftovers.clear(cluster)
     try:
         _prepare(cluster, programs, timing)
         _start_control_plane(cluster, timing)
-        host.say(f"API server ready after {time.monotonic() - started_s:.1f} s")
+        commands_here.say(f"API server ready after {time.monotonic() - started_s:.1f} s")
         _start_enforcer(cluster)
         _start_dns(cluster)
         first = cluster.node(0)
@@ -79,9 +81,9 @@ def bring_up(
         _wait_until_pods_are_taken(cluster)
         _wait_until_policies_hold(cluster)
         state.set_complete(cluster)
-    except host.KitError as error:
-        raise host.KitError(f"{error}\n{processes.complaints(cluster)}") from error
-    host.say(f"{count} node(s) ready after {time.monotonic() - started_s:.1f} s")
+    except commands_here.KitError as error:
+        raise commands_here.KitError(f"{error}\n{processes.complaints(cluster)}") from error
+    commands_here.say(f"{count} node(s) ready after {time.monotonic() - started_s:.1f} s")
 
 
 def _prepare(cluster: names.Cluster, programs: dict[str, Path], timing: Timing) -> None:
@@ -146,10 +148,10 @@ def _wait_until_it_answers(cluster: names.Cluster) -> None:
     def ready() -> bool:
         for name in commands.FIRST:
             if not processes.running(cluster, name):
-                raise host.KitError(f"the process {name} ended during its start")
+                raise commands_here.KitError(f"the process {name} ended during its start")
         return state.answers(cluster)
 
-    host.until("the API server is ready", ready, timeout_s=API_S_MAX)
+    commands_here.until("the API server is ready", ready, timeout_s=API_S_MAX)
 
 
 def _start(
@@ -182,16 +184,22 @@ def _start_enforcer(cluster: names.Cluster) -> None:
     It must start before any pod, so that each pod is isolated from its first moment.
     """
     if state.read(cluster).filters_bridges:
-        way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.enforcing"]
+        way = [
+            "env",
+            f"PYTHONPATH={REPOSITORY}",
+            sys.executable,
+            "-m",
+            "tests.cluster.policy_enforcer",
+        ]
         _start(cluster, ENFORCER, [*way, cluster.name])
 
 
 def _wait_until_policies_hold(cluster: names.Cluster) -> None:
     if state.read(cluster).filters_bridges:
         wanted = [node.name for node in state.nodes(cluster)]
-        host.until(
+        commands_here.until(
             "NetworkPolicies are enforced on every node",
-            lambda: enforcing.enforced_on(cluster) == wanted,
+            lambda: policy_enforcer.enforced_on(cluster) == wanted,
             timeout_s=POLICIES_S_MAX,
         )
 
@@ -216,16 +224,16 @@ def _start_dns(cluster: names.Cluster) -> None:
     state.kubectl(cluster, "apply", "-f", "-", stdin=configuration.dns_objects())
     url = f"http://127.0.0.1:{configuration.DNS_READY_PORT}/ready"
     asked = commands.inside(cluster.label, [sys.executable, "-c", ASK, url])
-    host.until("DNS is ready", lambda: host.succeeds(asked), timeout_s=DNS_S_MAX)
+    commands_here.until("DNS is ready", lambda: commands_here.succeeds(asked), timeout_s=DNS_S_MAX)
 
 
 def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
     def account() -> bool:
         try:
             state.kubectl(cluster, "get", "serviceaccount/default")  # every pod needs this account
-        except host.KitError:
+        except commands_here.KitError:
             return False
         return True
 
-    host.until("the default ServiceAccount exists", account, timeout_s=ACCOUNT_S_MAX)
-    state.kubectl(cluster, "apply", "-f", "-", stdin=mark.manifest())
+    commands_here.until("the default ServiceAccount exists", account, timeout_s=ACCOUNT_S_MAX)
+    state.kubectl(cluster, "apply", "-f", "-", stdin=cluster_mark.manifest())

@@ -25,8 +25,8 @@ import typer
 import typer.main
 
 from midstreamer.cli import main
-from midstreamer.cli.local import free_ports
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.cli.local_fleet import free_ports
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer_operator.k8s import cli as k8s
 
 TOP = Path(__file__).parents[2]
@@ -143,15 +143,15 @@ OTHERS = {
     **dict.fromkeys(
         (
             ".venv/bin/python -m tools.docs.generate",
-            ".venv/bin/pytest -q tests/unit/protocol tests/unit/telemetry/test_words.py"
+            ".venv/bin/pytest -q tests/unit/protocol tests/unit/telemetry/test_label_values.py"
             " tests/unit/test_code_size.py",
-            ".venv/bin/pytest -q tests/unit/client tests/unit/coordinator/test_checks.py"
+            ".venv/bin/pytest -q tests/unit/client tests/unit/coordinator/test_request_checks.py"
             " tests/docs/test_drift.py",
             ".venv/bin/pytest -q tests/integration/test_fleet_in_one_process.py",
             ".venv/bin/pytest -q tests/docs/test_drift.py tests/unit/runtime/test_config.py"
             " tests/unit/coordinator/test_coordinator_config.py",
             ".venv/bin/pytest -q tests/conformance/carriers -k wss",
-            ".venv/bin/pytest -q tests/unit/transport tests/unit/telemetry/test_words.py",
+            ".venv/bin/pytest -q tests/unit/transport tests/unit/telemetry/test_label_values.py",
             ".venv/bin/lint-imports --no-logo",
             ".venv/bin/pytest -q tests/unit/kernels/test_twins.py"
             " tests/unit/kernels/test_lcss.py tests/unit/kernels/test_search.py",

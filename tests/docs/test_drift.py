@@ -14,10 +14,10 @@ from midstreamer.cli.settings import SECTIONS as OF_COMMANDS
 from midstreamer.domain import decision, errors
 from midstreamer.protocol import frames
 from midstreamer.runtime import config
-from midstreamer.security import reasons
+from midstreamer.security import refusal_reasons
 from midstreamer.telemetry import metrics
+from midstreamer_operator.plan import denial_reasons as denials
 from midstreamer_operator.plan import pools
-from midstreamer_operator.plan import reasons as denials
 from tools.docs import docstrings_of_code, generate, reference_pages
 
 TOP = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_every_section_of_the_list_has_a_class_and_the_reverse() -> None:
 def test_every_code_reason_metric_frame_and_command_has_its_heading() -> None:
     assert set(errors.BY_CODE) <= headings("errors")
     assert {str(reason) for reason in decision.Reason} <= headings("errors")
-    assert {str(reason) for reason in reasons.Reason} <= headings("errors")
+    assert {str(reason) for reason in refusal_reasons.Reason} <= headings("errors")
     assert {str(reason) for reason in denials.Reason} <= headings("errors")
     assert {str(reason) for reason in pools.Reason} <= headings("errors")
     assert {one.name for one in metrics.CATALOGUE} <= headings("metrics")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from midstreamer.cli.local import free_ports
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.cli.local_fleet import free_ports
+from midstreamer.store.embedded_postgres import EmbeddedServer
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import wrongs
+from tests.cluster import release_faults
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/troubleshooting-cluster.md"
 
@@ -17,4 +17,4 @@ def test_every_symptom_that_is_tried_is_in_the_table_and_the_reverse() -> None:
 
     listed = [row.split("`")[1] for row in rows]
 
-    assert listed == [each.symptom for each in wrongs.WRONGS]
+    assert listed == [each.symptom for each in release_faults.WRONGS]

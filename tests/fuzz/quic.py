@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from midstreamer.domain import identity
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
-from midstreamer.security import chain
+from midstreamer.security import certificate_chain
 from midstreamer.security.authority import Authority, establish
-from midstreamer.security.chain import Presented, Role
+from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.security.credentials import Credentials
 from midstreamer.transport.aioquic import enforcement
 from midstreamer.transport.carrier import Limits
@@ -50,11 +50,11 @@ CLIENT, SERVER = (_credentials(AUTHORITY, kind) for kind in (Kind.CLIENT, Kind.C
 
 
 def _judge(presented: Presented) -> None:
-    chain.identify(presented, CLIENT.anchors, Role.DIALS, NOW_S)
+    certificate_chain.identify(presented, CLIENT.anchors, Role.DIALS, NOW_S)
 
 
 def _accept_server(presented: Presented) -> None:
-    chain.identify(presented, SERVER.anchors, Role.SERVES, NOW_S)
+    certificate_chain.identify(presented, SERVER.anchors, Role.SERVES, NOW_S)
 
 
 def _server(original_cid: bytes) -> QuicConnection:
@@ -236,7 +236,7 @@ def take_certificate(data: bytes) -> None:
         return
     for role in Role:
         try:
-            chain.identify(Presented(leaf), CLIENT.anchors, role, NOW_S)
+            certificate_chain.identify(Presented(leaf), CLIENT.anchors, role, NOW_S)
         except MidstreamerError:
             pass
 

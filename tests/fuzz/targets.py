@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from midstreamer.cli.config import RunSettings
-from midstreamer.coordinator import checks
+from midstreamer.coordinator import request_checks
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.errors import MidstreamerError, RemoteProtocolError
@@ -29,7 +29,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.market import feeds
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.connection import Connection, Side, State
-from midstreamer.protocol.effects import Finish
+from midstreamer.protocol.connection_effects import Finish
 from midstreamer.runtime import config
 from midstreamer.security import allowlist
 from midstreamer.store import dsn
@@ -95,9 +95,9 @@ def judge_request(data: bytes) -> None:
     with contextlib.suppress(MidstreamerError):
         frame = codec.decode(data)
         if isinstance(frame, frames.Append):
-            checks.check_append(frame)
+            request_checks.check_append(frame)
         elif isinstance(frame, frames.Match):
-            checks.check_match(frame)
+            request_checks.check_match(frame)
         elif isinstance(frame, frames.Write):
             planning.check_write(frame)
 

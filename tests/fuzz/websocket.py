@@ -12,19 +12,19 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from midstreamer.transport.websocket import web
+from midstreamer.transport.websocket import websocket_protocol
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: " + web.SUBPROTOCOL.encode() + b"\r\n\r\n"
+    b"Sec-WebSocket-Protocol: " + websocket_protocol.SUBPROTOCOL.encode() + b"\r\n\r\n"
 )
 PIECE_BYTES = 50
 
 
 def read_words(data: bytes) -> None:
     """Read a client's bytes as `transport.websocket.wire` does."""
-    server = web.server()
+    server = websocket_protocol.server()
     if data[:1] != b"\x00":
         _read(server, REQUEST)
     for at in range(1, len(data), PIECE_BYTES):
@@ -37,8 +37,8 @@ def _read(server: ServerProtocol, data: bytes) -> None:
     server.receive_data(data)
     for event in server.events_received():
         if isinstance(event, Request):
-            web.answer(server, event)
-        elif isinstance(event, Frame) and len(event.data) > web.MESSAGE_BYTES_MAX:
+            websocket_protocol.answer(server, event)
+        elif isinstance(event, Frame) and len(event.data) > websocket_protocol.MESSAGE_BYTES_MAX:
             raise AssertionError("a message is longer than its bound")
     server.data_to_send()
 

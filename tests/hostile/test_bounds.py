@@ -27,7 +27,7 @@ from midstreamer.store.memory import MemoryStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from tests.support.fleet import MINUTE, a_column, a_specification, a_window, eventually, match
-from tests.support.security import Installation, who
+from tests.support.identity_builders import Installation, who
 
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 

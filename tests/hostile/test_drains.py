@@ -10,13 +10,13 @@ import pytest
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.capabilities import OURS
-from midstreamer.runtime import listener as listeners
 from midstreamer.runtime import peer as peers
+from midstreamer.runtime import peer_server as listeners
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
 from tests.support.hostile import MemoryIntruder, memory_intruder
-from tests.support.transport import CLIENT, COORDINATOR
+from tests.support.link_builders import CLIENT, COORDINATOR
 
 HERE = "here:7400"
 HELLO = codec.encode(

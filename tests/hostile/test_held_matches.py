@@ -16,7 +16,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, dial
 from tests.hostile.test_bounds import running
 from tests.support.fleet import a_column, a_specification, a_window, append, eventually, match
-from tests.support.security import who
+from tests.support.identity_builders import who
 
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 

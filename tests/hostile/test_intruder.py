@@ -14,8 +14,8 @@ from midstreamer.protocol import codec, frames
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits
 from tests.support.hostile import crypto_frame, quic_intruder, stream_frame
-from tests.support.security import Installation, credentials, who
-from tests.support.transport import a_quic_server
+from tests.support.identity_builders import Installation, credentials, who
+from tests.support.link_builders import a_quic_server
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from midstreamer.agent import searching
 from midstreamer.domain.series import column, window
 from midstreamer.protocol.frames import Points
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Effects
+from midstreamer.store.store_interface import Effects
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support.fleet import MINUTE, Fleet, a_specification, match
 

@@ -25,7 +25,7 @@ from midstreamer.protocol.frames import Level
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Transaction
+from midstreamer.store.store_interface import Transaction
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.carrier import Limits
@@ -38,7 +38,7 @@ from tests.support.fleet import (
     eventually,
     running,
 )
-from tests.support.security import Installation, who
+from tests.support.identity_builders import Installation, who
 
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 

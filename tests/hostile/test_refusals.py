@@ -15,9 +15,9 @@ from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Limits, Link
 from tests.support import hostile
 from tests.support.hostile import Ground, Intruder, a_frame, framed, hello
-from tests.support.security import who
-from tests.support.transport import answer_surveys
-from tests.support.wss import GROUNDS
+from tests.support.hostile_websocket import GROUNDS
+from tests.support.identity_builders import who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

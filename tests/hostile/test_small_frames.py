@@ -13,7 +13,7 @@ from midstreamer.protocol import frames
 from tests.hostile.test_bounds import Held, columns, running
 from tests.support.fleet import a_column, append, eventually
 from tests.support.hostile import a_frame, hello, quic_intruder, stream_frame
-from tests.support.security import credentials, who
+from tests.support.identity_builders import credentials, who
 
 pytestmark = [pytest.mark.integration, pytest.mark.each_carrier]
 

@@ -23,8 +23,8 @@ from midstreamer.transport.aioquic.receiving import CryptoReceiver
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits, Link, Server
 from tests.support.hostile import QuicIntruder, a_quic_intruder, displace
-from tests.support.security import Installation, an_authority, credentials, who
-from tests.support.transport import a_quic_server
+from tests.support.identity_builders import Installation, an_authority, credentials, who
+from tests.support.link_builders import a_quic_server
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec, frames
 from midstreamer.transport.carrier import Limits, Link, Server
 from tests.support.hostile import QuicIntruder, hello, quic_intruder
-from tests.support.security import Installation, credentials, who
+from tests.support.identity_builders import Installation, credentials, who
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import enforcement
 from midstreamer.transport.carrier import Limits, Link
-from tests.support.security import (
+from tests.support.identity_builders import (
     Installation,
     an_authority,
     credentials,

@@ -20,15 +20,13 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.address import parse
 from midstreamer.transport.carrier import Limits
-from midstreamer.transport.proving import SelfTestFailed
+from midstreamer.transport.refusal_self_test import SelfTestFailed
 from midstreamer.transport.websocket import selftest, tls
 from midstreamer.transport.websocket import wire as wires
 from midstreamer.transport.websocket.server import HALF_OPEN_MAX, WssServer
 from midstreamer.transport.websocket.wire import WssWire
 from tests.support.fleet import eventually
-from tests.support.security import Installation, credentials, who
-from tests.support.transport import answer_surveys
-from tests.support.wss import (
+from tests.support.hostile_websocket import (
     BINARY,
     PING,
     TEXT,
@@ -38,6 +36,8 @@ from tests.support.wss import (
     upgrade,
     wss_intruder,
 )
+from tests.support.identity_builders import Installation, credentials, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,10 @@ from midstreamer.security import allowlist
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.carrier import Limits, Link
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryServer
 from tests.support.hostile import QuicIntruder, a_quic_intruder, hello, nested
-from tests.support.security import Installation, credentials, who
+from tests.support.identity_builders import Installation, credentials, who
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import WINDOW_MAX, Measure
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Found, Member, Search
-from midstreamer.runtime import follow
+from midstreamer.runtime import feed_following
 from midstreamer.runtime.peer import Peer
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support.fleet import (
@@ -186,7 +186,7 @@ async def test_an_agent_that_missed_changes_for_good_begins_anew() -> None:
         await service._follower.follow(Trimmed())  # type: ignore[arg-type]
         assert forgotten.is_set()
         assert service.holdings == ()
-        assert service.position == follow.UNKNOWN < before
+        assert service.position == feed_following.UNKNOWN < before
 
 
 async def test_a_coordinator_that_joins_while_an_agent_stops_is_not_dialled() -> None:

@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from midstreamer.cli import child, identities, local
+from midstreamer.cli import child_processes, identities, local_fleet
 from midstreamer.client.api import AsyncClient
-from midstreamer.client.calls import Policy
+from midstreamer.client.request_retries import Policy
 from midstreamer.domain.decision import Reason
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
@@ -33,7 +33,7 @@ from midstreamer.domain.series import Column, Tick, Window
 from midstreamer.protocol import frames
 from midstreamer.runtime import config
 from midstreamer.runtime.peer import dial
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from tests.support.processes import (
     HOUR,
     Ended,
@@ -76,7 +76,7 @@ class Place:
     """Every stored value of `SERIES`."""
 
     @property
-    def fleet(self) -> local.LocalFleet:
+    def fleet(self) -> local_fleet.LocalFleet:
         return self.processes.fleet
 
     def tick(self, step: int, *, value: float = 100.0, series: str = SERIES) -> Column:
@@ -469,9 +469,9 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
 
 
 @asynccontextmanager
-async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
+async def another_sync(place: Place, dsn: str) -> AsyncIterator[child_processes.Child]:
     """A second sync process, which uses another database."""
-    (port,), (health,) = (local.free_ports(1) for datagram in (True, False))
+    (port,), (health,) = (local_fleet.free_ports(1) for datagram in (True, False))
     environment = {
         **place.processes.part("sync").environment,
         "MIDSTREAMER_SYNC__ID": "s2",
@@ -480,9 +480,9 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
         "MIDSTREAMER_SYNC__TELEMETRY__LISTEN": f"127.0.0.1:{health}",
     }
     certs = place.fleet.state.certs
-    identities.prepare(certs, [identities.named("sync/s2", local.TRUST_DOMAIN)])
+    identities.prepare(certs, [identities.named("sync/s2", local_fleet.TRUST_DOMAIN)])
     log = place.folder / "s2.log"
-    sync = child.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
+    sync = child_processes.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
     await sync.start()
     try:
         yield sync
@@ -490,10 +490,10 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child.Child]:
         await sync.stop(ASK_S)
 
 
-async def survey(place: Place, sync: child.Child) -> frames.Answer:
+async def survey(place: Place, sync: child_processes.Child) -> frames.Answer:
     """Send a Survey to a sync process with the certificate of a coordinator."""
     security = config.SecuritySettings(directory=place.fleet.state.certs)
-    me = identities.named(f"coordinator/{local.COORDINATOR}", local.TRUST_DOMAIN)
+    me = identities.named(f"coordinator/{local_fleet.COORDINATOR}", local_fleet.TRUST_DOMAIN)
     carrier = identities.carrier(me, security, config.LimitSettings())
     peer = await dial(carrier, sync.environment["MIDSTREAMER_SYNC__LISTEN"], expect=Kind.SYNC)
     try:

@@ -17,13 +17,13 @@ from midstreamer.runtime import health
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.security import files
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.security.files import CertificateManager
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import QuicCarrier
 from midstreamer.transport.carrier import Link, Server
-from tests.support.security import DAY_S, DOMAIN, Installation, quic_carrier, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import DAY_S, DOMAIN, Installation, quic_carrier, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

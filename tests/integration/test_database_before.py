@@ -15,15 +15,15 @@ import msgspec
 import pytest
 
 from midstreamer import reasoning
-from midstreamer.cli import checking
+from midstreamer.cli import check_command
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
-from midstreamer.store import rows
+from midstreamer.store import row_conversion
 from midstreamer.store.audit import Audit, Report
+from midstreamer.store.audit_reading import PostgresReader
 from midstreamer.store.postgres import PostgresStore
-from midstreamer.store.reading import PostgresReader
-from tests.support import before, settling
-from tests.support import store as build
+from tests.support import previous_version, settle_program
+from tests.support import store_builders as build
 
 pytestmark = pytest.mark.integration
 STORY_S = 180
@@ -53,10 +53,10 @@ class Databases(NamedTuple):
 def databases() -> Databases:
     server = build.the_server()
     begun = asyncio.run(_empty(asyncio.run(server.start())))
-    _before(begun, 0, settling.BREAK)
+    _before(begun, 0, settle_program.BREAK)
     before_dsn, now_dsn = (asyncio.run(_copied(begun)) for _ in range(2))
-    _before(before_dsn, settling.BREAK, settling.END)
-    asyncio.run(settling.commit(now_dsn, settling.BREAK, settling.END))
+    _before(before_dsn, settle_program.BREAK, settle_program.END)
+    asyncio.run(settle_program.commit(now_dsn, settle_program.BREAK, settle_program.END))
     return Databases(begun, before_dsn, now_dsn)
 
 
@@ -75,11 +75,14 @@ async def _copied(dsn: str) -> str:
 
 
 def _before(dsn: str, first: int, last: int) -> None:
-    """Commit these steps of the story (`tests.support.settling`) with the previous version."""
+    """Commit these steps of the story of `settle_program` with the previous version."""
     ended = subprocess.run(
-        [sys.executable, "-P", settling.__file__, dsn, str(first), str(last)], timeout=STORY_S,
-        capture_output=True, text=True, env=os.environ | before.environment(),
-    )  # fmt: skip
+        [sys.executable, "-P", settle_program.__file__, dsn, str(first), str(last)],
+        timeout=STORY_S,
+        capture_output=True,
+        text=True,
+        env=os.environ | previous_version.environment(),
+    )
     assert ended.returncode == 0, ended.stderr
 
 
@@ -95,16 +98,20 @@ async def _audited(dsn: str) -> Report:
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction():
-            return await Audit(PostgresReader(connection), checking.rules()).run()
+            return await Audit(PostgresReader(connection), check_command.rules()).run()
     finally:
         await connection.close()
 
 
 async def test_decisions_were_open_at_the_upgrade_in_every_stream(databases: Databases) -> None:
-    decisions = [rows.decision(row[0]) for row in await _fetched(databases.broken_off, OPEN)]
-    horizons = sum(each.horizon for each in settling.SPECIFICATIONS)
-    assert len(decisions) == settling.SERIES * horizons
-    assert len({each.specification.stream for each in decisions}) == len(settling.SPECIFICATIONS)
+    decisions = [
+        row_conversion.decision(row[0]) for row in await _fetched(databases.broken_off, OPEN)
+    ]
+    horizons = sum(each.horizon for each in settle_program.SPECIFICATIONS)
+    assert len(decisions) == settle_program.SERIES * horizons
+    assert len({each.specification.stream for each in decisions}) == len(
+        settle_program.SPECIFICATIONS
+    )
 
 
 @pytest.mark.parametrize("table", DERIVED)
@@ -119,10 +126,11 @@ async def test_both_versions_leave_the_same_rows_to_the_bit(
 
 async def test_each_decision_that_was_open_got_its_verdict(databases: Databases) -> None:
     was_open = {
-        rows.decision(row[0]).experience_id for row in await _fetched(databases.broken_off, OPEN)
+        row_conversion.decision(row[0]).experience_id
+        for row in await _fetched(databases.broken_off, OPEN)
     }
     verdicts = [
-        rows.verdict(row[1])
+        row_conversion.verdict(row[1])
         for row in await _fetched(databases.now, DERIVED["verdicts"])
         if row[0] in was_open
     ]
@@ -140,12 +148,12 @@ async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Database
 
 async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Databases) -> None:
     dsn = await _copied(databases.broken_off)
-    turns = [*range(settling.BREAK, settling.END, 10), settling.END]
+    turns = [*range(settle_program.BREAK, settle_program.END, 10), settle_program.END]
     for number, (first, last) in enumerate(itertools.pairwise(turns)):
         if number % 2:
             _before(dsn, first, last)
         else:
-            await settling.commit(dsn, first, last)
+            await settle_program.commit(dsn, first, last)
     for query in DERIVED.values():
         assert await _fetched(dsn, query) == await _fetched(databases.before, query)
 
@@ -176,14 +184,14 @@ async def _ticks_only(dsn: str) -> list[Any]:
     """
     store = PostgresStore(dsn)
     await store.open()
-    for write in settling.part(settling.BREAK, settling.END):
+    for write in settle_program.part(settle_program.BREAK, settle_program.END):
         if write.columns:
             await build.commit(build.a_committer(store), write)
     await store.close()
     return await _fetched(dsn, OPEN)
 
 
-LAST_TIME = f"time = {settling.BREAK * settling.HOUR}"
+LAST_TIME = f"time = {settle_program.BREAK * settle_program.HOUR}"
 """SQL condition for the open decisions with the latest time."""
 
 
@@ -199,9 +207,9 @@ async def test_open_decisions_that_cannot_be_read_stay_open_and_stop_no_ticks(
 ) -> None:
     dsn = await _with_a_newer_field(databases)
     left = await _ticks_only(dsn)
-    assert len(left) == len(settling.SPECIFICATIONS)
+    assert len(left) == len(settle_program.SPECIFICATIONS)
     assert all(b"trim" in row[0] for row in left)
-    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settle_program.END,)]
 
 
 async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_asked_for(
@@ -211,7 +219,7 @@ async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_aske
     await store.open()
     decisions = [
         decision
-        for write in settling.part(settling.BREAK - 1, settling.BREAK)
+        for write in settle_program.part(settle_program.BREAK - 1, settle_program.BREAK)
         for decision in write.decisions
         if decision.series == "story/00"
     ]
@@ -229,7 +237,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
     store = PostgresStore(dsn)
     await store.open()
     committer = build.a_committer(store)
-    for write in settling.part(settling.BREAK, settling.END):
+    for write in settle_program.part(settle_program.BREAK, settle_program.END):
         decisions = tuple(_of_the_next_version(decision) for decision in write.decisions)
         await build.commit(committer, msgspec.structs.replace(write, decisions=decisions))
     states = [reasoning.decode(state.body) for _, state in await store.streams()]
@@ -252,18 +260,18 @@ async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
-    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settling.END,)]
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settle_program.END,)]
     unlearned = """
         SELECT count(*) FROM verdicts v WHERE NOT EXISTS (
             SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V')"""
-    assert (await _fetched(dsn, unlearned)) == [(len(settling.SPECIFICATIONS),)]
+    assert (await _fetched(dsn, unlearned)) == [(len(settle_program.SPECIFICATIONS),)]
 
 
 async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot_be_learned(
     databases: Databases,
 ) -> None:
     forgotten, missing = await _copied(databases.now), await _copied(databases.now)
-    stream = settling.SPECIFICATIONS[1].stream
+    stream = settle_program.SPECIFICATIONS[1].stream
     # The stream forgets that it learned these decisions, so it cannot learn their verdicts.
     for table in ("events", "snapshots", "states"):
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")

@@ -15,21 +15,21 @@ import asyncpg
 import msgspec
 import pytest
 
-from midstreamer.cli import checking, main
-from midstreamer.cli.state import StateFolder
+from midstreamer.cli import check_command, main
+from midstreamer.cli.state_folder import StateFolder
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column as Ticks
 from midstreamer.domain.series import window
 from midstreamer.domain.specification import Measure, Transform
 from midstreamer.protocol.frames import Member
-from midstreamer.store import queries, rows
+from midstreamer.store import queries, row_conversion
 from midstreamer.store.audit import EVER, Audit, Progress, Report
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.audit_reading import PostgresReader
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
-from midstreamer.store.reading import PostgresReader
-from tests.support import changing, fleet
-from tests.support import store as build
-from tests.support.changing import Column
+from tests.support import changed_values, fleet
+from tests.support import store_builders as build
+from tests.support.changed_values import Column
 
 pytestmark = pytest.mark.integration
 GUIDE = Path(__file__).parents[2] / "docs/how-to/database.md"
@@ -98,7 +98,7 @@ async def changed(dsn: str) -> AsyncIterator[Any]:
 
 
 async def audited(connection: Any, *, since: int = EVER) -> Report:
-    return await Audit(PostgresReader(connection), checking.rules(), since=since).run()
+    return await Audit(PostgresReader(connection), check_command.rules(), since=since).run()
 
 
 def words(report: Report) -> str:
@@ -158,7 +158,7 @@ async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
 
 async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: str) -> None:
     async with changed(dsn) as connection:
-        every = await changing.every_column(connection)
+        every = await changed_values.every_column(connection)
         silent = {
             str(each): found for each in every if (found := await _unnoticed(connection, each))
         }
@@ -178,16 +178,16 @@ def _named(column: Column) -> bool:
 async def _unnoticed(connection: Any, column: Column) -> list[object]:
     """Return the changed values of a column that the check did not find; each is in another row."""
     silent: list[object] = []
-    places = await changing.rows_of(connection, column.table, _tells)
+    places = await changed_values.rows_of(connection, column.table, _tells)
     assert places, f"the test stores nothing in {column.table}: so a change there tests nothing"
-    variants = len(changing.others(column, places[0][column.name]))
+    variants = len(changed_values.others(column, places[0][column.name]))
     for at in range(1 if _named(column) else variants):
         row = places[at % len(places)]
-        values = changing.others(column, row[column.name])
+        values = changed_values.others(column, row[column.name])
         value = values[at % len(values)]
         transaction = connection.transaction()
         await transaction.start()
-        if await changing.change(connection, column, row["ctid"], value):
+        if await changed_values.change(connection, column, row["ctid"], value):
             silent += [] if await noticed(connection) else [value]
         await transaction.rollback()
     return silent
@@ -200,7 +200,7 @@ async def noticed(connection: Any) -> bool:
         if audit.report.total:
             raise _FoundError
 
-    audit = Audit(PostgresReader(connection), checking.rules(), progress=stop)
+    audit = Audit(PostgresReader(connection), check_command.rules(), progress=stop)
     try:
         return (await audit.run()).total > 0
     except _FoundError:
@@ -245,9 +245,11 @@ async def test_a_decision_changed_in_body_and_columns_alike_is_not_what_is_decid
 ) -> None:
     async with changed(dsn) as connection:
         body = await connection.fetchval("SELECT body FROM decisions ORDER BY time DESC LIMIT 1")
-        await _replaced(connection, msgspec.structs.replace(rows.decision(body), **changes))
+        await _replaced(
+            connection, msgspec.structs.replace(row_conversion.decision(body), **changes)
+        )
         report = await audited(connection)
-    assert f"decisions {rows.decision(body).experience_id.hex()}: body." in words(report)
+    assert f"decisions {row_conversion.decision(body).experience_id.hex()}: body." in words(report)
 
 
 async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_give(
@@ -256,7 +258,7 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
     for name in ("distance", "outcome", "time"):
         async with changed(dsn) as connection:
             body = await connection.fetchval("SELECT body FROM decisions ORDER BY time LIMIT 1")
-            decision = rows.decision(body)
+            decision = row_conversion.decision(body)
             kept = bytearray(getattr(decision.matches, name))
             kept[-8] ^= 1  # changes one bit in the last, farthest analog
             matches = msgspec.structs.replace(decision.matches, **{name: bytes(kept)})
@@ -271,7 +273,7 @@ async def _replaced(connection: Any, decision: Decision) -> None:
         "DELETE FROM decisions WHERE experience_id = $1", decision.experience_id
     )
     sql = queries.load()
-    columns = sql.bind("add_decisions", rows.decisions([decision]))
+    columns = sql.bind("add_decisions", row_conversion.decisions([decision]))
     await connection.execute(sql["add_decisions"], *columns)
 
 
@@ -280,13 +282,13 @@ async def test_a_verdict_changed_in_body_and_columns_alike_is_not_what_the_ticks
 ) -> None:
     async with changed(dsn) as connection:
         body = await connection.fetchval("SELECT body FROM verdicts ORDER BY due_time LIMIT 1")
-        verdict = rows.verdict(body)
+        verdict = row_conversion.verdict(body)
         verdict = msgspec.structs.replace(verdict, hit=not verdict.hit)
         await connection.execute(
             "DELETE FROM verdicts WHERE experience_id = $1", verdict.experience_id
         )
         sql = queries.load()
-        columns = sql.bind("add_verdicts", rows.verdicts([verdict]))
+        columns = sql.bind("add_verdicts", row_conversion.verdicts([verdict]))
         await connection.execute(sql["add_verdicts"], *columns)
         assert "body.hit" in words(await audited(connection))
 
@@ -297,7 +299,7 @@ async def test_a_row_that_is_missing_is_noticed(dsn: str) -> None:
                   "snapshots", "events"):  # fmt: skip
         async with changed(dsn) as connection:
             await connection.execute("SET LOCAL session_replication_role = replica")
-            (row, *_) = await changing.rows_of(connection, table)
+            (row, *_) = await changed_values.rows_of(connection, table)
             await connection.execute(f"DELETE FROM {table} WHERE ctid = $1", row["ctid"])
             silent += [] if await noticed(connection) else [table]
     assert silent == []

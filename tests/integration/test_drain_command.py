@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from midstreamer.cli import child
+from midstreamer.cli import child_processes
 from tests.support.fleet import a_column
 from tests.support.processes import Processes, a_fleet, until
 
@@ -64,17 +64,19 @@ async def test_a_coordinator_stays_ready_while_all_agents_are_away(tmp_path: Pat
         with processes.explained():
             await processes.client.append([a_column(300)])
             coordinator = processes.part("coordinator").health
-            await until(lambda: child.complete(coordinator), "the coordinator to be complete")
+            await until(
+                lambda: child_processes.complete(coordinator), "the coordinator to be complete"
+            )
             agent = processes.pid("agent-1")
             assert agent is not None
             # The agent hangs but is alive, so the launcher does not restart it.
             os.kill(agent, signal.SIGSTOP)
             try:
                 await until(lambda: _incomplete(coordinator), "the coordinator to miss the agent")
-                assert await child.probe(coordinator, "/readyz")
+                assert await child_processes.probe(coordinator, "/readyz")
             finally:
                 os.kill(agent, signal.SIGCONT)
 
 
 async def _incomplete(health: str) -> bool:
-    return not await child.complete(health)
+    return not await child_processes.complete(health)

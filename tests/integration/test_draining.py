@@ -15,8 +15,8 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import window
 from midstreamer.domain.shard import Shard, agents_digest
 from midstreamer.protocol import frames
+from midstreamer.runtime.fleet_member import Membership
 from midstreamer.runtime.lifecycle import Stage
-from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session, listen
 from midstreamer.transport.memory import MemoryCarrier
 from tests.support.fleet import (

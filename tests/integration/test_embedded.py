@@ -18,9 +18,9 @@ import asyncpg
 import pytest
 
 from midstreamer.domain.errors import StoreError
-from midstreamer.store import installation, leftovers
-from midstreamer.store.embedded import EmbeddedServer
-from tests.support import store as build
+from midstreamer.store import embedded_installation, leftover_processes
+from midstreamer.store.embedded_postgres import EmbeddedServer
+from tests.support import store_builders as build
 
 pytestmark = pytest.mark.integration
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
@@ -68,7 +68,7 @@ async def test_it_runs_below_a_closed_folder_and_changes_no_mode(tmp_path: Path)
 async def test_as_root_the_server_is_somebody_else(server: EmbeddedServer) -> None:
     owner = (server.data / "postmaster.pid").stat().st_uid
     assert owner == server.data.stat().st_uid != 0
-    assert installation.ROOT_HOME in server.home.parents
+    assert embedded_installation.ROOT_HOME in server.home.parents
 
 
 async def test_only_a_socket_in_a_closed_folder_leads_to_it(server: EmbeddedServer) -> None:
@@ -160,7 +160,7 @@ def _reachable(tmp_path: Path, name: str) -> Path:
 def test_no_server_outlives_a_killed_launcher(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys, time; from pathlib import Path;"
-        "from midstreamer.store.embedded import EmbeddedServer;"
+        "from midstreamer.store.embedded_postgres import EmbeddedServer;"
         f"server = EmbeddedServer(Path({str(tmp_path)!r}));"
         "asyncio.run(server.start()); print(server.pid, flush=True); time.sleep(60)"
     )
@@ -200,7 +200,7 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
     try:
         with pytest.raises(StoreError, match=r"ended while starting: .*max_files_per_process"):
             await server.start()
-        assert list(leftovers.processes_in(server.data)) == []
+        assert list(leftover_processes.processes_in(server.data)) == []
     finally:
         (server.data / "postgresql.conf").write_text(right)
 
@@ -218,7 +218,7 @@ def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: i
     reaper = threading.Thread(target=left.wait)
     reaper.start()
     patience_s = 2.0 if deaf else 30.0  # on a busy machine the process may end late
-    asyncio.run(leftovers.clear(tmp_path, patience_s=patience_s))
+    asyncio.run(leftover_processes.clear(tmp_path, patience_s=patience_s))
     reaper.join()
     left.stdout.close()
     assert left.returncode == -ending
@@ -229,7 +229,7 @@ def test_a_process_elsewhere_is_left_alone(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", code], cwd="/", stdout=subprocess.PIPE)
     assert other.stdout is not None
     other.stdout.readline()
-    asyncio.run(leftovers.clear(tmp_path))
+    asyncio.run(leftover_processes.clear(tmp_path))
     assert other.poll() is None
     other.kill()
     other.wait()

@@ -17,7 +17,7 @@ from midstreamer.store.memory import MemoryStore
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from tests.support.fleet import eventually
-from tests.support.security import Installation, who
+from tests.support.identity_builders import Installation, who
 
 
 def _has_ipv6() -> bool:

@@ -22,8 +22,8 @@ from midstreamer.transport.address import Scheme
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.carrier import Limits
 from tests.support.fleet import eventually
-from tests.support.security import Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

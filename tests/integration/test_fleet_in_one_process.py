@@ -18,7 +18,7 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
 from midstreamer.runtime.admission import Admission
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.ports import Run
+from midstreamer.store.store_interface import Run
 from midstreamer.telemetry import metrics
 from tests.support.fleet import (
     WITHIN_S,
@@ -32,7 +32,7 @@ from tests.support.fleet import (
     match,
     running,
 )
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 pytestmark = pytest.mark.integration
 

@@ -23,19 +23,19 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from midstreamer.cli import child
-from midstreamer.cli.local import free_ports
+from midstreamer.cli import child_processes
+from midstreamer.cli.local_fleet import free_ports
 from midstreamer.client import certificates
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Tick
 from midstreamer.security import files
-from midstreamer.security.chain import Presented, Role
-from midstreamer.store.embedded import EmbeddedServer
-from midstreamer.store.leftovers import processes_in
+from midstreamer.security.certificate_chain import Presented, Role
+from midstreamer.store.embedded_postgres import EmbeddedServer
+from midstreamer.store.leftover_processes import processes_in
 from midstreamer.transport.trust import AdmittedPeer, Trust
+from tests.support.identity_builders import DOMAIN, stranger_key, who
 from tests.support.processes import readiness, until
-from tests.support.security import DOMAIN, stranger_key, who
 
 pytestmark = pytest.mark.integration
 
@@ -187,7 +187,7 @@ class Started:
 
         async def complete() -> bool:
             assert self.process.poll() is None, f"{self.verb} ended: {self.last_lines()}"
-            return await child.complete(self.health)
+            return await child_processes.complete(self.health)
 
         try:
             await until(complete, f"{self.verb} to be complete")

@@ -20,8 +20,8 @@ from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.transport.carrier import Limits
-from tests.support.security import Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from midstreamer.cli import identities
-from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column, column
 from midstreamer.domain.specification import Specification, Transform

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cli import main
-from midstreamer.cli.local import free_ports
-from tests.support.client import a_csv
+from midstreamer.cli.local_fleet import free_ports
+from tests.support.client_builders import a_csv
 
 pytestmark = pytest.mark.integration
 

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.cluster.api import Client
-from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster.certificate_requests import ClusterIssuer
 from midstreamer.domain.errors import ConfigError, Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime.config import SecuritySettings, TelemetrySettings
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from midstreamer.telemetry import metrics
 from midstreamer_operator import handlers, process
-from midstreamer_operator.leading import Replica
+from midstreamer_operator.leadership import Replica
 from midstreamer_operator.pools import Pools
 from midstreamer_operator.resources import agentpools
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 from tests.support.api_over_https import Served, served
 from tests.support.api_server import ApiServer, until
-from tests.support.operating import (
+from tests.support.operator_builders import (
     DOMAIN,
     NAMESPACE,
     POLICY,
@@ -61,7 +61,7 @@ def stays(monkeypatch: pytest.MonkeyPatch) -> None:
     def stuck(status: int) -> None:
         raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
 
-    monkeypatch.setattr("midstreamer_operator.leading.os._exit", stuck)
+    monkeypatch.setattr("midstreamer_operator.leadership.os._exit", stuck)
 
 
 def settings_of(pod: str, **changes: Any) -> OperatorSettings:
@@ -148,7 +148,7 @@ async def test_events_are_listened_to_by_a_user_who_has_no_name(
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
     async with a_cluster(tmp_path) as here, running(here, sweep_s=3600.0) as operator:
-        await until(lambda: here.server.calls.count(("WATCH", naming.REQUESTS)) == 1)
+        await until(lambda: here.server.calls.count(("WATCH", kubernetes_names.REQUESTS)) == 1)
 
         assert operator.replica.serving_reasons() == []
 
@@ -162,7 +162,7 @@ async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sw
         a_pod(here) as issuer,
     ):
         # The operator's sweep lists the requests once, and kopf lists them once before its watch.
-        await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) == 2)
+        await until(lambda: here.server.calls.count(("GET", kubernetes_names.REQUESTS)) == 2)
         await until(lambda: here.watches == WATCHED)
         async with asyncio.timeout(5):
             assert (await issuer.sign(csr_pem(uri()), a_name())).chain
@@ -247,7 +247,7 @@ async def test_the_leader_makes_the_password_of_the_database_again_when_it_is_go
 
 async def test_an_installation_with_a_database_elsewhere_gets_no_password(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as here, running(here, own_database=False, sweep_s=1.0):
-        await until(lambda: here.server.calls.count(("GET", naming.REQUESTS)) > 2)
+        await until(lambda: here.server.calls.count(("GET", kubernetes_names.REQUESTS)) > 2)
         assert PASSWORD not in here.server.objects[SECRETS]
 
 
@@ -255,7 +255,9 @@ async def test_an_operator_that_may_not_watch_says_so_and_sweeps_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with a_cluster(tmp_path) as here, running(here) as operator:
-        here.server.allows = lambda user, verb, path: (verb, path) != ("WATCH", naming.REQUESTS)
+        here.server.allows = lambda user, verb, path: (
+            (verb, path) != ("WATCH", kubernetes_names.REQUESTS)
+        )
         await until(lambda: "operator.events failed" in "".join(operator.replica.serving_reasons()))
         given = posted(here.server)
         await until(lambda: given_out(here.server, given))
@@ -314,7 +316,7 @@ async def test_what_was_not_set_is_named_with_the_way_out(
 
 
 def given_out(server: ApiServer, given: dict[str, Any]) -> object:
-    found = server.objects[naming.REQUESTS][given["metadata"]["name"]]
+    found = server.objects[kubernetes_names.REQUESTS][given["metadata"]["name"]]
     return found["status"].get("certificate")
 
 
@@ -327,7 +329,7 @@ def _kopf_tasks() -> set[str]:
 
 
 def test_the_signer_of_the_tests_is_that_of_the_settings() -> None:
-    assert settings_of("operator-0").policy.signer == naming.signer(NAMESPACE, RELEASE)
+    assert settings_of("operator-0").policy.signer == kubernetes_names.signer(NAMESPACE, RELEASE)
 
 
 async def test_a_pool_is_seen_when_its_event_comes_and_made_into_a_deployment(

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from midstreamer.cli.local import free_ports
+from midstreamer.cli.local_fleet import free_ports
 from midstreamer.domain.errors import StoreError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.postgres import service
 from midstreamer.postgres.config import PostgresSettings
 from midstreamer.postgres.service import PostgresService
-from midstreamer.runtime import renewing
+from midstreamer.runtime import credential_renewal
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.security import tls
-from midstreamer.security.requested import RequestedSource, Signed
+from midstreamer.security.requested_credentials import RequestedSource, Signed
 from midstreamer.store.driver import Way
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
 from tests.support.database import NAMES, WORD
-from tests.support.issuing import ScriptedIssuer
+from tests.support.identity_builders import an_authority, who
 from tests.support.processes import until
-from tests.support.security import an_authority, who
+from tests.support.scripted_issuers import ScriptedIssuer
 
 pytestmark = pytest.mark.integration
 
@@ -80,7 +80,7 @@ async def running(folder: Path, *, life_s: float) -> AsyncIterator[Running]:
     issuer = NamingIssuer(life_s=life_s)
     source = RequestedSource(who(Kind.POSTGRES, "p1"), issuer, hosts=NAMES)
     life, ready = Lifecycle(), asyncio.Event()
-    async with renewing.kept(source):
+    async with credential_renewal.kept(source):
         database = PostgresService(settings, source)
         task = asyncio.create_task(database.run(life, ready=ready))
         waiting = asyncio.create_task(ready.wait())

@@ -13,18 +13,18 @@ import pytest
 
 import midstreamer
 from midstreamer.market import datasets
-from tests.support import before, replaying
+from tests.support import previous_version, replay_program
 
 pytestmark = pytest.mark.integration
 RECORDED = Path(__file__).parents[1] / "recorded" / "replay.json"
-"""Output of the previous version: ``python -P tests/support/replaying.py`` with its PYTHONPATH."""
+"""Output of ``python -P tests/support/replay_program.py`` with the previous version."""
 REPLAY_S = 120
 
 
 @pytest.fixture(scope="module")
 def now() -> dict[str, Any]:
     """Replay the shipped data with this version in a new process; return the printed hashes."""
-    for dataset, *_ in replaying.PARTS.values():
+    for dataset, *_ in replay_program.PARTS.values():
         if not (datasets.folder() / dataset.file).is_file():
             pytest.skip("the data sets are not in the cache")
     return _replayed(str(Path(midstreamer.__file__).parents[1]))
@@ -32,7 +32,7 @@ def now() -> dict[str, Any]:
 
 def _replayed(packages: str) -> dict[str, Any]:
     ended = subprocess.run(
-        [sys.executable, "-P", replaying.__file__], timeout=REPLAY_S, capture_output=True,
+        [sys.executable, "-P", replay_program.__file__], timeout=REPLAY_S, capture_output=True,
         text=True, env=os.environ | {"PYTHONPATH": packages},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
@@ -40,7 +40,7 @@ def _replayed(packages: str) -> dict[str, Any]:
 
 
 def test_decisions_verdicts_and_states_are_those_of_the_version_before(now: dict[str, Any]) -> None:
-    assert now == _replayed(before.environment()["PYTHONPATH"])
+    assert now == _replayed(previous_version.environment()["PYTHONPATH"])
 
 
 def test_decisions_verdicts_and_states_are_those_recorded(now: dict[str, Any]) -> None:

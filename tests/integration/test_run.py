@@ -16,10 +16,10 @@ import msgspec
 import pytest
 
 from midstreamer.market.report import Report
-from midstreamer.store.embedded import EmbeddedServer
-from midstreamer.store.leftovers import processes_in
+from midstreamer.store.embedded_postgres import EmbeddedServer
+from midstreamer.store.leftover_processes import processes_in
 from tests.support import fleet
-from tests.support.client import a_csv
+from tests.support.client_builders import a_csv
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 

@@ -26,7 +26,7 @@ from midstreamer.security import files
 from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
 from midstreamer.transport.carrier import Link, Server
-from tests.support.security import (
+from tests.support.identity_builders import (
     DAY_S,
     DOMAIN,
     Installation,
@@ -36,7 +36,7 @@ from tests.support.security import (
     mislabelled,
     who,
 )
-from tests.support.transport import answer_surveys
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 
@@ -256,7 +256,7 @@ async def test_nobody_gets_in_by_an_error_of_the_judge(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("midstreamer.security.decide.CHECKS", (broken,))
+    monkeypatch.setattr("midstreamer.security.admission.CHECKS", (broken,))
     end = await stranger(server, credentials(place.authority, AGENT), b"")
     await server.close()
     assert end.error_code == 0x100 + 80  # internal_error

@@ -21,8 +21,8 @@ from midstreamer.sync.service import SyncService
 from midstreamer.transport import hosts
 from midstreamer.transport.carrier import Limits
 from tests.support.fleet import eventually
+from tests.support.identity_builders import Installation, who
 from tests.support.relay import relayed
-from tests.support.security import Installation, who
 
 pytestmark = pytest.mark.integration
 PER_S = 50

@@ -8,7 +8,7 @@ import re
 import pytest
 import typer
 
-from midstreamer.cli import work
+from midstreamer.cli import query_work
 from midstreamer.client.api import AsyncClient
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.service import CoordinatorService
@@ -18,10 +18,10 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member
 from midstreamer.security import allowlist
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import FleetView
+from midstreamer.store.store_interface import FleetView
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support import fleet
-from tests.support.client import QUICK, a_carrier
+from tests.support.client_builders import QUICK, a_carrier
 from tests.support.fleet import Fleet, eventually
 
 pytestmark = pytest.mark.integration
@@ -130,8 +130,8 @@ async def test_the_wait_for_the_only_one_of_its_kind_ends(
 ) -> None:
     async with fleet.running(agents=("a1",)) as running:
         client = a_client(running, Kind.OPERATOR, "me")
-        monkeypatch.setattr(work, "_client", lambda context, identity: client)
-        await work._drain(CONTEXT, name, None, wait=True, timeout_s=20.0)
+        monkeypatch.setattr(query_work, "_client", lambda context, identity: client)
+        await query_work._drain(CONTEXT, name, None, wait=True, timeout_s=20.0)
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith(name)]
     assert re.search(end, shown[-1])
 
@@ -146,8 +146,8 @@ async def test_an_agent_that_is_asked_to_drain_leaves(
             await writer.append([fleet.a_column(600)])
         await running.settled(agents=2)
         client = a_client(running, kind, name)
-        monkeypatch.setattr(work, "_client", lambda context, identity: client)
-        await work._drain(CONTEXT, "agent/a1", None, wait=True, timeout_s=20.0)
+        monkeypatch.setattr(query_work, "_client", lambda context, identity: client)
+        await query_work._drain(CONTEXT, "agent/a1", None, wait=True, timeout_s=20.0)
         assert running.tasks["a1"] in (await asyncio.wait([running.tasks["a1"]], timeout=5.0))[0]
     lines = capsys.readouterr().out.splitlines()
     shown = [line for line in lines if line.startswith("agent/a1")]

@@ -16,12 +16,12 @@ from midstreamer.domain.errors import BadInput, StoreError
 from midstreamer.protocol.frames import Points, Skipped, Written
 from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
-from midstreamer.store.ports import Effects, Usage
 from midstreamer.store.postgres import PostgresStore
+from midstreamer.store.store_interface import Effects, Usage
 from midstreamer.sync.quota import Quotas
 from midstreamer.telemetry import metrics
-from tests.support import store as build
-from tests.support.metered import shown
+from tests.support import store_builders as build
+from tests.support.metric_values import shown
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ from midstreamer.domain.errors import MidstreamerError
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Write
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.postgres import PostgresStore
-from tests.support import folding
-from tests.support import store as build
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 
 pytestmark = pytest.mark.integration
 
@@ -73,7 +73,7 @@ async def test_a_killed_postgresql_loses_and_doubles_nothing(
                 restarts.append(asyncio.create_task(server.start()))
             await _insist(peer, write)
         await asyncio.gather(*restarts)
-        assert await folding.check(store) == []
+        assert await recomputed_states.check(store) == []
         assert await build.contents(store) == await _without_trouble()
 
 

@@ -20,8 +20,8 @@ from midstreamer.telemetry import metrics
 from midstreamer.transport import halfopen
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits
-from tests.support.security import Installation, who
-from tests.support.transport import a_quic_server
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import a_quic_server
 
 pytestmark = pytest.mark.integration
 

@@ -16,12 +16,12 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Listener, Session
-from midstreamer.transport import proving
-from midstreamer.transport.aioquic import internals, selftest, wire
+from midstreamer.transport import refusal_self_test
+from midstreamer.transport.aioquic import aioquic_internals, selftest, wire
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Limits, Link
-from tests.support.security import Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 
@@ -186,8 +186,8 @@ def test_the_self_test_fails_when_a_hook_does_nothing(
     monkeypatch: pytest.MonkeyPatch, hook: str
 ) -> None:
     monkeypatch.setattr(selftest, "_done", [])
-    monkeypatch.setattr(internals, hook, lambda context, judge: None)
-    with pytest.raises(proving.SelfTestFailed):
+    monkeypatch.setattr(aioquic_internals, hook, lambda context, judge: None)
+    with pytest.raises(refusal_self_test.SelfTestFailed):
         selftest.self_test()
 
 

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime import peer as peers
 from midstreamer.security import files
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.security.files import CertificateManager
 from tests.support.fleet import eventually
-from tests.support.security import DOMAIN, Installation, quic_carrier, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import DOMAIN, Installation, quic_carrier, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

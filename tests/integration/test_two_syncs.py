@@ -22,13 +22,13 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Changes, Points, Tail, Write
 from midstreamer.runtime.peer import Peer
-from midstreamer.store import listening
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store import commit_notifications
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
-from tests.support import folding
-from tests.support import store as build
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 from tests.support.fleet import eventually
-from tests.support.store import Fleet
+from tests.support.store_builders import Fleet
 
 pytestmark = pytest.mark.integration
 
@@ -194,8 +194,8 @@ async def _sift(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_where_no_notification_arrives_polling_finds_commits_and_it_is_said(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "PROBE_S", 0.1)
-    monkeypatch.setattr(listening.Ear, "_warned", False)
+    monkeypatch.setattr(commit_notifications, "PROBE_S", 0.1)
+    monkeypatch.setattr(commit_notifications.Ear, "_warned", False)
     with tempfile.TemporaryDirectory() as folder:
         async with deafened(dsn, Path(folder)) as deaf, AsyncExitStack() as stack:
             one = await stack.enter_async_context(build.a_sync(PostgresStore(dsn), name="one"))
@@ -208,7 +208,7 @@ async def test_where_no_notification_arrives_polling_finds_commits_and_it_is_sai
                     written = await insist(writer, build.a_write(build.a_column(at, at + 1)))
                     async with asyncio.timeout(1.0):
                         await reader.reached(written.position)
-                await eventually(lambda: listening.Ear._warned)
+                await eventually(lambda: commit_notifications.Ear._warned)
     assert [one["event"] for one in logged].count("feed.not_notified") == 1
 
 
@@ -240,7 +240,7 @@ async def test_two_syncs_that_write_one_stream_by_turns_learn_what_one_does(dsn:
         for at, write in enumerate(story):
             await insist(peers[at // 3 % 2], write)
         store = fleets[0].service._store
-        assert await folding.check(store) == []
+        assert await recomputed_states.check(store) == []
         by_turns = await build.contents(store)
     assert by_turns == await _by_one(story)
 

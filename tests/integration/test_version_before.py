@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import before
+from tests.support import previous_version
 
 pytestmark = pytest.mark.integration
 
@@ -24,14 +24,14 @@ UNHEARD_OF = "0123456789" * 4
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a process of the previous version outside the checkout."""
     return subprocess.run(
-        [sys.executable, *words], env=os.environ | before.environment(), cwd="/",
+        [sys.executable, *words], env=os.environ | previous_version.environment(), cwd="/",
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
 def test_a_process_of_the_version_before_imports_both_packages_from_its_wheels() -> None:
     ended = run("-c", WHERE)
-    folder = before.unpacked()
+    folder = previous_version.unpacked()
     assert ended.stderr == ""
     assert [Path(each).parent.parent for each in ended.stdout.split()] == [folder, folder]
 
@@ -42,7 +42,7 @@ def test_its_command_runs() -> None:
 
 
 def test_its_kernels_are_compiled_once_and_for_all() -> None:
-    code = before.unpacked() / "midstreamer_kernels" / "native" / "__pycache__"
+    code = previous_version.unpacked() / "midstreamer_kernels" / "native" / "__pycache__"
     held = {path.name: path.stat().st_mtime_ns for path in code.glob("*.nb[ic]")}
     ended = run("-m", "midstreamer_kernels", "warm", "--searches")
     assert ended.returncode == 0, ended.stderr
@@ -52,16 +52,16 @@ def test_its_kernels_are_compiled_once_and_for_all() -> None:
 
 def test_a_clone_without_the_commit_is_told_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match=f"{UNHEARD_OF}.*git fetch --unshallow"):
-        before.export(UNHEARD_OF, tmp_path / "sources")
+        previous_version.export(UNHEARD_OF, tmp_path / "sources")
 
 
 async def test_several_that_need_it_at_once_find_the_same_folder() -> None:
     words = (sys.executable, "-c", "from tests.support import before; print(before.unpacked())")
     started = [
         await asyncio.create_subprocess_exec(
-            *words, cwd=before.ROOT, stdout=asyncio.subprocess.PIPE
+            *words, cwd=previous_version.ROOT, stdout=asyncio.subprocess.PIPE
         )
         for _ in range(3)
     ]
     outputs = [(await each.communicate())[0].decode().strip() for each in started]
-    assert set(outputs) == {str(before.unpacked())}
+    assert set(outputs) == {str(previous_version.unpacked())}

@@ -15,8 +15,8 @@ from midstreamer.runtime.peer import Listener
 from midstreamer.transport import carriers
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.websocket.proxy import way_to
-from tests.support.security import Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import answer_surveys
 
 pytestmark = pytest.mark.integration
 

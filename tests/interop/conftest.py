@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.interop import build
+from tests.support.identity_builders import Installation
 from tests.support.interop import ForeignClient, Ports, running
-from tests.support.security import Installation
 
 NOTES: pytest.StashKey[list[str]] = pytest.StashKey()
 """Lines about the measurements of this run, which pytest prints at the end."""

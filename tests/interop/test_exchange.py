@@ -19,8 +19,8 @@ from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.hosts import SocketAddress
 from tests.integration.test_transport_floods import flood
 from tests.support.fleet import a_column, a_specification, a_window
+from tests.support.identity_builders import Installation, credentials, who
 from tests.support.interop import ForeignClient, Ports, QuicFleet, from_json, quic_fleet
-from tests.support.security import Installation, credentials, who
 
 pytestmark = pytest.mark.integration
 

@@ -17,10 +17,9 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.security.credentials import Credentials
 from midstreamer.transport.carrier import Limits, Server
-from tests.support import transport
+from tests.support import link_builders
 from tests.support.hostile import framed, hello
-from tests.support.interop import ANY_PORT, ForeignClient, Ports, Reply
-from tests.support.security import (
+from tests.support.identity_builders import (
     DAY_S,
     Installation,
     an_authority,
@@ -28,6 +27,7 @@ from tests.support.security import (
     mislabelled,
     who,
 )
+from tests.support.interop import ANY_PORT, ForeignClient, Ports, Reply
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,7 @@ async def serving(place: Installation) -> AsyncIterator[Serving]:
 
     async def handle(peer: Peer, frame: Frame) -> frames.Answer | None:
         coordinator.asked.append(frame)
-        return await transport.answer_surveys(peer, frame)
+        return await link_builders.answer_surveys(peer, frame)
 
     async def opened(peer: Peer) -> None:
         coordinator.peers.append(peer)

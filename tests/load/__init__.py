@@ -1,9 +1,9 @@
 """Load on a fleet and the audit of its results, for rolling restarts and tests in a cluster.
 
-* `asking`   a client's appends and matches at a fixed rate, with the SDK alone
-* `records`  no I/O: the clients' reports of requests and acknowledgements
+* `client_requests`   a client's appends and matches at a fixed rate, with the SDK alone
+* `client_reports`  no I/O: the clients' reports of requests and acknowledgements
 * `audit`    whether every acknowledged key is in PostgreSQL once, with the acknowledged value
 
-To add a kind of request, extend `asking.Load`. If the request acknowledges something, also extend
-`records.Heard` and `audit.lost`.
+To add a kind of request, extend `client_requests.Load`. If the request acknowledges something, also
+extend `client_reports.Heard` and `audit.lost`.
 """

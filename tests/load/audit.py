@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from midstreamer.cli import checking
+from midstreamer.cli import check_command
 from midstreamer.domain.decision import Decision
 from midstreamer.store import audit
 from midstreamer.store.postgres import PostgresStore
-from tests.load import asking
-from tests.load.records import Heard
+from tests.load import client_requests
+from tests.load.client_reports import Heard
 
 IDS_PER_QUERY = 5_000
 
@@ -66,9 +66,9 @@ def lost_ticks(
     """Return the acknowledged ticks that are missing, duplicated or stored with another value."""
     wrong = []
     for series, first, count in acknowledged:
-        values = asking.values_of(series.partition("/")[2])
+        values = client_requests.values_of(series.partition("/")[2])
         for index in range(first, first + count):
-            stored = found.get((series, asking.time_at(index)), [])
+            stored = found.get((series, client_requests.time_at(index)), [])
             if stored != [float(values[index])]:
                 wrong.append(f"tick {index} of {series}: sent {values[index]}, stored {stored}")
     return wrong
@@ -92,7 +92,7 @@ async def faults(dsn: str) -> list[str]:
     await store.open()
     try:
         async with store.auditing() as reader:
-            report = await audit.Audit(reader, checking.rules()).run()
+            report = await audit.Audit(reader, check_command.rules()).run()
         return [str(each) for each in report.kept]
     finally:
         await store.close()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load import asking, audit, records
+from tests.load import audit, client_reports, client_requests
 from tests.load.audit import Stored
-from tests.load.records import Heard
+from tests.load.client_reports import Heard
 
 SERIES = "driven/u1-00"
 EXPERIENCE = "aa" * 16
 
 
 def all_stored(count: int = 4) -> Stored:
-    values = asking.values_of("u1-00")
-    ticks = {(SERIES, asking.time_at(index)): [float(values[index])] for index in range(count)}
+    values = client_requests.values_of("u1-00")
+    ticks = {
+        (SERIES, client_requests.time_at(index)): [float(values[index])] for index in range(count)
+    }
     return Stored(ticks, {EXPERIENCE: [0.5]})
 
 
@@ -28,9 +30,9 @@ def test_what_is_stored_once_as_acknowledged_is_not_lost() -> None:
 
 def test_an_acknowledged_tick_that_is_missing_changed_or_double_is_lost() -> None:
     found = all_stored()
-    del found.ticks[SERIES, asking.time_at(1)]
-    found.ticks[SERIES, asking.time_at(2)][0] += 1.0
-    found.ticks[SERIES, asking.time_at(3)] *= 2
+    del found.ticks[SERIES, client_requests.time_at(1)]
+    found.ticks[SERIES, client_requests.time_at(2)][0] += 1.0
+    found.ticks[SERIES, client_requests.time_at(3)] *= 2
 
     lost = audit.lost(all_heard(), found)
 
@@ -88,5 +90,5 @@ def test_a_line_without_an_end_is_told_and_what_is_before_it_counts() -> None:
 
 @pytest.mark.parametrize("line", ["no JSON\n", '{"what": "match"}\n', "7\n", '{"stored": 7}\n'])
 def test_a_line_that_is_no_record_is_refused_with_its_place(line: str) -> None:
-    with pytest.raises(records.BadRecords, match=r"load\.jsonl:1: .* is not a load record"):
+    with pytest.raises(client_reports.BadRecords, match=r"load\.jsonl:1: .* is not a load record"):
         Heard().read("load.jsonl", [line])

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.cluster import host
+from tests.cluster import commands_here
 from tests.observed import fleet
 from tests.support import prometheus
 from tests.support.prometheus import Pace
@@ -30,14 +30,16 @@ async def run(scrape_s: float) -> None:
     with tempfile.TemporaryDirectory(prefix="midstreamer-observed-") as folder:
         place = Path(folder)
         async with (
-            fleet.observed(place / "fleet", news=host.say) as seen,
+            fleet.observed(place / "fleet", news=commands_here.say) as seen,
             prometheus.running(
                 place / "prometheus", seen.targets(), pace=Pace(scrape_s, scrape_s)
             ) as asked,
         ):
             for target in seen.targets():
-                host.say(f"{target.component:12} {target.pod:12} http://{target.address}/metrics")
-            host.say(f"Prometheus answers at http://{asked.address}; Ctrl-C ends all")
+                commands_here.say(
+                    f"{target.component:12} {target.pod:12} http://{target.address}/metrics"
+                )
+            commands_here.say(f"Prometheus answers at http://{asked.address}; Ctrl-C ends all")
             await stop.wait()
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(given.scrape_s))
-    except (AssertionError, host.KitError) as error:
+    except (AssertionError, commands_here.KitError) as error:
         sys.exit(f"observed: {error}")
 
 

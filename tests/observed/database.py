@@ -7,14 +7,14 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from midstreamer.cli import child
-from midstreamer.cli.child import Child
-from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import StateFolder
+from midstreamer.cli import child_processes
+from midstreamer.cli.child_processes import Child
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
+from midstreamer.cli.state_folder import StateFolder
 from midstreamer.postgres import service
 from midstreamer.postgres.config import PostgresSettings
 from midstreamer.runtime import config
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 
 ID = "p1"
 WORD = "a-password-of-the-test-0123456789"
@@ -74,7 +74,7 @@ class PostgresProcess:
         process = await self.child.start()
         try:
             async with asyncio.timeout(READY_S):
-                while not await child.complete(self.health):
+                while not await child_processes.complete(self.health):
                     if process.returncode is not None:
                         raise AssertionError(f"the database ended: {self.child.last_words()}")
                     await asyncio.sleep(POLL_S)

@@ -22,15 +22,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from midstreamer.cli import child, parent, state
+from midstreamer.cli import child_processes, exit_with_parent, state_folder
 from midstreamer.cli.identities import ALLOWLIST
-from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import StateFolder
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
+from midstreamer.cli.state_folder import StateFolder
 from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
 from midstreamer_operator.resources import agentpools
-from tests.load import asking
+from tests.load import client_requests
 from tests.observed import load
 from tests.observed.database import ID as DATABASE
 from tests.observed.database import PostgresProcess
@@ -39,7 +39,7 @@ from tests.rolling.plan import MEMBERS, SYNC, Version
 from tests.support import programs
 from tests.support.api_over_https import Served, served
 from tests.support.api_server import ApiServer
-from tests.support.operating import NAMESPACE, RELEASE, UID, csr_pem, posted, uri
+from tests.support.operator_builders import NAMESPACE, RELEASE, UID, csr_pem, posted, uri
 from tests.support.prometheus import Target
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ class Beside:
             *self.words,
             log=self.log,
             cwd=ROOT,
-            env={**os.environ, parent.VARIABLE: str(os.getpid())},
+            env={**os.environ, exit_with_parent.VARIABLE: str(os.getpid())},
         )
 
     async def ready(self) -> None:
@@ -86,7 +86,7 @@ class Beside:
         assert self.process is not None
         try:
             async with asyncio.timeout(READY_S):
-                while not await child.probe(self.health, "/readyz"):
+                while not await child_processes.probe(self.health, "/readyz"):
                     if self.process.returncode is not None:
                         raise AssertionError(f"{self.name} ended: {self.last_words()}")
                     await asyncio.sleep(POLL_S)
@@ -173,7 +173,7 @@ async def observed(
     a pod that claims another pod's name. Raise AssertionError with the end of the log of a process
     that does not start.
     """
-    with state.held(folder / "state") as place:
+    with state_folder.held(folder / "state") as place:
         database = PostgresProcess(place, news)
         given = {kind: dict(more) for kind, more in (settings or {}).items()}
         given[SYNC] = database.settings_of_sync | given.get(SYNC, {})
@@ -187,7 +187,7 @@ async def observed(
                 seen = Observed(members, database, cluster)
                 rates = appends_per_s, matches_per_s
                 async with _beside(seen, rates, rogues), _asking(cluster, rogues):
-                    members.shards = shard.REPLICAS * asking.SERIES
+                    members.shards = shard.REPLICAS * client_requests.SERIES
                     await members.whole()
                     yield seen
         finally:
@@ -197,7 +197,9 @@ async def observed(
 def _let_in(place: StateFolder) -> None:
     """Allow two kinds of clients to append; certify a stranger, a client that is not allowed."""
     files.init_authority(place.certs, TRUST_DOMAIN)
-    granted = [f"{each}  universes={asking.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)]
+    granted = [
+        f"{each}  universes={client_requests.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)
+    ]
     files.write_allowlist(place.certs / ALLOWLIST, granted)
     stranger = identity.make(TRUST_DOMAIN, Kind.CLIENT, load.STRANGER.partition("/")[2])
     files.issue(files.open_authority(place.certs), stranger, place.certs)

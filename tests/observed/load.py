@@ -3,12 +3,12 @@
     python -m tests.observed.load --identity client/u1 --certs DIR --addresses A,B \\
         --listen 127.0.0.1:9100 --appends-per-s 10 --matches-per-s 10
 
-The client appends and matches as `tests.load.asking` does. It also looks up its decisions, lists
-the members, and sends requests that must be refused: old ticks, unknown series, a foreign universe,
-a drain, and frames that only a coordinator may send. A second client, with a valid certificate but
-on no allowlist, connects so often that the log drops some of its lines. The only line on stdout
-says that the history is stored. After SIGUSR1 new ticks contradict the confident decisions
-(`Against`). SIGTERM ends the process.
+The client appends and matches as `tests.load.client_requests` does. It also looks up its decisions,
+lists the members, and sends requests that must be refused: old ticks, unknown series, a foreign
+universe, a drain, and frames that only a coordinator may send. A second client, with a valid
+certificate but on no allowlist, connects so often that the log drops some of its lines. The only
+line on stdout says that the history is stored. After SIGUSR1 new ticks contradict the confident
+decisions (`Against`). SIGTERM ends the process.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli import identities, parent
-from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.cli import exit_with_parent, identities
+from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.identity import Kind
@@ -35,7 +35,17 @@ from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.runtime.peer import dial
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier
-from tests.load.asking import HISTORY, TICKS, UNIVERSE, WANTED, Lane, Load, at_rate, say, time_at
+from tests.load.client_requests import (
+    HISTORY,
+    TICKS,
+    UNIVERSE,
+    WANTED,
+    Lane,
+    Load,
+    at_rate,
+    say,
+    time_at,
+)
 
 LOOKUPS_PER_S, SURVEYS_PER_S, REFUSALS_PER_S = 2.0, 0.5, 2.0
 STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
@@ -244,7 +254,7 @@ def main() -> None:
     parser.add_argument(
         "--rogues", type=int, default=1, help="0: send nothing that must be refused"
     )
-    parent.follow(os.environ)
+    exit_with_parent.follow(os.environ)
     logs.configure(json=False, level="info")  # to stderr: `say` writes to stdout
     asyncio.run(run(parser.parse_args()))
 

@@ -13,13 +13,13 @@ import asyncio
 import os
 from pathlib import Path
 
-from midstreamer.cli import parent
-from midstreamer.cluster.account import Account
+from midstreamer.cli import exit_with_parent
+from midstreamer.cluster.service_account import Account
 from midstreamer.runtime.config import SecuritySettings, TelemetrySettings
 from midstreamer.telemetry import logs
 from midstreamer_operator import process
 from midstreamer_operator.settings import OperatorSettings
-from tests.support.operating import DOMAIN, NAMESPACE, POLICY, RELEASE
+from tests.support.operator_builders import DOMAIN, NAMESPACE, POLICY, RELEASE
 
 SWEEP_S = 2.0
 LEASE_S, RENEW_WITHIN_S, RETRY_S = 4.0, 1.5, 0.2
@@ -50,7 +50,7 @@ def main() -> None:
     for name in ("--pod", "--listen"):
         parser.add_argument(name, required=True)
     given = parser.parse_args()
-    parent.follow(os.environ)
+    exit_with_parent.follow(os.environ)
     logs.configure(json=False, level="info")
     who = Account("127.0.0.1", given.port, NAMESPACE, given.account)
     asyncio.run(process.run(settings_of(given.pod, given.listen), who))

@@ -24,12 +24,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from midstreamer import AsyncClient
-from tests.load.asking import HISTORY, UNIVERSE, WANTED, Lane, time_at, values_of
+from tests.load.client_requests import HISTORY, UNIVERSE, WANTED, Lane, time_at, values_of
 from tests.observed import fleet, waterfall
 from tests.rolling.plan import Version
 from tests.support import jaeger
 from tests.support.jaeger import Jaeger, JaegerFailed, Span
-from tests.support.tracing import provided
+from tests.support.own_tracing import provided
 
 APPLICATION = "application"
 

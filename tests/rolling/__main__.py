@@ -29,7 +29,7 @@ from benchmarks.fleet import machine
 from midstreamer.telemetry import logs
 from tests.rolling import drive, plan
 from tests.rolling.judgement import Outcome
-from tests.support import before
+from tests.support import previous_version
 
 ROUNDS = 2
 
@@ -73,7 +73,7 @@ def as_json(result: drive.Result, arguments: argparse.Namespace) -> dict[str, An
     """Return the whole run as JSON values."""
     return {
         "machine": machine(),
-        "before": before.commit(),
+        "before": previous_version.commit(),
         "options": {key: str(value) for key, value in vars(arguments).items()},
         "events": [
             figures(each)

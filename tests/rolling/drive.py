@@ -13,15 +13,15 @@ from pathlib import Path
 
 import asyncpg
 
-from midstreamer.cli import state
+from midstreamer.cli import state_folder
 from midstreamer.domain import shard
-from tests.load import asking, audit
-from tests.load.records import Heard
+from tests.load import audit, client_requests
+from tests.load.client_reports import Heard
 from tests.rolling import judgement
 from tests.rolling.fleet import Fleet, client_environment
 from tests.rolling.judgement import Evidence, Happened, Outcome
 from tests.rolling.plan import CLIENTS, Event, Plan, Version
-from tests.support import before
+from tests.support import previous_version
 
 MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 """Matches and appends per second, of both clients together."""
@@ -60,12 +60,12 @@ class Result:
 async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], None]) -> Result:
     """Carry a plan out under load, and return the events, the evidence and the broken promises."""
     heard, happened = Heard(), list[Happened]()
-    with state.held(folder) as place:
+    with state_folder.held(folder) as place:
         fleet = Fleet(place, plan.versions, news, options.carrier)
         try:
             async with fleet:
                 async with clients(fleet, plan.clients, options.rate, heard):
-                    fleet.shards = shard.REPLICAS * asking.SERIES * len(CLIENTS)
+                    fleet.shards = shard.REPLICAS * client_requests.SERIES * len(CLIENTS)
                     await fleet.whole()
                     await asyncio.sleep(options.calm_s)
                     for event in plan.events:
@@ -153,7 +153,7 @@ async def client(
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.rolling.load"),
             *(word for key, value in words.items() for word in (f"--{key}", value)),
-            cwd=before.ROOT,
+            cwd=previous_version.ROOT,
             env=client_environment(version),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

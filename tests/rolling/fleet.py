@@ -21,19 +21,19 @@ from typing import Any, Protocol, Self
 from pydantic import ValidationError
 
 from midstreamer.agent.config import AgentSettings
-from midstreamer.cli import child, identities
-from midstreamer.cli.child import Child
-from midstreamer.cli.local import TRUST_DOMAIN, free_ports
-from midstreamer.cli.state import StateFolder
+from midstreamer.cli import child_processes, identities
+from midstreamer.cli.child_processes import Child
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
+from midstreamer.cli.state_folder import StateFolder
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.runtime import config
 from midstreamer.security import files
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 from tests.rolling import plan
 from tests.rolling.judgement import Happened
 from tests.rolling.load import LINK_AGE_S
 from tests.rolling.plan import CLIENTS, HOME, MEMBERS, Version
-from tests.support import before
+from tests.support import previous_version
 
 READY_S = 90.0
 STOP_S = 60.0
@@ -131,7 +131,7 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(before.unpacked)  # takes long if it is not built yet
+            await asyncio.to_thread(previous_version.unpacked)  # takes long if it is not built yet
         members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
         await self.server.start()
@@ -236,7 +236,7 @@ class Fleet:
         assert one is not None
         assert one.process is not None
         since_s = time.monotonic()
-        while not await child.complete(place.health):
+        while not await child_processes.complete(place.health):
             status = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
             if one.process.returncode is not None:
                 raise AssertionError(f"ended with {one.process.returncode}: {status}")
@@ -271,7 +271,7 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
         # In the working directory is a config.toml with sections that the previous version lacks.
-        shared |= before.environment() | {config.FILE_VARIABLE: os.devnull}
+        shared |= previous_version.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 
@@ -318,4 +318,4 @@ async def scraped(address: str, metric: str) -> float | None:
 
 def client_environment(version: Version) -> dict[str, str]:
     """Return the environment of a client's process."""
-    return os.environ | (before.environment() if version is Version.OLD else {})
+    return os.environ | (previous_version.environment() if version is Version.OLD else {})

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.load.records import Request, Retry
+from tests.load.client_reports import Request, Retry
 
 OPEN_S = 1.0
 SLOW_S = 0.5

@@ -4,7 +4,7 @@
 
 It writes one JSON object per line to stdout: first ``{"ready": true}``, when the history is stored;
 then one for each request and each retried attempt. SIGTERM ends it when all open requests have
-ended. Like `tests.load.asking` it imports only the SDK.
+ended. Like `tests.load.client_requests` it imports only the SDK.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from midstreamer import AsyncClient
 from midstreamer.telemetry import logs
-from tests.load.asking import Load, at_rate, say
+from tests.load.client_requests import Load, at_rate, say
 
 LINK_AGE_S = 5.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.records import Request, Retry
+from tests.load.client_reports import Request, Retry
 from tests.rolling import judgement
 from tests.rolling.judgement import Evidence, Happened, Outcome
 

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from benchmarks.fleet import machine
 from midstreamer import AsyncClient, Specification, Tick
-from midstreamer.cli import identities, state
+from midstreamer.cli import identities, state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import TRUST_DOMAIN, LocalFleet
+from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.specification import Scale, Transform
 from midstreamer.telemetry import logs
@@ -190,7 +190,7 @@ async def soak(folder: Path, names: list[str], minutes: float, screen: Console) 
     quiet_s = max(10.0, minutes * 60 * QUIET_SHARE / 2)
     flood_s = max(10.0, (minutes * 60 - 2 * quiet_s) / len(names))
     phases: list[Phase] = []
-    with state.held(folder) as kept:
+    with state_folder.held(folder) as kept:
         fleet = LocalFleet(kept, RunSettings(), config_file=None, news=screen.print)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
             flooder = identities.named(IDENTITY, TRUST_DOMAIN)

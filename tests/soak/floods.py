@@ -27,7 +27,7 @@ import numpy as np
 from aioquic import tls
 
 from midstreamer.cli import identities
-from midstreamer.cli.local import TRUST_DOMAIN
+from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.identity import Identity
 from midstreamer.domain.series import Column, Window
 from midstreamer.domain.specification import Specification

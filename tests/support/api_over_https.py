@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from midstreamer.cluster.account import Account
 from midstreamer.cluster.api import Object
+from midstreamer.cluster.service_account import Account
 from tests.support.api_server import ApiServer, Refusal
 
 LOOPBACK = "127.0.0.1"

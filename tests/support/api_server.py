@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.cluster.api import Answer, Change, Object
 from midstreamer.domain.errors import Unavailable
 
@@ -48,7 +48,7 @@ def a_pod_user(namespace: str, account: str, pod: str, uid: str) -> User:
     return User(
         f"system:serviceaccount:{namespace}:{account}",
         ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
-        {naming.POD_NAME: (pod,), naming.POD_UID: (uid,)},
+        {kubernetes_names.POD_NAME: (pod,), kubernetes_names.POD_UID: (uid,)},
     )
 
 
@@ -163,7 +163,7 @@ class ApiServer:
             meta["name"] = f"{meta['generateName']}{uuid.uuid4().hex[:5]}"
         if meta["name"] in self.objects.get(collection, {}):
             raise Refusal(409, "AlreadyExists", f"{collection}/{meta['name']} already exists")
-        if collection == naming.REQUESTS:
+        if collection == kubernetes_names.REQUESTS:
             _check_request(body["spec"])
             body["status"] = {}
             body["spec"] |= {
@@ -191,7 +191,7 @@ class ApiServer:
             _approve(changed, body)
         elif part == "status":
             _sign(changed, body)
-        elif collection == naming.REQUESTS:
+        elif collection == kubernetes_names.REQUESTS:
             changed["metadata"] = body["metadata"]
         else:
             changed = body
@@ -314,7 +314,7 @@ class Caller:
 
 def _is_collection(path: str) -> bool:
     plural = path.rpartition("/")[2]
-    return plural in COLLECTIONS or path == naming.REQUESTS
+    return plural in COLLECTIONS or path == kubernetes_names.REQUESTS
 
 
 def _is_selected(item: Object, query: Mapping[str, str]) -> bool:

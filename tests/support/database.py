@@ -18,13 +18,13 @@ from typing import Any
 
 import asyncpg
 
-from midstreamer.cli.local import free_ports
+from midstreamer.cli.local_fleet import free_ports
 from midstreamer.postgres import service
 from midstreamer.postgres.config import PostgresSettings
 from midstreamer.security import files, tls
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
+from tests.support.identity_builders import DOMAIN
 from tests.support.processes import readiness, until
-from tests.support.security import DOMAIN
 
 WORD = "a-password-of-the-test-0123456789"
 NAMES = ("localhost", "db.test")

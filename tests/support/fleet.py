@@ -26,7 +26,7 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Peer, dial
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Store
+from midstreamer.store.store_interface import Store
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork

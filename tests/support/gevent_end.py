@@ -17,12 +17,12 @@ from typing import Any
 import gevent.socket
 from gevent.server import StreamServer
 
-from loadtests.link import GeventLink, dial
+from loadtests.gevent_link import GeventLink, dial
 from midstreamer.domain import identity
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import codec
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust

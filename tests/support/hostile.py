@@ -41,7 +41,7 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.transport import memory
 from midstreamer.transport.carrier import Carrier, Limits
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork, MemoryWire
-from tests.support.security import Installation, credentials
+from tests.support.identity_builders import Installation, credentials
 
 WITHIN_S = 5.0
 PACKET_TYPES = {

@@ -31,7 +31,7 @@ from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.service import SyncService
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support.fleet import Fleet
-from tests.support.security import Installation, who
+from tests.support.identity_builders import Installation, who
 
 ANY_PORT = "127.0.0.1:0"
 WITHIN_S = 30.0

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import yaml  # type: ignore[import-untyped]
 
-from midstreamer.cli.local import free_ports
+from midstreamer.cli.local_fleet import free_ports
 from tests.cluster import build
 from tests.support import programs
 

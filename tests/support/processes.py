@@ -16,9 +16,9 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from midstreamer.cli import child, state
+from midstreamer.cli import child_processes, state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import LocalFleet
+from midstreamer.cli.local_fleet import LocalFleet
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column, column
@@ -49,7 +49,7 @@ class Processes:
     news: list[str]
     kills: list[str] = field(default_factory=list)
 
-    def part(self, name: str) -> child.Child:
+    def part(self, name: str) -> child_processes.Child:
         """Return a process by its name, as in ``sync`` or ``agent-2``."""
         return next(each for each in self.fleet.children if each.name == name)
 
@@ -75,7 +75,7 @@ class Processes:
             if self.pid(name) in {None, after}:
                 return False
             health = self.part("sync" if name == POSTGRES else name).health
-            return await child.complete(health)
+            return await child_processes.complete(health)
 
         await until(lives, f"{name} to come back")
 
@@ -83,7 +83,7 @@ class Processes:
         """Wait until every process reports that it is complete."""
 
         async def all_ready() -> bool:
-            probes = (child.complete(each.health) for each in self.fleet.children)
+            probes = (child_processes.complete(each.health) for each in self.fleet.children)
             return all(await asyncio.gather(*probes))
 
         await until(all_ready, "every process to be ready")
@@ -129,7 +129,7 @@ async def a_fleet(folder: Path, *, agents: int = 3) -> AsyncIterator[Processes]:
     config = folder / "fleet.toml"
     config.write_text(f"[sync]\nshard_points = {SHARD_POINTS}\n[agent]\nthreads = 1\n")
     news: list[str] = []
-    with state.held(folder / "state") as place:
+    with state_folder.held(folder / "state") as place:
         settings = RunSettings(agents=agents)
         fleet = LocalFleet(place, settings, config_file=config, news=news.append)
         try:

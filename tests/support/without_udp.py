@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from midstreamer import AsyncClient
-from midstreamer.cli import identities, state
+from midstreamer.cli import identities, state_folder
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.local import SYNC, TRUST_DOMAIN, LocalFleet, free_ports
+from midstreamer.cli.local_fleet import SYNC, TRUST_DOMAIN, LocalFleet, free_ports
 from midstreamer.domain.identity import Identity
 from midstreamer.telemetry import logs
-from tests.load.asking import TICKS, Load, at_rate, say
+from tests.load.client_requests import TICKS, Load, at_rate, say
 from tests.support import networks
 
 PER_S = 20.0
@@ -109,7 +109,7 @@ class Fleet(LocalFleet):
 async def run(folder: Path) -> Seen:
     """Start the fleet and the clients, drop UDP twice, and return everything that was recorded."""
     seen, news = Seen(), list[str]()
-    with networks.joined() as network, state.held(folder / "state") as place:
+    with networks.joined() as network, state_folder.held(folder / "state") as place:
         fleet = Fleet(place, RunSettings(agents=2), config_file=None, news=news.append)
         try:
             async with fleet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dashboards import board_json, built, panels, units
+from dashboards import board_json, built_dashboards, panels, units
 from dashboards.board import Board
 
 INTRO = """Each dashboard is a file in `dashboards/boards`; `make dashboards` builds them into the
@@ -29,7 +29,7 @@ UNITS = {
 
 def page(note: str) -> str:
     """Return the reference of dashboards as Markdown; ``note`` is its first line."""
-    boards = built.boards()
+    boards = built_dashboards.boards()
     rows = "".join(
         f"| [{board.title}](#{_anchor(board.title)}) | {board.says} |\n" for board in boards
     )

@@ -23,11 +23,11 @@ from midstreamer.domain import decision, errors
 from midstreamer.market import report as reports
 from midstreamer.protocol import authorisation, connection, frames
 from midstreamer.runtime import config
-from midstreamer.security import reasons
-from midstreamer.telemetry import metrics, words
+from midstreamer.security import refusal_reasons
+from midstreamer.telemetry import label_values, metrics
 from midstreamer_operator.k8s import cli as k8s
+from midstreamer_operator.plan import denial_reasons as denials
 from midstreamer_operator.plan import pools
-from midstreamer_operator.plan import reasons as denials
 from tools.docs import docstrings_of_code
 
 NOTE = "<!-- Written by tools/docs/generate.py from the code; change it there. -->\n"
@@ -195,7 +195,7 @@ def _all_words() -> Iterator[str]:
         yield f"### {code}\n\n{docstrings_of_code.summary(kind)}\n"
         yield f"`{kind.__name__}`, a kind of `{parent}` · {again}\n"
     yield "## Refusals of a peer\n\nThe certificate is refused before any frame is read.\n"
-    yield from _members(reasons.Reason)
+    yield from _members(refusal_reasons.Reason)
     yield "## Refusals of a connection\n\nThe last frame of the connection names one of these.\n"
     yield from _members(connection.Code)
     yield f"### {authorisation.NOT_AUTHORISED}\n\nThe peer sent a frame that it may not send.\n"
@@ -238,11 +238,11 @@ def _metric(one: metrics.Described) -> str:
     return f"## {one.name}\n\n{one.help}\n\n{one.kind} · labels: {labels}{buckets}\n"
 
 
-def _allowed(allowed: words.Words | words.FirstNames) -> str:
-    if isinstance(allowed, words.FirstNames):
+def _allowed(allowed: label_values.Words | label_values.FirstNames) -> str:
+    if isinstance(allowed, label_values.FirstNames):
         return allowed.what
     return ", ".join(
-        "the version" if allowed is words.VERSIONS else each for each in sorted(allowed)
+        "the version" if allowed is label_values.VERSIONS else each for each in sorted(allowed)
     )
 
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from midstreamer import Client, Column, MidstreamerError, Scale, Specification, Transform, column
-from midstreamer.cluster import account, api, naming
-from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster import api, kubernetes_names, service_account
+from midstreamer.cluster.certificate_requests import ClusterIssuer
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 
 UNIVERSE = "helm-test"
 SERIES, POINTS = 3, 300
@@ -125,9 +125,9 @@ def _client(namespace: str, release: str) -> Client:
     """Connect as `client/<release>-test`, with a certificate from the fleet's operator."""
     me = identity.make(os.environ["TRUST_DOMAIN"], Kind.CLIENT, f"{release}-test")
     issuer = ClusterIssuer(
-        api.Client(account.in_pod(), idle_max=0), namespace=namespace, release=release
+        api.Client(service_account.in_pod(), idle_max=0), namespace=namespace, release=release
     )
-    address = f"{naming.coordinators(namespace, release)}:{os.environ['PORT']}"
+    address = f"{kubernetes_names.coordinators(namespace, release)}:{os.environ['PORT']}"
     return Client.connect(
         address,
         credentials=RequestedSource(me, issuer),

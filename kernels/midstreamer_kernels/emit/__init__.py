@@ -6,5 +6,5 @@ build compiles it for wasm32 with SIMD128.
 An emitter has the form ``def emit_x(module, shape, index) -> ir.Function``. It adds one internal
 function to `module`, whose arguments are plain numbers and pointers to elements. `shape` gives the
 number type and the lanes of a SIMD vector, `index` the integer type of indices. The operations that
-emitters use are in `values`.
+emitters use are in `vector_operations`.
 """

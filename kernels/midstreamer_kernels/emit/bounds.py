@@ -22,7 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from midstreamer_kernels.emit.values import BIT, VOID, Shape, Vectors, function
+from midstreamer_kernels.emit.vector_operations import BIT, VOID, Shape, Vectors, function
 
 _FUSE = ("contract",)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from midstreamer_kernels.emit.values import Shape, Vectors, function
+from midstreamer_kernels.emit.vector_operations import Shape, Vectors, function
 
 ROWS = 5  # rows of scratch memory: points; maxima and minima, each twice (read and written)
 SPANS = 4  # adjacent spans whose extremes are combined in one pass

@@ -18,7 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from midstreamer_kernels.emit.values import BIT, VOID, Number, Shape, Vectors, function
+from midstreamer_kernels.emit.vector_operations import BIT, VOID, Number, Shape, Vectors, function
 
 _LONG = ir.IntType(64)
 UINT16 = Number("uint16", 2, ir.IntType(16), ir.IntType(16))

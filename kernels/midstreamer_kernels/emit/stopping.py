@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from midstreamer_kernels.emit.values import Shape, function
+from midstreamer_kernels.emit.vector_operations import Shape, function
 
 FLAG = ir.PointerType(ir.IntType(8))
 

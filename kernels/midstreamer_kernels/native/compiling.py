@@ -8,7 +8,7 @@ reordered: lower bounds, which are compared with a tolerance for rounding.
 numba writes its cache to ``NUMBA_CACHE_DIR`` if that is set, otherwise beside the sources, or to
 the user's cache folder if the sources' folder is not writable. If none of them is writable, the
 functions still work, but every process compiles them again. With code compiled ahead of time (see
-`target`) only that folder is used: it is only read, and missing code is compiled in memory. A
+`cpu_target`) only that folder is used: it is only read, and missing code is compiled in memory. A
 faulty cache costs only time, and one warning is logged.
 
 numba recompiles a function when its source file changes, but not when functions it calls change, or
@@ -30,8 +30,8 @@ from numba.core import caching
 
 from midstreamer_kernels import compile_notice
 from midstreamer_kernels.compile_notice import ANNOUNCER
-from midstreamer_kernels.native.machine import instruction_set
-from midstreamer_kernels.native.target import TARGET, VARIABLE
+from midstreamer_kernels.native.cpu_target import TARGET, VARIABLE
+from midstreamer_kernels.native.simd_registers import instruction_set
 
 compile_notice.listen()
 
@@ -42,7 +42,7 @@ def _sources_digest() -> str:
     digest = hashlib.sha256()
     for source in [
         *(path for folder in folders for path in sorted(folder.glob("*.py"))),
-        package / "plan.py",
+        package / "search_inputs.py",
     ]:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-from midstreamer_kernels.emit.values import Shape
+from midstreamer_kernels.emit.vector_operations import Shape
 
 INDEX = ir.IntType(64)  # numba's `intp` on 64-bit machines
 

@@ -1,8 +1,8 @@
 """The histories of a scan: the numbering of their candidates and strips, and the coarse bounds.
 
 A candidate is a window that the search may return. The candidates of all histories are numbered one
-after the other, in the order of the table. A strip is `profile.STRIP` candidates of one history,
-the last one of a history maybe fewer; strips are numbered in the same order.
+after the other, in the order of the table. A strip is `query_profile.STRIP` candidates of one
+history, the last one of a history maybe fewer; strips are numbered in the same order.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native.profile import STRIP
-from midstreamer_kernels.plan import COUNT, FIRST, START
+from midstreamer_kernels.native.query_profile import STRIP
+from midstreamer_kernels.search_inputs import COUNT, FIRST, START
 
 
 class Histories(NamedTuple):

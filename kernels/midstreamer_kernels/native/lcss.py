@@ -30,8 +30,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midstreamer_kernels.native.bit_intrinsics import (
+    WORD_BITS,
+    WORDS,
+    add_words,
+    chosen,
+    count_ones,
+)
 from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.words import WORD_BITS, WORDS, add_words, chosen, count_ones
 
 STRIP = WORDS * WORD_BITS  # columns of a strip, whose row is kept in registers
 TILE = 1024  # columns sorted together, few enough for their tables to fit the L1 cache

@@ -21,10 +21,10 @@ import numpy as np
 from numba import extending, types
 
 from midstreamer_kernels.emit.spring import UINT16, emit_columns, emit_filter
-from midstreamer_kernels.emit.values import FLOAT64, Shape
+from midstreamer_kernels.emit.vector_operations import FLOAT64, Shape
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
-from midstreamer_kernels.native.machine import instruction_set
+from midstreamer_kernels.native.simd_registers import instruction_set
 
 carray: Any = numba.carray  # type: ignore[attr-defined]  # exported, but missing in its types
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from midstreamer_kernels.emit.moments import emit_moments
-from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
-from midstreamer_kernels.native import machine
+from midstreamer_kernels.emit.mean_and_variance import emit_moments
+from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
+from midstreamer_kernels.native import simd_registers
 from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted_like
 
 TOGETHER = 16  # windows summed at once: enough to hide the latency of an addition
 
 
-_LANES = machine.instruction_set().lanes(FLOAT64)
+_LANES = simd_registers.instruction_set().lanes(FLOAT64)
 _moments = emitted_like(
     emit_moments, [Shape(number, _LANES, TOGETHER // _LANES) for number in (FLOAT32, FLOAT64)]
 )

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from midstreamer_kernels.wasm import strips
+from midstreamer_kernels.wasm import object_file
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "dtw.c"
@@ -41,7 +41,7 @@ def build(target: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         emitted, compiled = folder / "strips.o", folder / "dtw.o"
-        emitted.write_bytes(strips.object_file())
+        emitted.write_bytes(object_file.object_file())
         _zig(folder, *COMPILE, "-o", str(compiled), SOURCE.name)
         _zig(folder, *LINK, "-o", str(target.absolute()), str(compiled), str(emitted))
 

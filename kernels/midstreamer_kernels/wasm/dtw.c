@@ -42,7 +42,7 @@ static int32_t max2(int32_t a, int32_t b) { return a > b ? a : b; }
 
 #include "lcss.h"
 
-/* Comparison of two whole series. The loops are emitted by emit/pair.py and linked by build.py:
+/* Comparison of two whole series. The loops are emitted by emit/dtw_of_pair.py and linked by build.py:
  * `room` returns the number of elements of scratch memory that they need, aligned to 16 bytes. */
 
 #define PAIR(number, suffix)                                                                      \
@@ -185,7 +185,7 @@ end:
 }
 
 /* Comparison of LANES candidates at once, one per lane, in band coordinates as in
- * native/lanes.py. */
+ * native/windows_in_lanes.py. */
 
 #define VECTORS 4
 #define LANES (2 * VECTORS)

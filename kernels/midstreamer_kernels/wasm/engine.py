@@ -1,9 +1,9 @@
 """Search and window statistics of the WebAssembly engine, with the same bits as `native`.
 
 The search has the same steps as that of the numba engine (bounds, seeds, remaining windows; see
-`native.scan`), but works in batches: numpy selects the candidates, and ``dtw.wasm`` computes bounds
-and costs. All arrays of a search are copied to one block of the module's memory, because a call
-into the module takes 20 microseconds.
+`native.history_scan`), but works in batches: numpy selects the candidates, and ``dtw.wasm``
+computes bounds and costs. All arrays of a search are copied to one block of the module's memory,
+because a call into the module takes 20 microseconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstreamer_kernels.errors import OutOfMemoryError
-from midstreamer_kernels.least import value_of_rank
 from midstreamer_kernels.normal_forms import envelope_of, normal_form
-from midstreamer_kernels.plan import (
+from midstreamer_kernels.search_inputs import (
     COUNT,
     FIRST,
     SEEDS_PER_MATCH,
@@ -27,6 +26,7 @@ from midstreamer_kernels.plan import (
     SearchOptions,
 )
 from midstreamer_kernels.stop import Stop
+from midstreamer_kernels.value_of_rank import value_of_rank
 from midstreamer_kernels.wasm.host import Instance, session
 
 LANES = 8  # windows that dtw.c compares at once
@@ -216,7 +216,7 @@ def scan(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return (which, index, distance) of the k nearest windows of all histories in `table`.
 
-    Arguments and result are those of `native.scan.scan`; `shared` is not used.
+    Arguments and result are those of `native.history_scan.scan`; `shared` is not used.
     """
     wanted = normal_form(query) if options.normalized else query
     with session() as instance, stop.copied(instance.stop):

@@ -12,9 +12,15 @@ from typing import Any
 import typer
 
 import midstreamer_operator
-from midstreamer.cli import errors
+from midstreamer.cli import error_lines
 from midstreamer.domain.errors import BadInput
-from midstreamer_operator.k8s import asking, kubectl, looking, purging, showing
+from midstreamer_operator.k8s import (
+    kubectl,
+    purge_release,
+    request_certificate,
+    status_lines,
+    status_reading,
+)
 
 app = typer.Typer(
     name="midstreamer-k8s",
@@ -80,16 +86,20 @@ def request(
 
     Example: midstreamer-k8s certs request desk-1 --namespace fleet --release mid
     """
-    asking.named(name, "midstreamer.local")  # a wrong name fails here, before kubectl starts
+    request_certificate.named(
+        name, "midstreamer.local"
+    )  # a wrong name fails here, before kubectl starts
     directory = directory.absolute()
 
     async def work() -> None:
         place = namespace or await kubectl.namespace(context)
         async with kubectl.api(context) as api:
-            domain = await asking.trust_domain(api, place, release)
-            me = asking.named(name, domain)
-            own = await asking.obtained(api, me, place, release, timeout_s=timeout, say=_aside)
-        path = asking.kept(own, directory)
+            domain = await request_certificate.trust_domain(api, place, release)
+            me = request_certificate.named(name, domain)
+            own = await request_certificate.obtained(
+                api, me, place, release, timeout_s=timeout, say=_aside
+            )
+        path = request_certificate.kept(own, directory)
         typer.echo(
             f"{me.name}: {path}, until {own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
         )
@@ -115,8 +125,8 @@ def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CO
     async def work() -> None:
         place = namespace or await kubectl.namespace(context)
         async with kubectl.api(context) as api:
-            found = await looking.found(api, place, release)
-        for line in showing.shown(found, time.time()):
+            found = await status_reading.found(api, place, release)
+        for line in status_lines.shown(found, time.time()):
             typer.echo(line)
 
     _run(work())
@@ -139,7 +149,7 @@ def purge(
     async def work() -> None:
         place = namespace or await kubectl.namespace(context)
         async with kubectl.api(context) as api:
-            found = await purging.left(api, place, release)
+            found = await purge_release.left(api, place, release)
             if not found:
                 typer.echo(f"nothing is left of {place}/{release}")
                 return
@@ -148,7 +158,7 @@ def purge(
                 typer.echo(f"  {each.what}")
             _sure(len(found), yes=yes)
             for each in found:
-                await purging.remove(api, each)
+                await purge_release.remove(api, each)
         typer.echo(f"deleted: {len(found)}")
 
     _run(work())
@@ -178,7 +188,9 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`, by default that of the process; return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return errors.outcome(lambda: app(args=words, prog_name="midstreamer-k8s"), debug=lambda: False)
+    return error_lines.outcome(
+        lambda: app(args=words, prog_name="midstreamer-k8s"), debug=lambda: False
+    )
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from midstreamer.cluster.account import Proxied
 from midstreamer.cluster.api import Client
+from midstreamer.cluster.service_account import Proxied
 from midstreamer.domain.errors import ConfigError, Unavailable
 
 KUBECTL = "kubectl"

@@ -24,14 +24,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, quoted
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.security import chain
-from midstreamer_operator.plan.reasons import Reason
+from midstreamer.security import certificate_chain
+from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.resources.pods import Pod
-from midstreamer_operator.resources.requests import APPROVED, DENIED, FAILED, SigningRequest
+from midstreamer_operator.resources.signing_requests import APPROVED, DENIED, FAILED, SigningRequest
 
 LIFE_S = 86_400.0
 """Seconds that a certificate is valid, by default."""
@@ -57,12 +57,12 @@ class Policy:
     @property
     def signer(self) -> str:
         """Name of the signer that certifies the members: pods of the installation."""
-        return naming.signer(self.namespace, self.release)
+        return kubernetes_names.signer(self.namespace, self.release)
 
     @property
     def client_signer(self) -> str:
-        """Name of the signer that certifies clients; `plan.clients` decides about its requests."""
-        return naming.client_signer(self.namespace, self.release)
+        """Name of the signer of clients; `plan.client_requests` decides about its requests."""
+        return kubernetes_names.client_signer(self.namespace, self.release)
 
     @property
     def signers(self) -> tuple[str, ...]:
@@ -202,7 +202,7 @@ class Case:
     @functools.cached_property
     def names(self) -> tuple[x509.GeneralName, ...]:
         """All names in the subject alternative name of the request."""
-        return tuple(chain.extension(self.made, x509.SubjectAlternativeName) or ())
+        return tuple(certificate_chain.extension(self.made, x509.SubjectAlternativeName) or ())
 
     @property
     def uris(self) -> list[str]:
@@ -267,7 +267,7 @@ def is_readable(case: Case) -> Objection | None:
 
 def is_strong(case: Case) -> Objection | None:
     """Return an objection when the key or the signature of the request is too weak."""
-    weak = chain.weakness_of_request(case.made)
+    weak = certificate_chain.weakness_of_request(case.made)
     return (Reason.WEAK_KEY, f"the request is too weak: {weak}") if weak else None
 
 
@@ -370,7 +370,7 @@ def asks_for_its_host_names(case: Case) -> Objection | None:
 
 def asks_for_its_usages(case: Case) -> Objection | None:
     """Return an objection unless the requested key usages are exactly those of the kind."""
-    wanted = naming.usages(case.named.kind)
+    wanted = kubernetes_names.usages(case.named.kind)
     if sorted(case.request.usages) == sorted(wanted):
         return None
     return (

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from midstreamer.domain.errors import BadInput, shortened
-from midstreamer_operator.plan import reasons
+from midstreamer_operator.plan import denial_reasons
 from midstreamer_operator.resources import deployments
 from midstreamer_operator.resources.agentpools import Condition, Pool, Status
 from midstreamer_operator.resources.deployments import Deployment
-from midstreamer_operator.resources.waiting import Told, Waiter
+from midstreamer_operator.resources.pod_waits import Told, Waiter
 
 MESSAGE_CHARACTERS_MAX = 600
 """Maximum number of characters of the message in a pool's condition; longer ones are shortened."""
@@ -67,7 +67,7 @@ IMAGE_WORDS = frozenset(
 """Reasons of the kubelet why a container waits for its image."""
 FIXED_WORDS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 """Reasons of the kubelet why a container cannot be created or started."""
-DENIALS = frozenset(map(str, reasons.Reason))
+DENIALS = frozenset(map(str, denial_reasons.Reason))
 """Reasons of Events about pods whose certificate the operator denied."""
 MOUNTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 """Reasons of Events about volumes or network that the kubelet cannot set up for a pod."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from midstreamer_operator.resources import reading
+from midstreamer_operator.resources import object_reading
 
 GROUP, VERSION, PLURAL, KIND = "midstreamer.dev", "v1alpha1", "agentpools", "AgentPool"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -206,7 +206,7 @@ UNSEEN = Condition(
 
 
 class _Object(msgspec.Struct, frozen=True):
-    metadata: reading.Meta = reading.Meta()
+    metadata: object_reading.Meta = object_reading.Meta()
     spec: Spec = Spec(fleet="?")
     status: Status = Status()
 
@@ -225,7 +225,7 @@ class Pool(msgspec.Struct, frozen=True):
 
 def read(given: Mapping[str, Any]) -> Pool:
     """Convert an object of the API server to a pool; raise BadInput when it is no AgentPool."""
-    agent_pool = reading.converted(given, _Object, KIND)
+    agent_pool = object_reading.converted(given, _Object, KIND)
     meta = agent_pool.metadata
     is_going = meta.deletion_timestamp is not None
     return Pool(meta.name, meta.uid, meta.generation, agent_pool.spec, agent_pool.status, is_going)

@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.authority import Authority, trust_domain_of
 from midstreamer.security.files import pem_of
@@ -78,19 +78,19 @@ def bundle(release: str, trusted: Iterable[x509.Certificate]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": naming.bundle(release)},
-        "data": {naming.BUNDLE_KEY: pem_of(trusted).decode()},
+        "metadata": {"name": kubernetes_names.bundle(release)},
+        "data": {kubernetes_names.BUNDLE_KEY: pem_of(trusted).decode()},
     }
 
 
 def trusted(given: Mapping[str, Any]) -> tuple[x509.Certificate, ...]:
     """Read the trusted authorities in a ConfigMap; raise ConfigError when they are unreadable."""
-    text = (given.get("data") or {}).get(naming.BUNDLE_KEY, "")
+    text = (given.get("data") or {}).get(kubernetes_names.BUNDLE_KEY, "")
     try:
         return tuple(x509.load_pem_x509_certificates(text.encode())) if text else ()
     except ValueError as error:
         named = (given.get("metadata") or {}).get("name")
         raise ConfigError(
-            f"ConfigMap {named}: {naming.BUNDLE_KEY} holds no readable certificates ({error});"
-            " delete the ConfigMap, and the operator writes it again"
+            f"ConfigMap {named}: {kubernetes_names.BUNDLE_KEY} holds no readable certificates"
+            f" ({error}); delete the ConfigMap, and the operator writes it again"
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from midstreamer.domain.errors import BadInput
-from midstreamer_operator.resources import agentpools, reading
+from midstreamer_operator.resources import agentpools, object_reading
 from midstreamer_operator.resources.agentpools import Pool
 
 CONTAINER = "agent"
@@ -35,7 +35,7 @@ class _Owner(msgspec.Struct, frozen=True):
     controller: bool = False
 
 
-class _Meta(reading.Meta, frozen=True, rename="camel"):
+class _Meta(object_reading.Meta, frozen=True, rename="camel"):
     owner_references: tuple[_Owner, ...] = ()
 
 
@@ -103,7 +103,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(given: Mapping[str, Any]) -> Deployment:
     """Convert an object of the API server; raise BadInput when it is no Deployment."""
-    deployment = reading.converted(given, _Object, "Deployment")
+    deployment = object_reading.converted(given, _Object, "Deployment")
     meta, status = deployment.metadata, deployment.status
     owner = next((each for each in meta.owner_references if each.controller), _Owner())
     return Deployment(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from midstreamer_operator.resources.reading import Meta, converted
+from midstreamer_operator.resources.object_reading import Meta, converted
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from midstreamer.cluster import naming
-from midstreamer_operator.resources.reading import converted
+from midstreamer.cluster import kubernetes_names
+from midstreamer_operator.resources.object_reading import converted
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -26,4 +26,4 @@ def has_clients(given: Mapping[str, Any], namespace: str, release: str) -> bool:
     Raise BadInput when ``given`` is no Namespace.
     """
     labels = converted(given, _Object, "namespace").metadata.labels or {}
-    return labels.get(naming.client_label(namespace, release)) == naming.CLIENT
+    return labels.get(kubernetes_names.client_label(namespace, release)) == kubernetes_names.CLIENT

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from midstreamer_operator.resources.reading import Meta, converted
+from midstreamer_operator.resources.object_reading import Meta, converted
 
 ENDED = ("Succeeded", "Failed")
 """Phases of a pod whose containers have ended for good."""

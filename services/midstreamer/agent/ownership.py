@@ -34,7 +34,7 @@ from midstreamer.domain.shard import (
     shards_of,
 )
 from midstreamer.protocol.frames import Member
-from midstreamer.runtime.evidence import where
+from midstreamer.runtime.lease_evidence import where
 
 # --- events -------------------------------------------------------------------------------------
 

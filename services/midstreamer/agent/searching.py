@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.shards import Held
+from midstreamer.agent.held_shards import Held
 from midstreamer.analogs import search
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Evidence
@@ -70,8 +70,9 @@ class Search:
     def steps(self, windows: Sequence[Window], stop: kernels.Stop) -> Steps:
         """Return a generator that searches all windows and yields between pieces of the work.
 
-        At each yield the thread may run another search (see `analogs.pieces`).  The generator
-        returns one Evidence for each window, and raises DeadlineExceeded once ``stop`` is set.
+        At each yield the thread may run another search (see `analogs.search_in_pieces`).  The
+        generator returns one Evidence for each window, and raises DeadlineExceeded once ``stop`` is
+        set.
         """
         findings: list[Evidence] = []
         for window in windows:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from midstreamer.agent import ownership, searching
 from midstreamer.agent.config import AgentSettings
-from midstreamer.agent.derived import Derived
-from midstreamer.agent.loading import Library
+from midstreamer.agent.derived_data_limit import Derived
+from midstreamer.agent.shard_loading import Library
 from midstreamer.agent.shard_reports import Telling
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, LinkClosed, MidstreamerError
@@ -26,11 +26,11 @@ from midstreamer.domain.shard import Shard
 from midstreamer.protocol import frames
 from midstreamer.protocol.capabilities import Capability
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member, Points, Search
-from midstreamer.runtime import evidence, surveying
+from midstreamer.runtime import catalogue_pages, lease_evidence
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.follow import Follower
+from midstreamer.runtime.feed_following import Follower
+from midstreamer.runtime.fleet_member import Membership
 from midstreamer.runtime.lifecycle import Lifecycle
-from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.runtime.tasks import awaited, supervise
 from midstreamer.telemetry import logs, metrics
@@ -98,7 +98,7 @@ class AgentService:
         """Stage of the process, and the way to drain it; `run` may replace the object."""
         self._drained = asyncio.Event()
         """Set when a draining agent need not wait longer for other agents to load its shards."""
-        self._reporter = evidence.Reporter(
+        self._reporter = lease_evidence.Reporter(
             carrier, threads=config.threads_used, engine=config.engine
         )
         self._searches = 0
@@ -224,7 +224,7 @@ class AgentService:
 
     async def begin(self, peer: Peer) -> int:
         """Survey all series and members; return the position from which to follow the feed."""
-        survey = await surveying.whole(surveying.by(peer, self._config.load_s))
+        survey = await catalogue_pages.whole(catalogue_pages.by(peer, self._config.load_s))
         counts = {summary.series: summary.count for summary in survey.series}
         self._do(self._core.handle(ownership.Joined(survey.members, survey.position)))
         surveyed = ownership.Surveyed(counts, survey.shard_points, survey.position)

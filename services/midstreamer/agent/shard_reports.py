@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from midstreamer.domain.shard import Shard
+from midstreamer.protocol.encoded_sizes import shard_bytes
 from midstreamer.protocol.frames import Holdings
-from midstreamer.protocol.sizes import shard_bytes
 
 PAGE_BYTES = 256 * 1024
 """Approximate maximum number of bytes of shards in one frame.  It is much smaller than the limit of

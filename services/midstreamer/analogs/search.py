@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 import midstreamer_kernels as kernels
-from midstreamer.analogs import pieces
+from midstreamer.analogs import search_in_pieces
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, KernelFailure
 from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Floats, Integers
@@ -55,7 +55,7 @@ class Analogs(NamedTuple):
 
 
 Steps = Generator[None, None, Analogs]
-"""A generator that yields when other work may run (see `pieces`), and returns the analogs."""
+"""A generator that yields when other work may run, and returns the analogs (`search_in_pieces`)."""
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
@@ -92,7 +92,9 @@ def nearest(
     """
     wanted = specification.neighbours + barred
     try:
-        found = yield from pieces.nearest(runs, query, wanted, specification, engine, stop=stop)
+        found = yield from search_in_pieces.nearest(
+            runs, query, wanted, specification, engine, stop=stop
+        )
     except kernels.StoppedError as error:
         raise DeadlineExceeded(
             "the search was stopped while windows were being compared"

@@ -16,9 +16,9 @@ from midstreamer.telemetry import logs
 
 if TYPE_CHECKING:  # asyncpg is imported only when a command opens a database
     from midstreamer.store.audit import Report
-    from midstreamer.store.embedded import EmbeddedServer
-    from midstreamer.store.ports import Status
+    from midstreamer.store.embedded_postgres import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
+    from midstreamer.store.store_interface import Status
 
 commands = typer.Typer(no_args_is_help=True, help="Migrate, show and check the database.")
 
@@ -71,12 +71,12 @@ def check(
 
     - midstreamer db check --state-dir ~/.local/state/midstreamer --since 2020-03-01
     """
-    from midstreamer.cli import checking
+    from midstreamer.cli import check_command
     from midstreamer.console.terminal import console_here
-    from midstreamer.market import rows
+    from midstreamer.market import tick_rows
     from midstreamer.store.audit import EVER
 
-    begin = rows.instant_of(since) if since else EVER
+    begin = tick_rows.instant_of(since) if since else EVER
     if json_report is not None and not json_report.absolute().parent.is_dir():
         raise BadInput(
             f"--json {json_report}: folder {json_report.absolute().parent} does not exist"
@@ -84,9 +84,9 @@ def check(
 
     async def prove(store: PostgresStore) -> Report:
         await store.open()
-        return await checking.checked(store, begin)
+        return await check_command.checked(store, begin)
 
-    checking.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
+    check_command.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
 
 
 def _with_store(
@@ -145,12 +145,12 @@ async def _server(sync_settings: SyncSettings, state_dir: Path | None) -> AsyncI
 
 async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> EmbeddedServer:
     """Return the embedded server of a folder; ConfigError when the folder has none."""
-    from midstreamer.cli import state
-    from midstreamer.store.embedded import EmbeddedServer
+    from midstreamer.cli import state_folder
+    from midstreamer.store.embedded_postgres import EmbeddedServer
 
     if state_dir is not None:
-        folder = state.where(state_dir)
-        directory, missing = state.StateFolder(folder).postgres, f"state folder {folder}"
+        folder = state_folder.where(state_dir)
+        directory, missing = state_folder.StateFolder(folder).postgres, f"state folder {folder}"
     else:
         directory, missing = (
             sync_settings.directory,

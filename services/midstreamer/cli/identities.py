@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from midstreamer.cluster import account
+from midstreamer.cluster import service_account
 from midstreamer.cluster.api import Client
+from midstreamer.cluster.certificate_requests import ClusterIssuer
 from midstreamer.cluster.pod_reports import Teller
-from midstreamer.cluster.requesting import ClusterIssuer
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.security import files
 from midstreamer.security.credentials import CredentialSource
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.security.local_issuer import AuthorityIssuer, BundleFile
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Limits
 
@@ -77,8 +77,8 @@ def source(
 ) -> CredentialSource:
     """Return the source of a service's credentials, as ``security.key`` configures it.
 
-    Credentials from files are available at once; `runtime.renewing` waits for credentials of any
-    other source. ``hosts`` are DNS names for the certificate. PostgreSQL gets no allowlist,
+    Credentials from files are available at once; `runtime.credential_renewal` waits for credentials
+    of any other source. ``hosts`` are DNS names for the certificate. PostgreSQL gets no allowlist,
     because its clients show no certificate.
     """
     if security.key == "file":
@@ -108,14 +108,14 @@ def teller(me: Identity, security: SecuritySettings) -> Teller | None:
         return None
     _check_pod(me)
     namespace, pod, uid = me.id.split("/")
-    api = Client(account.in_pod(), idle_max=0)
+    api = Client(service_account.in_pod(), idle_max=0)
     return Teller(api, namespace=namespace, pod=pod, uid=uid)
 
 
 def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
     """Return the issuer that requests certificates from the cluster."""
     _check_pod(me)
-    who = account.in_pod()
+    who = service_account.in_pod()
     client = Client(who, idle_max=0)  # keeps no connection: used once in several hours
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 

@@ -10,14 +10,14 @@ import typer
 
 import midstreamer
 from midstreamer.cli import (
-    asking,
     certs,
     database,
-    errors,
-    judging,
-    launch,
+    error_lines,
+    judge_command,
     options,
-    services,
+    query_commands,
+    run_command,
+    service_commands,
     settings,
 )
 from midstreamer.cli.settings import Invocation
@@ -64,8 +64,20 @@ def before_the_verb(
 HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
 """Headings of the groups of commands in the help text."""
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    HERE: (launch.run, asking.replay, asking.match, asking.status, judging.judge),
-    FLEET: (services.sync, services.coordinator, services.agent, services.postgres, asking.drain),
+    HERE: (
+        run_command.run,
+        query_commands.replay,
+        query_commands.match,
+        query_commands.status,
+        judge_command.judge,
+    ),
+    FLEET: (
+        service_commands.sync,
+        service_commands.coordinator,
+        service_commands.agent,
+        service_commands.postgres,
+        query_commands.drain,
+    ),
 }
 """Commands by heading."""
 for panel, verbs in PANELS.items():
@@ -87,7 +99,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     _given.debug = False
-    return errors.outcome(
+    return error_lines.outcome(
         lambda: _run(words),
         debug=lambda: _given.debug,
     )

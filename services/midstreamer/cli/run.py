@@ -21,19 +21,19 @@ from pathlib import Path
 import msgspec
 
 import midstreamer
-from midstreamer.cli import local
+from midstreamer.cli import local_fleet
 from midstreamer.cli.config import RunSettings
-from midstreamer.cli.state import StateFolder
+from midstreamer.cli.state_folder import StateFolder
 from midstreamer.client.api import AsyncClient
-from midstreamer.client.calls import Policy
-from midstreamer.console.screen import Screen
-from midstreamer.console.watch import Watch
+from midstreamer.client.request_retries import Policy
+from midstreamer.console.replay_screen import Screen
+from midstreamer.console.replay_watch import Watch
 from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.series import DEFAULT_UNIVERSE
 from midstreamer.domain.specification import Specification, check
-from midstreamer.market import bootstrap, datasets, feeds, replay, report, rows
+from midstreamer.market import bootstrap, datasets, feeds, replay, report, tick_rows
 from midstreamer.market.feeds import Table
-from midstreamer.market.tally import Tally
+from midstreamer.market.replay_tally import Tally
 
 SUFFIX_CHARACTERS_MAX = 40
 """Longest suffix of a universe's name; a longer one is replaced by its hash."""
@@ -74,8 +74,8 @@ def selection(
     """Return the selection that flags describe: times as text, series separated by commas."""
     return Selection(
         data=data,
-        start=rows.instant_of(start) if start else None,
-        stop=rows.instant_of(stop) if stop else None,
+        start=tick_rows.instant_of(start) if start else None,
+        stop=tick_rows.instant_of(stop) if stop else None,
         series=tuple(name.strip() for name in series.split(",") if name.strip()),
         window=window,
         horizon=horizon,
@@ -109,9 +109,9 @@ def _job(name: str, selection: Selection) -> Job:
     if dataset is not None:
         full_table = datasets.load(dataset)
         specification = dataset.specification
-        start, stop = rows.instant_of(dataset.start), None
+        start, stop = tick_rows.instant_of(dataset.start), None
         if dataset.stop:
-            stop = rows.instant_of(dataset.stop)
+            stop = tick_rows.instant_of(dataset.stop)
     else:
         full_table = feeds.read(Path(name))
         specification = Specification(DEFAULT_UNIVERSE)
@@ -133,10 +133,10 @@ def _job(name: str, selection: Selection) -> Job:
     live = table.between(start, stop)
     if not len(live):
         raise BadInput(
-            f"{name} has no tick from {rows.instant(start)}"
-            f" to {'its end' if stop is None else rows.instant(stop)}: its ticks are"
-            f" from {rows.instant(int(full_table.time[0]))}"
-            f" to {rows.instant(int(full_table.time[-1]))}"
+            f"{name} has no tick from {tick_rows.instant(start)}"
+            f" to {'its end' if stop is None else tick_rows.instant(stop)}: its ticks are"
+            f" from {tick_rows.instant(int(full_table.time[0]))}"
+            f" to {tick_rows.instant(int(full_table.time[-1]))}"
         )
     seasons = dataset.seasons if dataset is not None else ()
     return Job(name, table, table.between(None, start), live, specification, seasons)
@@ -163,7 +163,7 @@ def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Tabl
     """
     parts = []
     if start is not None:
-        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", rows.instant(start)))
+        parts.append(re.sub(r"[^0-9A-Za-z-]", ".", tick_rows.instant(start)))
     if series:
         parts.append("-".join(sorted(name.rpartition("/")[2] for name in series)))
     universes = sorted({name.partition("/")[0] for name in table.series})
@@ -278,7 +278,7 @@ async def execute(
 ) -> None:
     """Execute the whole run; ``done`` receives the report, also when the run is stopped."""
     began_s = time.monotonic()
-    fleet = local.LocalFleet(state, settings, config_file=config_file, news=screen.say)
+    fleet = local_fleet.LocalFleet(state, settings, config_file=config_file, news=screen.say)
     if fresh:
         await fleet.server.erase()
         shutil.rmtree(state.spool, ignore_errors=True)
@@ -314,7 +314,7 @@ async def execute(
             )
 
 
-def _kept(state: StateFolder, fleet: local.LocalFleet) -> report.Kept:
+def _kept(state: StateFolder, fleet: local_fleet.LocalFleet) -> report.Kept:
     """Return the folders and the database of the run."""
     return report.Kept(str(state.folder), fleet.server.dsn, str(state.logs), str(state.certs))
 

@@ -5,9 +5,10 @@
         decision = await client.match("demo/a", 1, values, specification)
 
 Links to several coordinators are kept open in the background (`client.links`).  A request goes to
-the coordinator that answered last, and is retried at another one when it fails (`client.calls`).
-The client sends the highest feed position it has seen with each Match, so it reads its own writes
-at whichever coordinator.  The client stores no series: the caller supplies the windows.
+the coordinator that answered last, and is retried at another one when it fails
+(`client.request_retries`). The client sends the highest feed position it has seen with each Match,
+so it reads its own writes at whichever coordinator.  The client stores no series: the caller
+supplies the windows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from midstreamer.client import calls
+from midstreamer.client import request_retries
 from midstreamer.client.links import Links, NobodyThere
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import (
@@ -36,7 +37,7 @@ from midstreamer.domain.specification import Specification, check
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Level
-from midstreamer.runtime import renewing, surveying
+from midstreamer.runtime import catalogue_pages, credential_renewal
 from midstreamer.runtime.peer import LINK_AGE_S
 from midstreamer.security.credentials import CredentialSource, Renewed
 from midstreamer.telemetry import tracing
@@ -63,7 +64,7 @@ class AsyncClient:
         credentials: CredentialSource | None = None,
         proxy: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
-        policy: calls.Policy | None = None,
+        policy: request_retries.Policy | None = None,
         link_age_s: float = LINK_AGE_S,
     ) -> None:
         if not addresses:
@@ -74,12 +75,12 @@ class AsyncClient:
         self.on_retry: Callable[[MidstreamerError, float], None] | None = None
         """Called with the error of a failed attempt and the seconds until the next attempt, for
         progress displays."""
-        self._policy = policy or calls.Policy()
+        self._policy = policy or request_retries.Policy()
         self._source = credentials
         make = _maker(carrier, credentials, proxy)
         self._links = Links(make, self.addresses, link_age_s=link_age_s)
         self._ends = AsyncExitStack()
-        self._position = calls.Position()
+        self._position = request_retries.Position()
         self._dice = random.Random()  # noqa: S311 - jitter, not a secret
 
     @classmethod
@@ -157,7 +158,7 @@ class AsyncClient:
         return self
 
     async def _keep(self, source: CredentialSource) -> None:
-        calls.check_deadline(self.deadline_s)
+        request_retries.check_deadline(self.deadline_s)
         waiting = ""
 
         def look() -> None:
@@ -168,7 +169,7 @@ class AsyncClient:
         looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
-                await self._ends.enter_async_context(renewing.kept(source))
+                await self._ends.enter_async_context(credential_renewal.kept(source))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -210,11 +211,11 @@ class AsyncClient:
         try:
             await self._links.reached(within_s, once=True)
         except NobodyThere as error:
-            raise calls.nobody_there(error.errors) from None
+            raise request_retries.nobody_there(error.errors) from None
 
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
-    ) -> calls.Receipt:
+    ) -> request_retries.Receipt:
         """Append ticks to the stored series; ticks already stored count as repeated.
 
         ``ticks`` are ticks in time order, or columns (`midstreamer.column`).  ``level`` says how
@@ -222,10 +223,10 @@ class AsyncClient:
         """
         level = Level(level)
         answers = []
-        for group in calls.split_columns(_columns(ticks)):
+        for group in request_retries.split_columns(_columns(ticks)):
             request = frames.Append(columns=group, level=level)
             answers.append(await self._ask("append", request, frames.Appended))
-        return calls.receipt(answers, level)
+        return request_retries.receipt(answers, level)
 
     async def match(
         self,
@@ -257,9 +258,9 @@ class AsyncClient:
         decisions are stored; ``level`` says how far they must be stored before this method returns.
         """
         check(specification)
-        calls.check_windows(specification, windows)
+        request_retries.check_windows(specification, windows)
         decisions: list[Decision] = []
-        for group in calls.split_windows(specification, windows):
+        for group in request_retries.split_windows(specification, windows):
             request = frames.Match(
                 specification=specification,
                 windows=group,
@@ -276,10 +277,13 @@ class AsyncClient:
         decisions: list[Decision] = []
         verdicts: list[Verdict] = []
         while wanted:
-            asked, rest = wanted[: calls.IDS_PER_LOOKUP], wanted[calls.IDS_PER_LOOKUP :]
+            asked, rest = (
+                wanted[: request_retries.IDS_PER_LOOKUP],
+                wanted[request_retries.IDS_PER_LOOKUP :],
+            )
             request = frames.Lookup(experience_ids=asked)
             found = await self._ask("lookup", request, frames.Experiences)
-            wanted = (*calls.left_of(found, asked), *rest)
+            wanted = (*request_retries.left_of(found, asked), *rest)
             decisions += found.decisions
             verdicts += found.verdicts
         return frames.Experiences(
@@ -288,7 +292,7 @@ class AsyncClient:
 
     async def survey(self) -> frames.Surveyed:
         """Return all series, the members of the fleet and the counts of stored data."""
-        return await surveying.whole(self._survey)
+        return await catalogue_pages.whole(self._survey)
 
     async def drain(self, name: str) -> frames.Retired:
         """Ask a member of the fleet, ``<kind>/<id>``, to drain and stop.
@@ -304,7 +308,7 @@ class AsyncClient:
 
     def pages(self) -> AsyncIterator[frames.Surveyed]:
         """Iterate over the pages of `survey`; only the first page has the members and counts."""
-        return surveying.pages(self._survey)
+        return catalogue_pages.pages(self._survey)
 
     async def _survey(self, request: frames.Survey) -> frames.Surveyed:
         return await self._ask("survey", request, frames.Surveyed)
@@ -315,9 +319,9 @@ class AsyncClient:
             return await self._asked(what, request, expect)
 
     async def _asked(self, what: str, request: frames.Request, expect: type[AnswerT]) -> AnswerT:
-        calls.check_deadline(self.deadline_s)
+        request_retries.check_deadline(self.deadline_s)
         now_s = clocks.monotonic()
-        call = calls.Call(
+        call = request_retries.Call(
             what,
             self._policy,
             self.addresses,
@@ -326,7 +330,7 @@ class AsyncClient:
         )
         while True:
             step = call.begin(clocks.monotonic(), self._links.ready())
-            if isinstance(step, calls.GiveUp):
+            if isinstance(step, request_retries.GiveUp):
                 raise step.error
             try:
                 answer = await self._attempt(step, request)
@@ -340,15 +344,15 @@ class AsyncClient:
                 )
             return answer
 
-    async def _attempt(self, step: calls.Try, request: frames.Request) -> frames.Answer:
+    async def _attempt(self, step: request_retries.Try, request: frames.Request) -> frames.Answer:
         try:
             return await self._links.ask(step.address, request, step.budget_s)
         except NobodyThere as error:
-            raise calls.why_nobody(error.errors) from None
+            raise request_retries.why_nobody(error.errors) from None
 
-    async def _after(self, call: calls.Call, error: MidstreamerError) -> None:
+    async def _after(self, call: request_retries.Call, error: MidstreamerError) -> None:
         then = call.failed(error, clocks.monotonic(), self._dice.random(), self._links.ready())
-        if isinstance(then, calls.GiveUp):
+        if isinstance(then, request_retries.GiveUp):
             raise then.error from error
         if self.on_retry is not None:
             self.on_retry(error, then.delay_s)

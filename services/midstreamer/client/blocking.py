@@ -23,7 +23,7 @@ from midstreamer.client.api import (
     TRUST_DOMAIN,
     AsyncClient,
 )
-from midstreamer.client.calls import Receipt
+from midstreamer.client.request_retries import Receipt
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Column, Floats, Tick, Window

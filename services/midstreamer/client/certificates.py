@@ -8,7 +8,7 @@ from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import files
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.transport import carriers
 from midstreamer.transport.carrier import Carrier, Limits
 

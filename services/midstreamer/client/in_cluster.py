@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from midstreamer.cluster import account, naming
-from midstreamer.cluster.account import Account
+from midstreamer.cluster import kubernetes_names, service_account
 from midstreamer.cluster.api import Client
-from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster.certificate_requests import ClusterIssuer
+from midstreamer.cluster.service_account import Account
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Kind
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
@@ -31,7 +31,7 @@ def source(
                 f"{what} {name!r} of the fleet is not valid: give the {what} that was passed to"
                 " Helm, up to 63 lower-case letters, digits and '-'"
             )
-    who = who or account.in_pod()
+    who = who or service_account.in_pod()
     pod, uid = who.pod()
     me = identity.make(trust_domain, Kind.CLIENT, f"{who.namespace}/{pod}/{uid}")
     api = Client(who, idle_max=0)  # keep no idle connection: a request is sent every few hours
@@ -41,4 +41,4 @@ def source(
 def address(namespace: str, release: str, port: int) -> str:
     """Return the ``host:port`` of a fleet's coordinators.  The name resolves to one address for
     each coordinator, and the client dials each of them separately."""
-    return f"{naming.coordinators(namespace, release)}:{port}"
+    return f"{kubernetes_names.coordinators(namespace, release)}:{port}"

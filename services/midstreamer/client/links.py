@@ -18,8 +18,8 @@ from midstreamer.domain.errors import BadInput, MidstreamerError, Refused
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
-from midstreamer.runtime.listener import SILENT
 from midstreamer.runtime.peer import LINK_AGE_S, Peer, Session
+from midstreamer.runtime.peer_server import SILENT
 from midstreamer.runtime.tasks import drop
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport

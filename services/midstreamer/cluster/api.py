@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 import h11
 
-from midstreamer.cluster.account import Account, Proxied
+from midstreamer.cluster.service_account import Account, Proxied
 from midstreamer.domain.errors import (
     BadInput,
     MidstreamerError,

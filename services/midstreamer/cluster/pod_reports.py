@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from midstreamer.cluster import events
+from midstreamer.cluster import pod_events
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import MidstreamerError, shortened
 from midstreamer.telemetry import logs
@@ -109,7 +109,9 @@ class Teller:
             log.warning(known, reason=stands.reason, detail=stands.why)
             self._at_the_end("" if stands.reason == INCOMPLETE else stands.why)
         try:
-            answer = await self._api.ask("POST", events.path(self._namespace), self._event(stands))
+            answer = await self._api.ask(
+                "POST", pod_events.path(self._namespace), self._event(stands)
+            )
             answer.checked((200, 201, 409))
         except MidstreamerError as error:
             log.warning("pod.event_not_written", detail=error.message)
@@ -117,8 +119,8 @@ class Teller:
     def _event(self, stands: Standing) -> dict[str, object]:
         now_s = time.time()
         about = f"{self._uid} {stands.reason} {stands.why} {now_s:.0f}"
-        return events.written(
-            events.Pod(self._namespace, self._pod, self._uid),
+        return pod_events.written(
+            pod_events.Pod(self._namespace, self._pod, self._uid),
             about=f"told-{hashlib.sha256(about.encode()).hexdigest()[:16]}",
             reason=stands.reason,
             message=stands.why,

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member, Surveyed
-from midstreamer.runtime.evidence import where
+from midstreamer.runtime.lease_evidence import where
 
 DAY_S = 86_400.0
 """Seconds in a day."""

@@ -26,8 +26,8 @@ from midstreamer.protocol.frames import (
     Skipped,
     Surveyed,
 )
-from midstreamer.runtime import surveying
-from midstreamer.runtime.evidence import where
+from midstreamer.runtime import catalogue_pages
+from midstreamer.runtime.lease_evidence import where
 
 LENGTHS_MAX = 16
 """Maximum number of window lengths for which the searchable shards of one universe are cached."""
@@ -212,8 +212,8 @@ class Catalogue:
         if self._names is None:
             self._names = sorted(self._series)
         begin = bisect_right(self._names, after)
-        rest = self._names[begin : begin + surveying.PAGE_SERIES]
-        page = surveying.cut([self._series[name] for name in rest])
+        rest = self._names[begin : begin + catalogue_pages.PAGE_SERIES]
+        page = catalogue_pages.cut([self._series[name] for name in rest])
         more = begin + len(page) < len(self._names)
         answer = Surveyed(
             series=page,

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from midstreamer.coordinator import reports, search_batches
-from midstreamer.coordinator.events import (
+from midstreamer.coordinator import search_batches, shard_report_checks
+from midstreamer.coordinator.dispatch_events import (
     Abandon,
     AgentLeaves,
     Answered,
@@ -46,7 +46,7 @@ from midstreamer.coordinator.events import (
     Tick,
     Withdrawn,
 )
-from midstreamer.coordinator.holders import Agent, Holders
+from midstreamer.coordinator.shard_holders import Agent, Holders
 from midstreamer.domain import errors
 from midstreamer.domain.shard import Shard
 
@@ -396,7 +396,9 @@ class Dispatch:
         agent.position, agent.busy = event.position, event.busy
         self._holders.drop(agent, event.dropped)
         self._holders.add(agent, event.shards)
-        reason = reports.objection(event, agent.shards, agent.digest, self.limits.shards_max)
+        reason = shard_report_checks.objection(
+            event, agent.shards, agent.digest, self.limits.shards_max
+        )
         if reason:
             return [HangUp(agent.name, reason)]
         if not event.shards:

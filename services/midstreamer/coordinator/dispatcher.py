@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from midstreamer.coordinator import dispatch, events, merging, search_batches
+from midstreamer.coordinator import dispatch, dispatch_events, evidence_merging, search_batches
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, RemoteProtocolError
 from midstreamer.domain.series import Window
@@ -26,8 +26,8 @@ from midstreamer.domain.shard import REPLICAS, Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Found, Holdings, Search
 from midstreamer.runtime.admission import Admission
+from midstreamer.runtime.core_timer import Wakeups
 from midstreamer.runtime.peer import Peer
-from midstreamer.runtime.wakeups import Wakeups
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
@@ -94,7 +94,7 @@ class Dispatcher:
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
         self._wakeups = Wakeups(
-            self._core.next_wakeup_s, lambda now_s: self._handle(events.Tick(), now_s)
+            self._core.next_wakeup_s, lambda now_s: self._handle(dispatch_events.Tick(), now_s)
         )
         self._tasks = asyncio.TaskGroup()
         self._sending: dict[int, asyncio.Task[None]] = {}
@@ -150,15 +150,17 @@ class Dispatcher:
         self._questions[key] = _Question(search, result, tracing.context())
         try:
             self._handle(
-                events.Asked(
+                dispatch_events.Asked(
                     key, tuple(shards), at_least, deadline_s, search_batches.room_beside(windows)
                 )
             )
             answers = await result
         finally:
             del self._questions[key]
-            self._handle(events.Withdrawn(key))
-        return merging.merge(specification, windows, cast("Sequence[Sequence[Evidence]]", answers))
+            self._handle(dispatch_events.Withdrawn(key))
+        return evidence_merging.merge(
+            specification, windows, cast("Sequence[Sequence[Evidence]]", answers)
+        )
 
     async def run(self) -> None:
         """Send the attempts of all searches, and check their timers, until cancelled."""
@@ -184,7 +186,7 @@ class Dispatcher:
             self._take_over(peer, holdings)
         else:
             if present is not None:
-                self._handle(events.LinkLost(name))
+                self._handle(dispatch_events.LinkLost(name))
             coming = self._coming.pop(name, None)
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
@@ -225,7 +227,7 @@ class Dispatcher:
         if self._peers.get(name) is peer:
             del self._peers[name]
             log.info("agent.lost", agent=name)
-            self._handle(events.LinkLost(name))
+            self._handle(dispatch_events.LinkLost(name))
 
     def leaves(self, peer: Peer) -> None:
         """Handle Drain from an agent that is about to stop: send the agent no more searches.  The
@@ -233,25 +235,25 @@ class Dispatcher:
         name = peer.identity.name
         if self._peers.get(name) is peer:
             log.info("agent.leaves", agent=name)
-            self._handle(events.AgentLeaves(name))
+            self._handle(dispatch_events.AgentLeaves(name))
 
     # --- carrying out ---
 
-    def _handle(self, event: events.Event, now_s: float | None = None) -> None:
+    def _handle(self, event: dispatch_events.Event, now_s: float | None = None) -> None:
         now_s = asyncio.get_running_loop().time() if now_s is None else now_s
         for effect in self._core.handle(event, now_s):
             match effect:
-                case events.Send():
+                case dispatch_events.Send():
                     self._begin(effect)
-                case events.Abandon(attempt):
+                case dispatch_events.Abandon(attempt):
                     if (sending := self._sending.get(attempt)) is not None:
                         sending.cancel()
                         _ABANDONED.inc()
-                case events.Finish(key, answers):
+                case dispatch_events.Finish(key, answers):
                     self._settle(key, answers)
-                case events.Fail(key, error):
+                case dispatch_events.Fail(key, error):
                     self._settle(key, error)
-                case events.HangUp(agent, reason):
+                case dispatch_events.HangUp(agent, reason):
                     self._hang_up(agent, reason)
         if self._core.overdue != self._overdue:
             metrics.DISPATCH_OVERDUE.inc(self._core.overdue - self._overdue)
@@ -273,10 +275,10 @@ class Dispatcher:
             return
         self._closing.add(peer)
         log.warning("agent.known_wrongly", agent=agent, detail=reason)
-        self._handle(events.LinkLost(agent))
+        self._handle(dispatch_events.LinkLost(agent))
         self._tasks.create_task(peer.close(HOLDINGS_MISMATCH, reason), name="dispatch.hang_up")
 
-    def _begin(self, send: events.Send) -> None:
+    def _begin(self, send: dispatch_events.Send) -> None:
         question = self._questions.get(send.key)
         # Copy the context for each attempt, so that no attempt's span is the parent of another's.
         context = question.context.copy() if question and question.context else None
@@ -284,18 +286,18 @@ class Dispatcher:
         self._sending[send.attempt] = task
         task.add_done_callback(lambda _: self._sending.pop(send.attempt))
 
-    async def _send(self, send: events.Send) -> None:
+    async def _send(self, send: dispatch_events.Send) -> None:
         try:
             with tracing.span("attempt", agent=send.agent, shards=len(send.shards)):
                 answer = await self._ask(send)
-            event: events.Event = events.Answered(send.attempt, answer)
+            event: dispatch_events.Event = dispatch_events.Answered(send.attempt, answer)
             _ANSWERED.inc()
         except MidstreamerError as error:
-            event = events.Failed(send.attempt, error)
+            event = dispatch_events.Failed(send.attempt, error)
             _FAILED.inc()
         self._handle(event)
 
-    async def _ask(self, send: events.Send) -> tuple[Evidence, ...]:
+    async def _ask(self, send: dispatch_events.Send) -> tuple[Evidence, ...]:
         question, peer = self._questions.get(send.key), self._peers.get(send.agent)
         if question is None or peer is None:
             raise LinkClosed(f"the link to {send.agent} or the request of the client has ended")
@@ -321,8 +323,8 @@ def _same_process(first: Peer, second: Peer) -> bool:
     return bool(first.incarnation) and first.incarnation == second.incarnation
 
 
-def _report(name: str, holdings: Holdings) -> events.Reported:
-    return events.Reported(
+def _report(name: str, holdings: Holdings) -> dispatch_events.Reported:
+    return dispatch_events.Reported(
         name,
         holdings.position,
         holdings.shards,

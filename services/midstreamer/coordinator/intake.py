@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from midstreamer.coordinator.items import Item, Receipt
+from midstreamer.coordinator.outbox_writer import Writer
 from midstreamer.coordinator.spool import REFUSED, Place, Record, Spool
-from midstreamer.coordinator.writer import Writer
+from midstreamer.coordinator.stored_items import Item, Receipt
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import (
     BadInput,

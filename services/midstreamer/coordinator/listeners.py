@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack
 
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.identity import Kind
-from midstreamer.runtime.conversation import Peer
-from midstreamer.runtime.listener import Listener
+from midstreamer.runtime.link_requests import Peer
+from midstreamer.runtime.peer_server import Listener
 from midstreamer.telemetry import logs
 
 log = logs.get(__name__)

@@ -16,7 +16,7 @@ An item with a deadline is given up after the deadline.  Sync may have stored th
 same, and the error says so.  An item without a deadline stays until it is stored, or refused
 because of its content.  After an unexpected error, an item is retried.
 
-Events and ``now_s`` go in, effects come out; `coordinator.writer` does the I/O.
+Events and ``now_s`` go in, effects come out; `coordinator.outbox_writer` does the I/O.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from midstreamer.coordinator.items import Item, Receipt, receipts_of
+from midstreamer.coordinator.stored_items import Item, Receipt, receipts_of
 from midstreamer.domain import errors
 from midstreamer.protocol import frames
 from midstreamer.runtime.backoff import Backoff

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from midstreamer.domain.series import Window
 from midstreamer.domain.shard import Shard
+from midstreamer.protocol.encoded_sizes import shard_bytes
 from midstreamer.protocol.frames import FRAME_BYTES_MAX
-from midstreamer.protocol.sizes import shard_bytes
 
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
 """Maximum number of bytes that the shards of one Search take."""

@@ -15,30 +15,30 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from midstreamer import reasoning
-from midstreamer.coordinator import checks, dispatch, listeners
+from midstreamer.coordinator import dispatch, listeners, request_checks
 from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.coordinator.dispatcher import Dispatcher
 from midstreamer.coordinator.intake import Intake
-from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.listeners import Entrances
-from midstreamer.coordinator.readiness import Readiness
+from midstreamer.coordinator.outbox_writer import Writer, limits_of
+from midstreamer.coordinator.probes import Readiness
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.state_requests import RECALL_S, Recaller
 from midstreamer.coordinator.states import States
-from midstreamer.coordinator.writer import Writer, limits_of
+from midstreamer.coordinator.stored_items import Item
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Overloaded, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.state import State
 from midstreamer.protocol import frames
+from midstreamer.protocol.encoded_sizes import decision_bytes_max
 from midstreamer.protocol.frames import Answer, Changes, Frame, Member
-from midstreamer.protocol.sizes import decision_bytes_max
-from midstreamer.runtime import evidence, surveying
+from midstreamer.runtime import catalogue_pages, lease_evidence
 from midstreamer.runtime.admission import Admission
-from midstreamer.runtime.follow import UNKNOWN, Follower
+from midstreamer.runtime.feed_following import UNKNOWN, Follower
+from midstreamer.runtime.fleet_member import Membership
 from midstreamer.runtime.lifecycle import Lifecycle
-from midstreamer.runtime.member import Membership
 from midstreamer.runtime.peer import Listener, Peer, Session, listen
 from midstreamer.runtime.places import Shares
 from midstreamer.telemetry import logs, metrics, tracing
@@ -113,7 +113,7 @@ class CoordinatorService:
             self._dispatcher,
             self._catalogue,
         )
-        self._reporter = evidence.Reporter(carrier)
+        self._reporter = lease_evidence.Reporter(carrier)
         self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
         """Stage of the process, and the way to drain it; `run` may replace the object."""
@@ -233,7 +233,7 @@ class CoordinatorService:
         # A new feed does not send earlier changes of states, so cached states may be outdated.
         self._states.clear()
         first = True
-        async for page in surveying.pages(surveying.by(peer, SURVEY_S)):
+        async for page in catalogue_pages.pages(catalogue_pages.by(peer, SURVEY_S)):
             self._catalogue.surveyed(page, first=first)
             first = False
 
@@ -292,7 +292,7 @@ class CoordinatorService:
                 self._progressed()
                 return None
             case frames.Match():
-                checks.check_match(frame)
+                request_checks.check_match(frame)
                 with self._held(peer.identity.name, frame):
                     return await self._match(peer.identity.name, frame)
             case frames.Append():
@@ -305,11 +305,11 @@ class CoordinatorService:
                     coordinators=self._catalogue.coordinators(outside=self._outside(peer)),
                 )
             case frames.Lookup():
-                checks.check_lookup(frame)
+                request_checks.check_lookup(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case frames.Retire():
-                checks.check_may_drain(peer.identity, self._carrier.grant(peer.identity))
-                checks.check_retire(frame)
+                request_checks.check_may_drain(peer.identity, self._carrier.grant(peer.identity))
+                request_checks.check_retire(frame)
                 return await self._relayed(peer.identity.name, frame, _deadline_s(frame))
             case _:
                 raise BadInput(f"a coordinator does not answer {type(frame).__name__}")
@@ -325,9 +325,9 @@ class CoordinatorService:
         self._dispatcher.lost(peer)
 
     async def _append(self, sender: Identity, request: frames.Append) -> frames.Appended:
-        checks.check_append(request)
-        checks.check_granted(request, sender, self._carrier.grant(sender))
-        checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
+        request_checks.check_append(request)
+        request_checks.check_granted(request, sender, self._carrier.grant(sender))
+        request_checks.check_times(request, now_s=time.time(), ahead_s=self._config.ahead_s)
         item = Item(columns=request.columns, identity=sender.name, trace=tracing.kept())
         receipt = await self._intake.store(item, request.level, _deadline_s(request))
         return frames.Appended(
@@ -360,7 +360,7 @@ class CoordinatorService:
     async def _match(self, identity: str, request: frames.Match) -> frames.Matched:
         deadline_s = _deadline_s(request)
         await self._follower.reached(request.at_least, deadline_s, identity=identity)
-        checks.check_known(request, self._catalogue)
+        request_checks.check_known(request, self._catalogue)
         async with self._dispatcher.place(identity, deadline_s):
             findings = await self._dispatcher.search(
                 request.specification,
@@ -374,7 +374,7 @@ class CoordinatorService:
                 deadline_s=deadline_s,
                 origin=identity,
             )
-            checks.check_found(request, findings, self._catalogue)
+            request_checks.check_found(request, findings, self._catalogue)
             state = await self._recaller.state(request.specification, deadline_s)
         with tracing.span("decide", windows=len(findings)):
             decisions = await self._decide(findings, state)
@@ -421,7 +421,7 @@ class CoordinatorService:
 
     async def _survey(self, identity: str, request: frames.Survey) -> frames.Surveyed:
         """Return one page of the list of series: from sync or, without sync, from memory."""
-        surveying.check(request)
+        catalogue_pages.check(request)
         deadline_s = asyncio.get_running_loop().time() + ANSWER_SHARE * request.budget_s / 2
         try:
             survey = await self._relayed(identity, request, deadline_s)

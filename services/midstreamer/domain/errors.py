@@ -83,7 +83,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class Refused(MidstreamerError):
-    """A peer was not admitted; ``reason`` is one of the constants of `security.decide`."""
+    """A peer was not admitted; ``reason`` is one of the constants of `security.admission`."""
 
     code = "refused"
 

@@ -2,7 +2,7 @@
 
 The id may have several parts; in a cluster it is ``<namespace>/<pod>/<uid>``. Its last part that is
 not a UID is the label, which a certificate's common name must repeat. This module does not read
-certificates: `security.chain` does, and returns an Identity.
+certificates: `security.certificate_chain` does, and returns an Identity.
 """
 
 from __future__ import annotations

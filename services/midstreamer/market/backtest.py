@@ -23,7 +23,7 @@ import numpy as np
 import midstreamer_kernels as kernels
 from midstreamer import reasoning
 from midstreamer.analogs import search
-from midstreamer.analogs.ledger import Ledger
+from midstreamer.analogs.outcome_ledger import Ledger
 from midstreamer.analogs.search import Analogs
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision, Evidence

@@ -26,7 +26,7 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Specification
 from midstreamer.market import presets
 from midstreamer.market.feeds import Table, table
-from midstreamer.market.rows import instant_of, number_of
+from midstreamer.market.tick_rows import instant_of, number_of
 
 DATA_VARIABLE = "MIDSTREAMER_DATA"
 """Environment variable that names the data folder."""

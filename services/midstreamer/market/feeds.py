@@ -26,7 +26,7 @@ import numpy as np
 
 from midstreamer.domain.errors import BadInput, Conflict, StaleTick
 from midstreamer.domain.series import Column, Floats, Integers, Tick, qualified
-from midstreamer.market.rows import HEADER, Row, instant, instant_of, number_of
+from midstreamer.market.tick_rows import HEADER, Row, instant, instant_of, number_of
 
 ROWS_MAX = 20_000_000
 """Maximum rows of one file: 320 MB of arrays. Split larger files by time; replay them in order."""

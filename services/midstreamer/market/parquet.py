@@ -15,7 +15,7 @@ import pyarrow.parquet as files
 
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import qualified
-from midstreamer.market.rows import HEADER, Row, instant_of, number_of
+from midstreamer.market.tick_rows import HEADER, Row, instant_of, number_of
 
 BATCH_ROWS = 65_536
 """Number of rows read at a time."""

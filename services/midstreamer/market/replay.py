@@ -30,7 +30,7 @@ from midstreamer.domain.series import Tick, Window, plain, universe_of
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market.feeds import Step, Table
-from midstreamer.market.rows import instant
+from midstreamer.market.tick_rows import instant
 
 HISTORY_TICKS = 20_000
 """Ticks in one bulk append: about 320 kB, so that progress is visible and no frame is large."""

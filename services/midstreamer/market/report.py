@@ -19,8 +19,8 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import bootstrap
 from midstreamer.market.judgement import Figure, Judgement
-from midstreamer.market.rows import instant
-from midstreamer.market.tally import Latencies, Settled, Tally
+from midstreamer.market.replay_tally import Latencies, Settled, Tally
+from midstreamer.market.tick_rows import instant
 
 REPORT_VERSION = 1
 """Version of the report's layout."""

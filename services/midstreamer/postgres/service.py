@@ -2,9 +2,9 @@
 
 The password and the certificate may change while the server runs.
 
-The server is the embedded one (`store.embedded`).  Only the role ``midstreamer`` can log in, with
-its password and into its own database; the superuser can never log in.  The password is set before
-the server accepts its first connection.
+The server is the embedded one (`store.embedded_postgres`).  Only the role ``midstreamer`` can log
+in, with its password and into its own database; the superuser can never log in.  The password is
+set before the server accepts its first connection.
 
 The process is ready if its last login through the gate succeeded.  It logs in with the present
 password and accepts only the present certificate.
@@ -23,15 +23,15 @@ from cryptography import x509
 from midstreamer.domain.errors import ConfigError, MidstreamerError
 from midstreamer.postgres import scram
 from midstreamer.postgres.config import PostgresSettings
-from midstreamer.postgres.gate import Gate
+from midstreamer.postgres.tls_gate import Gate
 from midstreamer.runtime import shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
-from midstreamer.security import chain, tls
+from midstreamer.security import certificate_chain, tls
 from midstreamer.security.credentials import CredentialSource
 from midstreamer.store import driver, password
 from midstreamer.store.driver import Way
-from midstreamer.store.embedded import EmbeddedServer
-from midstreamer.store.setup import DATABASE, ROLE, Setup
+from midstreamer.store.embedded_postgres import EmbeddedServer
+from midstreamer.store.server_settings import DATABASE, ROLE, Setup
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
@@ -238,7 +238,7 @@ class PostgresService:
         current = self._trust.current
         if current.not_after_s < time.time():
             return f"the certificate of {self._trust.me.name} has expired"
-        names = chain.extension(current.certificate, x509.SubjectAlternativeName)
+        names = certificate_chain.extension(current.certificate, x509.SubjectAlternativeName)
         present = names.get_values_for_type(x509.DNSName) if names else []
         missing = [name for name in self._settings.names if name not in present]
         if missing:

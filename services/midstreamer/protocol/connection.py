@@ -6,12 +6,12 @@ streams, or with Refusal.  After that, both sides send frames on either stream u
 
 How to use it: call `Connection.start` once, `receive` for the bytes of each stream, `tick` at the
 time of `next_wakeup_s` (ask again after each call), and `lost` when the carrier ends.  Carry out
-the returned effects (`protocol.effects`) in order.  The caller passes the peer's identity, so a
-machine can exist only after the peer's certificate was verified.
+the returned effects (`protocol.connection_effects`) in order.  The caller passes the peer's
+identity, so a machine can exist only after the peer's certificate was verified.
 
 A peer that breaks a rule is sent a Refusal with a code of `Code`, the connection closes, and later
 bytes are ignored.  `protocol.authorisation` decides who may send which frame, and
-`protocol.exchange` pairs answers with requests.
+`protocol.link_exchange` pairs answers with requests.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity
 from midstreamer.protocol import capabilities, codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
+from midstreamer.protocol.connection_effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.deadlines import FRAME_S, FrameDeadlines
-from midstreamer.protocol.effects import Deliver, Effect, Finish, Opened, Transmit
 from midstreamer.protocol.frames import Frame
 
 CONTROL_STREAM = 0

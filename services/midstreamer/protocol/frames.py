@@ -18,22 +18,22 @@ from midstreamer.domain.series import Column, Window
 from midstreamer.domain.shard import Shard
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
-from midstreamer.protocol.values import CHANGES_MAX as CHANGES_MAX
-from midstreamer.protocol.values import COLUMNS_MAX as COLUMNS_MAX
-from midstreamer.protocol.values import DECISIONS_MAX as DECISIONS_MAX
-from midstreamer.protocol.values import FRAME_BYTES_MAX as FRAME_BYTES_MAX
-from midstreamer.protocol.values import RUNS_MAX as RUNS_MAX
-from midstreamer.protocol.values import TICKS_MAX as TICKS_MAX
-from midstreamer.protocol.values import WINDOWS_MAX as WINDOWS_MAX
-from midstreamer.protocol.values import Caller as Caller
-from midstreamer.protocol.values import Learned as Learned
-from midstreamer.protocol.values import Level as Level
-from midstreamer.protocol.values import Part as Part
-from midstreamer.protocol.values import PartRefused as PartRefused
-from midstreamer.protocol.values import Points as Points
-from midstreamer.protocol.values import Run as Run
-from midstreamer.protocol.values import SeriesSummary as SeriesSummary
-from midstreamer.protocol.values import Skipped as Skipped
+from midstreamer.protocol.frame_fields import CHANGES_MAX as CHANGES_MAX
+from midstreamer.protocol.frame_fields import COLUMNS_MAX as COLUMNS_MAX
+from midstreamer.protocol.frame_fields import DECISIONS_MAX as DECISIONS_MAX
+from midstreamer.protocol.frame_fields import FRAME_BYTES_MAX as FRAME_BYTES_MAX
+from midstreamer.protocol.frame_fields import RUNS_MAX as RUNS_MAX
+from midstreamer.protocol.frame_fields import TICKS_MAX as TICKS_MAX
+from midstreamer.protocol.frame_fields import WINDOWS_MAX as WINDOWS_MAX
+from midstreamer.protocol.frame_fields import Caller as Caller
+from midstreamer.protocol.frame_fields import Learned as Learned
+from midstreamer.protocol.frame_fields import Level as Level
+from midstreamer.protocol.frame_fields import Part as Part
+from midstreamer.protocol.frame_fields import PartRefused as PartRefused
+from midstreamer.protocol.frame_fields import Points as Points
+from midstreamer.protocol.frame_fields import Run as Run
+from midstreamer.protocol.frame_fields import SeriesSummary as SeriesSummary
+from midstreamer.protocol.frame_fields import Skipped as Skipped
 
 VERSION = 2
 """Protocol version. In version 2 catalogue and holdings come in pages, and learning states only on
@@ -202,7 +202,8 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
 class Survey(Request, frozen=True, tag=True, kw_only=True):
     """Ask for one page of the series, by name. The first page also has the members and counts.
 
-    A coordinator answers with the data that it gets from sync. `runtime.surveying` reads all pages.
+    A coordinator answers with the data that it gets from sync. `runtime.catalogue_pages` reads all
+    pages.
     """
 
     after: str = ""

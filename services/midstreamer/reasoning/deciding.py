@@ -17,7 +17,7 @@ from midstreamer.domain.decision import Decision, Direction, Evidence, Reason, e
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.series import Floats
 from midstreamer.domain.state import State
-from midstreamer.reasoning import forecast, learning, licence, mixture, tracker
+from midstreamer.reasoning import forecast, interval_tracker, learning, licence, mixture
 
 LIBRARY = "reasoning/1"
 """Version of the reasoning: raised when equal evidence and state would give another decision."""
@@ -172,7 +172,7 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
     low, middle, high = forecast.interval(outcomes, specification.coverage)
     # A negative width narrows the interval, at most until both ends are equal.
     width = math.inf if state.tracker.width is None else state.tracker.width
-    width = tracker.applied(width, low, high)
+    width = interval_tracker.applied(width, low, high)
     if scale == 0.0:
         return Forecast(arms, probability, 0.0, -math.inf, math.inf)
     return Forecast(

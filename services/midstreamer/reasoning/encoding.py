@@ -1,14 +1,14 @@
 """Encode learning states as bytes and decode them, bit for bit.
 
-The encoding is the number of a layout, followed by the positional fields. `reasoning.lifting` says
-how to add a layout. A new arm needs no new layout: the number of arms in a state follows from the
-decisions that the state has learned (`reasoning.learning`).
+The encoding is the number of a layout, followed by the positional fields.
+`reasoning.stored_layouts` says how to add a layout. A new arm needs no new layout: the number of
+arms in a state follows from the decisions that the state has learned (`reasoning.learning`).
 """
 
 from __future__ import annotations
 
 from midstreamer.domain.state import State
-from midstreamer.reasoning.lifting import Layouts, Step
+from midstreamer.reasoning.stored_layouts import Layouts, Step
 
 STEPS: tuple[Step, ...] = ()
 """One step from each layout of the state to the next. So far there is only one layout."""

@@ -35,7 +35,7 @@ from midstreamer.domain.series import Floats
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import Known, Pending, State, Tracker
 from midstreamer.domain.verdict import Verdict
-from midstreamer.reasoning import forecast, licence, mixture, tracker
+from midstreamer.reasoning import forecast, interval_tracker, licence, mixture
 
 DOUBTS_KEPT = 1000
 """Number of recent doubts (1 - confidence) kept in a state, for ranking later decisions."""
@@ -307,7 +307,7 @@ class _Work:
             base, voted = decision.arms[:2]
             rise = verdict.outcome > 0.0
             self._slope = mixture.steepened(self._slope, base=base, voted=voted, rise=rise)
-        self._track(tracker.score(verdict.outcome, decision.low, decision.high), verdict)
+        self._track(interval_tracker.score(verdict.outcome, decision.low, decision.high), verdict)
 
     def _widen(self, arms: int) -> None:
         """Add columns to the losses for arms that no earlier decision had, up to ARMS_MAX arms."""
@@ -325,10 +325,10 @@ class _Work:
     def _track(self, score: float, verdict: Known) -> None:
         """Update the interval tracker with the score of one outcome."""
         self._scores.append(score)
-        del self._scores[: -tracker.SCORES_KEPT]
+        del self._scores[: -interval_tracker.SCORES_KEPT]
         if self._width is not None:
-            gain = tracker.gain(self._state.specification.horizon, self._gate.series_count)
-            self._width, self._capped = tracker.moved(
+            gain = interval_tracker.gain(self._state.specification.horizon, self._gate.series_count)
+            self._width, self._capped = interval_tracker.moved(
                 self._width,
                 self._scores,
                 missed=not verdict.covered,
@@ -336,8 +336,8 @@ class _Work:
                 gain=gain,
             )
             self._caps += self._capped
-        elif len(self._scores) >= tracker.SCORES_MIN:
-            self._width = tracker.first_width(self._scores, self._miss_rate)
+        elif len(self._scores) >= interval_tracker.SCORES_MIN:
+            self._width = interval_tracker.first_width(self._scores, self._miss_rate)
 
     def closed(self) -> State:
         """Return the state after all folded events; it still keeps the events not folded yet."""

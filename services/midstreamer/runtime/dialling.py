@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.domain.identity import Kind
-from midstreamer.runtime.avoiding import Avoiding
 from midstreamer.runtime.backoff import Backoff
-from midstreamer.runtime.lookups import Lookups
-from midstreamer.runtime.names import Names
-from midstreamer.runtime.targets import Targets
+from midstreamer.runtime.name_lookups import Lookups
+from midstreamer.runtime.next_address import Targets
+from midstreamer.runtime.resolved_names import Names
+from midstreamer.runtime.servers_to_avoid import Avoiding
 from midstreamer.runtime.tasks import pause
 from midstreamer.telemetry import logs
 from midstreamer.transport import racing

@@ -1,7 +1,7 @@
 """Connect to other processes: every service and client sends and receives through a `Peer`.
 
 `dial` connects to a server once, `listen` serves, and a `Session` keeps a connection and dials
-again whenever it ends.  The class `Peer` itself is in `runtime.conversation`.
+again whenever it ends.  The class `Peer` itself is in `runtime.link_requests`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from midstreamer.domain.errors import DeadlineExceeded, MidstreamerError, Unavai
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Answer, Request
 from midstreamer.runtime.carrier_choice import Ways
-from midstreamer.runtime.conversation import IN_FLIGHT_MAX, Handle, OnPeer, Peer
 from midstreamer.runtime.dialling import BACKOFF, Dialler
-from midstreamer.runtime.listener import SILENT, Listener, beside, listen, quiet
+from midstreamer.runtime.link_requests import IN_FLIGHT_MAX, Handle, OnPeer, Peer
+from midstreamer.runtime.peer_server import SILENT, Listener, beside, listen, quiet
 from midstreamer.runtime.tasks import drop, spread
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from midstreamer.domain.errors import BadInput, ConfigError, quoted
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.security import chain
+from midstreamer.security import certificate_chain
 
 AUTHORITY_DAYS = 3650.0
 """Default validity of an authority's certificate, in days."""
@@ -146,14 +146,14 @@ def _requested(
     request: x509.CertificateSigningRequest, identity: Identity, dns_names: Collection[str]
 ) -> tuple[CertificatePublicKeyTypes, x509.SubjectAlternativeName]:
     """Return (key, names) for the certificate of a signing request; BadInput if not acceptable."""
-    if weak := chain.weakness_of_request(request):
+    if weak := certificate_chain.weakness_of_request(request):
         raise BadInput(f"the signing request of {identity.name} is too weak: {weak}")
     if not request.is_signature_valid:
         raise BadInput(
             f"the signing request of {identity.name} is not signed by its own key;"
             " make it again where the key is"
         )
-    names = chain.extension(request, x509.SubjectAlternativeName)
+    names = certificate_chain.extension(request, x509.SubjectAlternativeName)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     if len(uris) != 1:
         raise BadInput(

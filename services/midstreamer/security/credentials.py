@@ -1,8 +1,8 @@
 """The credentials of a process (certificate, key, trusted authorities), and where they come from.
 
 A carrier depends only on the interface `CredentialSource`.  One source reads files
-(`security.file_source`).  The other keeps its key in memory and obtains certificates by signing
-requests (`security.requested`).
+(`security.credentials_in_files`).  The other keeps its key in memory and obtains certificates by
+signing requests (`security.requested_credentials`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CredentialSource(Protocol):
 
 @runtime_checkable
 class Renewed(Protocol):
-    """A `CredentialSource` that needs a background task, which `runtime.renewing` runs."""
+    """A `CredentialSource` that needs a background task: `runtime.credential_renewal` runs it."""
 
     @property
     def waiting(self) -> str:

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Identity
-from midstreamer.security import allowlist, chain
+from midstreamer.security import allowlist, certificate_chain
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.security.authority import (
     AUTHORITY_DAYS,
@@ -155,8 +155,8 @@ class Description:
 def describe(path: Path, *, now: Now = time.time) -> Description:
     """Describe the first certificate of a file; ConfigError if the file holds none."""
     leaf = certificates_in(path)[0]
-    names = chain.extension(leaf, x509.SubjectAlternativeName)
-    purposes = chain.extension(leaf, x509.ExtendedKeyUsage)
+    names = certificate_chain.extension(leaf, x509.SubjectAlternativeName)
+    purposes = certificate_chain.extension(leaf, x509.ExtendedKeyUsage)
     return Description(
         path=path,
         uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
@@ -334,13 +334,13 @@ def _check_own(identity: Identity, own: _Own, path: Path, now_s: float) -> None:
     """Raise ConfigError for a key and certificate that every peer would refuse."""
     key, (leaf, *_) = own
     with _readable(path, "issue it again"):
-        names = chain.extension(leaf, x509.SubjectAlternativeName)
+        names = certificate_chain.extension(leaf, x509.SubjectAlternativeName)
         uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
         if leaf.public_key() != key.public_key():
             raise ConfigError(f"{path}: the key does not belong to the certificate")
     if uris != [identity.uri]:
         raise ConfigError(f"{path} is for {', '.join(uris)}, not for {identity.uri}")
-    if weakness := chain.weakness_of(leaf):
+    if weakness := certificate_chain.weakness_of(leaf):
         raise ConfigError(f"{path}: {weakness[1]}; issue it again")
     if _days_left(leaf, now_s) < 0:
         raise ConfigError(f"{path} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; issue it again")

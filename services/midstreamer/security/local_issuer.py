@@ -13,7 +13,7 @@ from midstreamer.domain.errors import BadInput, ConfigError
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
 from midstreamer.security.authority import LEAF_DAYS
-from midstreamer.security.requested import Signed
+from midstreamer.security.requested_credentials import Signed
 
 
 class AuthorityIssuer:

@@ -6,7 +6,7 @@ The functions return values; the command line prints them.  `store.audit` implem
 
 from __future__ import annotations
 
-from midstreamer.store.ports import Status, Store
+from midstreamer.store.store_interface import Status, Store
 
 
 async def migrate(store: Store) -> Status:

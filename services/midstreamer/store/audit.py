@@ -1,11 +1,11 @@
 """`midstreamer db check`: reads the whole store and recomputes every value that can be recomputed.
 
-This module reads the tables and calls `store.findings` and `store.proofs`, which compare.  It reads
-pages of a cursor in a single read-only transaction, so a fleet can write meanwhile.  Memory is
-limited to one page, the cached blocks of ticks (`store.blocks`), one state per stream, and the
-findings that are kept.  Each stream learns its events again from the first one, or with ``since``
-from the last snapshot before the first decision to check.  On the way every decision is made again
-from the state of its version.
+This module reads the tables and calls `store.row_checks` and `store.recomputation`, which compare.
+It reads pages of a cursor in a single read-only transaction, so a fleet can write meanwhile.
+Memory is limited to one page, the cached blocks of ticks (`store.tick_cache`), one state per
+stream, and the findings that are kept.  Each stream learns its events again from the first one, or
+with ``since`` from the last snapshot before the first decision to check.  On the way every decision
+is made again from the state of its version.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Points
-from midstreamer.store import findings, migrate, proofs, rows
-from midstreamer.store.blocks import Blocks
-from midstreamer.store.findings import Finding, Row, finding
-from midstreamer.store.ports import SNAPSHOT_VERSIONS
-from midstreamer.store.proofs import Rules
+from midstreamer.store import migrate, recomputation, row_checks, row_conversion
+from midstreamer.store.recomputation import Rules
+from midstreamer.store.row_checks import Finding, Row, finding
+from midstreamer.store.store_interface import SNAPSHOT_VERSIONS
+from midstreamer.store.tick_cache import Blocks
 
 EVER = -(2**63)
 """Value of ``since`` that checks everything: the smallest possible time."""
@@ -33,7 +33,10 @@ PAGE_ROWS = 64
 """Rows read at once from tables whose rows may be large."""
 FINDINGS_KEPT = 1000
 """Maximum findings that a report keeps in full; further findings are only counted."""
-_READ: dict[str, Callable[[bytes], Decision | Verdict]] = {"D": rows.decision, "V": rows.verdict}
+_READ: dict[str, Callable[[bytes], Decision | Verdict]] = {
+    "D": row_conversion.decision,
+    "V": row_conversion.verdict,
+}
 
 
 class Reader(Protocol):
@@ -130,18 +133,18 @@ class Audit:
         known = {migration.number: migration for migration in migrate.shipped()}
         applied = await self._reader.fetch("audit_migrations")
         for row in applied:
-            self.report.add(findings.of_migration(row, known))
-        self.report.add(findings.of_missing_migrations(row["number"] for row in applied))
+            self.report.add(row_checks.of_migration(row, known))
+        self.report.add(row_checks.of_missing_migrations(row["number"] for row in applied))
 
     async def _series(self) -> None:
         async for page in self._reader.pages("audit_series", size=1024):
             for row in page:
-                self.report.add(findings.of_series(row))
+                self.report.add(row_checks.of_series(row))
                 self._windows[universe_of(row["name"])] += row["count_there"] or 0
             self._checked("series", len(page))
         async for page in self._reader.pages("audit_points", size=1024):
             for row in page:
-                self.report.add(findings.of_points(row))
+                self.report.add(row_checks.of_points(row))
 
     async def _streams(self) -> dict[str, int]:
         """Check specifications and states; return the version of the state of each stream.
@@ -149,7 +152,7 @@ class Audit:
         Also find snapshots, events and decisions that belong to no stream.
         """
         for row in await self._reader.fetch("audit_specifications"):
-            specification, found = findings.of_specification(row)
+            specification, found = row_checks.of_specification(row)
             self.report.add(found)
             if specification is not None and specification.digest == row["digest"]:
                 self._specifications[specification.stream] = specification
@@ -157,7 +160,7 @@ class Audit:
         versions = {}
         async for page in self._reader.pages("audit_states", size=1):
             for row in page:
-                self.report.add(findings.of_stream(row, self._specifications))
+                self.report.add(row_checks.of_stream(row, self._specifications))
                 versions[row["stream"]] = row["version"]
         await self._strays()
         return versions
@@ -182,7 +185,7 @@ class Audit:
     async def _feed(self, versions: dict[str, int]) -> None:
         async for page in self._reader.pages("audit_feed", size=PAGE_ROWS):
             for row in page:
-                change, found = findings.change_of(row)
+                change, found = row_checks.change_of(row)
                 self.report.add(found)
                 if change is None:
                     continue
@@ -190,7 +193,7 @@ class Audit:
                 if isinstance(change, Points):
                     run = change.column.series, change.start, change.start + len(change.column)
                     ticks = (await self._ticks.runs([run]))[run]
-                self.report.add(findings.of_change(row["position"], change, ticks, versions))
+                self.report.add(row_checks.of_change(row["position"], change, ticks, versions))
             self._checked("feed", len(page))
 
     async def _verdicts(self) -> None:
@@ -200,15 +203,15 @@ class Audit:
             self._checked("verdicts", len(page))
 
     async def _verdict(self, row: Row) -> None:
-        verdict, found = proofs.verdict_of(row)
+        verdict, found = recomputation.verdict_of(row)
         self.report.add(found)
         try:
-            decision = rows.decision(row["decision"])
+            decision = row_conversion.decision(row["decision"])
         except Exception:
             return  # the check of decisions reports a decision that cannot be decoded
         if verdict is not None:
-            ticks = await self._ticks.runs([proofs.due_of(decision)])
-            self.report.add(proofs.judged_again(self._rules, verdict, decision, ticks))
+            ticks = await self._ticks.runs([recomputation.due_of(decision)])
+            self.report.add(recomputation.judged_again(self._rules, verdict, decision, ticks))
 
     # --- streams ----------------------------------------------------------------------------------
 
@@ -234,19 +237,19 @@ class Audit:
         self._checked("events", folding.taken())
 
     async def _decision(self, row: Row, folding: _Folding) -> None:
-        decision, found = proofs.decision_of(row)
+        decision, found = recomputation.decision_of(row)
         self.report.add(found)
         if decision is None:
             return
-        ticks = await self._ticks.runs(proofs.runs_of(decision))
-        self.report.add(proofs.of_ticks(decision, ticks, self._rules.distances))
+        ticks = await self._ticks.runs(recomputation.runs_of(decision))
+        self.report.add(recomputation.of_ticks(decision, ticks, self._rules.distances))
         if decision.library != self._rules.library:
             self.report.foreign += 1
             return
         state = await folding.at(decision)
         if state is not None:
             most = self._windows[decision.specification.universe]
-            self.report.add(proofs.decided_again(self._rules, decision, state, most))
+            self.report.add(recomputation.decided_again(self._rules, decision, state, most))
 
     def _checked(self, table: str, count: int) -> None:
         self.report.checked[table] += count
@@ -284,7 +287,7 @@ class _Folding:
                 self._state = self._rules.decode(row["body"])
             except Exception as error:
                 key = f"{self._stream}/{row['version']}"
-                self._report.add([findings.undecodable("snapshots", key, row["body"], error)])
+                self._report.add([row_checks.undecodable("snapshots", key, row["body"], error)])
                 return
             self._events = self._rows(row["version"])
 
@@ -347,7 +350,7 @@ class _Folding:
         """Check a verdict that has no event, which is right only if learning the verdict fails."""
         key = row["experience_id"]
         try:
-            verdict = rows.verdict(row["body"])
+            verdict = row_conversion.verdict(row["body"])
         except Exception:
             return  # the check of verdicts reports a verdict that cannot be decoded
         if not self._broken:
@@ -369,4 +372,4 @@ class _Folding:
         if not found:
             self._report.add([finding(table, key, "version", None, self._state.version)])
         for row in found:
-            self._report.add(findings.of_version(table, key, row["body"], derived))
+            self._report.add(row_checks.of_version(table, key, row["body"], derived))

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from midstreamer.domain.errors import ConfigError
-from midstreamer.store import dsn, trouble
+from midstreamer.store import dsn, postgres_errors
 
 Connection = Any  # asyncpg ships no types of its own
 Pool = Any
@@ -100,9 +100,9 @@ async def door() -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        raise trouble.explain(error.sqlstate or "", str(error)) from error
+        raise postgres_errors.explain(error.sqlstate or "", str(error)) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
-        raise trouble.absent(error) from error
+        raise postgres_errors.absent(error) from error
 
 
 async def _as_it_is(_connection: Connection) -> None:

@@ -24,7 +24,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member, SeriesSummary
 from midstreamer.store.memory_leases import Leases
-from midstreamer.store.ports import (
+from midstreamer.store.store_interface import (
     NOTHING,
     CataloguePage,
     Effects,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from midstreamer.protocol.frames import Member
-from midstreamer.store.ports import seen_by_others
+from midstreamer.store.store_interface import seen_by_others
 
 
 class _Lease(NamedTuple):

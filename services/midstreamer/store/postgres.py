@@ -18,10 +18,19 @@ from midstreamer.domain.errors import Behind, StoreError, UnknownSeries, shorten
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
-from midstreamer.store import copying, dsn, listening, migrate, queries, reading, rows
+from midstreamer.store import (
+    audit_reading,
+    binary_copy,
+    commit_notifications,
+    dsn,
+    migrate,
+    queries,
+    row_conversion,
+)
+from midstreamer.store.audit_reading import PostgresReader
+from midstreamer.store.commit_notifications import Ear
 from midstreamer.store.driver import Connection, Way, door
-from midstreamer.store.listening import Ear
-from midstreamer.store.ports import (
+from midstreamer.store.store_interface import (
     CataloguePage,
     FeedPage,
     FleetView,
@@ -36,7 +45,6 @@ from midstreamer.store.ports import (
     alone,
     fitting,
 )
-from midstreamer.store.reading import PostgresReader
 from midstreamer.store.transaction import PostgresTransaction
 from midstreamer.telemetry import metrics, queues
 
@@ -44,11 +52,11 @@ SERVER_MIN = 14
 """Oldest major version of PostgreSQL that is supported."""
 
 _SQL = queries.load()
-_CHECKS = reading.CHECKS
+_CHECKS = audit_reading.CHECKS
 
 
 class PostgresStore:
-    """A store on the PostgreSQL server that a DSN names; implements `store.ports.Store`."""
+    """A store on the PostgreSQL server that a DSN names: a `store.store_interface.Store`."""
 
     def __init__(
         self,
@@ -157,7 +165,7 @@ class PostgresStore:
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
             found = await connection.fetch(_SQL["summaries_after"], after, limit + 1)
-        series = tuple(rows.summary(row) for row in found[:limit])
+        series = tuple(row_conversion.summary(row) for row in found[:limit])
         return CataloguePage(position, series, len(found) > limit)
 
     async def load(self, runs: Sequence[Run], limit: int) -> list[LoadedRun]:
@@ -181,7 +189,7 @@ class PostgresStore:
                 )
                 query = _SQL["points_copy"].replace("$1", values)
                 await connection.copy_from_query(query, output=_gather(data), format="binary")
-        points = copying.runs(b"".join(data), len(loaded))
+        points = binary_copy.runs(b"".join(data), len(loaded))
         return [
             LoadedRun(position, run.start, *pair, counts[run.series])
             for run, pair in zip(loaded, points, strict=True)
@@ -195,15 +203,15 @@ class PostgresStore:
             decisions = await connection.fetch(_SQL["decisions_by_id"], list(experience_ids))
             verdicts = await connection.fetch(_SQL["verdicts_by_id"], list(experience_ids))
         return (
-            [rows.read(row) for row in decisions],
-            [rows.verdict(row["body"]) for row in verdicts],
+            [row_conversion.read(row) for row in decisions],
+            [row_conversion.verdict(row["body"]) for row in verdicts],
         )
 
     async def feed(self, after: int, limit: int, *, states: bool = True) -> FeedPage:
         """Return the next page of the feed after a position."""
         async with self._reading() as connection:
             found = await _changes(connection, after, limit)
-            changes = alone([rows.change(row["body"]) for row in found])
+            changes = alone([row_conversion.change(row["body"]) for row in found])
             newest = await self._newest(connection, changes) if states else {}
         return FeedPage(_whole(changes, newest), found[-1]["position"] if found else after)
 
@@ -215,7 +223,7 @@ class PostgresStore:
         """
         async with self._connection() as connection:
             found = await _changes(connection, after, limit)
-            changes = [rows.change(row["body"]) for row in found]
+            changes = [row_conversion.change(row["body"]) for row in found]
             return _whole(changes, await self._newest(connection, changes))
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
@@ -231,7 +239,7 @@ class PostgresStore:
     async def _ring(self, word: str) -> None:
         """Send a notification with the text ``word`` on a connection of the pool."""
         async with self._connection() as connection:
-            await connection.execute("SELECT pg_notify($1, $2)", listening.CHANNEL, word)
+            await connection.execute("SELECT pg_notify($1, $2)", commit_notifications.CHANNEL, word)
 
     async def _newest(
         self, connection: Connection, changes: Sequence[Change]
@@ -247,7 +255,7 @@ class PostgresStore:
         async with self._reading() as connection:
             position = await connection.fetchval(_SQL["position"])
             members = await connection.fetch(_SQL["members_live"])
-        return Present(position, tuple(rows.member(row) for row in members))
+        return Present(position, tuple(row_conversion.member(row) for row in members))
 
     async def state(self, stream: str) -> tuple[int, StoredState | None]:
         """Return the position of the feed and the newest state of a stream."""
@@ -271,14 +279,14 @@ class PostgresStore:
         """Take or renew a lease; write to the feed only if other members can see a difference."""
         row = (
             *(member.name, member.incarnation, member.address, member.position),
-            *(member.held, rows.json(member.evidence), member.whole_for, member.whole_at),
+            *(member.held, row_conversion.json(member.evidence), member.whole_for, member.whole_at),
             lease_s,
         )
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["renew_member"], *row)
             if found:
                 # The statement returns the member's own row as it was before the renewal.
-                fleet = (rows.member(row) for row in found)
+                fleet = (row_conversion.member(row) for row in found)
                 members = tuple(member if peer.name == member.name else peer for peer in fleet)
                 asked = _asked(found, member.name)
                 return FleetView(found[0]["head"], members, changed=False, drain=asked)
@@ -291,7 +299,7 @@ class PostgresStore:
         """Mark a member to be drained, and return it; None if the member has no lease."""
         async with self._connection() as connection:
             row = await connection.fetchrow(_SQL["retire_member"], name)
-        return None if row is None else rows.member(row)
+        return None if row is None else row_conversion.member(row)
 
     async def leave(self, name: str) -> FleetView:
         """Delete the lease of a member; publish the members if there was such a lease."""
@@ -303,7 +311,7 @@ class PostgresStore:
             found = await connection.fetch(_SQL["members_all"])
         if any(row["expired"] for row in found):
             return await self._without("remove_expired")
-        members = tuple(rows.member(row) for row in found if row["name"])
+        members = tuple(row_conversion.member(row) for row in found if row["name"])
         return FleetView(found[0]["head"], members, changed=False)
 
     async def extend(self, lease_s: float) -> None:
@@ -321,9 +329,9 @@ class PostgresStore:
         self, connection: Connection, position: int, *, changed: bool, name: str = ""
     ) -> FleetView:
         found = await connection.fetch(_SQL["members_live"])
-        members = tuple(rows.member(row) for row in found)
+        members = tuple(row_conversion.member(row) for row in found)
         if changed:
-            columns = _SQL.bind("add_feed", rows.feed([Joined(members)], position))
+            columns = _SQL.bind("add_feed", row_conversion.feed([Joined(members)], position))
             await connection.execute(_SQL["add_feed"], *columns)
             position += 1
             await connection.execute(_SQL["advance_head"], position, 0, 0, 0, 0)
@@ -347,7 +355,7 @@ class PostgresStore:
             found = await connection.fetch(_SQL["states_all"])
         return [
             (
-                rows.specification(row["specification"]),
+                row_conversion.specification(row["specification"]),
                 StoredState(row["stream"], row["version"], row["body"]),
             )
             for row in found
@@ -364,8 +372,8 @@ class PostgresStore:
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["events_between"], stream, after, upto)
         read: dict[str, Callable[[bytes], Decision | Verdict]] = {
-            "D": rows.decision,
-            "V": rows.verdict,
+            "D": row_conversion.decision,
+            "V": row_conversion.verdict,
         }
         return [read[row["kind"]](row["body"]) for row in found]
 

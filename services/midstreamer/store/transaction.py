@@ -19,8 +19,8 @@ from midstreamer.domain.errors import StoreError
 from midstreamer.domain.series import Column, Floats, Integers
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import SeriesSummary
-from midstreamer.store import copying, queries, rows
-from midstreamer.store.ports import (
+from midstreamer.store import binary_copy, queries, row_conversion
+from midstreamer.store.store_interface import (
     Effects,
     Mark,
     Point,
@@ -39,7 +39,7 @@ _SQL = queries.load()
 
 
 class PostgresTransaction:
-    """A write transaction on one connection; implements `store.ports.Transaction`."""
+    """A write transaction on one connection; implements `store.store_interface.Transaction`."""
 
     def __init__(self, connection: Any, position: int) -> None:
         self._connection = connection
@@ -56,7 +56,7 @@ class PostgresTransaction:
     async def summaries(self, names: Sequence[str]) -> dict[str, SeriesSummary]:
         found = await self._fetch("summaries", list(names))
         self._series_ids.update({row["name"]: row["id"] for row in found})
-        return {row["name"]: rows.summary(row) for row in found}
+        return {row["name"]: row_conversion.summary(row) for row in found}
 
     async def ticks(self, times: Mapping[str, Integers]) -> dict[str, Ticks]:
         found = {}
@@ -90,19 +90,22 @@ class PostgresTransaction:
         if not experience_ids:
             return {}
         found = await self._fetch("decisions_by_id", list(experience_ids))
-        return {row["experience_id"]: rows.readable(row) for row in found}
+        return {row["experience_id"]: row_conversion.readable(row) for row in found}
 
     async def due(self, runs: Sequence[Run]) -> list[Decision | Unreadable]:
         if not runs:
             return []
         found = await self._fetch("due", *(list(column) for column in zip(*runs, strict=True)))
-        return [rows.readable(row) for row in found]
+        return [row_conversion.readable(row) for row in found]
 
     async def settled(self, spans: Sequence[Span], limit: int) -> list[Verdict]:
         if not spans:
             return []
         columns = (list(column) for column in zip(*spans, strict=True))
-        return [rows.verdict(row["body"]) for row in await self._fetch("settled", *columns, limit)]
+        return [
+            row_conversion.verdict(row["body"])
+            for row in await self._fetch("settled", *columns, limit)
+        ]
 
     async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
         if not known:
@@ -126,15 +129,15 @@ class PostgresTransaction:
 
     async def apply(self, effects: Effects) -> int:
         await self._add_points(effects)
-        await self._put("add_specifications", rows.specifications(effects.decisions))
-        await self._put("add_decisions", rows.decisions(effects.decisions))
-        await self._put("add_verdicts", rows.verdicts(effects.verdicts))
-        await self._put("add_events", rows.events(effects.events))
+        await self._put("add_specifications", row_conversion.specifications(effects.decisions))
+        await self._put("add_decisions", row_conversion.decisions(effects.decisions))
+        await self._put("add_verdicts", row_conversion.verdicts(effects.verdicts))
+        await self._put("add_events", row_conversion.events(effects.events))
         await self._put_states(effects)
-        await self._put("put_marks", rows.marks(effects.marks))
-        await self._put("add_feed", rows.feed(effects.changes, self._position))
+        await self._put("put_marks", row_conversion.marks(effects.marks))
+        await self._put("add_feed", row_conversion.feed(effects.changes, self._position))
         brought = effects.brought
-        await self._put("add_usage", rows.identities(brought))
+        await self._put("add_usage", row_conversion.identities(brought))
         if effects.changes or effects.decisions or brought:
             self._position += len(effects.changes)
             new = (sum(counts) for counts in zip(*brought.values(), strict=True))
@@ -142,7 +145,7 @@ class PostgresTransaction:
             await self._connection.execute(_SQL["advance_head"], self._position, *counts)
         return self._position
 
-    async def _put(self, name: str, columns: rows.Columns) -> None:
+    async def _put(self, name: str, columns: row_conversion.Columns) -> None:
         arguments = _SQL.bind(name, columns)
         if arguments[0]:  # the first column is not empty, so there are rows
             await self._connection.execute(_SQL[name], *arguments)
@@ -150,7 +153,7 @@ class PostgresTransaction:
     async def _put_states(self, effects: Effects) -> None:
         if not effects.states:
             return
-        columns = _SQL.bind("put_states", rows.states(effects))
+        columns = _SQL.bind("put_states", row_conversion.states(effects))
         put = {row["stream"] for row in await self._fetch("put_states", *columns)}
         for _, state in effects.states:
             if state.stream not in put:
@@ -158,7 +161,7 @@ class PostgresTransaction:
                     f"stream {state.stream}: another sync has stored a newer state; retry",
                     retry_after_s=0.05,
                 )
-        await self._put("add_snapshots", rows.snapshots(effects.snapshots))
+        await self._put("add_snapshots", row_conversion.snapshots(effects.snapshots))
 
     async def _add_points(self, effects: Effects) -> None:
         points = effects.points
@@ -169,15 +172,15 @@ class PostgresTransaction:
         if sum(len(column) for _, column in points) >= COPY_ROWS:
             await self._connection.copy_to_table(
                 "points",
-                source=io.BytesIO(copying.points(placed)),
+                source=io.BytesIO(binary_copy.points(placed)),
                 columns=["series_id", "index", "time", "value"],
                 format="binary",
             )
             return
-        await self._put("add_points", rows.points(placed))
+        await self._put("add_points", row_conversion.points(placed))
 
     async def _grow(self, columns: Sequence[Column], makers: Mapping[str, str]) -> dict[str, int]:
         """Update the rows of these series, and insert rows for new series; return their ids."""
-        arguments = _SQL.bind("put_series", rows.series(columns, makers))
+        arguments = _SQL.bind("put_series", row_conversion.series(columns, makers))
         found = await self._fetch("put_series", *arguments)
         return {row["name"]: row["id"] for row in found}

@@ -20,12 +20,12 @@ from midstreamer.domain.errors import BadInput, MidstreamerError
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
-from midstreamer.store.ports import Effects, Span, Store, Transaction, Unreadable
-from midstreamer.sync import commit_metrics, parts, planning, quota, settle
-from midstreamer.sync.parts import Given
+from midstreamer.store.store_interface import Effects, Span, Store, Transaction, Unreadable
+from midstreamer.sync import commit_metrics, planning, quota, settling, write_parts
 from midstreamer.sync.planning import BatchPlan, Facts, PartTaken
 from midstreamer.sync.quota import Counted, Quotas
-from midstreamer.sync.settle import Folded, Rules, Settlement, Unsettled
+from midstreamer.sync.settling import Folded, Rules, Settlement, Unsettled
+from midstreamer.sync.write_parts import Given
 from midstreamer.telemetry import logs
 
 log = logs.get(__name__)
@@ -81,9 +81,9 @@ class Committer:
                     self._forget()
                 facts = await self._read(transaction, batch)
                 plan = planning.plan(batch, facts, self._quotas)
-                judged = settle.judged(self._rules, plan.due, plan.decisions)
+                judged = settling.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
-                settle.check_sizes(self._rules, folded, judged.lessons)
+                settling.check_sizes(self._rules, folded, judged.lessons)
                 effects = _effects(plan, judged, folded)
                 position = await transaction.apply(effects)
             self._position = position
@@ -99,7 +99,7 @@ class Committer:
         return Committed(
             tuple(
                 _answer(given, outcomes, verdicts, position, self._verdicts_max)
-                for given, outcomes in parts.by_write(batch, plan.outcomes)
+                for given, outcomes in write_parts.by_write(batch, plan.outcomes)
             ),
             before,
             tuple(effects.changes),
@@ -153,7 +153,7 @@ class Committer:
                 states[stream] = self._rules.decode(state.body)
             except BadInput as error:
                 unreadable[stream] = error
-        return settle.fold(self._rules, states, judged.lessons, unreadable)
+        return settling.fold(self._rules, states, judged.lessons, unreadable)
 
     def _forget(self) -> None:
         self._states.clear()

@@ -21,13 +21,13 @@ import msgspec
 
 from midstreamer.domain.errors import Behind, Overloaded, StoreError
 from midstreamer.protocol.capabilities import told
+from midstreamer.protocol.encoded_sizes import change_bytes
 from midstreamer.protocol.frames import CHANGES_MAX, Change, Changes, Joined, Learned
-from midstreamer.protocol.sizes import change_bytes
 from midstreamer.runtime.feed_lag import FeedLag
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.ports import FeedPage, Store
-from midstreamer.sync import members
-from midstreamer.sync.recent import Recent
+from midstreamer.store.store_interface import FeedPage, Store
+from midstreamer.sync import visible_members
+from midstreamer.sync.recent_changes import Recent
 from midstreamer.telemetry import metrics, queues
 
 FRAME_BYTES = 1024 * 1024
@@ -172,7 +172,7 @@ class Feed:
 
     async def _begin(self, peer: Peer, request: int) -> int:
         present = await self._store.present()
-        seen = Joined(members.visible(present.members, peer.capabilities))
+        seen = Joined(visible_members.visible(present.members, peer.capabilities))
         await _push(peer, Changes(request=request, position=present.position, changes=(seen,)))
         return present.position
 
@@ -241,7 +241,7 @@ def for_peer(page: FeedPage, capabilities: Iterable[str], *, states: bool) -> Fe
 
     def seen(change: Change) -> Change:
         if isinstance(change, Joined):
-            return Joined(members.visible(change.members, capabilities))
+            return Joined(visible_members.visible(change.members, capabilities))
         if isinstance(change, Learned) and not states:
             return msgspec.structs.replace(change, state=b"")
         return change

@@ -16,8 +16,8 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Member
 from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.peer import Peer
-from midstreamer.store.ports import FleetView, Store
-from midstreamer.sync import leases, members
+from midstreamer.store.store_interface import FleetView, Store
+from midstreamer.sync import leases, visible_members
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
 from midstreamer.telemetry import logs, metrics
@@ -59,11 +59,11 @@ class Fleet:
 
     def visible(self, peer: Peer) -> tuple[Member, ...]:
         """Return the members that a peer may see, by its capabilities."""
-        return members.visible(self._view.members, peer.capabilities)
+        return visible_members.visible(self._view.members, peer.capabilities)
 
     def others(self) -> bool:
         """Return whether another sync is serving."""
-        return members.others(self._view.members, self._me)
+        return visible_members.others(self._view.members, self._me)
 
     async def renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
         """Renew the lease of a peer, or delete it if the peer is leaving.
@@ -79,7 +79,7 @@ class Fleet:
             view = await self._lease(member, peer.capabilities)
         return frames.Fleet(
             position=view.position,
-            members=members.visible(view.members, peer.capabilities),
+            members=visible_members.visible(view.members, peer.capabilities),
             lease_s=self._config.lease_s,
             shard_points=self._config.shard_points,
             drain=view.drain,
@@ -101,7 +101,7 @@ class Fleet:
         """
         member = await self._store.retire(name)
         if member is None:
-            raise members.unknown(name, self._view.members)
+            raise visible_members.unknown(name, self._view.members)
         log.info("member.asked_to_drain", member=name)
         if name == self._me:
             await self.renew_own()

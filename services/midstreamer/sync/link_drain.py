@@ -19,8 +19,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 from midstreamer.protocol.capabilities import Capability
-from midstreamer.runtime.listener import quiet
 from midstreamer.runtime.peer import Peer
+from midstreamer.runtime.peer_server import quiet
 from midstreamer.sync.writes import stopping
 
 GRACE_S = 1.0

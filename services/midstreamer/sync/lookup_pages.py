@@ -13,8 +13,8 @@ import msgspec
 
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.verdict import Verdict
+from midstreamer.protocol.encoded_sizes import EXPERIENCES_BYTES_MAX
 from midstreamer.protocol.frames import Experiences
-from midstreamer.protocol.sizes import EXPERIENCES_BYTES_MAX
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -2,9 +2,9 @@
 
 There are three steps.  `asked` returns what to read first.  `needed` returns what to read when the
 series are known.  `plan` returns what is new, repeated, refused and due.  Each part of a Write
-(`sync.parts`) is accepted whole or refused whole; a refused part does not affect the other parts.
-Every record is stored exactly once, because each has a natural key.  If the key is stored already,
-a record with the same content counts as a repeat; other content is refused as a Conflict:
+(`sync.write_parts`) is accepted whole or refused whole; a refused part does not affect the other
+parts. Every record is stored exactly once, because each has a natural key.  If the key is stored
+already, a record with the same content counts as a repeat; other content is refused as a Conflict:
 
     record    key              content that must be the same
     tick      (series, time)   value
@@ -13,7 +13,7 @@ a record with the same content counts as a repeat; other content is refused as a
 
 A new tick that is not later than the last tick of its series is refused as a StaleTick.
 
-`sync.settle` computes verdicts and learns; `sync.commit` reads from the store.
+`sync.settling` computes verdicts and learns; `sync.commit` reads from the store.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from midstreamer.domain.series import Column, Floats, Integers, check_columns, p
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import SeriesSummary, Write
-from midstreamer.store.ports import Mark, Point, Run, Span, Ticks
-from midstreamer.sync import parts, quota
+from midstreamer.store.store_interface import Mark, Point, Run, Span, Ticks
+from midstreamer.sync import quota, write_parts
 from midstreamer.sync.decision_checks import check_decision
-from midstreamer.sync.parts import Given
 from midstreamer.sync.quota import Counted, Quotas
+from midstreamer.sync.write_parts import Given
 
 _BEGINNING = -(2**63)
 
@@ -123,7 +123,7 @@ def check_write(write: Write) -> Write:
             f"a Write of {ticks:,} ticks in {columns:,} columns and {decisions:,} decisions; at"
             f" most {most[0]:,}, {most[1]:,} and {most[2]:,} are allowed: split the Write"
         )
-    parts.check_callers(write)
+    write_parts.check_callers(write)
     return msgspec.structs.replace(
         write,
         columns=check_columns(write.columns),
@@ -198,7 +198,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
     view = _View(facts)
     ledger = quota.Ledger(quotas, facts.counted, facts.summaries, facts.decisions)
     outcomes: list[PartTaken | MidstreamerError] = []
-    for part in parts.parts_of(batch):
+    for part in write_parts.parts_of(batch):
         before = view.mark()
         try:
             taken = view.take(part.write)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from midstreamer.domain.errors import QuotaExceeded
-from midstreamer.store.ports import NOTHING, Usage
-from midstreamer.sync.parts import Given, parts_of
+from midstreamer.store.store_interface import NOTHING, Usage
+from midstreamer.sync.write_parts import Given, parts_of
 
 SERIES_MAX = 100_000
 """Default limit on the series of all identities together."""

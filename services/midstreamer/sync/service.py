@@ -26,22 +26,22 @@ from midstreamer import reasoning
 from midstreamer.domain.errors import StoreError
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Answer, Frame, Member
-from midstreamer.runtime import evidence
+from midstreamer.runtime import lease_evidence
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
+from midstreamer.runtime.fleet_member import LEAVE_S, RENEWALS_PER_LEASE
 from midstreamer.runtime.lifecycle import Lifecycle
-from midstreamer.runtime.member import LEAVE_S, RENEWALS_PER_LEASE
 from midstreamer.runtime.peer import Listener, Peer
 from midstreamer.runtime.tasks import STEADY_S, pause, spread
-from midstreamer.store.ports import Store
+from midstreamer.store.store_interface import Store
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
 from midstreamer.sync.fleet import Fleet
 from midstreamer.sync.health import StoreHealth
 from midstreamer.sync.link_drain import Leaving
-from midstreamer.sync.reads import Reads
-from midstreamer.sync.settle import Rules
+from midstreamer.sync.read_requests import Reads
+from midstreamer.sync.settling import Rules
 from midstreamer.sync.writes import Writes
 from midstreamer.telemetry import logs
 from midstreamer.transport import address
@@ -81,7 +81,7 @@ class SyncService:
             quotas=config.quotas,
         )
         self._health = StoreHealth()
-        self._reporter = evidence.Reporter(carrier)
+        self._reporter = lease_evidence.Reporter(carrier)
         overtaken = committer.licences.overtaken
         self._feed = Feed(store, memory=config.feed_memory, by_others=overtaken)
         self._fleet = Fleet(

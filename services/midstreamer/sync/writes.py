@@ -23,7 +23,7 @@ from midstreamer.sync import commit_metrics, planning
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
-from midstreamer.sync.parts import Given
+from midstreamer.sync.write_parts import Given
 from midstreamer.telemetry import logs, metrics, queues, tracing
 
 CLASHES_MAX = 3

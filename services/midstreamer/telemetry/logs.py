@@ -5,8 +5,8 @@ can be counted.  Levels mean: error - somebody must act; warning - the process h
 info - state changed; debug - details, off by default.  Libraries that log through `logging` have
 their lines written in the same way, from level warning upward.
 
-Lines that a peer or a stranger can cause are rate limited (`telemetry.throttle`).  The next written
-line says in the key ``left_out`` how many lines were left out, and a metric counts them.
+Lines that a peer or a stranger can cause are rate limited (`telemetry.log_throttle`).  The next
+written line says in the key ``left_out`` how many lines were left out, and a metric counts them.
 
 Secrets are never logged: a processor hides the values of keys that are named like secrets, PEM
 blocks anywhere in a text, and passwords in URLs and after ``password=``.
@@ -23,8 +23,8 @@ from typing import Any
 
 import structlog
 
-from midstreamer.telemetry import metrics, words
-from midstreamer.telemetry.throttle import Throttle
+from midstreamer.telemetry import label_values, metrics
+from midstreamer.telemetry.log_throttle import Throttle
 
 _trace_ids: Callable[[], Mapping[str, str]] = dict
 LEVELS = ("debug", "info", "warning", "error")
@@ -88,7 +88,7 @@ def limiting(throttle: Throttle) -> structlog.typing.Processor:
         logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         name = event.get("event", "")
-        if name not in words.EVENTS_BY_PEERS:
+        if name not in label_values.EVENTS_BY_PEERS:
             return event
         left_out = throttle.admit(name, time.monotonic())
         if left_out is None:

@@ -13,8 +13,8 @@ from prometheus_client import PlatformCollector, ProcessCollector, generate_late
 from prometheus_client.openmetrics import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
-from midstreamer.telemetry import words
-from midstreamer.telemetry.families import (
+from midstreamer.telemetry import label_values
+from midstreamer.telemetry.metric_builders import (
     CATALOGUE,
     LATENCY_BUCKETS_S,
     OTHER,
@@ -41,7 +41,7 @@ OPEN_METRICS_1 = f"{OPEN_METRICS}; version=1.0.0; charset=utf-8"
 PATTERN_MATCHES = counters(
     "midstreamer_pattern_matches",
     "Windows that an agent compared with history, by measure.",
-    {"measure": words.MEASURES},
+    {"measure": label_values.MEASURES},
 )
 DTW_LATENCY_MS = histogram(
     "midstreamer_dtw_latency_ms",
@@ -51,57 +51,57 @@ DTW_LATENCY_MS = histogram(
 DECISIONS = counters(
     "midstreamer_decisions",
     "Decisions made, by outcome: LONG, SHORT, or the reason for an abstention.",
-    {"outcome": words.OUTCOMES, "universe": words.UNIVERSES},
+    {"outcome": label_values.OUTCOMES, "universe": label_values.UNIVERSES},
 )
 VERDICTS = counters(
     "midstreamer_verdicts",
     "Decisions settled, by whether the outcome was on the side that the decision favoured.",
-    {"hit": words.HITS, "universe": words.UNIVERSES},
+    {"hit": label_values.HITS, "universe": label_values.UNIVERSES},
 )
 CONFIDENCE = counters(
     "midstreamer_settled_confidence",
     "Sum of the confidences of settled decisions. Divided by midstreamer_verdicts_total it is the"
     " share of decisions whose favoured side should have been right.",
-    {"universe": words.UNIVERSES},
+    {"universe": label_values.UNIVERSES},
 )
 INTERVALS = counters(
     "midstreamer_intervals",
     "Prediction intervals settled, by whether the outcome was inside the interval.",
-    {"covered": words.YES_NO, "universe": words.UNIVERSES},
+    {"covered": label_values.YES_NO, "universe": label_values.UNIVERSES},
 )
 INTERVAL_TARGET = gauges(
     "midstreamer_interval_coverage_target_ratio",
     "Share of outcomes that prediction intervals should cover, by the specification of the stream"
     " that learned last.",
-    {"universe": words.UNIVERSES},
+    {"universe": label_values.UNIVERSES},
 )
 WINKLER = counters(
     "midstreamer_winkler_score",
     "Sum of the Winkler scores of settled prediction intervals, in units of each decision's scale:"
     " the width of the interval, and a penalty if it missed the outcome. Smaller is better. An"
     " unbounded interval has no score.",
-    {"universe": words.UNIVERSES},
+    {"universe": label_values.UNIVERSES},
 )
 BOUNDED_INTERVALS = counters(
     "midstreamer_bounded_intervals",
     "Bounded prediction intervals settled: midstreamer_winkler_score_total is the sum over these.",
-    {"universe": words.UNIVERSES},
+    {"universe": label_values.UNIVERSES},
 )
 BRIER = counters(
     "midstreamer_brier_score",
     "Sum of the Brier scores of settled decisions: the squared distance of the probability from"
     " the outcome. A probability of 0.5 scores 0.25 for each decision.",
-    {"universe": words.UNIVERSES},
+    {"universe": label_values.UNIVERSES},
 )
 LICENCES = gauges(
     "midstreamer_licences",
     "Learning streams that this sync knows, by whether they hold the licence to give signals.",
-    {"held": words.YES_NO, "universe": words.UNIVERSES},
+    {"held": label_values.YES_NO, "universe": label_values.UNIVERSES},
 )
 TICKS = counters(
     "midstreamer_ticks",
     "Ticks committed, by result: stored for the first time, or repeated (stored before).",
-    {"result": words.TICKS},
+    {"result": label_values.TICKS},
 )
 
 # --- links, requests and searches -----------------------------------------------------------------
@@ -109,50 +109,53 @@ TICKS = counters(
 HANDSHAKES = counters(
     "midstreamer_handshakes",
     "Connections whose peer was authenticated, by result: accepted, or the reason of the refusal.",
-    {"result": words.REFUSALS | {words.ACCEPTED}},
+    {"result": label_values.REFUSALS | {label_values.ACCEPTED}},
 )
 LINKS = gauges(
-    "midstreamer_links", "Open connections, by the kind of the peer.", {"kind": words.KINDS}
+    "midstreamer_links", "Open connections, by the kind of the peer.", {"kind": label_values.KINDS}
 )
 REFUSED_FRAMES = counters(
     "midstreamer_refused_frames",
     "Frames refused because a peer of this kind may not send them; each closed its connection.",
-    {"frame": words.FRAMES, "kind": words.KINDS},
+    {"frame": label_values.FRAMES, "kind": label_values.KINDS},
 )
 SKIPPED_FRAMES = counters(
     "midstreamer_skipped_frames",
     "Frames skipped because this version does not know their name, by the kind of the sender.",
-    {"kind": words.KINDS},
+    {"kind": label_values.KINDS},
 )
 REQUEST_LATENCY_S = histograms(
     "midstreamer_request_latency_seconds",
     "Seconds from the arrival of a request to its answer, by frame and result (ok or an error"
     " code).",
-    {"frame": words.FRAMES, "result": words.CODES | {words.OK}},
+    {"frame": label_values.FRAMES, "result": label_values.CODES | {label_values.OK}},
     buckets=LATENCY_BUCKETS_S,
 )
 CALL_LATENCY_S = histograms(
     "midstreamer_call_latency_seconds",
     "Seconds from sending a request to receiving its answer, measured by the sender, by frame and"
     " result (ok, an error code, or cancelled).",
-    {"frame": words.FRAMES, "result": words.CODES | {words.OK, words.CANCELLED}},
+    {
+        "frame": label_values.FRAMES,
+        "result": label_values.CODES | {label_values.OK, label_values.CANCELLED},
+    },
     buckets=LATENCY_BUCKETS_S,
 )
 QUEUE_DEPTH = gauges(
     "midstreamer_queue_depth",
     "Entries in a bounded queue, by queue.",
-    {"queue": words.QUEUES},
+    {"queue": label_values.QUEUES},
 )
 QUEUE_CAPACITY = gauges(
     "midstreamer_queue_capacity",
     "Most entries that a bounded queue takes, by queue.",
-    {"queue": words.QUEUES},
+    {"queue": label_values.QUEUES},
 )
 QUEUE_OLDEST_S = gauges(
     "midstreamer_queue_oldest_seconds",
     "Seconds for which the oldest entry of a bounded queue has waited, by queue; 0 when it is"
     " empty.",
-    {"queue": words.QUEUES},
+    {"queue": label_values.QUEUES},
 )
 LOOP_LAG_S = histogram(
     "midstreamer_loop_lag_seconds",
@@ -162,17 +165,17 @@ LOOP_LAG_S = histogram(
 CARRIER_LINKS = gauges(
     "midstreamer_carrier_links",
     "Open authenticated connections, by carrier.",
-    {"carrier": words.CARRIERS},
+    {"carrier": label_values.CARRIERS},
 )
 UDP_DATAGRAMS = counters(
     "midstreamer_udp_datagrams",
     "UDP datagrams of QUIC, by direction.",
-    {"direction": words.DIRECTIONS},
+    {"direction": label_values.DIRECTIONS},
 )
 UDP_BYTES = counters(
     "midstreamer_udp_bytes",
     "Bytes in UDP datagrams of QUIC, by direction.",
-    {"direction": words.DIRECTIONS},
+    {"direction": label_values.DIRECTIONS},
 )
 UDP_DROPPED = counter(
     "midstreamer_udp_dropped_datagrams",
@@ -187,7 +190,7 @@ QUIC_PACKETS = counters(
     "midstreamer_quic_packets",
     "QUIC packets, by fate: sent, declared lost, or sent again by a probe because no"
     " acknowledgement came in time.",
-    {"fate": words.PACKET_FATES},
+    {"fate": label_values.PACKET_FATES},
 )
 QUIC_WINDOW_BYTES = gauge(
     "midstreamer_quic_congestion_window_bytes",
@@ -207,7 +210,7 @@ DISPATCH_ATTEMPTS = counters(
     "midstreamer_dispatch_attempts",
     "Searches sent to agents, by result: answered, failed, or abandoned because another replica"
     " was faster or the client cancelled its request.",
-    {"result": words.ATTEMPTS},
+    {"result": label_values.ATTEMPTS},
 )
 DISPATCH_OVERDUE = counter(
     "midstreamer_dispatch_overdue",
@@ -217,7 +220,7 @@ SHARDS = gauges(
     "midstreamer_shards",
     "Shards that a coordinator knows, by state: all shards (total), shards held by too few agents"
     " (underreplicated), and shards held by no agent (unheld).",
-    {"state": words.SHARD_STATES},
+    {"state": label_values.SHARD_STATES},
 )
 
 # --- storing and following ------------------------------------------------------------------------
@@ -225,7 +228,7 @@ SHARDS = gauges(
 SYNC_LATENCY_S = histograms(
     "midstreamer_sync_latency_seconds",
     "Seconds that one step of sync with PostgreSQL took, by kind: commit, feed, load.",
-    {"kind": words.STORE_STEPS},
+    {"kind": label_values.STORE_STEPS},
     buckets=LATENCY_BUCKETS_S,
 )
 WRITE_BATCH_ROWS = histogram(
@@ -239,7 +242,7 @@ POSTGRES_UP = gauge(
 POOL_CONNECTIONS = gauges(
     "midstreamer_postgres_pool_connections",
     "Connections of this sync's pool to PostgreSQL, by state: busy or idle.",
-    {"state": words.POOL_STATES},
+    {"state": label_values.POOL_STATES},
 )
 POOL_CAPACITY = gauge(
     "midstreamer_postgres_pool_capacity",
@@ -254,7 +257,7 @@ COMMITS = counters(
     "midstreamer_commits",
     "Transactions of writes, by result: committed, clashed with another transaction and retried,"
     " or failed.",
-    {"result": words.COMMITS},
+    {"result": label_values.COMMITS},
 )
 FEED_LAG_S = gauge(
     "midstreamer_feed_lag_seconds",
@@ -265,12 +268,12 @@ FEED_POSITION = gauge(
     "midstreamer_feed_position", "Position of the change feed that this process has reached."
 )
 MEMBERS = gauges(
-    "midstreamer_members", "Processes with a live lease, by kind.", {"kind": words.KINDS}
+    "midstreamer_members", "Processes with a live lease, by kind.", {"kind": label_values.KINDS}
 )
 STAGE = gauges(
     "midstreamer_stage",
     "1 for the stage that this process is in, 0 for all other stages.",
-    {"stage": words.STAGES},
+    {"stage": label_values.STAGES},
 )
 COMPLETE = gauge(
     "midstreamer_complete",
@@ -306,7 +309,7 @@ SECURITY_FILE_WRONG = gauges(
     "1 while a file is wrong and its last good content stays in force, by file: certificate,"
     " bundle, authority, allowlist; request: 1 while a process with its key in memory cannot"
     " obtain a new certificate.",
-    {"file": words.FILES},
+    {"file": label_values.FILES},
 )
 POSTGRES_CONNECTIONS = gauge(
     "midstreamer_postgres_connections",
@@ -319,7 +322,7 @@ OPERATOR_LEADER = gauge(
 SIGNING_REQUESTS = counters(
     "midstreamer_signing_requests",
     "Signing requests that the operator answered, by result: signed, or the reason of the denial.",
-    {"result": words.SIGNED},
+    {"result": label_values.SIGNED},
 )
 
 SIGNING_REQUESTS_WAITING = gauge(
@@ -329,29 +332,29 @@ SIGNING_REQUESTS_WAITING = gauge(
 LIVE_CERTIFICATES = gauges(
     "midstreamer_live_certificates",
     "Unexpired certificates in the ledger of the operator, by kind of identity.",
-    {"kind": words.KINDS},
+    {"kind": label_values.KINDS},
 )
 OPERATOR_RUNS = counters(
     "midstreamer_operator_runs",
     "Passes of the operator over all signing requests or all pools, by work and result.",
-    {"work": words.OPERATOR_WORK, "result": words.RUNS},
+    {"work": label_values.OPERATOR_WORK, "result": label_values.RUNS},
 )
 OPERATOR_RUN_S = histograms(
     "midstreamer_operator_run_seconds",
     "Seconds that one pass of the operator took, by work.",
-    {"work": words.OPERATOR_WORK},
+    {"work": label_values.OPERATOR_WORK},
     buckets=LATENCY_BUCKETS_S,
 )
 OPERATOR_LAST_OK_S = gauges(
     "midstreamer_operator_last_success_timestamp_seconds",
     "When the operator last completed a pass without failing, by work, in seconds since 1970-01-01"
     " UTC.",
-    {"work": words.OPERATOR_WORK},
+    {"work": label_values.OPERATOR_WORK},
 )
 POOL_AGENTS = gauges(
     "midstreamer_pool_agents",
     "Agents of a pool, by state: wanted, ready.",
-    {"pool": words.POOLS, "state": words.POOL_AGENTS},
+    {"pool": label_values.POOLS, "state": label_values.POOL_AGENTS},
 )
 
 # --- load tests -----------------------------------------------------------------------------------
@@ -359,13 +362,13 @@ POOL_AGENTS = gauges(
 LOAD_USERS = gauges(
     "midstreamer_load_users",
     "Users of a load test, by kind: quic sends frames itself, sdk uses the Client.",
-    {"kind": words.LOAD_USERS},
+    {"kind": label_values.LOAD_USERS},
 )
 LOAD_LATENCY_S = histograms(
     "midstreamer_load_latency_seconds",
     "Seconds from the scheduled start of a load test's request to its answer, by request and"
     " result.",
-    {"request": words.LOAD_REQUESTS, "result": words.RUNS},
+    {"request": label_values.LOAD_REQUESTS, "result": label_values.RUNS},
     buckets=LATENCY_BUCKETS_S,
 )
 LOAD_LATE_S = histogram(
@@ -384,23 +387,27 @@ LOAD_PROCESSORS = gauge(
 # --- all processes --------------------------------------------------------------------------------
 
 BUILD = gauges(
-    "midstreamer_build_info", "Always 1; the label is the version.", {"version": words.VERSIONS}
+    "midstreamer_build_info",
+    "Always 1; the label is the version.",
+    {"version": label_values.VERSIONS},
 )
-for _version in words.VERSIONS:
+for _version in label_values.VERSIONS:
     BUILD.labels(_version).set(1)
 SPANS = counters(
     "midstreamer_spans",
     "Sampled spans that ended, by result: exported, or dropped because the queue was full or the"
     " collector did not take them.",
-    {"result": words.SPANS},
+    {"result": label_values.SPANS},
 )
 LOG_LINES_LEFT_OUT = counters(
     "midstreamer_log_lines_left_out",
     "Log lines left out because peers caused more of them than the rate limit, by event.",
-    {"event": words.EVENTS_BY_PEERS},
+    {"event": label_values.EVENTS_BY_PEERS},
 )
 TASK_FAILURES = counters(
-    "midstreamer_task_failures", "Failures of background loops, by task.", {"task": words.TASKS}
+    "midstreamer_task_failures",
+    "Failures of background loops, by task.",
+    {"task": label_values.TASKS},
 )
 
 ProcessCollector(registry=REGISTRY)

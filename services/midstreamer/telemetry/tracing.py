@@ -2,7 +2,7 @@
 
 Spans are off by default, and then `span` costs one comparison.  The setting ``telemetry.traces``
 chooses where spans go: ``log`` writes each span as one log line ``span.ended``, ``otlp`` sends
-spans to a collector (`telemetry.exporting`).  A request carries the `current` span to other
+spans to a collector (`telemetry.span_export`).  A request carries the `current` span to other
 processes as a W3C ``traceparent``, so all spans of a request share one trace id.  Whether a trace
 is kept is decided once, where the trace begins: by the caller if the request brings a
 ``traceparent``, else by the ratio in the settings.
@@ -84,9 +84,9 @@ def configure(
     processor: SpanProcessor
     if traces == "otlp" and exporter is None:
         # Imported here, so that a process that exports no spans does not load the library.
-        from midstreamer.telemetry import exporting
+        from midstreamer.telemetry import span_export
 
-        processor = exporting.processor(endpoint)
+        processor = span_export.processor(endpoint)
     else:
         processor = SimpleSpanProcessor(exporter or LogExporter())
     named = {"service.name": service, "service.namespace": "midstreamer"}

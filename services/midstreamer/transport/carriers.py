@@ -19,7 +19,7 @@ from midstreamer.transport import address as addresses
 from midstreamer.transport import racing
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server
-from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.certified_carrier import CertifiedCarrier, Watch
 from midstreamer.transport.open_links import OpenLinks
 from midstreamer.transport.trust import Trust
 

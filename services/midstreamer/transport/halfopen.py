@@ -4,7 +4,7 @@ To begin a connection costs a stranger one datagram, but it costs the server mem
 exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
-  address (`transport.aioquic.proof`).
+  address (`transport.aioquic.address_validation`).
 - One origin (see `origin`) has at most a share of all connections.  Above, its own oldest
   connection is closed for the new one.
 - When all places are taken, the origin with most connections loses its oldest.  A new connection

@@ -1,7 +1,7 @@
 """Links inside one process, for tests: without sockets and certificates, otherwise as on QUIC.
 
 Each process is given an identity instead of a certificate.  The identity is checked by the same
-`security.decide`, the bytes pass the same state machine (`protocol.connection`), and both
+`security.admission`, the bytes pass the same state machine (`protocol.connection`), and both
 watermarks of back-pressure hold.  A whole fleet can run on one `MemoryNetwork`.
 `MemoryNetwork.cut` ends links the way the death of a peer does.
 """
@@ -18,12 +18,12 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import authorisation
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.connection import Connection, Side
-from midstreamer.security import decide
+from midstreamer.security import admission
 from midstreamer.security.allowlist import Allowlist
 from midstreamer.transport import open_links
 from midstreamer.transport.address import Scheme
 from midstreamer.transport.carrier import Limits, Link, OnLink, Server, TrustReport
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.open_links import OpenLinks
 
 
@@ -107,7 +107,7 @@ class MemoryCarrier:
     async def dial(self, address: str, *, expect: Kind) -> Link:
         """Open a link to a server of kind ``expect``. Raise Refused if either side refuses."""
         server = self.network.at(address)
-        decide.admit(server.carrier.me, self.policy(frozenset({expect})))
+        admission.admit(server.carrier.me, self.policy(frozenset({expect})))
         link = server.connect(self)
         try:
             await link.opened()
@@ -132,10 +132,10 @@ class MemoryCarrier:
         """Return no warnings, because this carrier reads no files."""
         return []
 
-    def policy(self, kinds: frozenset[Kind]) -> decide.Policy:
+    def policy(self, kinds: frozenset[Kind]) -> admission.Policy:
         """Return the rules by which this process now admits peers of the given kinds."""
         allowlist = self._allowlist() if self._allowlist else None
-        return decide.Policy(self._me.trust_domain, kinds, allowlist)
+        return admission.Policy(self._me.trust_domain, kinds, allowlist)
 
 
 class MemoryServer:
@@ -180,11 +180,11 @@ class MemoryServer:
         await self.open_links.close(self)
 
     def _admit(self, identity: Identity) -> None:
-        decide.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
+        admission.admit(identity, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
         self.open_links.require_room(identity, self.carrier.limits)
 
     def _judge(self, link: FramedLink) -> None:
-        decide.admit(link.peer, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
+        admission.admit(link.peer, self.carrier.policy(authorisation.accepts(self.carrier.me.kind)))
 
 
 class MemoryWire:

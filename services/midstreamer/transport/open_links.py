@@ -12,11 +12,11 @@ from typing import Any
 
 from midstreamer.domain.errors import MidstreamerError, Overloaded, Refused, Unavailable
 from midstreamer.domain.identity import Identity
-from midstreamer.security import decide
-from midstreamer.security.reasons import Reason
-from midstreamer.telemetry import logs, metrics, words
+from midstreamer.security import admission
+from midstreamer.security.refusal_reasons import Reason
+from midstreamer.telemetry import label_values, logs, metrics
 from midstreamer.transport.carrier import Limits, OnLink
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 
 log = logs.get(__name__)
 
@@ -30,7 +30,9 @@ def refused(peer: str, refusal: MidstreamerError) -> None:
     """Count and log that a peer was refused."""
     reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
     # The peer may have chosen this text: "accepted" must not be counted as an accepted handshake.
-    metrics.HANDSHAKES.labels(reason if reason in words.REFUSALS else words.OTHER).inc()
+    metrics.HANDSHAKES.labels(
+        reason if reason in label_values.REFUSALS else label_values.OTHER
+    ).inc()
     log.warning("peer.refused", peer=peer, reason=reason, detail=refusal.message)
 
 
@@ -59,7 +61,7 @@ class OpenLinks:
         present = [*(link.peer for link in self.links), *self.arriving.values()]
         own, own_max = present.count(identity), limits.links_per_identity_max
         if own >= own_max:
-            raise decide.refused(
+            raise admission.refused(
                 Reason.TOO_MANY_LINKS,
                 f"{identity.name} has {own} links here, links_per_identity_max={own_max}:"
                 " close one, or use another identity",
@@ -90,7 +92,7 @@ class OpenLinks:
     async def _serve(self, link: FramedLink) -> None:
         try:
             await link.opened()
-            metrics.HANDSHAKES.labels(words.ACCEPTED).inc()
+            metrics.HANDSHAKES.labels(label_values.ACCEPTED).inc()
             await self._on_link(link)
         except Refused as refusal:
             refused(link.peer.name, refusal)

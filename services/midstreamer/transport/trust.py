@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from midstreamer.domain.grant import EVERYTHING, Grant
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.connection import Connection, Side
-from midstreamer.security import chain, decide
-from midstreamer.security.chain import Presented, Role
+from midstreamer.security import admission, certificate_chain
+from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.security.credentials import Credentials, CredentialSource, Watched
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport.carrier import Limits, TrustReport
@@ -76,10 +76,12 @@ class Trust:
         Raise Refused if its certificate is not valid, or if it may not connect.
         """
         anchors = self.current.anchors
-        verdict = chain.judge(presented, anchors, role, time.time())
-        policy = decide.Policy(self.me.trust_domain, kinds, self._source.allowlist)
-        decide.admit(verdict.identity, policy)
-        return AdmittedPeer(verdict.identity, presented, chain.short_hash(verdict.authority))
+        verdict = certificate_chain.judge(presented, anchors, role, time.time())
+        policy = admission.Policy(self.me.trust_domain, kinds, self._source.allowlist)
+        admission.admit(verdict.identity, policy)
+        return AdmittedPeer(
+            verdict.identity, presented, certificate_chain.short_hash(verdict.authority)
+        )
 
     def grant(self, peer: Identity) -> Grant:
         """Return what a peer may append to, by the allowlist in force now."""
@@ -100,7 +102,7 @@ class Trust:
         return TrustReport(
             serial=f"{current.certificate.serial_number:x}",
             not_after_s=current.not_after_s,
-            bundle=chain.bundle_hash(current.anchors),
+            bundle=certificate_chain.bundle_hash(current.anchors),
             judged_by=tuple(sorted(set(judged_by))),
         )
 
@@ -137,7 +139,7 @@ class Trust:
         metrics.CERTIFICATE_BEGIN_S.set(leaf.not_valid_before_utc.timestamp())
         metrics.CERTIFICATE_EXPIRY_S.set(current.not_after_s)
         metrics.CERTIFICATE_SERIAL.set(leaf.serial_number % 2**NUMBER_BITS)
-        metrics.BUNDLE_HASH.set(int(chain.bundle_hash(anchors), 16) % 2**NUMBER_BITS)
+        metrics.BUNDLE_HASH.set(int(certificate_chain.bundle_hash(anchors), 16) % 2**NUMBER_BITS)
         ends = [anchor.not_valid_after_utc.timestamp() for anchor in anchors]
         metrics.AUTHORITY_EXPIRY_S.set(min(ends, default=0.0))
 

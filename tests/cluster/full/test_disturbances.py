@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import mark
+from tests.cluster import cluster_mark
+from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import Release
-from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -21,7 +21,7 @@ def test_no_request_fails_whatever_is_deleted_killed_or_restarted(
     release: Release, tmp_path: Path
 ) -> None:
     trial = Trial(release, tmp_path)
-    acts = ("delete", "kill", "restart") if mark.made_here() else ("delete",)
+    acts = ("delete", "kill", "restart") if cluster_mark.made_here() else ("delete",)
 
     with trial.load():
         trial.disturb("--acts", *acts)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import doors, host, releases
-from tests.cluster.doors import Table, Visitors
+from tests.cluster import commands_here, reachable_ports, releases
+from tests.cluster.reachable_ports import Table, Visitors
 from tests.cluster.releases import Release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -24,7 +24,7 @@ def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: 
     kubectl, existing = release.kubernetes, _policies(release)
     changes: dict[str, list[str]] = {}
 
-    with doors.visitors(release) as visiting:
+    with reachable_ports.visitors(release) as visiting:
         visiting.settled(visiting.expected())
         for policy in existing.values():
             for what, less in _lesser(policy):
@@ -38,7 +38,7 @@ def test_without_any_one_rule_the_table_of_who_reaches_whom_is_another(release: 
     release.wait_ready()
 
     lines = [f"| {what} | {'; '.join(seen)} |" for what, seen in changes.items()]
-    host.say("\n".join(["| without | what changes |", "|---|---|", *lines]))
+    commands_here.say("\n".join(["| without | what changes |", "|---|---|", *lines]))
     assert {what.partition(",")[0] for what in changes} == set(existing) - {
         f"{release.name}-default-deny"
     }
@@ -52,10 +52,12 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     default, monitors = f"{release.name}-default-deny", f"{release.name}-prometheus"
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
-    with doors.visitors(release) as visiting:
+    with reachable_ports.visitors(release) as visiting:
         # The policy for Prometheus selects every pod too, so pods are isolated until both it and
         # the default policy are deleted. A release with default values has no such policy.
-        unread = visiting.expected() | {("collector", target): False for target in doors.HEALTH}
+        unread = visiting.expected() | {
+            ("collector", target): False for target in reachable_ports.HEALTH
+        }
         try:
             kubectl("delete", "networkpolicy", monitors)
             visiting.settled(unread)
@@ -65,20 +67,20 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
             kubectl("apply", "-f", "-", stdin=gone)
         visiting.settled(visiting.expected())
 
-    host.say("; ".join(opened))
+    commands_here.say("; ".join(opened))
     assert {f"stranger to {kind} health: open" for kind in ("operator", "agent")} <= set(opened)
 
 
 def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
     """Wait until a table differs from `wanted`; return the differences, empty if none appears."""
     try:
-        return host.eventually(
+        return commands_here.eventually(
             "the missing rule changes what is reached",
-            lambda: doors.differences(wanted, visiting.tried()),
+            lambda: reachable_ports.differences(wanted, visiting.tried()),
             bool,
             timeout_s=NOTICED_S_MAX,
         )
-    except host.KitError:
+    except commands_here.KitError:
         return []
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from midstreamer.cluster import naming
-from tests.cluster import deeds, host, missed, rights, signing
+from midstreamer.cluster import kubernetes_names
+from tests.cluster import commands_here, removed_rights, rights, signing, tasks
 from tests.cluster.conftest import a_namespace
-from tests.cluster.deeds import Deed, Place
-from tests.cluster.missed import ROWS, WAYS
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
+from tests.cluster.removed_rights import ROWS, WAYS
 from tests.cluster.rights import Right
+from tests.cluster.tasks import Deed, Place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
@@ -75,7 +75,7 @@ def place(
         release.wait_ready()
         for role in ("view", "edit", "admin"):
             kubernetes("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}")
-        app("label", "namespace", app.namespace, f"{_label(release)}={naming.CLIENT}")
+        app("label", "namespace", app.namespace, f"{_label(release)}={kubernetes_names.CLIENT}")
         yield _place(release, app, tmp_path_factory)
     finally:
         release.uninstall()
@@ -84,7 +84,7 @@ def place(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way in {row.way for row in ROWS.values()}])
 def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes, way: str) -> None:
-    objects = missed.rendered(place.release.namespace, place.release.name, app.namespace)
+    objects = removed_rights.rendered(place.release.namespace, place.release.name, app.namespace)
     mine = [right for right in rights.rights(objects) if ROWS[_told(place, right)].way == way]
     deed, unnoticed = WAYS[way].deed, []
 
@@ -97,13 +97,15 @@ def test_without_a_right_somebody_says_what_fails(place: Place, app: Kubernetes,
         noticed_s = time.monotonic() - begun_s
         _well(place, deed)
         again_s = time.monotonic() - begun_s - noticed_s
-        host.say(f"{_told(place, right)}: {noticed_s:.1f} s, recovered {again_s:.1f} s; {seen}")
+        commands_here.say(
+            f"{_told(place, right)}: {noticed_s:.1f} s, recovered {again_s:.1f} s; {seen}"
+        )
         unnoticed += [] if seen else [right]
     assert unnoticed == []
 
 
 def test_every_right_has_a_row_and_every_row_a_right() -> None:
-    assert missed.lacking() == set()
+    assert removed_rights.lacking() == set()
 
 
 # --- trying ---------------------------------------------------------------------------------------
@@ -112,7 +114,9 @@ def test_every_right_has_a_row_and_every_row_a_right() -> None:
 def _well(place: Place, deed: Deed) -> None:
     """Check that a task succeeds and stays successful for the seconds `Deed.steady_s`."""
     with _begun(place, deed) as look:
-        host.eventually("the task succeeds", look, lambda told: not told, timeout_s=WELL_S_MAX)
+        commands_here.eventually(
+            "the task succeeds", look, lambda told: not told, timeout_s=WELL_S_MAX
+        )
         until_s = time.monotonic() + deed.steady_s
         while time.monotonic() < until_s:
             assert look() == ""
@@ -125,21 +129,21 @@ def _missed(place: Place, deed: Deed, evidence: str) -> str:
     """
     with _begun(place, deed) as look:
         try:
-            report = host.eventually(
+            report = commands_here.eventually(
                 "the missing right is reported",
                 look,
                 lambda report: evidence in report,
                 timeout_s=MISSED_S_MAX,
             )
-        except host.KitError as error:
-            host.say(str(error))
+        except commands_here.KitError as error:
+            commands_here.say(str(error))
             return ""
     at = report.find(evidence)
     return report[max(0, at - 120) : at + 160].replace("\n", " ")
 
 
 @contextmanager
-def _begun(place: Place, deed: Deed) -> Iterator[deeds.Look]:
+def _begun(place: Place, deed: Deed) -> Iterator[tasks.Look]:
     try:
         yield deed.begin(place)
     finally:
@@ -155,11 +159,11 @@ def _taken(place: Place, right: Right) -> Iterator[None]:
     less = rights.without(role, right)["rules"]
     try:
         _patch(place, name, less)
-        host.until(f"{right} is denied", lambda: not _may(place, right), timeout_s=20.0)
+        commands_here.until(f"{right} is denied", lambda: not _may(place, right), timeout_s=20.0)
         yield
     finally:
         _patch(place, name, role["rules"])
-        host.until(f"{right} is allowed", lambda: _may(place, right), timeout_s=20.0)
+        commands_here.until(f"{right} is allowed", lambda: _may(place, right), timeout_s=20.0)
 
 
 def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
@@ -197,7 +201,14 @@ def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -
     shop = others.pod("shop-0", "default")
     jane = signing.Bound("jane", "", others.person("jane"))
     who = f"--serviceaccount={app.namespace}:jane"
-    use = Right("Role", "desk", naming.GROUP, naming.CLIENT_IDENTITIES, "desk", naming.USE)
+    use = Right(
+        "Role",
+        "desk",
+        kubernetes_names.GROUP,
+        kubernetes_names.CLIENT_IDENTITIES,
+        "desk",
+        kubernetes_names.USE,
+    )
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -207,16 +218,16 @@ def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -
     release.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
     release.kubernetes("create", "rolebinding", "desk", "--role=desk", who)
     place = Place(release, members, agent, shop, jane)
-    deeds.a_pool(place, deeds.STUCK, replicas=1, nodeSelector={"no-such": "node"})
+    tasks.a_pool(place, tasks.STUCK, replicas=1, nodeSelector={"no-such": "node"})
     return place
 
 
 def _label(release: Release) -> str:
-    return naming.client_label(release.namespace, release.name)
+    return kubernetes_names.client_label(release.namespace, release.name)
 
 
 def _of_cluster(release: Release, app: Kubernetes) -> list[dict[str, Any]]:
-    objects = missed.rendered(release.namespace, release.name, app.namespace)
+    objects = removed_rights.rendered(release.namespace, release.name, app.namespace)
     return [each for each in objects if str(each["kind"]).startswith("ClusterRole")]
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import events, example, host, mark, report
+from tests.cluster import cluster_mark, commands_here, example_application, report, request_events
 from tests.cluster.conftest import a_namespace
+from tests.cluster.outside_trials import Trial
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
-from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 WITHIN_S = 90.0
 FEW = 5
-LIMIT_S = events.Kind.CRASH.limit_s
+LIMIT_S = request_events.Kind.CRASH.limit_s
 """The greatest latency of a request, in seconds.
 
 It is wide, because the example shares the machine with the fleet; `test_disturbances` has the
@@ -39,26 +39,28 @@ def app() -> Iterator[Kubernetes]:
 def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted_and_killed(
     app: Kubernetes, release: Release, tmp_path: Path
 ) -> None:
-    acts = ("delete", "kill") if mark.made_here() else ("delete",)
+    acts = ("delete", "kill") if cluster_mark.made_here() else ("delete",)
     trial = Trial(release, tmp_path)
-    example.let_in(release, app)
-    example.label(app, release)
-    example.deployed(app, release, SERIES)
-    host.until(
-        "the example gets decisions", lambda: example.decisions(app) >= FEW, timeout_s=WITHIN_S
+    example_application.let_in(release, app)
+    example_application.label(app, release)
+    example_application.deployed(app, release, SERIES)
+    commands_here.until(
+        "the example gets decisions",
+        lambda: example_application.decisions(app) >= FEW,
+        timeout_s=WITHIN_S,
     )
-    before = example.restarts(app)  # the example restarts until the fleet admits it
+    before = example_application.restarts(app)  # the example restarts until the fleet admits it
 
     trial.disturb("--acts", *acts, "--calm-s", f"{CALM_S:g}")
 
     lines = app("logs", "deployment/app", "--timestamps").splitlines()
-    requests = example.requests(lines)
+    requests = example_application.requests(lines)
     begun_s = requests[0].due_s
     calm = [each for each in requests if each.what == "match" and each.due_s - begun_s < CALM_S]
-    rows = events.rows(report.happened(trial.events_file), requests, LIMIT_S)
-    host.say(f"{len(calm) / CALM_S:.1f} matches a second without disturbances")
-    host.say(events.plain(rows))
-    assert events.broken(rows, len(requests)) == []
-    assert example.restarts(app) == before
+    rows = request_events.rows(report.happened(trial.events_file), requests, LIMIT_S)
+    commands_here.say(f"{len(calm) / CALM_S:.1f} matches a second without disturbances")
+    commands_here.say(request_events.plain(rows))
+    assert request_events.broken(rows, len(requests)) == []
+    assert example_application.restarts(app) == before
     assert not [line for line in lines if "error[" in line]
-    assert len(calm) >= SHARE * example.PER_SECOND * CALM_S
+    assert len(calm) >= SHARE * example_application.PER_SECOND * CALM_S

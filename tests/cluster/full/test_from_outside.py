@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import host, mark, people, releases
+from tests.cluster import cluster_mark, commands_here, outside_client, releases
 from tests.cluster.conftest import a_namespace
-from tests.cluster.events import Kind
-from tests.cluster.people import Desk
+from tests.cluster.outside_client import Desk
 from tests.cluster.releases import Release
+from tests.cluster.request_events import Kind
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -39,7 +39,7 @@ def desk(request: pytest.FixtureRequest, fleet: Release, tmp_path: Path) -> Iter
     if request.param == "quic":
         yield Desk(fleet, tmp_path)
         return
-    with people.forwarded(fleet) as ways:
+    with outside_client.forwarded(fleet) as ways:
         yield Desk(fleet, tmp_path, ways=ways)
 
 
@@ -53,14 +53,14 @@ def test_commands_and_the_sdk_work_from_outside(desk: Desk, fleet: Release) -> N
     replay_output = desk.midstreamer("replay", str(prices), "--window", "16", "--horizon", "2")
     status = desk.midstreamer("status", "--json")
 
-    host.say(replay_output)
+    commands_here.say(replay_output)
     assert f"coordinator/{fleet.namespace}/{fleet.name}-coordinator-0" in status
     assert f'"{series}"' in status
     assert "equal to the bit" in desk.replayed("--stop", "2020-03-01")
 
 
 def test_no_request_from_outside_fails_while_pods_are_deleted_and_killed(desk: Desk) -> None:
-    acts = ("delete", "kill") if mark.made_here() else ("delete",)
+    acts = ("delete", "kill") if cluster_mark.made_here() else ("delete",)
 
     with desk.load():
         desk.disturb("--acts", *acts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import host, mark, monitoring
+from tests.cluster import cluster_mark, commands_here, monitoring
 from tests.cluster.monitoring import EVERY, Asked
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
@@ -54,7 +54,7 @@ def operated(
 def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select_by(
     way: str, operated: Kubernetes, tmp_path: Path
 ) -> None:
-    cluster = mark.made_here()
+    cluster = cluster_mark.made_here()
     if cluster is None:
         pytest.skip("Prometheus runs in the network of a node: needs a cluster of `make cluster`")
     release = Release(operated, values=values(way))
@@ -67,7 +67,7 @@ def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select
         cluster, configuration, monitoring.rules(operated), tmp_path / "prometheus"
     ) as asked:
         found = _all_up(asked)
-        recorded = host.eventually("rules are evaluated", asked.rule_health, _evaluated)
+        recorded = commands_here.eventually("rules are evaluated", asked.rule_health, _evaluated)
 
     assert Counter(labels["component"] for labels in found) == PODS
     assert {labels["job"] for labels in found} == {"midstreamer"}
@@ -85,8 +85,8 @@ def _way(job: dict[str, Any]) -> str:
 
 def _all_up(asked: Asked) -> list[Any]:
     """Wait until every target is scraped; return the labels of each target."""
-    host.eventually("every target is scraped", asked.problems, lambda found: not found)
-    host.eventually(
+    commands_here.eventually("every target is scraped", asked.problems, lambda found: not found)
+    commands_here.eventually(
         "all pods are up", lambda: len(asked.query("up == 1")), sum(PODS.values()).__eq__
     )
     return [labels for labels, _ in asked.query("up")]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import host, mark
+from tests.cluster import cluster_mark, commands_here
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import CHART, READY_S_MAX, Release
 from tests.cluster.smoke.test_helm_test import AGREES
@@ -31,21 +31,25 @@ def release(kubernetes: Kubernetes) -> Iterator[Release]:
     words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]
     # The CustomResourceDefinition of AgentPool may exist from another test.
     owned = (*words, "--take-ownership", "--values", "-")
-    host.run([mark.helm(), *owned], stdin=json.dumps({"installations": installations}))
+    commands_here.run(
+        [cluster_mark.helm(), *owned], stdin=json.dumps({"installations": installations})
+    )
     kubernetes("create", "rolebinding", ANN, "--clusterrole=admin", f"--user={ANN}")
-    if cluster := mark.made_here():
+    if cluster := cluster_mark.made_here():
         prepared.volume(cluster)
     try:
         yield prepared
     finally:
         prepared.uninstall()
-        host.run([mark.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"])
+        commands_here.run(
+            [cluster_mark.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"]
+        )
 
 
 def as_ann(release: Release, verb: str, *words: str, stdin: str = "") -> str:
     """Run Helm as the user Ann on her release, return its output; raises KitError."""
     about = [release.name, *words, "--namespace", release.namespace, "--kube-as-user", ANN]
-    return host.run([mark.helm(), verb, *about], stdin=stdin)
+    return commands_here.run([cluster_mark.helm(), verb, *about], stdin=stdin)
 
 
 def test_admin_of_one_namespace_is_enough(release: Release) -> None:
@@ -58,7 +62,7 @@ def test_admin_of_one_namespace_is_enough(release: Release) -> None:
     output = as_ann(release, "test", "--logs", "--timeout=60s")
 
     tested_s = time.monotonic() - began_s
-    host.say(f"helm install --wait took {took_s:.1f} s, helm test {tested_s:.1f} s")
+    commands_here.say(f"helm install --wait took {took_s:.1f} s, helm test {tested_s:.1f} s")
     assert AGREES in output
     assert lacking == []
     assert took_s < READY_S_MAX

@@ -19,15 +19,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.telemetry import metrics
-from midstreamer_operator.act import COMPONENT as OPERATOR
+from midstreamer_operator.api_writes import COMPONENT as OPERATOR
 from midstreamer_operator.resources import authorities
-from tests.cluster import events, host, releases
+from tests.cluster import commands_here, releases, request_events
 from tests.cluster.conftest import a_namespace
-from tests.cluster.events import Event, Kind
+from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import COMPONENT, Release
-from tests.cluster.trials import Trial
+from tests.cluster.request_events import Event, Kind
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -104,7 +104,7 @@ def felt_by(one: Trial, name: str) -> Iterator[None]:
 def happened(one: Trial, event: Event) -> None:
     """Write an event to the events file of a trial, for its report."""
     with one.events_file.open("a", encoding="utf-8") as file:
-        file.write(events.line(event))
+        file.write(request_events.line(event))
 
 
 # --- certificates ---------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def rotation(release: Release) -> tuple[float, float]:
 
     times = []
     for what, enough in (("a pod renews", some), ("every pod has renewed", none)):
-        host.eventually(
+        commands_here.eventually(
             f"{release.namespace}: {what}",
             look,
             enough,
@@ -229,7 +229,7 @@ def test_a_fleet_that_is_uninstalled_and_installed_finds_its_data_and_the_other_
         for_a_while(own)
         with felt_by(watched, "the other is uninstalled"):
             one.take_away()
-            host.until(
+            commands_here.until(
                 "the uninstalled fleet's pods are gone", lambda: not _pods(one), timeout_s=90.0
             )
         with felt_by(watched, "the other is installed again"):
@@ -284,7 +284,7 @@ def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
     fleets: Fleets,
 ) -> None:
     for one, other in (fleets, fleets[::-1]):
-        authority, signer = _authority(one), naming.signer(one.namespace, one.name)
+        authority, signer = _authority(one), kubernetes_names.signer(one.namespace, one.name)
         mark = authority.fingerprint(hashes.SHA256()).hex()
         given = ledger(one)
         names = {each["request"] for each in given}
@@ -294,7 +294,7 @@ def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
             if each["spec"]["signerName"] == signer
         ]
 
-        host.say(f"{one.namespace}: {len(asked)} requests, {len(given)} certificates")
+        commands_here.say(f"{one.namespace}: {len(asked)} requests, {len(given)} certificates")
         assert {each["authority"] for each in given} == {mark}
         assert all(f"/{one.namespace}/" in each["id"] for each in given)
         assert not names & {each["request"] for each in ledger(other)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import doors, host, pods
+from tests.cluster import commands_here, pods, reachable_ports
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 
@@ -47,7 +47,7 @@ def asked(kubernetes: Kubernetes, source: str, address: str, protocol: str) -> s
     try:
         words = ("/probe", "ask", protocol, f"{address}:{port}")
         return kubernetes("exec", source, "--", *words).split()[0]
-    except host.KitError:
+    except commands_here.KitError:
         return ""
 
 
@@ -66,7 +66,7 @@ def test_a_policy_holds_between_pods_of_every_pair_of_nodes(
 
     kubernetes("apply", "-f", "-", stdin=json.dumps(_friends_only()))
     wanted = {pair: pair[1] if pair[0].startswith("friend") else "" for pair in pairs}
-    host.eventually(
+    commands_here.eventually(
         "policies are in force",
         lambda: {pair: asked(kubernetes, pair[0], where[pair[1]], protocol) for pair in pairs},
         lambda found: found == wanted,
@@ -104,10 +104,10 @@ def test_the_pods_of_a_kind_are_on_both_nodes(
 
 
 def test_each_port_is_open_to_those_it_is_meant_for_across_nodes(release: Release) -> None:
-    with doors.visitors(release) as visiting:
+    with reachable_ports.visitors(release) as visiting:
         visiting.settled(visiting.expected())
 
-        host.say(doors.markdown(visiting.tried()))
+        commands_here.say(reachable_ports.markdown(visiting.tried()))
         tried_nodes = {target.node for target in visiting.targets.values()}
     assert {"node-0", "node-1"} <= tried_nodes
 

@@ -1,7 +1,7 @@
 """`midstreamer-k8s status` names the cause of each fault; without the cause, the fleet recovers.
 
-The rows of `wrongs.WRONGS` run in order. Each row leaves a fleet that works, and a row may need
-what earlier rows made.
+The rows of `release_faults.WRONGS` run in order. Each row leaves a fleet that works, and a row may
+need what earlier rows made.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import host, wrongs
+from tests.cluster import commands_here, release_faults
 from tests.cluster.conftest import a_namespace
-from tests.cluster.wrongs import Place, Wrong
+from tests.cluster.release_faults import Place, Wrong
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -28,27 +28,29 @@ def place() -> Iterator[Place]:
         shared.fleet().uninstall(volume=False)
 
 
-@pytest.mark.parametrize("wrong", wrongs.WRONGS, ids=[each.what for each in wrongs.WRONGS])
+@pytest.mark.parametrize(
+    "wrong", release_faults.WRONGS, ids=[each.what for each in release_faults.WRONGS]
+)
 def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
     place: Place, wrong: Wrong
 ) -> None:
     began_s = time.monotonic()
     wrong.begin(place)
     changed_s = time.monotonic()
-    line = wrongs.found(place, wrong)
+    line = release_faults.found(place, wrong)
     named_s = time.monotonic()
     symptom = wrong.said or wrong.symptom
-    messages = host.eventually(
+    messages = commands_here.eventually(
         f"an Event, termination message or condition has {symptom!r}",
         lambda: [each for each in place.said() if symptom in each],
         bool,
     )
     wrong.end(place)
     ended_s = time.monotonic()
-    wrongs.well(place, wrong.release)
+    release_faults.well(place, wrong.release)
 
     healed_s = time.monotonic() - ended_s
-    host.say(
+    commands_here.say(
         f"| {wrong.what} | `{line}` | {messages[-1][:200]} | {changed_s - began_s:.0f}"
         f" | {named_s - changed_s:.0f} | {healed_s:.0f} |"
     )
@@ -63,11 +65,11 @@ def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place
     began_s = time.monotonic()
     nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}
     place.fleet(extraEnv=[nowhere]).put()
-    wrongs.well(place)
+    release_faults.well(place)
 
     (agent,) = place.fleet().pods("agent")
     log = place.kubernetes("logs", agent["metadata"]["name"])
-    host.say(
+    commands_here.say(
         f"an agent that compiles its kernels was ready after {time.monotonic() - began_s:.0f} s"
     )
     assert "MIDSTREAMER_KERNELS_AHEAD=/nowhere: there is no such folder" in log

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from midstreamer_operator.resources import agentpools
-from tests.cluster import host, releases
+from tests.cluster import commands_here, releases
 from tests.cluster.releases import Release
 
 pytestmark = [pytest.mark.cluster]
@@ -48,7 +48,7 @@ def a_pool(release: Release, pool: str, **spec: Any) -> Iterator[str]:
         yield name
     finally:
         release.kubernetes("delete", f"agentpool/{name}", "--ignore-not-found", WITHIN)
-        host.until(
+        commands_here.until(
             f"the pods of {name} are gone",
             lambda: not pods(release, name),
             timeout_s=90.0,
@@ -72,7 +72,7 @@ def condition(release: Release, name: str) -> dict[str, str]:
 
 def becomes(release: Release, name: str, reason: str) -> str:
     """Wait until the pool's condition Ready has this reason; return its message."""
-    found = host.eventually(
+    found = commands_here.eventually(
         f"pool {name} says {reason}",
         lambda: condition(release, name),
         lambda told: told.get("reason") == reason,
@@ -119,7 +119,7 @@ def test_kubectl_scales_a_pool_as_it_scales_a_deployment(release: Release) -> No
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
         release.kubernetes("scale", f"agentpool/{name}", "--replicas=2")
-        host.eventually(
+        commands_here.eventually(
             "the pool is not ready while it scales",
             lambda: condition(release, name),
             lambda told: told["status"] == "False",
@@ -176,7 +176,7 @@ def test_what_changes_while_the_operator_is_away_is_done_when_it_is_back(release
         finally:
             with_operator(release)
 
-        host.eventually("the pool has pods", lambda: pods(release, name), bool)
+        commands_here.eventually("the pool has pods", lambda: pods(release, name), bool)
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
 
@@ -203,7 +203,7 @@ def test_a_pool_says_in_one_line_what_it_waits_for_and_heals(
 
         release.kubernetes("wait", READY, f"agentpool/{name}", WITHIN)
 
-    host.say(message)
+    commands_here.say(message)
     assert words in message
     assert "\n" not in message
 
@@ -218,7 +218,7 @@ def test_a_pool_says_that_a_quota_is_full_and_heals(release: Release) -> None:
         # This takes long: the controller of Deployments retries with growing intervals.
         kubectl("wait", READY, f"agentpool/{name}", "--timeout=120s")
 
-    host.say(message)
+    commands_here.say(message)
     assert "exceeded quota: full" in message
 
 
@@ -263,7 +263,7 @@ REFUSED = {
 def test_a_pool_that_cannot_be_meant_is_refused_with_the_way_out(
     release: Release, spec: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(host.KitError) as refused:
+    with pytest.raises(commands_here.KitError) as refused:
         apply(release, manifest(release, "wrong", **spec), "--dry-run=server")
 
     assert words in str(refused.value)
@@ -278,7 +278,10 @@ def test_whole_numbers_and_words_are_quantities(release: Release) -> None:
 
 def test_the_fleet_of_a_pool_cannot_change(release: Release) -> None:
     change = ("--type=merge", "-p", '{"spec": {"fleet": "mid-x"}}')
-    with a_pool(release, "fixed", replicas=0) as name, pytest.raises(host.KitError) as refused:
+    with (
+        a_pool(release, "fixed", replicas=0) as name,
+        pytest.raises(commands_here.KitError) as refused,
+    ):
         release.kubernetes("patch", "agentpool", name, *change)
 
     assert "fleet cannot be changed" in str(refused.value)

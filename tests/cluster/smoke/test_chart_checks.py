@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import host, mark, monitoring, releases, renders, schemas
+from tests.cluster import cluster_mark, commands_here, monitoring, releases, renders, schemas
 from tests.cluster.pods import Kubernetes
 
 BUILD_S = 900
@@ -62,7 +62,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, kubernetes: Kubernetes) 
     monitoring.install_definitions(kubernetes)
     folder = tmp_path_factory.mktemp("schemas")
     wanted = {f"{kind.lower()}-v1-{monitoring.GROUP}.json" for kind in monitoring.KINDS}
-    found = host.eventually(
+    found = commands_here.eventually(
         "the cluster publishes the kinds of the Prometheus operator",
         lambda: schemas.of_kinds(json.loads(kubernetes("get", "--raw=/openapi/v2"))),
         lambda made: wanted <= made.keys(),
@@ -75,7 +75,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, kubernetes: Kubernetes) 
 def conforms(published: Path, text: str) -> str:
     """Return the errors that kubeconform finds in a manifest; empty when it finds none."""
     command = [
-        str(mark.check_of_charts("kubeconform")),
+        str(cluster_mark.check_of_charts("kubeconform")),
         "-strict",
         f"-schema-location={published}/{schemas.LOCATION}",
     ]
@@ -110,7 +110,7 @@ def test_a_misspelt_field_is_found(published: Path) -> None:
 def test_nothing_is_found_that_is_not_meant_to_be_so(file: Path) -> None:
     ignored = NOT_SCORED | OF_EXAMPLE.get(file.stem, {})
     command = [
-        str(mark.check_of_charts("kube-score")),
+        str(cluster_mark.check_of_charts("kube-score")),
         "score",
         "--output-format=ci",
         # A CPU limit would throttle searches even if the node is idle; CPU requests are enough to

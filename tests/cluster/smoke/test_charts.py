@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import host, mark, renders
+from tests.cluster import cluster_mark, commands_here, renders
 from tests.cluster.renders import objects, refusal, render
 from tools.docs import charts
 
@@ -210,7 +210,7 @@ def test_an_example_renders_as_recorded_each_time_the_same(file: Path) -> None:
 
 @pytest.mark.parametrize("chart", charts.ALL, ids=lambda chart: chart.name)
 def test_helm_finds_nothing_to_say_about_a_chart(chart: Path) -> None:
-    output = host.run([mark.helm(), "lint", "--strict", str(chart)])
+    output = commands_here.run([cluster_mark.helm(), "lint", "--strict", str(chart)])
 
     assert "[WARNING]" not in output
 

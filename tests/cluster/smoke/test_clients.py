@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from midstreamer.cluster import naming
-from tests.cluster import example, host, mark
+from midstreamer.cluster import kubernetes_names
+from tests.cluster import cluster_mark, commands_here, example_application
 from tests.cluster.conftest import a_namespace
-from tests.cluster.example import decisions, deployed, log, restarts
-from tests.cluster.people import Desk, k8s
+from tests.cluster.example_application import decisions, deployed, log, restarts
+from tests.cluster.outside_client import Desk, k8s
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 
@@ -34,7 +34,7 @@ def app() -> Iterator[Kubernetes]:
 @pytest.fixture(scope="module")
 def fleet(release: Release, app: Kubernetes) -> Release:
     """Return the fleet, which admits the application's pods and the identities `client/desk-*`."""
-    example.let_in(release, app, "client/desk-*")
+    example_application.let_in(release, app, "client/desk-*")
     return release
 
 
@@ -42,14 +42,16 @@ def test_the_example_waits_until_its_namespace_is_labelled_and_then_matches(
     app: Kubernetes, fleet: Release
 ) -> None:
     deployed(app, fleet)
-    label = naming.client_label(fleet.namespace, fleet.name)
+    label = kubernetes_names.client_label(fleet.namespace, fleet.name)
 
     missing = f"to let its pods in: kubectl label namespace {app.namespace} {label}=client"
-    host.until(
+    commands_here.until(
         "the example's log names the missing label", lambda: missing in log(app), timeout_s=WITHIN_S
     )
     app("label", "namespace", app.namespace, f"{label}=client")
-    host.until("the example gets decisions", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S)
+    commands_here.until(
+        "the example gets decisions", lambda: decisions(app) >= FEW, timeout_s=WITHIN_S
+    )
     (pod,) = app.get("pods")["items"]
     wanted = f"client/{app.namespace}/{pod['metadata']['name']}/{pod['metadata']['uid']}"
     entries = fleet.kubernetes.get("configmaps", "-l", f"midstreamer.dev/ledger={fleet.name}")
@@ -66,7 +68,7 @@ def test_the_example_goes_on_while_pods_of_the_fleet_are_replaced(
     fleet.kubernetes("delete", "pod", victim, "--timeout=60s")
     fleet.wait_ready()
     at = decisions(app)
-    host.until(
+    commands_here.until(
         "the example gets more decisions", lambda: decisions(app) >= at + FEW, timeout_s=WITHIN_S
     )
     assert restarts(app) == before
@@ -94,10 +96,10 @@ def eventually_shown(fleet: Release, folder: Path) -> str:
     def status() -> str:
         try:
             return desk.midstreamer("status", "--json")
-        except host.KitError as error:
+        except commands_here.KitError as error:
             return str(error)
 
-    return host.eventually(
+    return commands_here.eventually(
         "`midstreamer status` shows the members",
         status,
         lambda said: '"members"' in said,
@@ -109,7 +111,7 @@ def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:
     fleet.wait_ready()
     done = k8s(fleet, "status")
     assert done.returncode == 0, done.stderr
-    host.say(done.stdout)
+    commands_here.say(done.stdout)
     for component, count in (("operator", 2), ("postgres", 1), ("sync", 2), ("coordinator", 2)):
         assert re.search(rf"^{component} +{count} of {count}$", done.stdout, re.MULTILINE)
     assert "not shown" not in done.stdout
@@ -129,7 +131,7 @@ def test_a_screen_says_why_a_pod_waits(fleet: Release) -> None:
     name = f"deployment/{fleet.name}-sync"
     fleet.kubernetes("patch", name, "--type=json", "-p", json.dumps(patch))
     try:
-        host.until(
+        commands_here.until(
             "`midstreamer-k8s status` says why the pod waits",
             lambda: "Unschedulable: 0/" in k8s(fleet, "status").stdout,
             timeout_s=WITHIN_S,
@@ -168,16 +170,20 @@ def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
     def is_whole() -> bool:
         return left <= made() and any(name.startswith("gone-issued-") for name in made())
 
-    host.until("the operator has made its objects", is_whole, timeout_s=WITHIN_S)
-    host.run([mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"])
-    host.until("the release's pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S)
+    commands_here.until("the operator has made its objects", is_whole, timeout_s=WITHIN_S)
+    commands_here.run(
+        [cluster_mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"]
+    )
+    commands_here.until(
+        "the release's pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S
+    )
     assert left <= made()
 
     done = k8s(release, "purge", "--yes")
 
     assert done.returncode == 0, done.stderr
-    host.say(done.stdout)
-    host.until(
+    commands_here.say(done.stdout)
+    commands_here.until(
         "only objects that are not the release's stay",
         lambda: made() == {"mine", "kube-root-ca.crt"},
         timeout_s=WITHIN_S,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cluster import host, pods
+from tests.cluster import commands_here, pods
 from tests.cluster.pods import Kubernetes
 
 pytestmark = [pytest.mark.cluster]
@@ -44,7 +44,7 @@ def test_a_pod_that_is_deleted_goes_within_its_grace_period(kubernetes: Kubernet
 
     kubernetes("delete", "pod", "short", "--timeout=10s")
 
-    with pytest.raises(host.KitError, match="not found"):
+    with pytest.raises(commands_here.KitError, match="not found"):
         kubernetes.get("pod/short")
 
 
@@ -57,7 +57,7 @@ def test_a_service_leads_to_its_pod(kubernetes: Kubernetes, protocol: str, port:
     kubernetes("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
     # The Service reaches the pod some tenths of a second after the pod is Ready.
-    host.until(
+    commands_here.until(
         f"{name} answers by its Service",
         lambda: _answer(kubernetes, name, protocol, port).split()[:1] == [name],
         timeout_s=20,
@@ -67,5 +67,5 @@ def test_a_service_leads_to_its_pod(kubernetes: Kubernetes, protocol: str, port:
 def _answer(kubernetes: Kubernetes, name: str, protocol: str, port: int) -> str:
     try:
         return kubernetes("exec", name, "--", "/probe", "ask", protocol, f"{name}:{port}")
-    except host.KitError:
+    except commands_here.KitError:
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import host, releases
+from tests.cluster import commands_here, releases
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import PYTHON, Release
 
@@ -42,7 +42,7 @@ def ready_s(installed: Release) -> dict[str, float]:
 
 
 def test_every_pod_is_ready_within_a_minute(ready_s: dict[str, float]) -> None:
-    host.say(f"ready after, in s: {json.dumps(ready_s, indent=1)}")
+    commands_here.say(f"ready after, in s: {json.dumps(ready_s, indent=1)}")
     assert len(ready_s) == 9
     assert max(ready_s.values()) <= releases.READY_S_MAX
 
@@ -86,7 +86,7 @@ def test_a_pod_that_is_replaced_is_ready_within_five_seconds(
     release.kubernetes("delete", "pod", old, "--wait=true", "--timeout=60s")
 
     took_s = [s for name, s in release.wait_ready().items() if name not in others]
-    host.say(f"{component}: {took_s} s")
+    commands_here.say(f"{component}: {took_s} s")
     assert max(took_s) <= 5.0
 
 
@@ -98,12 +98,12 @@ def test_without_an_operator_a_new_pod_says_what_it_waits_for_and_heals(
     kubectl("wait", "--for=delete", "pod", "-l", _selector(release, "operator"), "--timeout=60s")
     kubectl("delete", "pod", name, "--timeout=60s")
 
-    reason = host.eventually(
+    reason = commands_here.eventually(
         "the pod's /readyz says that it waits for the operator",
         lambda: _readyz(kubectl, name),
         lambda text: WAITING in text,
     )
-    events = host.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
+    events = commands_here.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
 
     assert f"{release.namespace}/{release.name}" in reason
     assert WAITING in events[0]["message"]
@@ -119,12 +119,12 @@ def test_a_pod_of_the_wrong_account_is_refused_and_says_why_everywhere(release: 
     kubectl, name = release.kubernetes, "impostor"
     kubectl("apply", "-f", "-", stdin=json.dumps(_impostor(release, name)))
 
-    reason = host.eventually(
+    reason = commands_here.eventually(
         "the pod's /readyz says that its request was refused",
         lambda: _readyz(kubectl, name),
         lambda text: REFUSED in text,
     )
-    events = host.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
+    events = commands_here.eventually("the pod has an Event", lambda: _events(kubectl, name), bool)
     kubectl("exec", name, "--", PYTHON, "-c", "import os; os.kill(1, 15)")
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=30s")
 
@@ -157,7 +157,7 @@ def test_each_kind_of_pod_takes_no_more_memory_than_the_chart_asks_for(release: 
     taken = {pod["metadata"]["name"]: (_component(pod), _memory_mb(release, pod))
              for pod in release.pods()}  # fmt: skip
 
-    host.say(f"memory in MB: {json.dumps(taken, indent=1)}")
+    commands_here.say(f"memory in MB: {json.dumps(taken, indent=1)}")
     asked = {_component(pod): _asked_mb(pod) for pod in release.pods()}
     assert {name: mb for name, (kind, mb) in taken.items() if mb > asked[kind]} == {}
 
@@ -211,7 +211,7 @@ def _restarts(pod: dict[str, Any]) -> int:
 def _readyz(kubectl: Kubernetes, pod: str) -> str:
     try:
         return kubectl("exec", pod, "--", PYTHON, "-c", READYZ)
-    except host.KitError:
+    except commands_here.KitError:
         return ""  # the container does not run yet
 
 

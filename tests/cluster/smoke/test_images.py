@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import midstreamer
-from images import make
+from images import build_images
 from images.parts import NAMES
 from tests.cluster import pods
 from tests.cluster.pods import READY_S_MAX, Kubernetes
@@ -63,7 +63,7 @@ read = []
 sys.addaudithook(lambda name, given: name == "open" and read.append(str(given[0])))
 import numpy as np
 from midstreamer_kernels import History, Run, nearest
-from midstreamer_kernels.native.target import TARGET
+from midstreamer_kernels.native.cpu_target import TARGET
 walk = np.random.default_rng(1).standard_normal(4_000).cumsum()
 runs = [Run(History(walk[begin:], dtype="float64")) for begin in (0, 900)]
 found = 0
@@ -112,7 +112,7 @@ def pod(name: str, image: str, user: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def fleet(kubernetes: Kubernetes) -> Fleet:
     """Start a pod that sleeps for each image and each user, and wait until all are ready."""
-    found = make.found()["images"]
+    found = build_images.found()["images"]
     images = {target: found[target]["reference"] for target in NAMES}
     items = [
         pod(f"{target}-{user}", image, user, command=["python", *WAITING])
@@ -195,7 +195,7 @@ def test_postgresql_starts_for_any_user_and_writes_the_line_that_it_needs(
 ) -> None:
     code = """
 import asyncio, json, pathlib
-from midstreamer.store.embedded import EmbeddedServer
+from midstreamer.store.embedded_postgres import EmbeddedServer
 async def started():
     server = EmbeddedServer(pathlib.Path("/tmp/store/postgres"))
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import Release
-from tests.cluster.trials import Trial
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

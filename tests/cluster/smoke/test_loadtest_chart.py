@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from images.parts import NAMES
-from loadtests import cluster, identities, plan
+from loadtests import cluster_load, identities, load_plan
 from midstreamer.domain.errors import MidstreamerError
-from tests.cluster import host, mark
+from tests.cluster import cluster_mark, commands_here
 from tests.cluster.renders import objects, render
 from tools.docs import charts
 
@@ -59,12 +59,12 @@ def test_the_names_that_pods_may_have_are_those_that_workers_ask_for(
     assert rule["verbs"] == ["use"]
 
 
-@pytest.mark.parametrize("shape", plan.SHAPES)
+@pytest.mark.parametrize("shape", load_plan.SHAPES)
 def test_without_users_the_names_are_those_of_the_shape(shape: str) -> None:
     (role,) = of("Role", made({"users": None, "shape": shape, "workers": 1}))
 
     names = {name for name in role["rules"][0]["resourceNames"] if name[5:].isdigit()}
-    assert len(names) == plan.SHAPES[shape].users
+    assert len(names) == load_plan.SHAPES[shape].users
 
 
 def test_what_pods_are_told_is_understood() -> None:
@@ -72,7 +72,7 @@ def test_what_pods_are_told_is_understood() -> None:
 
     for job in of("Job", made(values)):
         (container,) = job["spec"]["template"]["spec"]["containers"]
-        given = cluster.parsed().parse_args(container["args"])
+        given = cluster_load.parsed().parse_args(container["args"])
         assert (given.users, given.rate, given.seconds, given.workers) == (7, 3.0, 9.0, 2)
         assert container["image"].startswith(f"localhost/{NAMES['loadtest']}:")
 
@@ -88,7 +88,7 @@ def test_what_pods_are_told_is_understood() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(values: dict[str, Any], why: str) -> None:
-    with pytest.raises(host.KitError, match=why):
+    with pytest.raises(commands_here.KitError, match=why):
         made(values)
 
 
@@ -104,9 +104,9 @@ def test_what_the_schema_takes_as_a_threshold_the_generator_takes() -> None:
 
 
 def test_helm_tells_what_the_fleet_needs() -> None:
-    notes = host.run(
+    notes = commands_here.run(
         [
-            mark.helm(), "install", "load", str(charts.LOADTEST), "--dry-run=client",
+            cluster_mark.helm(), "install", "load", str(charts.LOADTEST), "--dry-run=client",
             "--namespace", "loads",
         ]
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import host, monitoring, renders
+from tests.cluster import commands_here, monitoring, renders
 from tests.cluster.pods import Kubernetes
 
 pytestmark = [pytest.mark.cluster]
@@ -59,5 +59,5 @@ def test_a_misspelt_field_is_refused_by_the_real_definition(way: str, defined: K
     (monitor,) = (each for each in shipped(way) if each["kind"].lower() == way.lower())
     monitor["spec"]["jobLabl"] = monitor["spec"].pop("jobLabel")
 
-    with pytest.raises(host.KitError, match="jobLabl"):
+    with pytest.raises(commands_here.KitError, match="jobLabl"):
         applied(defined, [monitor])

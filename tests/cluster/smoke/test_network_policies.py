@@ -7,14 +7,21 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import doors, enforcing, host, mark, names, releases
+from tests.cluster import (
+    cluster_mark,
+    commands_here,
+    names,
+    policy_enforcer,
+    reachable_ports,
+    releases,
+)
 from tests.cluster.pods import Kubernetes, pod
 from tests.cluster.releases import PYTHON, Release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 EARLY = (
-    doors.TEXT.replace("main()\n", "pass\n")
+    reachable_ports.TEXT.replace("main()\n", "pass\n")
     + """
 import time
 begun_s, kind, address, port = time.monotonic(), sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -31,13 +38,13 @@ print(json.dumps({"reached": sum(tries), "tries": len(tries)}))
 def test_each_port_is_open_to_those_it_is_meant_for_and_closed_to_others(
     release: Release,
 ) -> None:
-    with doors.visitors(release) as visiting:
+    with reachable_ports.visitors(release) as visiting:
         visiting.settled(visiting.expected())
 
         found = visiting.tried()
 
-    host.say(doors.markdown(found))
-    assert doors.differences(visiting.expected(), found) == []
+    commands_here.say(reachable_ports.markdown(found))
+    assert reachable_ports.differences(visiting.expected(), found) == []
     assert all({True, False} <= {found[pair] for pair in found if pair[0] == source}
                for source in visiting.sources if source != "node-0")  # fmt: skip
 
@@ -69,8 +76,8 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     strange = {"egress": [{}, {"ports": [{"protocol": "SCTP", "port": 7}]}]}
     kubernetes("apply", "-f", "-", stdin=json.dumps(_policy("strange", strange)))
 
-    complaints = host.eventually(
-        "a complaint names the policy", lambda: enforcing.complaints(cluster), bool
+    complaints = commands_here.eventually(
+        "a complaint names the policy", lambda: policy_enforcer.complaints(cluster), bool
     )
 
     api = kubernetes.get("service/kubernetes", "--namespace=default")["spec"]["clusterIP"]
@@ -79,13 +86,15 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     assert json.loads(kubernetes("logs", "closed"))["reached"] == 0
     assert f"NetworkPolicy {kubernetes.namespace}/strange: protocol SCTP" in complaints[0]
     kubernetes("delete", "networkpolicy", "strange")
-    host.eventually(
-        "no policy has a complaint", lambda: enforcing.complaints(cluster), lambda lines: not lines
+    commands_here.eventually(
+        "no policy has a complaint",
+        lambda: policy_enforcer.complaints(cluster),
+        lambda lines: not lines,
     )
 
 
 def _made_here() -> names.Cluster:
-    cluster = mark.made_here()
+    cluster = cluster_mark.made_here()
     if cluster is None:
         pytest.skip("needs a cluster of `make cluster`: others enforce policies differently")
     return cluster

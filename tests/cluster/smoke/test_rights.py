@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import missed, renders, rights
+from tests.cluster import removed_rights, renders, rights
 from tests.cluster.renders import NAMESPACE, RELEASE
 from tests.cluster.rights import Right
 
@@ -28,7 +28,7 @@ PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 @cache
 def made() -> tuple[dict[str, Any], ...]:
     """Return the objects that both charts render for one fleet with clients."""
-    return tuple(missed.rendered())
+    return tuple(removed_rights.rendered())
 
 
 def of_kind(*kinds: str) -> list[dict[str, Any]]:
@@ -40,8 +40,8 @@ def all_rights() -> list[Right]:
 
 
 def test_every_right_has_a_row_that_says_what_fails_without_it() -> None:
-    assert missed.lacking() == set()
-    assert {row.way for row in missed.ROWS.values()} == set(missed.WAYS)
+    assert removed_rights.lacking() == set()
+    assert {row.way for row in removed_rights.ROWS.values()} == set(removed_rights.WAYS)
 
 
 @pytest.mark.parametrize("file", renders.examples(), ids=lambda file: file.stem)
@@ -115,7 +115,7 @@ def test_rights_go_to_the_fleets_own_accounts_and_to_namespaces_that_are_named()
     assert {who["kind"] for who in subjects} == {"ServiceAccount", "Group"}
     for who in subjects:
         if who["kind"] == "Group":
-            assert who["name"] == f"system:serviceaccounts:{missed.CLIENTS}"
+            assert who["name"] == f"system:serviceaccounts:{removed_rights.CLIENTS}"
         else:
             assert (who["namespace"], who["name"] in accounts) == (NAMESPACE, True)
 

@@ -17,22 +17,22 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.cluster.api import Client
-from midstreamer.cluster.requesting import ClusterIssuer
+from midstreamer.cluster.certificate_requests import ClusterIssuer
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, Refused
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.runtime.config import SecuritySettings, TelemetrySettings
-from midstreamer.security.requested import RequestedSource
-from midstreamer_operator.leading import Replica
-from midstreamer_operator.resources import ledger
+from midstreamer.security.requested_credentials import RequestedSource
+from midstreamer_operator.leadership import Replica
+from midstreamer_operator.resources import certificate_ledger
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 from tests.cluster.pods import Kubernetes
 from tests.cluster.signing import RELEASE, Bound, Installation
 from tests.support.api_server import until
-from tests.support.operating import csr_pem
+from tests.support.operator_builders import csr_pem
 
 pytestmark = [pytest.mark.cluster]
 
@@ -104,7 +104,7 @@ def named(pod: Bound, kind: Kind = Kind.AGENT) -> Identity:
 
 def requests(kubernetes: Kubernetes) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
-    for signer in (naming.signer, naming.client_signer):
+    for signer in (kubernetes_names.signer, kubernetes_names.client_signer):
         only = f"--field-selector=spec.signerName={signer(kubernetes.namespace, RELEASE)}"
         items += kubernetes.get("csr", only)["items"]
     return items
@@ -116,13 +116,13 @@ async def posted(pod: Bound, pem: bytes, **spec: Any) -> str:
         "metadata": {"generateName": "by-hand-"},
         "spec": {
             "request": base64.b64encode(pem).decode(),
-            "signerName": naming.signer(pod.account.namespace, RELEASE),
-            "usages": list(naming.usages(Kind.AGENT)),
+            "signerName": kubernetes_names.signer(pod.account.namespace, RELEASE),
+            "usages": list(kubernetes_names.usages(Kind.AGENT)),
             **spec,
         },
     }
     async with Client(pod.account) as client:
-        answer = await client.ask("POST", naming.REQUESTS, request)
+        answer = await client.ask("POST", kubernetes_names.REQUESTS, request)
     return str(answer.checked()["metadata"]["name"])
 
 
@@ -195,7 +195,9 @@ async def test_two_names_and_server_usage_are_denied(
     agent = members["agent"]
     uri = named(agent).uri
     two = await posted(agent, csr_pem(uri, uri))
-    usage = await posted(agent, csr_pem(uri), usages=list(naming.usages(Kind.COORDINATOR)))
+    usage = await posted(
+        agent, csr_pem(uri), usages=list(kubernetes_names.usages(Kind.COORDINATOR))
+    )
     async with operating(members["operator"]):
         await until(lambda: conditions(signing.kubernetes, usage), within_s=WITHIN_S)
         await until(lambda: conditions(signing.kubernetes, two), within_s=WITHIN_S)
@@ -323,9 +325,9 @@ async def test_two_replicas_are_ready_and_one_leads(
 def test_the_ledger_has_each_certificate_that_was_handed_over_once(
     signing: Installation,
 ) -> None:
-    label = f"--selector={ledger.selector(RELEASE)}"
+    label = f"--selector={certificate_ledger.selector(RELEASE)}"
     found = signing.kubernetes.get("configmaps", label)["items"]
-    recorded = [ledger.read(each).certificate for each in found]
+    recorded = [certificate_ledger.read(each).certificate for each in found]
     handed = [
         base64.b64decode(each["status"]["certificate"]).decode()
         for each in requests(signing.kubernetes)

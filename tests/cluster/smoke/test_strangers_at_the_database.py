@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import host, pods, releases
+from tests.cluster import commands_here, pods, releases
 from tests.cluster.releases import COMPONENT, INSTANCE, PYTHON, Release
 
 pytestmark = [pytest.mark.cluster]
@@ -73,7 +73,7 @@ def tried(release: Release) -> Iterator[dict[str, str]]:
 
 
 def test_only_verified_tls_with_the_right_password_leads_in(tried: dict[str, str]) -> None:
-    host.say(json.dumps(tried, indent=1))
+    commands_here.say(json.dumps(tried, indent=1))
 
     assert [name for name, outcome in tried.items() if outcome == "in"] == ["as sync does"]
 

@@ -20,7 +20,7 @@ from tests.cluster import (
     build,
     cgroups,
     commands,
-    host,
+    commands_here,
     leftovers,
     names,
     network,
@@ -59,9 +59,9 @@ def traces() -> dict[str, set[str]]:
         for path in root.glob("*")
         if path.name.startswith(names.PREFIX)
     }
-    rules = host.run(["iptables-save"]).splitlines()
+    rules = commands_here.run(["iptables-save"]).splitlines()
     found["iptables"] = {line for line in rules if not line.startswith(("#", ":"))}
-    found["links"] = set(host.run(["ip", "-o", "link"]).splitlines())
+    found["links"] = set(commands_here.run(["ip", "-o", "link"]).splitlines())
     found["processes"] = _command_lines()
     return found
 
@@ -135,7 +135,7 @@ def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) 
 def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Cluster) -> None:
     starting = subprocess.Popen(command("up"))
     last = commands.REST[-1]  # starts after the API server, before nodes
-    host.until(f"{last} runs", lambda: processes.running(cluster, last), timeout_s=60)
+    commands_here.until(f"{last} runs", lambda: processes.running(cluster, last), timeout_s=60)
     starting.kill()
     starting.wait()
 
@@ -152,7 +152,7 @@ def test_kubectl_works_again_after_any_process_was_killed(cluster: names.Cluster
     for name in sorted(path.stem for path in (cluster.state / "pids").iterdir()):
         subprocess.run(command("restart", name), check=True)
 
-    host.until(
+    commands_here.until(
         "kubectl answers",
         lambda: subprocess.run(asked, env=environment, capture_output=True).returncode == 0,
         timeout_s=60,
@@ -175,7 +175,7 @@ def test_a_client_outside_reaches_node_ports_and_no_pod(cluster: names.Cluster) 
         return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
 
     targets = [f"{cluster.node(index).address}:{port}" for index in (0, 1)]
-    host.until(
+    commands_here.until(
         "both nodes answer", lambda: all(answer("udp", each) for each in targets), timeout_s=20
     )
     assert [answer("udp", each).split()[0] for each in targets] == ["one", "one"]
@@ -194,7 +194,7 @@ def test_a_killed_pod_is_started_again_and_its_neighbours_go_on(cluster: names.C
         listed = json.loads(state.kubectl(cluster, "get", "pods", "-o", "json"))["items"]
         return [each["status"]["containerStatuses"][0]["restartCount"] for each in listed]
 
-    host.until("the killed pod has restarted", lambda: sum(restarts()) > 0, timeout_s=30)
+    commands_here.until("the killed pod has restarted", lambda: sum(restarts()) > 0, timeout_s=30)
     running_pods(cluster)
     assert restarts() == [1, 0, 0]
 

@@ -23,15 +23,15 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist
-from midstreamer.telemetry import metrics, words
+from midstreamer.telemetry import label_values, metrics
 from midstreamer.transport.carrier import Carrier, Limits, Link, Server
 from midstreamer.transport.carriers import Carriers
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support import over_gevent as over_gevent_
 from tests.support.fleet import eventually
-from tests.support.metered import shown
-from tests.support.security import Installation, who
-from tests.support.transport import holdings
+from tests.support.identity_builders import Installation, who
+from tests.support.link_builders import holdings
+from tests.support.metric_values import shown
 
 LIMITS = Limits(
     handshake_s=2.0,
@@ -370,7 +370,7 @@ async def test_a_second_server_on_one_address_is_refused(serving: Serving, world
 
 
 def open_links() -> float:
-    return sum(shown(metrics.CARRIER_LINKS, carrier=each) for each in words.CARRIERS)
+    return sum(shown(metrics.CARRIER_LINKS, carrier=each) for each in label_values.CARRIERS)
 
 
 async def test_either_end_of_an_open_link_is_counted_by_its_carrier(world: World) -> None:

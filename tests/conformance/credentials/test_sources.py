@@ -16,19 +16,19 @@ from midstreamer.client.api import AsyncClient
 from midstreamer.domain.errors import LinkClosed, Refused
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol import frames
+from midstreamer.runtime import credential_renewal
 from midstreamer.runtime import peer as peers
-from midstreamer.runtime import renewing
 from midstreamer.runtime.peer import Listener, Peer, Session
 from midstreamer.security import files
 from midstreamer.security.credentials import CredentialSource
-from midstreamer.security.file_source import FileSource
+from midstreamer.security.credentials_in_files import FileSource
 from midstreamer.security.files import AllowlistFile, CertificateManager
 from midstreamer.security.local_issuer import AuthorityIssuer, BundleFile
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from midstreamer.transport import carriers
 from midstreamer.transport.carriers import Carriers
-from tests.support.security import DAY_S, Installation, who
-from tests.support.transport import answer_surveys
+from tests.support.identity_builders import DAY_S, Installation, who
+from tests.support.link_builders import answer_surveys
 
 SCHEMES = ["quic", "wss"]
 CLIENT, COORDINATOR = who(Kind.CLIENT, "u1"), who(Kind.COORDINATOR, "c1")
@@ -98,7 +98,7 @@ class World:
         bundle = files.trust_path(own)
         bundle.write_bytes(files.trust_path(signer).read_bytes())
         source = self.build(me, own, signer, life_s)
-        await self.ends.enter_async_context(renewing.kept(source))
+        await self.ends.enter_async_context(credential_renewal.kept(source))
         carrier = carriers.build(source, limits=self.place.limits)
         return Member(source, carrier, bundle)
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from midstreamer_kernels import Collection
-from midstreamer_kernels.native.rows import exact_costs
+from midstreamer_kernels.native.collection_rows import exact_costs
 from midstreamer_kernels.normal_forms import normal_rows
 
 COUNT, POINTS = 20_000, 128

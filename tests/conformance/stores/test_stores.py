@@ -15,7 +15,7 @@ from midstreamer.domain.errors import Behind, QuotaExceeded, StoreError, Unknown
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol.frames import Caller, Joined, Learned, Member, Points
 from midstreamer.store import admin
-from midstreamer.store.ports import (
+from midstreamer.store.store_interface import (
     Effects,
     FleetView,
     Mark,
@@ -26,8 +26,8 @@ from midstreamer.store.ports import (
     Usage,
 )
 from midstreamer.sync.quota import Quotas
-from tests.support import folding
-from tests.support import store as build
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 from tests.support.fleet import eventually
 
 
@@ -383,9 +383,9 @@ async def test_any_version_of_a_state_can_be_folded_again(store: Store) -> None:
     assert state.version > 256, "the versions must pass a snapshot"
     for version in (7, 255, 256, 257, state.version):
         if version in versions:
-            body = await folding.replay_state(store, state.stream, version)
+            body = await recomputed_states.replay_state(store, state.stream, version)
             assert body == versions[version]
-    assert await folding.check(store) == []
+    assert await recomputed_states.check(store) == []
 
 
 async def test_the_status_counts_rows(store: Store) -> None:
@@ -405,4 +405,4 @@ async def test_a_decision_that_nothing_can_judge_has_its_one_verdict(store: Stor
     (verdict,) = (await build.commit(committer, build.a_write(last))).verdicts
     assert verdict.void
     assert (await store.experiences([decision.experience_id]))[1] == [verdict]
-    assert await folding.check(store) == []
+    assert await recomputed_states.check(store) == []

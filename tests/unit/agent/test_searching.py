@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import midstreamer_kernels as kernels
+from midstreamer.agent.held_shards import Held
 from midstreamer.agent.searching import Search, step
-from midstreamer.agent.shards import Held
-from midstreamer.coordinator import merging
+from midstreamer.coordinator import evidence_merging
 from midstreamer.domain import match, outcome
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded
@@ -30,7 +30,7 @@ from midstreamer.domain.specification import (
 )
 from midstreamer.telemetry import metrics
 from tests.support.fleet import MINUTE, a_column, a_specification, a_universe, a_walk, a_window
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 POINTS = 64
 UNIVERSE = a_universe(3, 300)
@@ -109,7 +109,7 @@ def test_divided_and_merged_is_searched_whole(data: st.DataObject) -> None:
     for held in held_shards(UNIVERSE, data.draw(st.sampled_from([16, 50, 64]))):
         parts[data.draw(st.integers(0, 2))].append(held)
     answers = [find(specification, windows, part) for part in parts if part]
-    merged = merging.merge(specification, windows, data.draw(st.permutations(answers)))
+    merged = evidence_merging.merge(specification, windows, data.draw(st.permutations(answers)))
     assert msgspec.msgpack.encode(merged) == msgspec.msgpack.encode(undivided)
 
 
@@ -212,7 +212,7 @@ def test_the_first_value_that_is_not_stored_is_named_whatever_the_shards(
     altered = window(sent, series=asked.series, time=asked.time)
     shards = held_shards(UNIVERSE, shard_points)
     parts = [find(a_specification(), [altered], [held]) for held in shards]
-    (merged,) = merging.merge(a_specification(), [altered], parts)
+    (merged,) = evidence_merging.merge(a_specification(), [altered], parts)
     (undivided,) = find(a_specification(), [altered], shards)
     first = min(wrong, default=-1)
     stored = float(asked.array()[first]) if wrong else None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from midstreamer.agent import shard_reports
 from midstreamer.agent.shard_reports import Telling
 from midstreamer.coordinator.dispatch import Dispatch, Limits
-from midstreamer.coordinator.events import HangUp, Reported
+from midstreamer.coordinator.dispatch_events import HangUp, Reported
 from midstreamer.domain import shard as shards
 from midstreamer.domain.shard import Shard
 from midstreamer.protocol import codec

@@ -9,8 +9,8 @@ from cryptography import x509
 
 from midstreamer.cli import main
 from midstreamer.domain.identity import Kind
-from midstreamer.security import requested
-from tests.support.security import stranger_key, who
+from midstreamer.security import requested_credentials
+from tests.support.identity_builders import stranger_key, who
 
 AGENT = who(Kind.AGENT, "a1", domain="midstreamer.local")
 KEY = stranger_key()
@@ -20,7 +20,7 @@ KEY = stranger_key()
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     assert main.execute(["certs", "init", "--directory", "certs"]) == 0
-    (tmp_path / "a1.csr").write_bytes(requested.request(KEY, AGENT))
+    (tmp_path / "a1.csr").write_bytes(requested_credentials.request(KEY, AGENT))
     return tmp_path
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cli import identities
-from midstreamer.cluster import account
-from midstreamer.cluster.account import Account
+from midstreamer.cluster import service_account
+from midstreamer.cluster.service_account import Account
 from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Kind
 from midstreamer.runtime.config import SecuritySettings
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from tests.support.api_over_https import certified
-from tests.support.security import who
+from tests.support.identity_builders import who
 
 
 def test_adding_an_entry_keeps_grants_and_comments(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def in_cluster(directory: Path) -> SecuritySettings:
 def test_a_key_of_the_cluster_is_for_pods_alone_and_says_how_they_are_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    monkeypatch.setattr(service_account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
     with pytest.raises(ConfigError, match=r"agent\.id = agent-1: .* <namespace>/<pod>/<uid>"):
         ask(who(Kind.AGENT, "agent-1"), in_cluster(tmp_path))
 
@@ -41,7 +41,7 @@ def test_a_key_of_the_cluster_is_for_pods_alone_and_says_how_they_are_called(
 def test_outside_of_a_pod_a_key_of_the_cluster_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(account.HOST, raising=False)
+    monkeypatch.delenv(service_account.HOST, raising=False)
     with pytest.raises(ConfigError, match="this is no pod with a service account"):
         identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
 
@@ -50,7 +50,7 @@ def test_in_a_pod_nothing_is_read_but_the_service_account_and_the_allowlist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certified(tmp_path)
-    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    monkeypatch.setattr(service_account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
     source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
     assert isinstance(source, RequestedSource)
     assert source.complaints == {}
@@ -61,7 +61,7 @@ def test_a_mounted_bundle_is_read_and_its_faults_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certified(tmp_path)
-    monkeypatch.setattr(account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
+    monkeypatch.setattr(service_account, "in_pod", lambda: Account("h", 1, "fleet", tmp_path))
     (tmp_path / "trust.pem").write_text("garbage")
     source = identities.source(who(Kind.AGENT, "fleet/agent-0/u"), in_cluster(tmp_path))
     assert [*source.complaints] == ["bundle"]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import typer.main
 
-from midstreamer.cli import errors, main, state
+from midstreamer.cli import error_lines, main, state_folder
 from midstreamer.domain.errors import BadInput, MidstreamerError, Overloaded
 from midstreamer.market import report
-from tests.support.client import a_csv
+from tests.support.client_builders import a_csv
 
 VERBS = [
     "run",
@@ -82,7 +82,7 @@ def test_an_unknown_option_is_a_wrong_command(capsys: pytest.CaptureFixture[str]
 def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.execute(arguments) == errors.WRONG
+    assert main.execute(arguments) == error_lines.WRONG
     shown = capsys.readouterr().err
     assert shown.startswith(message)
     assert shown.count("\n") == 1
@@ -92,7 +92,7 @@ def test_a_wrong_key_names_file_section_and_the_nearest_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.toml").write_text("[agent]\nenginee = 'auto'\n")
-    assert main.execute(["agent"]) == errors.WRONG
+    assert main.execute(["agent"]) == error_lines.WRONG
     shown = capsys.readouterr().err
     assert "config.toml [agent]: unknown key 'enginee'; did you mean engine?" in shown
 
@@ -101,9 +101,9 @@ def test_a_broken_file_stops_a_run_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = a_csv(tmp_path / "prices.csv", "2020-01-01,a,1", "2020-01-02,a,nan")
-    assert main.execute(["run", "--data", str(path)]) == errors.WRONG
+    assert main.execute(["run", "--data", str(path)]) == error_lines.WRONG
     assert "prices.csv:3: value of default/a is nan" in capsys.readouterr().err
-    assert not state.where(None).exists()
+    assert not state_folder.where(None).exists()
 
 
 def test_the_schema_of_the_report_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_certificates_are_made_shown_and_allowed(
     shown = capsys.readouterr().out
     assert "spiffe://midstreamer.local/client/laptop" in shown
     assert "PRIVATE" not in shown
-    assert main.execute(["certs", "init", *at]) == errors.WRONG
+    assert main.execute(["certs", "init", *at]) == error_lines.WRONG
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -166,24 +166,24 @@ def raising(error: BaseException) -> Callable[[], None]:
     ],
 )
 def test_exit_codes(error: BaseException, code: int) -> None:
-    assert errors.outcome(raising(error), debug=lambda: False) == code
+    assert error_lines.outcome(raising(error), debug=lambda: False) == code
 
 
 def test_an_unexpected_error_has_its_traceback_only_when_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    errors.outcome(raising(RuntimeError("bug")), debug=lambda: False)
+    error_lines.outcome(raising(RuntimeError("bug")), debug=lambda: False)
     shown = capsys.readouterr().err
     assert shown.startswith("error[error]: unexpected RuntimeError: bug")
     assert "Traceback" not in shown
-    errors.outcome(raising(RuntimeError("bug")), debug=lambda: True)
+    error_lines.outcome(raising(RuntimeError("bug")), debug=lambda: True)
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_the_foreseen_error_is_found_inside_nested_groups() -> None:
     inner = Overloaded("full")
     group = BaseExceptionGroup("a", [KeyError("x"), ExceptionGroup("b", [inner])])
-    found: MidstreamerError | BaseException = errors.foreseen(group)
+    found: MidstreamerError | BaseException = error_lines.foreseen(group)
     assert found is inner
 
 
@@ -214,9 +214,9 @@ def test_the_configuration_file_is_taken_before_and_after_the_verb(
 def test_the_traceback_may_be_asked_for_before_and_after_the_verb(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.execute(words) == errors.WRONG
+    assert main.execute(words) == error_lines.WRONG
     assert "Traceback" in capsys.readouterr().err
-    assert main.execute(["agent", "--set", "id"]) == errors.WRONG
+    assert main.execute(["agent", "--set", "id"]) == error_lines.WRONG
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -10,8 +10,8 @@ from midstreamer.cli import run
 from midstreamer.cli.run import Dates, Selection, jobs
 from midstreamer.domain.errors import BadInput
 from midstreamer.market import feeds
-from midstreamer.market.tally import Tally
-from tests.support.client import DAY, a_csv
+from midstreamer.market.replay_tally import Tally
+from tests.support.client_builders import DAY, a_csv
 
 
 def a_file(tmp_path: Path, days: int = 10, names: tuple[str, ...] = ("u/a", "u/b")) -> str:

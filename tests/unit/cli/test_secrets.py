@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from midstreamer.cli import errors, main
+from midstreamer.cli import error_lines, main
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import config
 from midstreamer.store import dsn
@@ -127,7 +127,7 @@ def test_a_dsn_with_a_password_is_refused_as_an_argument_and_not_repeated(
         ["sync", "--set", text],
     ):
         code, output = ran([*debug, *words])
-        assert code == errors.WRONG
+        assert code == error_lines.WRONG
         assert not leaks(output), output
         assert "unexpected" not in output
 

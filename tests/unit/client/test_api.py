@@ -33,7 +33,7 @@ from midstreamer.protocol.frames import (
 )
 from midstreamer.transport.carrier import Link
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
-from tests.support.client import Script, a_carrier, a_decision, a_verdict, scripted
+from tests.support.client_builders import Script, a_carrier, a_decision, a_verdict, scripted
 
 SPECIFICATION = Specification("sp500", window=8)
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]

@@ -13,7 +13,7 @@ from midstreamer.domain.series import Tick, window
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Appended, Experiences, Matched, Surveyed
 from midstreamer.transport.memory import MemoryNetwork
-from tests.support.client import QUICK, Script, a_carrier, a_decision, serve
+from tests.support.client_builders import QUICK, Script, a_carrier, a_decision, serve
 
 SPECIFICATION = Specification("sp500", window=8)
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]

@@ -13,10 +13,10 @@ from midstreamer.client.api import AsyncClient
 from midstreamer.client.blocking import Client
 from midstreamer.domain.errors import BadInput, DeadlineExceeded
 from midstreamer.domain.identity import Kind
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from midstreamer.transport import carriers
-from tests.support.issuing import ScriptedIssuer
-from tests.support.security import who
+from tests.support.identity_builders import who
+from tests.support.scripted_issuers import ScriptedIssuer
 
 CLIENT = who(Kind.CLIENT, "u1")
 NOBODY = "127.0.0.1:1"

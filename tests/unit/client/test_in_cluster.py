@@ -12,12 +12,12 @@ import pytest
 from midstreamer.client import in_cluster
 from midstreamer.client.api import AsyncClient
 from midstreamer.client.blocking import Client
-from midstreamer.cluster.account import HOST, PORT, Account
+from midstreamer.cluster.service_account import HOST, PORT, Account
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded
-from midstreamer.security.requested import RequestedSource
+from midstreamer.security.requested_credentials import RequestedSource
 from tests.support.api_over_https import Served, served
 from tests.support.api_server import a_pod_user
-from tests.support.operating import (
+from tests.support.operator_builders import (
     CLIENTS,
     DOMAIN,
     LABEL,

@@ -11,7 +11,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime.peer import Listener, Peer, listen
 from midstreamer.transport.memory import MemoryNetwork
-from tests.support.client import QUICK, a_carrier
+from tests.support.client_builders import QUICK, a_carrier
 from tests.support.fleet import eventually
 
 

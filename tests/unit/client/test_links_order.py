@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from midstreamer.client.links import Links
 from midstreamer.transport.memory import MemoryNetwork
-from tests.support.client import a_carrier
+from tests.support.client_builders import a_carrier
 
 
 def test_a_coordinator_that_fell_silent_is_asked_last_though_it_answered_last() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from midstreamer.cluster import account, api, naming
-from midstreamer.cluster.account import Account
+from midstreamer.cluster import api, kubernetes_names, service_account
 from midstreamer.cluster.api import Client
+from midstreamer.cluster.service_account import Account
 from midstreamer.domain.errors import BadInput, ConfigError, Overloaded, Refused, Unavailable
 from tests.support.api_over_https import certified, served
 from tests.support.api_server import ApiServer
@@ -162,12 +162,12 @@ async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(
 
 def test_outside_of_a_pod_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="KUBERNETES_SERVICE_HOST=''"):
-        account.in_pod({}, tmp_path)
-    environment = {account.HOST: "10.0.0.1", account.PORT: "443"}
+        service_account.in_pod({}, tmp_path)
+    environment = {service_account.HOST: "10.0.0.1", service_account.PORT: "443"}
     with pytest.raises(ConfigError, match="namespace: .*No such file"):
-        account.in_pod(environment, tmp_path)
+        service_account.in_pod(environment, tmp_path)
     (tmp_path / "namespace").write_text("fleet\n")
-    who = account.in_pod(environment, tmp_path)
+    who = service_account.in_pod(environment, tmp_path)
     assert (who.server, who.namespace) == ("https://10.0.0.1:443", "fleet")
     with pytest.raises(ConfigError, match="automountServiceAccountToken"):
         who.token()
@@ -180,4 +180,4 @@ def test_an_address_of_version_six_is_written_as_urls_want_it() -> None:
 
 
 def test_signers_are_named_by_namespace_and_release() -> None:
-    assert naming.signer("a", "b") == "midstreamer.dev/a.b.member"
+    assert kubernetes_names.signer("a", "b") == "midstreamer.dev/a.b.member"

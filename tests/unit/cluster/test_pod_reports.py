@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from midstreamer.cluster import events, pod_reports
+from midstreamer.cluster import pod_events, pod_reports
 from midstreamer.cluster.api import Object
 from midstreamer.cluster.pod_reports import (
     INCOMPLETE,
@@ -19,7 +19,7 @@ from midstreamer.cluster.pod_reports import (
     Teller,
 )
 from tests.support.api_server import ApiServer, Caller, until
-from tests.support.operating import NAMESPACE, UID, an_installation
+from tests.support.operator_builders import NAMESPACE, UID, an_installation
 
 POD = f"{NAMESPACE}/agent-0"
 WHY = "waiting for a certificate: signing request mid-agent-0-x was denied: another pod's name"
@@ -53,7 +53,7 @@ async def followed(server: ApiServer, process: Process, end: Path) -> AsyncItera
 
 
 def events_of(server: ApiServer) -> list[Object]:
-    return server.all(events.path(NAMESPACE))
+    return server.all(pod_events.path(NAMESPACE))
 
 
 def reported_events(server: ApiServer) -> list[tuple[object, object]]:

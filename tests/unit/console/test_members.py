@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 from midstreamer.console import members
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Member, SeriesSummary, Surveyed
-from midstreamer.runtime import evidence
-from midstreamer.runtime.evidence import Facts
+from midstreamer.runtime import lease_evidence
+from midstreamer.runtime.lease_evidence import Facts
 from midstreamer.transport.carrier import TrustReport
 
 NOW_S = 1_800_000_000.0
@@ -21,7 +21,7 @@ DAY_S = 86_400.0
 
 def a_member(name: str, *, position: int = 100, held: int = 0, **facts: object) -> Member:
     trust = TrustReport("7f", NOW_S + 27.4 * DAY_S, "b0b0" * 4, ("a0a0" * 4,))
-    carried = evidence.told(Facts(**({"stage": "serving", "trust": trust} | facts)))  # type: ignore[arg-type]
+    carried = lease_evidence.told(Facts(**({"stage": "serving", "trust": trust} | facts)))  # type: ignore[arg-type]
     return Member(name, "i", "127.0.0.1:7400", position, held, carried)
 
 

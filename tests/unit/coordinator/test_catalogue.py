@@ -12,7 +12,7 @@ from midstreamer.protocol.frames import (
     SeriesSummary,
     Surveyed,
 )
-from midstreamer.runtime import surveying
+from midstreamer.runtime import catalogue_pages
 from tests.support.fleet import MINUTE, a_column
 
 SURVEY = Surveyed(
@@ -65,7 +65,7 @@ def test_a_catalogue_is_sent_in_pages_that_fit_a_frame() -> None:
     listed, after, more = [], "", True
     while more:
         page = catalogue.survey(after)
-        assert len(codec.encode(page)) <= 1.1 * surveying.PAGE_BYTES
+        assert len(codec.encode(page)) <= 1.1 * catalogue_pages.PAGE_BYTES
         assert page.ticks == (0 if after else 7)
         listed += [summary.series for summary in page.series]
         after, more = listed[-1], page.more

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from midstreamer.coordinator import dispatch, search_batches
 from midstreamer.coordinator.dispatch import AttemptState, Dispatch, Limits, Outcome
-from midstreamer.coordinator.events import (
+from midstreamer.coordinator.dispatch_events import (
     Abandon,
     Answered,
     Asked,

@@ -19,8 +19,8 @@ from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import metrics, tracing
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_specification, eventually
-from tests.support.metered import shown
-from tests.support.transport import COORDINATOR
+from tests.support.link_builders import COORDINATOR
+from tests.support.metric_values import shown
 
 AT = "local:7400"
 SHARDS = (Shard("walk/a", 0),)

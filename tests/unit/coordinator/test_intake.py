@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from midstreamer.coordinator import outbox
 from midstreamer.coordinator.intake import REPLAY_WAITS_MAX, Intake, _Promise
-from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.outbox import Outbox
+from midstreamer.coordinator.outbox_writer import Writer
 from midstreamer.coordinator.spool import Place, Record, Spool
-from midstreamer.coordinator.writer import Writer
+from midstreamer.coordinator.stored_items import Item
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames

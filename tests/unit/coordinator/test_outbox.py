@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstreamer.coordinator.items import Item, receipts_of
 from midstreamer.coordinator.outbox import (
     Answered,
     Effect,
@@ -22,7 +21,8 @@ from midstreamer.coordinator.outbox import (
     Settle,
     Tick,
 )
-from midstreamer.coordinator.writer import Writer
+from midstreamer.coordinator.outbox_writer import Writer
+from midstreamer.coordinator.stored_items import Item, receipts_of
 from midstreamer.domain import errors
 from midstreamer.domain.series import Column, column
 from midstreamer.protocol import frames

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.outbox_writer import Writer
 from midstreamer.coordinator.spool import REFUSED, Spool
-from midstreamer.coordinator.writer import Writer
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Write, Written
 from tests.support.fleet import eventually
-from tests.support.store import a_column, a_decision
+from tests.support.store_builders import a_column, a_decision
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "spool"
 """A segment of three records, written by the previous version."""

@@ -28,7 +28,7 @@ from midstreamer.protocol.frames import (
 from midstreamer.runtime.peer import Peer, dial, listen
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import a_decision, a_specification
-from tests.support.security import who
+from tests.support.identity_builders import who
 
 SPECIFICATION = a_specification()
 STREAM = SPECIFICATION.stream

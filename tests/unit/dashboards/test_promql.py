@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from dashboards import promql, series
-from midstreamer.telemetry import metrics, words
+from dashboards import promql, uncatalogued_series
+from midstreamer.telemetry import label_values, metrics
 
 
 def test_a_query_names_a_metric_as_prometheus_does() -> None:
@@ -34,7 +34,7 @@ def test_several_values_make_a_regular_expression_and_one_does_not() -> None:
 
 
 def test_a_value_cannot_end_its_quotes() -> None:
-    assert promql.series(series.UP, pod='a"\\b') == 'up{pod="a\\"\\\\b"}'
+    assert promql.series(uncatalogued_series.UP, pod='a"\\b') == 'up{pod="a\\"\\\\b"}'
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_does_not_exist_cannot_be_asked_for(build: Callable[[], str], why: 
 def test_queried_process_metrics_are_published_by_the_library() -> None:
     published = ProcessCollector(registry=CollectorRegistry()).collect()
     names = {sample.name for family in published for sample in family.samples}
-    assert {each.name for each in series.PROCESS} <= names
+    assert {each.name for each in uncatalogued_series.PROCESS} <= names
 
 
 def test_targets_are_the_kinds_of_processes_and_the_load_test() -> None:
-    assert words.KINDS < series.COMPONENTS
+    assert label_values.KINDS < uncatalogued_series.COMPONENTS

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dashboards import alert_cases, folders, promql, recordings, rule_linting, rules
+from dashboards import alert_cases, built_files, promql, recording_rules, rule_linting, rules
 from dashboards.alerts_live import Fired, Told
 from dashboards.faults import FAULTS
-from dashboards.recordings import RECORDINGS
+from dashboards.recording_rules import RECORDINGS
 from dashboards.rules import RUNBOOKS, Alert, Case, Grows, Holds, Pace, ours
 from midstreamer.domain import errors
 from midstreamer.telemetry import metrics
@@ -30,7 +30,7 @@ def complaints(alert: Alert) -> list[str]:
 
 
 def test_what_the_chart_ships_is_what_is_built() -> None:
-    assert folders.behind(rules.files()) == []
+    assert built_files.behind(rules.files()) == []
 
 
 def test_alerts_and_recordings_keep_every_rule() -> None:
@@ -119,7 +119,7 @@ def test_each_code_of_an_error_is_the_fault_of_one_side() -> None:
 
 def test_a_time_to_keep_is_a_bucket_of_the_histogram() -> None:
     buckets = promql.described(metrics.REQUEST_LATENCY_S).buckets
-    assert set(recordings.IN_TIME_S.values()) <= set(buckets)
+    assert set(recording_rules.IN_TIME_S.values()) <= set(buckets)
 
 
 def test_a_counter_is_also_tried_with_a_restart_and_each_alert_without_series() -> None:

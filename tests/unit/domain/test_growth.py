@@ -12,7 +12,7 @@ import pytest
 from midstreamer.domain import decision, series
 from midstreamer.domain.specification import Specification, check
 from midstreamer.protocol import codec, frames
-from midstreamer.store import rows
+from midstreamer.store import row_conversion
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded/specifications.json").read_text())
 """Specifications and their digests, recorded when new fields first became possible."""
@@ -75,15 +75,17 @@ def test_a_later_field_with_another_value_gives_another_name() -> None:
 
 
 def test_a_row_of_the_version_before_is_read_by_a_version_with_one_field_more() -> None:
-    text = rows.json(Specification("u", window=5))
+    text = row_conversion.json(Specification("u", window=5))
     assert msgspec.json.decode(text, type=Grown) == Grown("u", window=5)
-    assert rows.specification(rows.json(Grown("u", window=5))) == Specification("u", window=5)
+    assert row_conversion.specification(row_conversion.json(Grown("u", window=5))) == Specification(
+        "u", window=5
+    )
 
 
 def test_an_unknown_field_is_refused_by_name_and_never_left_out() -> None:
     newer = Grown("u", trim=0.5)
     with pytest.raises(msgspec.ValidationError, match="unknown field `trim`"):
-        rows.specification(rows.json(newer))
+        row_conversion.specification(row_conversion.json(newer))
     asked = frames.Match(specification=newer, windows=())
     with pytest.raises(Exception, match="unknown field `trim`"):
         codec.decode(codec.encode(asked)[codec.HEAD_BYTES :])

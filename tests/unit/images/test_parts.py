@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from images import locks, parts
+from images import lock_files, parts
 from images.parts import Refused
 
 ROOT = Path(__file__).parents[3]
@@ -39,13 +39,13 @@ def test_services_have_exactly_what_they_need() -> None:
     for name in ("services", "operator"):
         project = tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"]
         wanted |= {named(Requirement(text).name) for text in project["dependencies"]}
-    texts = [(ROOT / "requirements" / name).read_text() for name in locks.FILES]
+    texts = [(ROOT / "requirements" / name).read_text() for name in lock_files.FILES]
 
-    chosen = locks.by_target(texts, "x86_64")
+    chosen = lock_files.by_target(texts, "x86_64")
 
-    assert {pin.name for pin in locks.pins(chosen["services"])} == closure(wanted - HEAVY)
-    assert {pin.name for pin in locks.pins(chosen["agent"])} == parts.ONLY_AGENT
-    assert {pin.name for pin in locks.pins(chosen["postgres"])} == parts.ONLY_POSTGRES
+    assert {pin.name for pin in lock_files.pins(chosen["services"])} == closure(wanted - HEAVY)
+    assert {pin.name for pin in lock_files.pins(chosen["agent"])} == parts.ONLY_AGENT
+    assert {pin.name for pin in lock_files.pins(chosen["postgres"])} == parts.ONLY_POSTGRES
 
 
 def test_names_stand_in_a_registry_as_on_this_machine() -> None:

@@ -18,8 +18,8 @@ from midstreamer_kernels import (
     normal_forms,
 )
 from midstreamer_kernels.collection import scan_all
-from midstreamer_kernels.native import cascade, rows, sketch
-from midstreamer_kernels.native.lanes import LANES_32
+from midstreamer_kernels.native import collection_cascade, collection_rows, collection_sketch
+from midstreamer_kernels.native.windows_in_lanes import LANES_32
 from midstreamer_kernels.options import MEASURES
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
@@ -98,7 +98,9 @@ def test_bounds_and_float32_lose_no_row(family: str, band: int | None) -> None:
     by_bounds = collection.nearest(query, 12, band=band)
 
     costs = np.empty(3_000)
-    rows.exact_costs(FAMILIES[family], query, 23 if band is None else band, np.arange(3_000), costs)
+    collection_rows.exact_costs(
+        FAMILIES[family], query, 23 if band is None else band, np.arange(3_000), costs
+    )
     order = np.lexsort((np.arange(3_000), np.sqrt(costs)))[:12]
     assert by_bounds.index.tolist() == order.tolist()
     assert by_bounds.distance.tolist() == np.sqrt(costs)[order].tolist()
@@ -110,13 +112,13 @@ def test_rows_that_float32_cannot_tell_apart_are_told_apart() -> None:
     query, dice = walks(1, 40)[0], np.random.default_rng(3)
     series = query + 1.0 + dice.standard_normal((300, 40)) * 1e-8
     costs = np.empty(300)
-    rows.exact_costs(series, query, 2, np.arange(300), costs)
+    collection_rows.exact_costs(series, query, 2, np.arange(300), costs)
 
     answer = Collection(series).nearest(query, 5, band=2)
 
     assert answer.index.tolist() == np.argsort(costs)[:5].tolist()
     narrow = np.empty(300)
-    rows.exact_costs(
+    collection_rows.exact_costs(
         series.astype("f4"), query.astype("f4").astype(float), 2, np.arange(300), narrow
     )
     assert np.argsort(narrow)[:5].tolist() != answer.index.tolist()
@@ -235,14 +237,16 @@ def test_a_collection_keeps_its_own_rows() -> None:
 )
 def test_the_sketch_never_exceeds_the_cost(seed: int, m: int, n: int, slack: int) -> None:
     series, query = walks(20, m, seed).astype("f4"), walks(1, n, seed + 1)[0].astype("f4")
-    band, ends = abs(n - m) + slack, sketch.segment_ends(m)
+    band, ends = abs(n - m) + slack, collection_sketch.segment_ends(m)
     bounds, costs = np.empty(20, np.float32), np.empty(20)
 
     envelope = np.stack(normal_forms.envelope_of(query, band, m))
-    means = sketch.segment_means(envelope, ends)
-    sketch.sketch_bounds(sketch.sketch_of(series, ends), ends, *means, 0, bounds)
+    means = collection_sketch.segment_means(envelope, ends)
+    collection_sketch.sketch_bounds(
+        collection_sketch.sketch_of(series, ends), ends, *means, 0, bounds
+    )
 
-    rows.exact_costs(series, query.astype(float), band, np.arange(20), costs)
+    collection_rows.exact_costs(series, query.astype(float), band, np.arange(20), costs)
     assert (bounds <= costs * (1 + 1e-5) + 1e-9).all()
     if n == m:
         assert tuple(envelope.tolist()) == slow_bounds.envelope(query.tolist(), band)
@@ -257,10 +261,10 @@ def test_the_envelope_of_a_row_is_that_of_the_definition(
 ) -> None:
     (row,), (query,) = walks(1, m, seed).astype("f4"), walks(1, n, seed + 1).astype("f4")
     band, covered = abs(n - m) + slack, n - n % (LANES_32 // 2)
-    room = cascade.envelope_room(n, m, band)
+    room = collection_cascade.envelope_room(n, m, band)
     room[:] = np.nan  # NaN in the result would show that memory was read before it was written
 
-    bound = cascade.bound_of_query(query, row, band, room)
+    bound = collection_cascade.bound_of_query(query, row, band, room)
 
     windows = [row[max(0, i - band) : i + band + 1] for i in range(covered)]
     excesses = [max(q - w.max(), w.min() - q, 0.0) for q, w in zip(query, windows, strict=False)]
@@ -275,7 +279,7 @@ def test_the_envelope_of_a_row_is_that_of_the_definition(
 def test_the_threshold_lets_at_least_the_wanted_through(values: list[float], wanted: int) -> None:
     bounds = np.array(values, np.float32)
 
-    threshold = sketch.near_threshold(bounds, wanted)
+    threshold = collection_sketch.near_threshold(bounds, wanted)
 
     assert (bounds <= threshold).sum() >= min(wanted, bounds.size)
 
@@ -329,7 +333,11 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_every_compiled_function_releases_the_gil() -> None:
-    entries = [entry for module in (cascade, rows, sketch) for entry in vars(module).values()]
+    entries = [
+        entry
+        for module in (collection_cascade, collection_rows, collection_sketch)
+        for entry in vars(module).values()
+    ]
     compiled = [entry for entry in entries if hasattr(entry, "targetoptions")]
 
     assert len(compiled) > 12

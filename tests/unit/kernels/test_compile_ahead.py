@@ -18,11 +18,11 @@ from llvmlite import binding
 from midstreamer_kernels import __main__ as command
 from midstreamer_kernels import compile_ahead
 from midstreamer_kernels.errors import KernelError
-from midstreamer_kernels.native import levels
-from midstreamer_kernels.native.levels import V3, V4, choose
+from midstreamer_kernels.native import cpu_levels
+from midstreamer_kernels.native.cpu_levels import V3, V4, choose
 
 ROOT = Path(__file__).parents[3]
-HERE = levels.level_of(binding.get_host_cpu_features())
+HERE = cpu_levels.level_of(binding.get_host_cpu_features())
 AVX2, AVX512 = dict.fromkeys(V3, True), dict.fromkeys(V4, True)
 CURTAILED = AVX512 | {"avx512vl": False}  # the first processors with AVX-512 had no AVX-512VL
 OLD = AVX2 | {"avx2": False, "fma": False}
@@ -97,7 +97,7 @@ logging.getLogger("midstreamer_kernels").addHandler(Kept())
 from tests.support.compilations import COMPILED
 import numpy as np
 from midstreamer_kernels import History, Run, nearest
-from midstreamer_kernels.native.target import TARGET
+from midstreamer_kernels.native.cpu_target import TARGET
 {after}
 digest = hashlib.sha256()
 walk = np.random.default_rng(1).standard_normal(4_000).cumsum()
@@ -167,7 +167,7 @@ needs_level = pytest.mark.skipif(
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 @needs_level
-@pytest.mark.parametrize("level", list(levels.LEVELS))
+@pytest.mark.parametrize("level", list(cpu_levels.LEVELS))
 def test_nothing_is_compiled_and_answers_are_equal_to_the_bit(
     level: str, folder: Path, fresh: dict[str, Any]
 ) -> None:

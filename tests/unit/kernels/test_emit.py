@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from llvmlite import binding, ir
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.pair import (
+from midstreamer_kernels.emit.dtw_of_pair import (
     SCRATCH_ALIGNMENT,
     emit_banded_pair,
     emit_pair,
     emit_room,
 )
-from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape, Vectors, function
+from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape, Vectors, function
 from midstreamer_kernels.reference.dtw import cost_matrix
-from midstreamer_kernels.wasm import strips
+from midstreamer_kernels.wasm import object_file
 
 INDEX = ir.IntType(64)
 
@@ -33,7 +33,7 @@ SHAPES = [
     Shape(FLOAT32, 16, 1), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 8, 2, integers=False),
     Shape(FLOAT64, 2, 1, integers=False), Shape(FLOAT64, 2, 4, integers=False),
     Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 8, 1),
-    Shape(FLOAT32, 4, 1, stores_last=True), *strips.SHAPES.values(),
+    Shape(FLOAT32, 4, 1, stores_last=True), *object_file.SHAPES.values(),
 ]  # fmt: skip
 NAMES = [shape.name for shape in SHAPES]
 
@@ -199,9 +199,9 @@ def test_a_square_of_vectors_is_transposed(lanes: int) -> None:
 
 
 def test_the_loops_for_webassembly_take_the_instructions_they_were_written_for() -> None:
-    text = strips.assembly()
+    text = object_file.assembly()
 
-    assert text.count("i32x4.min_s") > 2 * 2 * strips.SHAPES["f32"].rows
-    assert text.count("f64x2.pmin") > 2 * 2 * strips.SHAPES["f64"].rows
+    assert text.count("i32x4.min_s") > 2 * 2 * object_file.SHAPES["f32"].rows
+    assert text.count("f64x2.pmin") > 2 * 2 * object_file.SHAPES["f64"].rows
     assert "relaxed" not in text
     assert "\tcall" not in text

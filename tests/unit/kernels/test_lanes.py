@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.choose import emit_choose
+from midstreamer_kernels.emit.bounds_within_limit import emit_choose
+from midstreamer_kernels.emit.dtw_in_lanes import emit_lanes
 from midstreamer_kernels.emit.envelope import ROWS, SPANS, emit_envelope_excess
-from midstreamer_kernels.emit.gather import emit_fetch, emit_gather
-from midstreamer_kernels.emit.lanes import emit_lanes
-from midstreamer_kernels.emit.values import FLOAT32, FLOAT64, Shape
-from midstreamer_kernels.native import lanes
+from midstreamer_kernels.emit.transposition import emit_fetch, emit_gather
+from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
+from midstreamer_kernels.native import windows_in_lanes
 from midstreamer_kernels.native.emitted import emitted
-from midstreamer_kernels.native.machine import instruction_set
+from midstreamer_kernels.native.simd_registers import instruction_set
 from midstreamer_kernels.reference import bounds
 from midstreamer_kernels.reference.dtw import cost_matrix
 
@@ -34,17 +34,19 @@ SHAPES = [
 def compared(query: NDArray[Any], windows: NDArray[Any], band: int, limit: float) -> list[float]:
     """Compare `windows`, shape (lanes, m), with `query` in one block; return each lane's cost."""
     count, m = windows.shape
-    block = lanes.empty_block(query, m)
-    block.reshape(-1, count)[lanes.PADDING : lanes.PADDING + m] = windows.T
+    block = windows_in_lanes.empty_block(query, m)
+    block.reshape(-1, count)[windows_in_lanes.PADDING : windows_in_lanes.PADDING + m] = windows.T
     costs = np.empty(count, query.dtype)
-    lanes.dtw_block(query, block, band, limit, lanes.block_cells(query, band), costs)
+    windows_in_lanes.dtw_block(
+        query, block, band, limit, windows_in_lanes.block_cells(query, band), costs
+    )
     return [float(cost) for cost in costs]
 
 
 def whole_numbers(seed: int, n: int, m: int, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return a query and windows of small whole numbers, whose float32 sums are exact too."""
     dice = np.random.default_rng(seed)
-    count = lanes.lane_count(np.empty(0, dtype))
+    count = windows_in_lanes.lane_count(np.empty(0, dtype))
     query, windows = dice.integers(-3, 4, n), dice.integers(-3, 4, (count, m))
     return query.astype(dtype), windows.astype(dtype)
 
@@ -68,7 +70,7 @@ def test_every_lane_is_the_recurrence_whatever_the_lengths_and_the_band(
 @slowly
 @given(seed=st.integers(0, 999), band=st.integers(0, 20))
 def test_float64_lanes_have_the_bits_of_the_recurrence(seed: int, band: int) -> None:
-    count = lanes.lane_count(np.empty(0))
+    count = windows_in_lanes.lane_count(np.empty(0))
     query, *windows = np.random.default_rng(seed).standard_normal((count + 1, 21))
 
     found = compared(query, np.array(windows), band, math.inf)
@@ -78,7 +80,10 @@ def test_float64_lanes_have_the_bits_of_the_recurrence(seed: int, band: int) -> 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_block_is_left_only_when_every_lane_is_beyond_the_limit(dtype: str) -> None:
-    query, windows = np.zeros(64, dtype), np.full((lanes.lane_count(np.empty(0, dtype)), 64), 5.0)
+    query, windows = (
+        np.zeros(64, dtype),
+        np.full((windows_in_lanes.lane_count(np.empty(0, dtype)), 64), 5.0),
+    )
 
     assert all(math.isinf(cost) for cost in compared(query, windows, 3, 100.0))
 
@@ -89,7 +94,7 @@ def test_a_block_is_left_only_when_every_lane_is_beyond_the_limit(dtype: str) ->
 
 def test_lanes_without_a_window_are_infinitely_far() -> None:
     query = np.zeros(9, np.float32)
-    windows = np.full((lanes.lane_count(query), 9), np.inf, np.float32)
+    windows = np.full((windows_in_lanes.lane_count(query), 9), np.inf, np.float32)
     windows[0] = 1.0
 
     first, *others = compared(query, windows, 2, math.inf)
@@ -100,7 +105,7 @@ def test_lanes_without_a_window_are_infinitely_far() -> None:
 
 def test_lanes_fill_two_registers() -> None:
     for number in (FLOAT32, FLOAT64):
-        shape = lanes.shape_for(number)
+        shape = windows_in_lanes.shape_for(number)
         assert shape.lanes * number.bytes == 2 * instruction_set().vector_bytes
 
 

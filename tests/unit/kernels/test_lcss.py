@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from midstreamer_kernels import lcss, similarity
+from midstreamer_kernels.native import bit_intrinsics
 from midstreamer_kernels.native import lcss as native
-from midstreamer_kernels.native import words
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
 # Compiled again in each run, because cached code would never run the code generators.
@@ -161,13 +161,13 @@ def test_long_numbers_add_with_their_carry(a: list[int], carry: int) -> None:
 
 @jit  # type: ignore[untyped-decorator]
 def _added(a: Any, b: Any, carry: Any) -> Any:
-    return words.add_words(a, b, carry)
+    return bit_intrinsics.add_words(a, b, carry)
 
 
 def test_words_are_chosen_and_counted() -> None:
     @jit  # type: ignore[untyped-decorator]
     def ones(first: Any, a: Any, b: Any) -> Any:
-        return words.count_ones(words.chosen(first, a, b))
+        return bit_intrinsics.count_ones(bit_intrinsics.chosen(first, a, b))
 
     assert ones(True, np.uint64(7), np.uint64(2**64 - 1)) == 3
     assert ones(False, np.uint64(7), np.uint64(2**64 - 1)) == 64

@@ -20,7 +20,7 @@ from midstreamer_kernels import (
     options,
     pairwise,
 )
-from midstreamer_kernels.native import lcss, matrix, path
+from midstreamer_kernels.native import distance_matrix, lcss, warping_path
 from midstreamer_kernels.reference.pairwise import pairwise as slow_pairwise
 
 # `midstreamer_kernels.pairwise` is the function, so the test takes the module from `sys.modules`.
@@ -123,7 +123,7 @@ def test_entries_are_the_bits_of_a_single_comparison(dtype: Any) -> None:
     # With these numbers of rows, some blocks fill all lanes, some leave lanes empty, and some have
     # so few rows that they are compared pair by pair.
     rows, columns = some_rows(5, 30, dtype=dtype), some_rows(35, 28, seed=1, dtype=dtype)
-    assert matrix.LEAST_SHARE > 1
+    assert distance_matrix.LEAST_SHARE > 1
     for band in (None, 4):
         expected = np.array([[dtw(a, b, band=band) for b in columns] for a in rows])
 
@@ -192,7 +192,9 @@ def test_ctrl_c_ends_the_computation(threads: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_threads_do_not_wait_for_each_other() -> None:
-    compiled = [entry for module in (lcss, matrix, path) for entry in vars(module).values()]
+    compiled = [
+        entry for module in (lcss, distance_matrix, warping_path) for entry in vars(module).values()
+    ]
     compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
 
     assert len(compiled) > 10

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from midstreamer_kernels import BandError, NotFiniteError, dtw, dtw_path
-from midstreamer_kernels.native.path import least_path
+from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.reference.path import least_path as slow_path
 
 # With small whole numbers many paths have equal cost.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from midstreamer_kernels import History, Matches
 from midstreamer_kernels.options import MEASURES
 from midstreamer_kernels.reference.search import search as brute_force
-from midstreamer_kernels.storage import Storage
+from midstreamer_kernels.stored_history import Storage
 
 engines = st.sampled_from(["numba", "wasm"])
 slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile

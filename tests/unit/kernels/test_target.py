@@ -9,7 +9,7 @@ import numba
 import pytest
 
 from midstreamer_kernels.native import compiling, heap
-from midstreamer_kernels.native.machine import instruction_set
+from midstreamer_kernels.native.simd_registers import instruction_set
 
 FIRST = """
 import os

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels import normal_forms
 from midstreamer_kernels.native import (
-    block,
     compiling,
-    contest,
+    dtw_of_pairs,
     heap,
-    lanes,
-    pairs,
-    scan,
-    sift,
-    vector,
+    history_scan,
+    lcss_cell,
+    remaining_windows,
+    window_preparation,
+    window_selection,
     windows,
+    windows_in_lanes,
 )
-from midstreamer_kernels.plan import COLUMNS, COUNT, ITEM_BYTES, VALUES, SearchOptions
 from midstreamer_kernels.reference import bounds as slow_bounds
 from midstreamer_kernels.reference import normal
 from midstreamer_kernels.reference.dtw import cost_matrix
 from midstreamer_kernels.reference.lcss import lcss
+from midstreamer_kernels.search_inputs import COLUMNS, COUNT, ITEM_BYTES, VALUES, SearchOptions
 from midstreamer_kernels.stop import NEVER
 from midstreamer_kernels.wasm import engine as wasm
 
@@ -53,7 +53,7 @@ def in_lanes(candidates: Any) -> NDArray[np.float64]:
 def test_pairs_are_the_recurrence(pair: tuple[list[float], list[float]], band: int) -> None:
     a, b = (np.array(values) for values in pair)
 
-    assert pairs.dtw_squared(a, b, band, np.inf) == cost_matrix(*pair, band)[-1][-1]
+    assert dtw_of_pairs.dtw_squared(a, b, band, np.inf) == cost_matrix(*pair, band)[-1][-1]
 
 
 @slowly
@@ -114,11 +114,13 @@ def test_a_bound_never_exceeds_what_it_bounds(
 @slowly
 @given(seed=st.integers(0, 999), m=st.integers(1, 40), band=st.integers(0, 39))
 def test_lanes_count_the_common_subsequences_of_each_window(seed: int, m: int, band: int) -> None:
-    query, *candidates = np.random.default_rng(seed).standard_normal((vector.LANES + 1, m)).round(1)
+    query, *candidates = (
+        np.random.default_rng(seed).standard_normal((lcss_cell.LANES + 1, m)).round(1)
+    )
     band = min(band, m - 1)
-    cells, costs = lanes.scratch(band), np.empty(vector.LANES)
+    cells, costs = windows_in_lanes.scratch(band), np.empty(lcss_cell.LANES)
 
-    lanes.lcss_lanes(query, in_lanes(candidates), band, 0.3, cells, costs)
+    windows_in_lanes.lcss_lanes(query, in_lanes(candidates), band, 0.3, cells, costs)
     expected = [m - lcss(query, candidate, 0.3, band) for candidate in candidates]
     assert costs.tolist() == expected
 
@@ -128,13 +130,13 @@ def test_a_cell_is_the_recurrence_in_every_lane() -> None:
     # run, and coverage would not see it.
     @jit  # type: ignore[untyped-decorator]
     def one_cell(windows: Any, match: Any) -> None:
-        vector.lcss_cell(match, 1, windows, 0, 2.0, 0.5)
+        lcss_cell.lcss_cell(match, 1, windows, 0, 2.0, 0.5)
 
-    windows, match = np.arange(vector.LANES) / 2, np.zeros(3 * vector.LANES)
+    windows, match = np.arange(lcss_cell.LANES) / 2, np.zeros(3 * lcss_cell.LANES)
 
     one_cell(windows, match)
 
-    middle = slice(vector.LANES, 2 * vector.LANES)
+    middle = slice(lcss_cell.LANES, 2 * lcss_cell.LANES)
     assert match[middle].tolist() == [float(abs(2.0 - x) <= 0.5) for x in windows]
 
 
@@ -151,7 +153,16 @@ def test_the_heap_keeps_the_best(offers: list[tuple[int, int]], k: int) -> None:
 
 
 def test_every_compiled_function_releases_the_gil() -> None:
-    modules = (block, contest, heap, lanes, pairs, scan, sift, windows)
+    modules = (
+        window_preparation,
+        remaining_windows,
+        heap,
+        windows_in_lanes,
+        dtw_of_pairs,
+        history_scan,
+        window_selection,
+        windows,
+    )
     compiled = [entry for module in modules for entry in vars(module).values()]
     compiled = [entry for entry in compiled if hasattr(entry, "targetoptions")]
 
@@ -167,7 +178,7 @@ def test_a_scan_finds_what_is_there() -> None:
         k=2, step=1, band=0, normalized=False, lcss=False, epsilon=0.0, cutoff=np.inf
     )
 
-    for engine in (scan.scan, wasm.scan):
+    for engine in (history_scan.scan, wasm.scan):
         shared = np.full(1, np.inf)
         answer = engine(row, np.array([1.0, 6.0]), options, shared, NEVER)
 

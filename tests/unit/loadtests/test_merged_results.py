@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loadtests import merged_results, tally
-from loadtests.tally import Durations, Tally
+from loadtests import merged_results, result_counts
+from loadtests.result_counts import Durations, Tally
 from midstreamer.domain.errors import BadInput
 
 
@@ -20,8 +20,8 @@ def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0)
         stage.failed("match", "unavailable")
     rtt.add(latency_s / 10)
     figures = {
-        "stages": [tally.plain(stage)],
-        "sdk": tally.plain(Tally()),
+        "stages": [result_counts.plain(stage)],
+        "sdk": result_counts.plain(Tally()),
         "users": 3,
         "seconds": seconds,
         "processors": 0.25,
@@ -29,8 +29,8 @@ def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0)
         "transport": {
             "links": 3,
             "lost_packets": 2,
-            "rtt": tally.plain_durations(rtt),
-            "window": tally.plain_durations(rtt),
+            "rtt": result_counts.plain_durations(rtt),
+            "window": result_counts.plain_durations(rtt),
         },
     }
     # Makes a copy, as if the figures came from another process.
@@ -40,7 +40,7 @@ def a_result(*, seconds: float = 10.0, latency_s: float = 0.01, failed: int = 0)
 def test_counts_are_added_and_the_time_is_that_of_the_longest() -> None:
     total = merged_results.one([a_result(seconds=10.0), a_result(seconds=12.0)])
 
-    assert tally.from_plain(total["stages"][0]).requests["match"].count == 20
+    assert result_counts.from_plain(total["stages"][0]).requests["match"].count == 20
     assert (total["users"], total["seconds"], total["processors"]) == (6, 12.0, 0.5)
     assert total["repeats"] == {"draining": 2}
     assert (total["transport"]["links"], total["transport"]["lost_packets"]) == (6, 4)

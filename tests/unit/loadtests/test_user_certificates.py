@@ -12,7 +12,7 @@ from midstreamer.domain.errors import DeadlineExceeded, Refused
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
 from midstreamer.security.local_issuer import AuthorityIssuer
-from midstreamer.security.requested import Signed
+from midstreamer.security.requested_credentials import Signed
 
 DOMAIN = "test.local"
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from midstreamer import reasoning
+from midstreamer.agent.held_shards import Held
 from midstreamer.agent.searching import Search
-from midstreamer.agent.shards import Held
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
@@ -17,7 +17,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest
 from midstreamer.market.backtest import Memory, Points, Walk
 from midstreamer.reasoning import forecast
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 SPECIFICATION = make.a_specification(window=12, horizon=2, neighbours=8, grid=3, band=0)
 

@@ -6,7 +6,7 @@ import pytest
 from midstreamer.market import baselines
 from midstreamer.market.backtest import Memory, Points
 from midstreamer.market.baselines import Cases
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 SPECIFICATION = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, band=2)
 POINTS = make.a_season(1200)

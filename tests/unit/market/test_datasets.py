@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midstreamer.domain.errors import BadInput
-from midstreamer.market import datasets, rows
+from midstreamer.market import datasets, tick_rows
 
 
 def a_cache(folder: Path) -> Path:
@@ -30,7 +30,7 @@ def test_stocks_are_one_series_a_column_and_an_empty_cell_is_a_gap(tmp_path: Pat
 def test_load_is_hourly(tmp_path: Path) -> None:
     table = datasets.load(datasets.LOAD, a_cache(tmp_path))
     assert table.series == ("load/ELEC",)
-    assert [rows.instant(time) for time in table.time] == ["2012-01-01", "2012-01-01 01:00:00"]
+    assert [tick_rows.instant(time) for time in table.time] == ["2012-01-01", "2012-01-01 01:00:00"]
 
 
 def test_absent_data_names_the_place_and_the_command(tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_the_usual_replay_lies_inside_the_real_data(dataset: datasets.Dataset) -
         pytest.skip("the cache of the data sets is not on this machine")
     table = datasets.load(dataset)
     live = table.between(
-        rows.instant_of(dataset.start), rows.instant_of(dataset.stop) if dataset.stop else None
+        tick_rows.instant_of(dataset.start),
+        tick_rows.instant_of(dataset.stop) if dataset.stop else None,
     )
     assert 0 < len(live) < len(table) / 2
     assert {name.partition("/")[0] for name in table.series} == {dataset.specification.universe}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from midstreamer.domain.errors import BadInput, Conflict, StaleTick
 from midstreamer.domain.series import Tick
-from midstreamer.market import feeds, rows
-from tests.support.client import DAY, a_csv
+from midstreamer.market import feeds, tick_rows
+from tests.support.client_builders import DAY, a_csv
 
 
 def test_a_file_is_merged_over_its_series_in_time_order(tmp_path: Path) -> None:
@@ -134,11 +134,11 @@ def test_a_table_and_a_stream_of_the_same_ticks_give_the_same_steps(
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_an_instant_reads_back_as_itself(moment: datetime) -> None:
     time = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    assert rows.instant_of(rows.instant(time)) == time
+    assert tick_rows.instant_of(tick_rows.instant(time)) == time
 
 
 def test_a_time_beyond_the_calendar_is_shown_as_its_number() -> None:
-    assert rows.instant(2**63 - 1) == str(2**63 - 1)
+    assert tick_rows.instant(2**63 - 1) == str(2**63 - 1)
 
 
 def test_a_table_is_cut_by_time_and_by_series(tmp_path: Path) -> None:

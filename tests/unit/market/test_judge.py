@@ -14,7 +14,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest, bootstrap, judge
 from midstreamer.market.backtest import Walk
 from midstreamer.market.judgement import Judgement, Threshold
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 SPECIFICATION = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)
 UNIVERSE = {"u/a": make.a_season(900)}

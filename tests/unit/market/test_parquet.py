@@ -12,7 +12,7 @@ import pytest
 
 from midstreamer.domain.errors import BadInput, StaleTick
 from midstreamer.market import feeds
-from tests.support.client import DAY
+from tests.support.client_builders import DAY
 
 
 def a_file(path: Path, **columns: Any) -> Path:

@@ -14,10 +14,10 @@ from midstreamer.domain.errors import Conflict, DeadlineExceeded, StaleTick, Una
 from midstreamer.domain.series import Column, Tick
 from midstreamer.market import feeds, replay
 from midstreamer.market.replay import Event, Loading, Replay, ReplayPlan, Resumed, Stepped, Waiting
-from midstreamer.market.tally import Tally
+from midstreamer.market.replay_tally import Tally
 from midstreamer.protocol.frames import Appended
 from tests.support import fleet
-from tests.support.client import QUICK, Script, a_carrier, scripted
+from tests.support.client_builders import QUICK, Script, a_carrier, scripted
 
 SPECIFICATION = fleet.a_specification(window=16, horizon=3)
 HISTORY, LIVE = 120, 30

@@ -15,8 +15,8 @@ from midstreamer.domain.specification import Specification
 from midstreamer.market import report
 from midstreamer.market.judgement import Figure, Judgement, RivalJudgement, Threshold
 from midstreamer.market.replay import Loading, Resumed, Stepped, Waiting
-from midstreamer.market.tally import Latencies, Tally
-from tests.support.client import DAY, a_decision, a_verdict
+from midstreamer.market.replay_tally import Latencies, Tally
+from tests.support.client_builders import DAY, a_decision, a_verdict
 
 SPECIFICATION = Specification("sp500", window=8)
 

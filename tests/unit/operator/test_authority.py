@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.domain.errors import ConfigError, Refused
 from midstreamer.security.authority import Authority, establish
 from midstreamer_operator import authority
 from midstreamer_operator.resources import authorities
 from tests.support.api_server import ApiServer, Caller
-from tests.support.operating import AUTHORITY, DOMAIN, NAMESPACE, NOW_S, POLICY, RELEASE
+from tests.support.operator_builders import AUTHORITY, DOMAIN, NAMESPACE, NOW_S, POLICY, RELEASE
 
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
@@ -52,7 +52,7 @@ async def test_the_bundle_is_published_and_others_in_it_stay() -> None:
     server.put(MAPS, authorities.bundle(RELEASE, [before]))
     await authority.published(Caller(server), POLICY, AUTHORITY)
     (found,) = server.all(MAPS)
-    assert found["metadata"]["name"] == naming.bundle(RELEASE)
+    assert found["metadata"]["name"] == kubernetes_names.bundle(RELEASE)
     assert authorities.trusted(found) == (before, AUTHORITY.certificate)
     writes = len(server.calls)
     await authority.published(Caller(server), POLICY, AUTHORITY)
@@ -105,6 +105,6 @@ async def test_an_operator_that_may_not_read_the_secret_says_so() -> None:
 
 
 def test_a_bundle_that_cannot_be_read_is_named() -> None:
-    given = {"metadata": {"name": "mid-trust"}, "data": {naming.BUNDLE_KEY: "garbage"}}
+    given = {"metadata": {"name": "mid-trust"}, "data": {kubernetes_names.BUNDLE_KEY: "garbage"}}
     with pytest.raises(ConfigError, match=r"ConfigMap mid-trust: trust\.pem holds no readable"):
         authorities.trusted(given)

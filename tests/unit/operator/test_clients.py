@@ -10,17 +10,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
-from midstreamer_operator.plan import clients
-from midstreamer_operator.plan.clients import OfAccess, OfNamespace
+from midstreamer_operator.plan import client_requests
+from midstreamer_operator.plan.client_requests import OfAccess, OfNamespace
+from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.plan.issuance import Approve, Deny, Done, Fail, Ignore, Sign
-from midstreamer_operator.plan.reasons import Reason
-from midstreamer_operator.resources import namespaces, reviews
-from midstreamer_operator.resources.requests import Condition, SigningRequest
+from midstreamer_operator.resources import access_reviews, namespaces
+from midstreamer_operator.resources.signing_requests import Condition, SigningRequest
 from tests.support.api_server import a_pod_user
-from tests.support.operating import (
+from tests.support.operator_builders import (
     CLIENTS,
     DOMAIN,
     KEY,
@@ -109,28 +109,28 @@ IDS = [name.replace(" ", "_") for name, _, _ in FORGED]
 
 
 def test_a_pod_of_a_labelled_namespace_is_approved_and_then_signed() -> None:
-    assert clients.question(a_client_request(), POLICY) == OfNamespace(CLIENTS)
-    assert clients.decide(a_client_request(), True, POLICY) == Approve(POD)
+    assert client_requests.question(a_client_request(), POLICY) == OfNamespace(CLIENTS)
+    assert client_requests.decide(a_client_request(), True, POLICY) == Approve(POD)
     again = a_client_request(conditions=approved(), expires_s=3600)
-    assert clients.decide(again, True, POLICY) == Sign(POD, (), 3600.0)
+    assert client_requests.decide(again, True, POLICY) == Sign(POD, (), 3600.0)
 
 
 def test_a_person_who_may_use_a_name_gets_it() -> None:
-    assert clients.question(a_persons_request(), POLICY) == OfAccess("desk-1")
-    assert clients.decide(a_persons_request(), True, POLICY) == Approve(DESK)
+    assert client_requests.question(a_persons_request(), POLICY) == OfAccess("desk-1")
+    assert client_requests.decide(a_persons_request(), True, POLICY) == Approve(DESK)
     again = a_persons_request(conditions=approved())
-    assert clients.decide(again, True, POLICY) == Sign(DESK, (), 86_400.0)
+    assert client_requests.decide(again, True, POLICY) == Sign(DESK, (), 86_400.0)
 
 
 def test_a_pod_whose_namespace_is_not_labelled_is_told_which_label_it_lacks() -> None:
-    decision = clients.decide(a_client_request(), False, POLICY)
+    decision = client_requests.decide(a_client_request(), False, POLICY)
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.NAMESPACE_NOT_LABELLED
     assert f"kubectl label namespace app {LABEL}=client" in decision.message
 
 
 def test_a_person_without_the_right_is_told_which_right_he_lacks() -> None:
-    decision = clients.decide(a_persons_request(), False, POLICY)
+    decision = client_requests.decide(a_persons_request(), False, POLICY)
     assert isinstance(decision, Deny)
     assert decision.reason is Reason.NOT_ALLOWED
     assert "'jane' may not be client/desk-1: a role in namespace fleet must" in decision.message
@@ -142,38 +142,38 @@ def test_a_forged_request_is_denied_with_its_own_word_and_asks_nothing(
     name: str, reason: Reason, changes: dict[str, Any]
 ) -> None:
     request = a_client_request(**changes)
-    decision = clients.decide(request, True, POLICY)
+    decision = client_requests.decide(request, True, POLICY)
     assert isinstance(decision, Deny)
     assert decision.reason is reason
-    assert clients.question(request, POLICY) is None
+    assert client_requests.question(request, POLICY) is None
 
 
 @pytest.mark.parametrize("name", ["a member", "another pod", "server usage"])
 def test_a_forged_request_that_somebody_else_approved_is_not_signed(name: str) -> None:
     (reason, changes), *_ = [(each[1], each[2]) for each in FORGED if each[0] == name]
     request = a_client_request(**changes, conditions=approved("KubectlApprove"))
-    decision = clients.decide(request, True, POLICY)
+    decision = client_requests.decide(request, True, POLICY)
     assert isinstance(decision, Fail)
     assert decision.reason is reason
 
 
 @pytest.mark.parametrize("request_", [a_client_request, a_persons_request])
 def test_a_right_that_was_taken_away_before_the_signature_counts(request_: Any) -> None:
-    assert isinstance(clients.decide(request_(conditions=approved()), False, POLICY), Fail)
+    assert isinstance(client_requests.decide(request_(conditions=approved()), False, POLICY), Fail)
 
 
 def test_a_pod_may_have_a_name_that_it_may_use() -> None:
     request = a_client_request(pem=of_desk())
-    assert clients.question(request, POLICY) == OfAccess("desk-1")
-    assert clients.decide(request, True, POLICY) == Approve(DESK)
+    assert client_requests.question(request, POLICY) == OfAccess("desk-1")
+    assert client_requests.decide(request, True, POLICY) == Approve(DESK)
 
 
 def test_neither_signer_answers_the_others_requests() -> None:
     member = a_request()
-    assert clients.question(member, POLICY) is None
-    assert clients.decide(member, True, POLICY) == Ignore()
+    assert client_requests.question(member, POLICY) is None
+    assert client_requests.decide(member, True, POLICY) == Ignore()
     other = a_client_request(signer=POLICY.client_signer.replace(".mid.", ".other."))
-    assert clients.decide(other, True, POLICY) == Ignore()
+    assert client_requests.decide(other, True, POLICY) == Ignore()
 
 
 def test_what_was_answered_asks_nothing_more() -> None:
@@ -181,8 +181,8 @@ def test_what_was_answered_asks_nothing_more() -> None:
         a_client_request(conditions=(Condition("Denied", reason="x"),)),
         a_persons_request(conditions=approved(), has_certificate=True),
     ):
-        assert clients.question(settled, POLICY) is None
-        assert clients.decide(settled, True, POLICY) == Done()
+        assert client_requests.question(settled, POLICY) is None
+        assert client_requests.decide(settled, True, POLICY) == Done()
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_a_namespace_is_let_in_by_the_very_label(labels: Any, has: bool) -> None
     ],
 )
 def test_a_review_allows_only_when_it_says_so(status: dict[str, bool], allowed: bool) -> None:
-    assert reviews.is_allowed({"status": status}) is allowed
+    assert access_reviews.is_allowed({"status": status}) is allowed
 
 
 def test_a_review_asks_about_all_that_the_api_server_wrote_of_the_requester() -> None:
-    spec = reviews.made(a_persons_request(), NAMESPACE, "desk-1")["spec"]
+    spec = access_reviews.made(a_persons_request(), NAMESPACE, "desk-1")["spec"]
     assert (spec["user"], spec["uid"]) == ("jane", "u-7")
     assert spec["groups"] == ["desks", "system:authenticated"]
     assert spec["extra"] == {"example.org/team": ["desks"]}
@@ -231,8 +231,8 @@ def test_a_review_asks_about_all_that_the_api_server_wrote_of_the_requester() ->
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_denied_and_never_raise(pem: bytes) -> None:
-    assert isinstance(clients.decide(a_client_request(pem=pem), True, POLICY), Deny)
-    assert clients.question(a_client_request(pem=pem), POLICY) is None
+    assert isinstance(client_requests.decide(a_client_request(pem=pem), True, POLICY), Deny)
+    assert client_requests.question(a_client_request(pem=pem), POLICY) is None
 
 
 SPACES = st.sampled_from([CLIENTS, NAMESPACE])
@@ -265,17 +265,17 @@ def test_no_pod_is_approved_unless_all_that_the_api_server_says_agrees(told: Tol
     named = told.named_space, told.named_pod, told.named_uid
     request: SigningRequest = a_client_request(
         pem=csr_pem(uri(told.kind, *named), key=KEY),
-        usages=naming.usages(told.usage),
+        usages=kubernetes_names.usages(told.usage),
         username=user.username,
         groups=user.groups,
         pod_name=told.name,
         pod_uid=told.uid,
     )
-    decision = clients.decide(request, told.labelled, POLICY)
+    decision = client_requests.decide(request, told.labelled, POLICY)
     agrees = (
         (told.space, told.name, told.uid) == named
         and told.kind is Kind.CLIENT
-        and request.usages == naming.usages(Kind.CLIENT)
+        and request.usages == kubernetes_names.usages(Kind.CLIENT)
         and told.labelled
     )
     assert isinstance(decision, Approve if agrees else Deny)

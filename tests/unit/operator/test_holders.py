@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midstreamer_operator.plan.holders import Holders
+from midstreamer_operator.plan.certificate_counts import Holders
 
 AGENT, SYNC = "spiffe://test.local/agent/fleet/a/1", "spiffe://test.local/sync/fleet/s/1"
 

@@ -12,16 +12,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.domain.identity import Kind
-from midstreamer.telemetry import words
+from midstreamer.telemetry import label_values
 from midstreamer_operator.plan import issuance
+from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.plan.issuance import STEPS, Approve, Deny, Done, Fail, Ignore, Sign, Step
-from midstreamer_operator.plan.reasons import Reason
 from midstreamer_operator.resources.pods import Pod
-from midstreamer_operator.resources.requests import Condition, SigningRequest
+from midstreamer_operator.resources.signing_requests import Condition, SigningRequest
 from tests.support.api_server import a_pod_user
-from tests.support.operating import (
+from tests.support.operator_builders import (
     HOSTS,
     KEY,
     NAMESPACE,
@@ -243,7 +243,7 @@ def test_the_ledger_is_written_before_the_certificate_is_handed_over() -> None:
 
 
 def test_every_reason_is_a_word_of_the_metric_and_explains_itself() -> None:
-    assert frozenset(Reason) | {"signed"} == words.SIGNED
+    assert frozenset(Reason) | {"signed"} == label_values.SIGNED
     # Tested in tests/unit/operator/test_clients.py.
     of_clients = {Reason.NAMESPACE_NOT_LABELLED, Reason.NOT_ALLOWED}
     others = {Reason.POD_GONE, Reason.TOO_MANY}
@@ -302,7 +302,7 @@ def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(told: To
     user = a_pod_user(told.space, told.account, told.name, told.uid)
     request = a_request(
         pem=csr_pem(uri(told.kind, told.named_space, told.named_pod, told.named_uid), key=KEY),
-        usages=naming.usages(told.usage),
+        usages=kubernetes_names.usages(told.usage),
         username=user.username,
         groups=user.groups,
         pod_name=told.name,
@@ -314,6 +314,6 @@ def test_nothing_is_approved_unless_all_that_the_api_server_says_agrees(told: To
         and (told.name, told.uid) == (told.named_pod, told.named_uid)
         and POLICY.kinds.get(told.account) == told.kind
         and told.runs_as == told.account
-        and request.usages == naming.usages(Kind(told.kind))
+        and request.usages == kubernetes_names.usages(Kind(told.kind))
     )
     assert isinstance(decision, Approve if agrees else Deny)

@@ -10,18 +10,25 @@ import pytest
 from aiohttp import web
 
 from midstreamer.client import certificates
-from midstreamer.cluster import naming, pod_reports
+from midstreamer.cluster import kubernetes_names, pod_reports
 from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput, ConfigError, DeadlineExceeded, Refused
 from midstreamer.security import files
-from midstreamer.security.file_source import FileSource
-from midstreamer_operator import authority, database
-from midstreamer_operator.k8s import asking, cli, kubectl, looking, purging, showing
-from midstreamer_operator.k8s.showing import Found
+from midstreamer.security.credentials_in_files import FileSource
+from midstreamer_operator import authority, database_password
+from midstreamer_operator.k8s import (
+    cli,
+    kubectl,
+    purge_release,
+    request_certificate,
+    status_lines,
+    status_reading,
+)
+from midstreamer_operator.k8s.status_lines import Found
 from midstreamer_operator.resources import agentpools, deployments
-from midstreamer_operator.resources.ledger import Entry
+from midstreamer_operator.resources.certificate_ledger import Entry
 from tests.support.api_server import ApiServer, Caller, User
-from tests.support.operating import (
+from tests.support.operator_builders import (
     DOMAIN,
     NAMESPACE,
     POLICY,
@@ -45,16 +52,20 @@ def jane(server: ApiServer, *names: str) -> Api:
 
 
 async def asked(api: Api, name: str = "desk-1", timeout_s: float = 10.0, **more: Any) -> Any:
-    me = asking.named(name, await asking.trust_domain(api, NAMESPACE, RELEASE))
+    me = request_certificate.named(
+        name, await request_certificate.trust_domain(api, NAMESPACE, RELEASE)
+    )
     say = more.get("say", lambda _: None)
-    return await asking.obtained(api, me, NAMESPACE, RELEASE, timeout_s=timeout_s, say=say)
+    return await request_certificate.obtained(
+        api, me, NAMESPACE, RELEASE, timeout_s=timeout_s, say=say
+    )
 
 
 async def test_a_certificate_that_was_asked_for_is_one_that_the_sdk_takes(tmp_path: Path) -> None:
     server = an_installation()
     async with signing_now(server):
         own = await asked(jane(server, "desk-1"))
-    path = asking.kept(own, tmp_path / "certs")
+    path = request_certificate.kept(own, tmp_path / "certs")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     who = certificates.find(tmp_path / "certs", "client/desk-1")
@@ -70,7 +81,7 @@ async def test_a_second_certificate_replaces_the_first_and_trusts_both_authoriti
     for _ in range(2):
         server = an_installation()
         async with signing_now(server):
-            asking.kept(await asked(jane(server, "desk-1")), tmp_path)
+            request_certificate.kept(await asked(jane(server, "desk-1")), tmp_path)
     assert len(files.certificates_in(files.trust_path(tmp_path))) == 2
 
 
@@ -84,7 +95,7 @@ async def test_a_name_that_one_may_not_use_is_refused_with_the_right_that_is_mis
 async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(asking, "LOOK_S", 0.05)
+    monkeypatch.setattr(request_certificate, "LOOK_S", 0.05)
     server = an_installation()
     async with signing_now(server):
         pass
@@ -93,12 +104,12 @@ async def test_an_operator_that_is_away_is_told_while_one_waits_and_at_the_end(
         await asked(jane(server, "desk-1"), timeout_s=0.3, say=reports.append)
     (line,) = reports
     assert "neither approved nor denied yet" in line
-    assert server.all(naming.REQUESTS) == []
+    assert server.all(kubernetes_names.REQUESTS) == []
 
 
 async def test_an_installation_that_is_not_there_is_named() -> None:
     with pytest.raises(BadInput, match="there is no ConfigMap fleet/mid-trust: no installation"):
-        await asking.trust_domain(Caller(ApiServer()), NAMESPACE, RELEASE)
+        await request_certificate.trust_domain(Caller(ApiServer()), NAMESPACE, RELEASE)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +129,7 @@ def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(
 
 
 def test_a_name_becomes_part_of_a_requests_name_whatever_its_letters() -> None:
-    assert naming.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
+    assert kubernetes_names.request_prefix("fleet", "Desk_1.x") == "fleet.desk-1-x-"
 
 
 # tests of `midstreamer-k8s status`, which shows pods, pools and certificates
@@ -146,7 +157,7 @@ def an_event(reason: str, message: str, about: str, at: int = 0, kind: str = "Po
 
 def own_event(reason: str, message: str, about: str, at: int = 0) -> Any:
     """Return an Event that a pod wrote about itself."""
-    source = {"source": {"component": showing.OWN}}
+    source = {"source": {"component": status_lines.OWN}}
     warning = reason != pod_reports.RECOVERED
     event = an_event(reason, message, about, at)
     return {**event, **source, "type": "Warning" if warning else "Normal"}
@@ -240,26 +251,26 @@ WHYS: list[tuple[str, dict[str, Any], list[Any], str]] = [
 def test_a_pod_that_is_not_ready_says_why_in_one_line(
     name: str, status: dict[str, Any], events: list[Any], message: str
 ) -> None:
-    assert showing.why(a_pod("p", "sync", **status), events) == message
+    assert status_lines.why(a_pod("p", "sync", **status), events) == message
 
 
 def test_a_ready_pod_says_what_it_lacks_until_it_takes_that_back() -> None:
     pod = a_pod("p", "sync", ready=True)
     lacking = own_event("Incomplete", "store: away", "p", 1)
 
-    assert showing.lacks(pod, [lacking]) == "Incomplete: store: away"
-    assert showing.lacks(pod, [lacking, own_event("Recovered", "no longer", "p", 2)]) == ""
-    assert showing.lacks(pod, [own_event("NotReady", "x", "p", 1)]) == ""
-    assert showing.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
+    assert status_lines.lacks(pod, [lacking]) == "Incomplete: store: away"
+    assert status_lines.lacks(pod, [lacking, own_event("Recovered", "no longer", "p", 2)]) == ""
+    assert status_lines.lacks(pod, [own_event("NotReady", "x", "p", 1)]) == ""
+    assert status_lines.lacks(a_pod("q", "sync", ready=True), [lacking]) == ""
 
 
 def test_a_pod_of_a_test_that_passed_is_not_waited_for() -> None:
     found = Found(NAMESPACE, RELEASE, pods=[a_pod("mid-test", "test", phase="Succeeded")])
-    assert "mid-test" not in "\n".join(showing.shown(found, NOW_S))
+    assert "mid-test" not in "\n".join(status_lines.shown(found, NOW_S))
 
 
 def test_without_the_right_to_see_pods_the_status_does_not_say_uninstalled() -> None:
-    lines = showing.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
+    lines = status_lines.shown(Found(NAMESPACE, RELEASE, notes=["GET x: 403"]), NOW_S)
     assert (
         "no pod is visible; you may lack the right to see pods: refusals are listed below" in lines
     )
@@ -289,7 +300,7 @@ def test_a_screen_shows_counts_reasons_and_the_newest_certificate_of_each() -> N
         ],
         notes=["GET x: the API server answers 403"],
     )
-    assert showing.shown(found, NOW_S) == [
+    assert status_lines.shown(found, NOW_S) == [
         "fleet/mid",
         "",
         "pods          ready",
@@ -325,7 +336,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
     server.put(f"{APPS}/deployments", of_a_pool)
     server.put(agentpools.path(NAMESPACE), a_pool("mid-agent", 2))
     server.put(agentpools.path(NAMESPACE), a_pool("another-agent", 2, fleet="another"))
-    found = await looking.found(Caller(server), NAMESPACE, RELEASE)
+    found = await status_reading.found(Caller(server), NAMESPACE, RELEASE)
     assert [pod["metadata"]["name"] for pod in found.pods] == ["mid-sync-1"]
     assert [owner["metadata"]["name"] for owner in found.owners] == ["mid-sync"]
     assert [owner["metadata"]["name"] for owner in found.pools] == ["mid-agent"]
@@ -344,7 +355,7 @@ async def an_uninstalled_release() -> ApiServer:
         policy = POLICY.__class__(DOMAIN, NAMESPACE, release, {}, {})
         opened = await authority.opened(api, policy, NOW_S)
         await authority.published(api, policy, opened)
-        await database.provided(api, policy)
+        await database_password.provided(api, policy)
         name = f"data-{release}-postgres-0"
         labels = {deployments.INSTANCE: release}
         server.put(
@@ -359,30 +370,30 @@ async def an_uninstalled_release() -> ApiServer:
 async def test_a_purge_removes_all_of_one_release_and_nothing_of_another() -> None:
     server = await an_uninstalled_release()
     api = Caller(server)
-    found = await purging.left(api, NAMESPACE, RELEASE)
+    found = await purge_release.left(api, NAMESPACE, RELEASE)
     for each in found:
-        await purging.remove(api, each)
+        await purge_release.remove(api, each)
     names = {name for objects in server.objects.values() for name in objects}
     assert names == {
         "other-authority", "other-postgres", "other-trust", "other-issued-1",
         "data-other-postgres-0",
     }  # fmt: skip
     assert len(found) == 5
-    assert await purging.left(api, NAMESPACE, RELEASE) == []
-    await purging.remove(api, found[0])
+    assert await purge_release.left(api, NAMESPACE, RELEASE) == []
+    await purge_release.remove(api, found[0])
 
 
 async def test_a_release_that_runs_is_not_purged() -> None:
     server = await an_uninstalled_release()
     server.put(f"{SPACE}/pods", a_pod("mid-sync-1", "sync", ready=True))
     with pytest.raises(BadInput, match="helm uninstall mid --namespace fleet --wait"):
-        await purging.left(Caller(server), NAMESPACE, RELEASE)
+        await purge_release.left(Caller(server), NAMESPACE, RELEASE)
 
 
 async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
     server = await an_uninstalled_release()
     server.put(f"{SPACE}/pods", a_pod("mid-test", "test", phase="Failed"))
-    found = await purging.left(Caller(server), NAMESPACE, RELEASE)
+    found = await purge_release.left(Caller(server), NAMESPACE, RELEASE)
     assert (found[0].what, found[0].path) == (
         "Pod mid-test: it has ended", f"{SPACE}/pods/mid-test",
     )  # fmt: skip

@@ -9,13 +9,13 @@ import pytest
 
 from midstreamer.domain.errors import BadInput
 from midstreamer.telemetry import metrics
-from midstreamer_operator.act import Overtaken
+from midstreamer_operator.api_writes import Overtaken
 from midstreamer_operator.pools import Pools
 from midstreamer_operator.resources import agentpools, deployments
 from tests.support.api_server import ADMIN, ApiServer, Caller
-from tests.support.metered import shown
-from tests.support.operating import NAMESPACE, NOW_S, RELEASE
-from tests.support.pooling import NAME, a_pool, a_template
+from tests.support.metric_values import shown
+from tests.support.operator_builders import NAMESPACE, NOW_S, RELEASE
+from tests.support.pool_builders import NAME, a_pool, a_template
 
 POOLS = agentpools.path(NAMESPACE)
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"

@@ -10,11 +10,11 @@ import pytest
 
 from midstreamer.cluster.api import Answer, Object
 from midstreamer.telemetry import metrics
-from midstreamer_operator.k8s import looking, measures, showing
-from midstreamer_operator.k8s.measures import Measured
+from midstreamer_operator.k8s import pod_measures, status_lines, status_reading
+from midstreamer_operator.k8s.pod_measures import Measured
 from midstreamer_operator.resources import deployments
 from tests.support.api_server import ApiServer, Caller
-from tests.support.operating import NAMESPACE, RELEASE
+from tests.support.operator_builders import NAMESPACE, RELEASE
 
 
 @pytest.fixture
@@ -30,14 +30,16 @@ def exposed() -> str:
 
 
 def test_what_a_process_shows_is_read(exposed: str) -> None:
-    assert measures.read("a", "agent", exposed) == Measured("a", 7, 3, is_complete=True)
-    assert measures.read("c", "coordinator", exposed) == Measured("c", 7, None, is_complete=True)
-    assert measures.read("x", "sync", "") == Measured("x", None, None, is_complete=False)
+    assert pod_measures.read("a", "agent", exposed) == Measured("a", 7, 3, is_complete=True)
+    assert pod_measures.read("c", "coordinator", exposed) == Measured(
+        "c", 7, None, is_complete=True
+    )
+    assert pod_measures.read("x", "sync", "") == Measured("x", None, None, is_complete=False)
 
 
 def test_the_lag_is_the_distance_to_the_most_advanced_pod() -> None:
     lines = list(
-        measures.shown(
+        pod_measures.shown(
             [
                 Measured("mid-sync-1", 12, None, is_complete=True),
                 Measured("mid-agent-1", 9, 1, is_complete=False),
@@ -97,10 +99,10 @@ def a_server() -> ApiServer:
 
 
 async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(exposed: str) -> None:
-    found = await looking.found(Proxying(a_server(), text=exposed), NAMESPACE, RELEASE)
+    found = await status_reading.found(Proxying(a_server(), text=exposed), NAMESPACE, RELEASE)
 
     assert found.measured == [Measured("mid-sync-1", 7, None, is_complete=True)]
-    assert "  mid-sync-1  up to date" in showing.shown(found, 0.0)
+    assert "  mid-sync-1  up to date" in status_lines.shown(found, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,9 @@ async def test_pods_that_follow_the_feed_are_asked_through_the_api_server(expose
      (200, "<html>{", "shards and lag of mid-sync-1: ")],
 )  # fmt: skip
 async def test_a_pod_that_cannot_be_asked_is_a_note(status: int, text: str, message: str) -> None:
-    found = await looking.found(Proxying(a_server(), text=text, status=status), NAMESPACE, RELEASE)
+    found = await status_reading.found(
+        Proxying(a_server(), text=text, status=status), NAMESPACE, RELEASE
+    )
 
     assert found.measured == []
     assert [note for note in found.notes if note.startswith(message)]

@@ -14,12 +14,12 @@ from midstreamer.cluster.api import Object
 from midstreamer.domain.errors import BadInput
 from midstreamer_operator.plan import pools as plan
 from midstreamer_operator.plan.pools import Applied, Decision, Reason, Seen, Story
-from midstreamer_operator.resources import agentpools, deployments, waiting
+from midstreamer_operator.resources import agentpools, deployments, pod_waits
 from midstreamer_operator.resources.agentpools import Pool
 from midstreamer_operator.resources.deployments import Condition, Deployment
-from midstreamer_operator.resources.waiting import Told, Waiter
-from tests.support.operating import NOW_S, RELEASE
-from tests.support.pooling import NAME, a_deployment, a_pool, a_template
+from midstreamer_operator.resources.pod_waits import Told, Waiter
+from tests.support.operator_builders import NOW_S, RELEASE
+from tests.support.pool_builders import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
@@ -420,7 +420,7 @@ def test_a_pod_tells_what_it_waits_for() -> None:
         "containerStatuses": [{**stuck, "lastState": {"terminated": ended}}],
     }
 
-    pod = waiting.read({"metadata": {"name": "p", "uid": "u"}, "status": status})
+    pod = pod_waits.read({"metadata": {"name": "p", "uid": "u"}, "status": status})
 
     assert (pod.waits, pod.why, pod.image) == ("W", "why", "agent:9")
     assert pod.last_words == "OOMKilled, exit code 137"
@@ -430,8 +430,8 @@ def test_a_pod_tells_what_it_waits_for() -> None:
 def test_what_is_no_warning_is_not_heard() -> None:
     normal = {"type": "Normal", "reason": "Pulled", "message": "m"}
 
-    assert waiting.warning(normal) is None
-    assert waiting.warning({**normal, "type": "Warning"}) == Told("Pulled", "m")
+    assert pod_waits.warning(normal) is None
+    assert pod_waits.warning({**normal, "type": "Warning"}) == Told("Pulled", "m")
 
 
 def test_a_pool_that_cannot_be_read_is_named() -> None:

@@ -13,22 +13,22 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midstreamer.cluster import naming
+from midstreamer.cluster import kubernetes_names
 from midstreamer.cluster.api import Answer, Object
 from midstreamer.domain.errors import BadInput, Conflict, Refused, Unavailable
 from midstreamer.domain.identity import Kind
-from midstreamer.security import chain
+from midstreamer.security import certificate_chain
 from midstreamer.security.authority import establish
-from midstreamer.security.chain import Presented, Role
+from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.telemetry import metrics
-from midstreamer_operator import act, observe, reconcile
-from midstreamer_operator.act import Overtaken
+from midstreamer_operator import api_reads, api_writes, reconcile
+from midstreamer_operator.api_writes import Overtaken
+from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.plan.issuance import Done, Ignore
-from midstreamer_operator.plan.reasons import Reason
-from midstreamer_operator.resources import ledger
+from midstreamer_operator.resources import certificate_ledger
 from tests.support.api_server import ADMIN, ApiServer, Caller, until
-from tests.support.metered import shown
-from tests.support.operating import (
+from tests.support.metric_values import shown
+from tests.support.operator_builders import (
     AUTHORITY,
     CLIENTS,
     DOMAIN,
@@ -52,7 +52,7 @@ EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 
 
 def current(server: ApiServer, given: Object) -> Object:
-    return server.objects[naming.REQUESTS][given["metadata"]["name"]]
+    return server.objects[kubernetes_names.REQUESTS][given["metadata"]["name"]]
 
 
 def certificate(server: ApiServer, given: Object) -> bytes:
@@ -68,8 +68,8 @@ def conditions(server: ApiServer, given: Object) -> list[dict[str, Any]]:
     return list(current(server, given)["status"].get("conditions") or ())
 
 
-def entries(server: ApiServer) -> list[ledger.Entry]:
-    return [ledger.read(entry) for entry in server.all(LEDGER)]
+def entries(server: ApiServer) -> list[certificate_ledger.Entry]:
+    return [certificate_ledger.read(entry) for entry in server.all(LEDGER)]
 
 
 async def test_a_pod_gets_a_certificate_that_its_peers_believe() -> None:
@@ -78,7 +78,7 @@ async def test_a_pod_gets_a_certificate_that_its_peers_believe() -> None:
     assert await a_signer(server).reconcile(given) == Done()
     (leaf,) = x509.load_pem_x509_certificates(certificate(server, given))
     presented = Presented(leaf)
-    who = chain.identify(presented, [AUTHORITY.certificate], Role.DIALS, NOW_S + 1.0)
+    who = certificate_chain.identify(presented, [AUTHORITY.certificate], Role.DIALS, NOW_S + 1.0)
     assert who == a_name()
     assert leaf.not_valid_after_utc.timestamp() == NOW_S + 86_400.0
 
@@ -90,7 +90,7 @@ async def test_the_ledger_tells_all_that_is_needed_to_revoke_it() -> None:
     (entry,) = entries(server)
     leaf = x509.load_pem_x509_certificate(certificate(server, given))
     assert int(entry.serial, 16) == leaf.serial_number
-    assert entry.key_hash == act.key_hash(leaf)
+    assert entry.key_hash == api_writes.key_hash(leaf)
     assert entry.id == uri()
     assert entry.ends_s == leaf.not_valid_after_utc.timestamp()
     assert entry.certificate.encode() == certificate(server, given)
@@ -99,11 +99,11 @@ async def test_the_ledger_tells_all_that_is_needed_to_revoke_it() -> None:
 async def test_the_database_gets_its_host_names() -> None:
     server = an_installation()
     pem = csr_pem(uri("postgres", pod="postgres-0"), hosts=HOSTS)
-    usages = list(naming.usages(Kind.POSTGRES))
+    usages = list(kubernetes_names.usages(Kind.POSTGRES))
     given = posted(server, pem, by=f"{NAMESPACE}/postgres-0", usages=usages)
     assert await a_signer(server).reconcile(given) == Done()
     leaf = x509.load_pem_x509_certificate(certificate(server, given))
-    names = chain.extension(leaf, x509.SubjectAlternativeName)
+    names = certificate_chain.extension(leaf, x509.SubjectAlternativeName)
     assert names is not None
     assert tuple(names.get_values_for_type(x509.DNSName)) == HOSTS
 
@@ -143,7 +143,7 @@ async def test_a_pod_deleted_before_the_approval_is_denied() -> None:
 async def test_a_forged_request_that_somebody_approved_by_hand_fails() -> None:
     server = an_installation()
     given = posted(server, csr_pem(uri("coordinator")))
-    given = await act.approve(Caller(server, ADMIN), given, "I know better")
+    given = await api_writes.approve(Caller(server, ADMIN), given, "I know better")
     await a_signer(server).reconcile(given)
     by_type = {each["type"]: each for each in current(server, given)["status"]["conditions"]}
     assert by_type["Failed"]["reason"] == Reason.WRONG_KIND
@@ -156,7 +156,9 @@ async def test_a_client_pod_gets_a_certificate_and_the_pod_is_never_read() -> No
     server.calls.clear()
     assert await a_signer(server).reconcile(given) == Done()
     (leaf,) = x509.load_pem_x509_certificates(certificate(server, given))
-    who = chain.identify(Presented(leaf), [AUTHORITY.certificate], Role.DIALS, NOW_S + 1.0)
+    who = certificate_chain.identify(
+        Presented(leaf), [AUTHORITY.certificate], Role.DIALS, NOW_S + 1.0
+    )
     assert who.name == f"client/{CLIENTS}/shop-0/{UID}"
     (entry,) = entries(server)
     assert entry.id == who.uri
@@ -202,7 +204,7 @@ def posted_by_client(
         pem or csr_pem(uri("client", CLIENTS, "shop-0")),
         by=by,
         signerName=POLICY.client_signer,
-        usages=list(naming.usages(Kind.CLIENT)),
+        usages=list(kubernetes_names.usages(Kind.CLIENT)),
     )
 
 
@@ -233,7 +235,7 @@ async def test_a_pod_that_asks_for_ever_more_is_denied_and_nobody_else_is() -> N
         server,
         csr_pem(uri("postgres", pod="postgres-0"), hosts=HOSTS),
         by=f"{NAMESPACE}/postgres-0",
-        usages=list(naming.usages(Kind.POSTGRES)),
+        usages=list(kubernetes_names.usages(Kind.POSTGRES)),
     )
     assert await signer.reconcile(database) == Done()
     kinds = [{each["type"] for each in conditions(server, request)} for request in given]
@@ -289,8 +291,8 @@ async def test_a_replica_that_lost_the_lease_writes_nothing() -> None:
 async def test_a_ledger_entry_for_another_key_is_not_handed_out() -> None:
     server = an_installation()
     given = posted(server)
-    entry = ledger.Entry("1", "00", uri(), "00", "1.0", "x", "another certificate")
-    server.put(LEDGER, ledger.written(RELEASE, given["metadata"]["uid"], entry))
+    entry = certificate_ledger.Entry("1", "00", uri(), "00", "1.0", "x", "another certificate")
+    server.put(LEDGER, certificate_ledger.written(RELEASE, given["metadata"]["uid"], entry))
     with pytest.raises(Conflict, match="records a certificate of"):
         await a_signer(server).reconcile(given)
     assert certificate(server, given) == b""
@@ -308,8 +310,8 @@ async def test_a_certificate_ends_no_later_than_its_authority() -> None:
 async def test_one_request_that_cannot_be_answered_does_not_keep_the_others_waiting() -> None:
     server = an_installation()
     first, second = posted(server), posted(server)
-    entry = ledger.Entry("1", "00", uri(), "00", "9e9", "x", "another certificate")
-    server.put(LEDGER, ledger.written(RELEASE, first["metadata"]["uid"], entry))
+    entry = certificate_ledger.Entry("1", "00", uri(), "00", "9e9", "x", "another certificate")
+    server.put(LEDGER, certificate_ledger.written(RELEASE, first["metadata"]["uid"], entry))
     with pytest.raises(Conflict):
         await a_signer(server).sweep()
     assert certificate(server, second)
@@ -322,8 +324,8 @@ async def test_requests_that_stay_without_an_answer_and_live_certificates_are_co
     assert shown(metrics.SIGNING_REQUESTS_WAITING) == 0
     assert shown(metrics.LIVE_CERTIFICATES, kind="agent") == 1
     first = posted(server)
-    entry = ledger.Entry("1", "00", uri(), "00", "9e9", "x", "another certificate")
-    server.put(LEDGER, ledger.written(RELEASE, first["metadata"]["uid"], entry))
+    entry = certificate_ledger.Entry("1", "00", uri(), "00", "9e9", "x", "another certificate")
+    server.put(LEDGER, certificate_ledger.written(RELEASE, first["metadata"]["uid"], entry))
     with pytest.raises(Conflict):
         await a_signer(server).sweep()
     assert shown(metrics.SIGNING_REQUESTS_WAITING) == 1
@@ -333,7 +335,7 @@ async def test_requests_that_stay_without_an_answer_and_live_certificates_are_co
 async def test_an_object_that_cannot_be_read_is_named_and_keeps_nobody_waiting() -> None:
     server = an_installation()
     strange = {"metadata": {"name": "strange"}, "spec": {"signerName": POLICY.signer, "usages": 7}}
-    server.put(naming.REQUESTS, strange)
+    server.put(kubernetes_names.REQUESTS, strange)
     given = posted(server)
     with pytest.raises(BadInput, match="signing request strange cannot be read: .*usages"):
         await a_signer(server).sweep()
@@ -380,7 +382,10 @@ async def test_a_request_is_tried_again_while_the_api_server_is_away() -> None:
 async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> None:
     server = an_installation()
     server.put(LEDGER, {"metadata": {"name": "mine", "labels": {"a": "b"}}, "data": {}})
-    strange = {"metadata": {"name": "strange", "labels": {ledger.LABEL: RELEASE}}, "data": {}}
+    strange = {
+        "metadata": {"name": "strange", "labels": {certificate_ledger.LABEL: RELEASE}},
+        "data": {},
+    }
     server.put(LEDGER, strange)
     given = posted(server)
     await a_signer(server).reconcile(given)
@@ -392,7 +397,7 @@ async def test_the_ledger_forgets_what_has_ended_long_ago_and_nothing_else() -> 
 
 
 async def test_the_sweep_reads_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "PAGE", "2")
+    monkeypatch.setattr(api_reads, "PAGE", "2")
     server = an_installation()
     given = [posted(server) for _ in range(5)]
     assert await a_signer(server).sweep() == 5
@@ -446,7 +451,7 @@ def check_ledger(server: ApiServer) -> None:
     """Check that the ledger has exactly one entry for each certificate that was handed over."""
     handed = [
         base64.b64decode(request["status"]["certificate"]).decode()
-        for request in server.all(naming.REQUESTS)
+        for request in server.all(kubernetes_names.REQUESTS)
         if request["status"].get("certificate")
     ]
     recorded = [entry.certificate for entry in entries(server)]
@@ -512,7 +517,7 @@ async def test_two_signers_at_once_hand_out_one_certificate_that_is_recorded(
     server = an_installation()
     given = posted(server)
     if is_approved:
-        given = await act.approve(Caller(server), given, "by whoever led before")
+        given = await api_writes.approve(Caller(server), given, "by whoever led before")
     # Each coroutine stops before every call to the API server, so the test can interleave both.
     running = {turn: a_signer(server).reconcile(given) for turn in (False, True)}
     for turn in [*turns, *[False, True] * 20]:

@@ -6,7 +6,7 @@ import pytest
 
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import authorisation, frames
-from tests.support.transport import AGENT
+from tests.support.link_builders import AGENT
 
 # This list repeats the permissions by frame, so that a new frame or permission needs a decision
 # both in the code and here.

@@ -5,8 +5,8 @@ import pytest
 from midstreamer.protocol import capabilities, codec, frames
 from midstreamer.protocol.capabilities import CHANGE_NEEDS, Capability, lacking, told
 from midstreamer.protocol.connection import CONTROL_STREAM, Code
-from midstreamer.protocol.effects import Finish
-from tests.support.transport import Pair
+from midstreamer.protocol.connection_effects import Finish
+from tests.support.link_builders import Pair
 
 CHANGES = (frames.Learned("s", 1, b""), frames.Skipped("Split"), frames.Joined(()))
 

@@ -17,8 +17,8 @@ from midstreamer.protocol.connection import (
     Side,
     State,
 )
-from midstreamer.protocol.effects import Deliver, Finish, Opened, Transmit
-from tests.support.transport import AGENT, COORDINATOR, Pair, delivered, holdings
+from midstreamer.protocol.connection_effects import Deliver, Finish, Opened, Transmit
+from tests.support.link_builders import AGENT, COORDINATOR, Pair, delivered, holdings
 
 EVENTS: list[connection.Event] = [
     connection.Dialled(),

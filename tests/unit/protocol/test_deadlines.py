@@ -7,9 +7,9 @@ import pytest
 from midstreamer.protocol import codec, deadlines
 from midstreamer.protocol.codec import Splitter
 from midstreamer.protocol.connection import CONTROL_STREAM, Code, Connection
+from midstreamer.protocol.connection_effects import Finish
 from midstreamer.protocol.deadlines import FrameDeadlines
-from midstreamer.protocol.effects import Finish
-from tests.support.transport import Pair, holdings
+from tests.support.link_builders import Pair, holdings
 
 FRAME = codec.encode(holdings(1))
 

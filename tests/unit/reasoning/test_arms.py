@@ -12,7 +12,7 @@ from midstreamer import reasoning
 from midstreamer.domain.decision import ARMS_MAX, Decision
 from midstreamer.domain.state import State
 from midstreamer.reasoning import forecast, learning, mixture
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 FAR = 10**18
 summed = st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6)

@@ -13,7 +13,7 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Transform
 from midstreamer.domain.state import State
 from midstreamer.reasoning import deciding
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 RISING = np.linspace(0.5, 2.0, 10)
 

@@ -4,7 +4,7 @@ import pytest
 
 from midstreamer import reasoning
 from midstreamer.domain.errors import BadInput
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 
 def test_a_state_comes_back_bit_for_bit() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from midstreamer.reasoning import forecast
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 outcomes = arrays.arrays(np.float64, st.integers(1, 120), elements=st.floats(-1e6, 1e6))
 

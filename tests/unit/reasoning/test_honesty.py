@@ -18,7 +18,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest, judge
 from midstreamer.market.backtest import Memory, Points, Walk
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Transform
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 
 def a_decision(*, probability: float = 0.8, low: float = -1.0, high: float = 2.0) -> Decision:

@@ -13,7 +13,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
-from tests.support import reasoning as make
+from tests.support import reasoning_builders as make
 
 SERIES = ("u/a", "u/b", "u/c", "u/d")
 

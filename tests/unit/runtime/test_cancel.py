@@ -13,7 +13,7 @@ from midstreamer.runtime import peer as peers
 from midstreamer.runtime.peer import Peer
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
-from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC
+from tests.support.link_builders import AGENT, CLIENT, COORDINATOR, SYNC
 
 AT = "local:7400"
 

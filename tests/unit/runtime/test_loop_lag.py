@@ -7,7 +7,7 @@ import time
 
 from midstreamer.runtime import loop_lag
 from midstreamer.telemetry import metrics
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 HELD_S = 0.06
 PERIOD_S = 0.01

@@ -22,7 +22,7 @@ from midstreamer.domain.errors import (
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol import frames
-from midstreamer.runtime import carrier_choice, conversation, dialling
+from midstreamer.runtime import carrier_choice, dialling, link_requests
 from midstreamer.runtime import peer as peers
 from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.peer import Handle, Peer, Session
@@ -30,8 +30,8 @@ from midstreamer.telemetry import metrics, tracing
 from midstreamer.transport.carrier import Link
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
-from tests.support.metered import shown
-from tests.support.transport import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
+from tests.support.link_builders import AGENT, CLIENT, COORDINATOR, SYNC, answer_surveys, holdings
+from tests.support.metric_values import shown
 
 AT = "local:7400"
 
@@ -338,7 +338,7 @@ async def test_a_feed_is_followed_until_the_connection_ends() -> None:
 async def test_a_reader_that_is_too_slow_is_told_to_follow_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conversation, "FOLLOW_MAX", 2)
+    monkeypatch.setattr(link_requests, "FOLLOW_MAX", 2)
     async with a_pair(feed, who=AGENT, server=SYNC) as (peer, _):
         following = peer.follow(frames.Tail(after=0))
         assert (await anext(following)).position == 1

@@ -12,11 +12,11 @@ from midstreamer.domain.errors import LinkClosed
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.runtime import peer as peers
-from midstreamer.runtime.avoiding import BURST
 from midstreamer.runtime.peer import Peer, Session
+from midstreamer.runtime.servers_to_avoid import BURST
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
 from tests.support.fleet import eventually
-from tests.support.transport import CLIENT, COORDINATOR
+from tests.support.link_builders import CLIENT, COORDINATOR
 
 HERE, THERE = "here:7400", "there:7400"
 

@@ -10,11 +10,11 @@ import pytest
 
 from midstreamer.domain.errors import DeadlineExceeded, Overloaded, Refused, Unavailable
 from midstreamer.domain.identity import Kind
-from midstreamer.runtime import avoiding, lookups
+from midstreamer.runtime import name_lookups, servers_to_avoid
 from midstreamer.runtime.peer import Session
 from midstreamer.transport.memory import MemoryNetwork
 from tests.support import virtual_time
-from tests.support.several import NAME, SHARED, Server, SeveralCarrier, survey
+from tests.support.several_servers import NAME, SHARED, Server, SeveralCarrier, survey
 
 
 @asynccontextmanager
@@ -91,7 +91,7 @@ async def test_the_only_server_behind_an_address_is_taken_though_it_drains() -> 
         servers[0].listener.peers[0].drain(leaving=True)
         await asyncio.sleep(2.0)
         assert _linked(session) == "c1"
-        assert len(carrier.dialled) == 2 + avoiding.TRIES_AWAY
+        assert len(carrier.dialled) == 2 + servers_to_avoid.TRIES_AWAY
 
 
 @_on_virtual_time
@@ -106,8 +106,8 @@ async def test_an_address_that_only_sends_away_is_dialled_no_more_than_a_few_tim
         await asyncio.sleep(60.0)
         dials = [at_s for at_s, _, _ in carrier.dialled if at_s > began_s]
         most = max(sum(s <= at_s < s + 1.0 for at_s in dials) for s in dials)
-        assert most <= avoiding.BURST + 6
-        assert len(dials) < 60 * avoiding.PER_S + avoiding.BURST + 60
+        assert most <= servers_to_avoid.BURST + 6
+        assert len(dials) < 60 * servers_to_avoid.PER_S + servers_to_avoid.BURST + 60
 
 
 @_on_virtual_time
@@ -130,7 +130,7 @@ async def test_the_same_server_is_taken_at_once_when_it_was_found_alone_before()
             dials.append(len(carrier.dialled) - before)
             carrier.network.cut(servers[0].address)
             await asyncio.sleep(0.01)
-        assert dials == [1, 1 + avoiding.TRIES_FAILED, 1]
+        assert dials == [1, 1 + servers_to_avoid.TRIES_FAILED, 1]
 
 
 @_on_virtual_time
@@ -226,7 +226,7 @@ async def test_a_look_up_that_fails_leaves_the_places_known_before() -> None:
 async def test_a_silent_resolver_does_not_delay_known_places() -> None:
     async with _several([NAME, "10.0.0.1:7400"], "c1", "c2") as (session, carrier, _servers):
         carrier.resolving = asyncio.Event()
-        assert await survey(session) <= lookups.KNOWN_S + 0.01
+        assert await survey(session) <= name_lookups.KNOWN_S + 0.01
         carrier.network.cut("10.0.0.1:7400")
         assert await survey(session) < 0.5
         assert carrier.looked_up == 1, "more than one look-up ran at a time"

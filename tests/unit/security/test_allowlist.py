@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from midstreamer.domain.errors import ConfigError
 from midstreamer.domain.identity import Kind
 from midstreamer.security import allowlist
-from tests.support.security import who
+from tests.support.identity_builders import who
 
 TEXT = """
 # the fleet

@@ -15,10 +15,10 @@ from cryptography.x509.oid import NameOID
 
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.security import chain, requested
+from midstreamer.security import certificate_chain, requested_credentials
 from midstreamer.security.authority import USAGES
-from midstreamer.security.chain import Presented, Role
-from tests.support.security import an_authority, stranger_key, who
+from midstreamer.security.certificate_chain import Presented, Role
+from tests.support.identity_builders import an_authority, stranger_key, who
 
 AGENT = who(Kind.AGENT, "a1")
 KEY, SHA256 = stranger_key(), hashes.SHA256()
@@ -47,13 +47,13 @@ def signed(request: x509.CertificateSigningRequest, identity: Identity = AGENT) 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_request_of_each_kind_is_certified_for_what_that_kind_does(kind: Kind) -> None:
     identity = who(kind)
-    request = x509.load_pem_x509_csr(requested.request(KEY, identity))
+    request = x509.load_pem_x509_csr(requested_credentials.request(KEY, identity))
     leaf = signed(request, identity)
     assert leaf.public_key() == KEY.public_key()
     for role in Role:
         if role.value in USAGES[kind]:
             shown = Presented(leaf)
-            found = chain.identify(shown, [SIGNER.certificate], role, time.time())
+            found = certificate_chain.identify(shown, [SIGNER.certificate], role, time.time())
             assert found == identity
 
 
@@ -120,7 +120,7 @@ def test_what_else_a_request_asks_for_is_not_granted() -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(KEY, hashes.SHA256())
     )
-    constraints = chain.extension(signed(request), x509.BasicConstraints)
+    constraints = certificate_chain.extension(signed(request), x509.BasicConstraints)
     assert constraints is not None
     assert not constraints.ca
 
@@ -146,10 +146,10 @@ def test_a_request_gets_the_host_names_that_it_may_have_and_asks_for() -> None:
     database = who(Kind.POSTGRES, "p1")
     request = a_request(KEY, uri(database), x509.DNSName("postgres"))
     leaf = SIGNER.sign(request, database, now_s=time.time(), days=1, dns_names=HOSTS)
-    names = chain.extension(leaf, x509.SubjectAlternativeName)
+    names = certificate_chain.extension(leaf, x509.SubjectAlternativeName)
     assert list(names or ()) == [uri(database), x509.DNSName("postgres")]
     shown = Presented(leaf)
-    found = chain.identify(shown, [SIGNER.certificate], Role.SERVES, time.time())
+    found = certificate_chain.identify(shown, [SIGNER.certificate], Role.SERVES, time.time())
     assert found == database
 
 

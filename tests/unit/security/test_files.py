@@ -15,7 +15,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.security import files
 from midstreamer.security.credentials import Watched
 from midstreamer.security.files import AllowlistFile, CertificateManager
-from tests.support.security import DAY_S, DOMAIN, who, with_key
+from tests.support.identity_builders import DAY_S, DOMAIN, who, with_key
 
 AGENT = who(Kind.AGENT, "a1")
 

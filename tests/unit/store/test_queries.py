@@ -6,23 +6,23 @@ import re
 
 import pytest
 
-from midstreamer.store import queries, rows
-from midstreamer.store.ports import Effects
+from midstreamer.store import queries, row_conversion
 from midstreamer.store.queries import Queries
+from midstreamer.store.store_interface import Effects
 
 QUERIES = queries.load()
 COLUMNS = {
-    "put_series": rows.series([], {}),
-    "add_points": rows.points([]),
-    "add_specifications": rows.specifications([]),
-    "add_decisions": rows.decisions([]),
-    "add_verdicts": rows.verdicts([]),
-    "add_events": rows.events([]),
-    "put_states": rows.states(Effects()),
-    "add_snapshots": rows.snapshots([]),
-    "put_marks": rows.marks([]),
-    "add_feed": rows.feed([], 0),
-    "add_usage": rows.identities({}),
+    "put_series": row_conversion.series([], {}),
+    "add_points": row_conversion.points([]),
+    "add_specifications": row_conversion.specifications([]),
+    "add_decisions": row_conversion.decisions([]),
+    "add_verdicts": row_conversion.verdicts([]),
+    "add_events": row_conversion.events([]),
+    "put_states": row_conversion.states(Effects()),
+    "add_snapshots": row_conversion.snapshots([]),
+    "put_marks": row_conversion.marks([]),
+    "add_feed": row_conversion.feed([], 0),
+    "add_usage": row_conversion.identities({}),
 }
 
 

@@ -11,9 +11,9 @@ from midstreamer import reasoning
 from midstreamer.domain import series
 from midstreamer.domain.decision import Decision
 from midstreamer.store.memory import MemoryStore
-from tests.support import folding
-from tests.support import reasoning as make
-from tests.support import store as build
+from tests.support import reasoning_builders as make
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 
 SPECIFICATION = make.a_specification()
 NAMES = ("u/a", "u/b")
@@ -59,4 +59,4 @@ def test_ticks_stored_first_are_decided_about_as_ticks_that_come_live() -> None:
         "no interval was learned: the story is too short for this test"
     )
     assert here.state_of == live_store.state_of
-    assert asyncio.run(folding.check(here)) == []
+    assert asyncio.run(recomputed_states.check(here)) == []

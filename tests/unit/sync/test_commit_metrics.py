@@ -16,7 +16,7 @@ from midstreamer.protocol.frames import Learned, Skipped
 from midstreamer.sync import commit_metrics
 from midstreamer.telemetry import metrics
 from tests.support.fleet import a_specification
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 
 def a_verdict(series: str = "counted/a", **changes: Any) -> Verdict:

@@ -12,14 +12,14 @@ from midstreamer.domain.errors import MidstreamerError, Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Member, Points, Tail
-from midstreamer.runtime import listener
+from midstreamer.runtime import peer_server
 from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.peer import Peer, Session
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Transaction
+from midstreamer.store.store_interface import Transaction
 from midstreamer.sync import link_drain
 from tests.support.fleet import eventually
-from tests.support.store import Fleet, a_column, a_sync, a_write
+from tests.support.store_builders import Fleet, a_column, a_sync, a_write
 
 
 class Held(MemoryStore):
@@ -165,8 +165,8 @@ async def test_a_member_that_can_reach_no_other_sync_does_not_hold_this_one(
 async def test_a_peer_that_never_says_drain_does_not_hold_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listener, "SILENT_S", 0.1)
-    monkeypatch.setattr(listener, "QUIET_S", 0.05)
+    monkeypatch.setattr(peer_server, "SILENT_S", 0.1)
+    monkeypatch.setattr(peer_server, "QUIET_S", 0.05)
     async with a_sync(MemoryStore()) as fleet:
         carrier = fleet.carrier(Kind.COORDINATOR, "c1")
         link = await carrier.dial(fleet.service.address, expect=Kind.SYNC)

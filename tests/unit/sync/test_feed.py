@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from midstreamer.protocol import sizes
+from midstreamer.protocol import encoded_sizes
 from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import Change, Changes, Joined, Learned, Points, Skipped
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import FeedPage
-from midstreamer.sync import recent
+from midstreamer.store.store_interface import FeedPage
+from midstreamer.sync import recent_changes
 from midstreamer.sync.feed import Feed, frames_of
-from midstreamer.sync.recent import Recent
+from midstreamer.sync.recent_changes import Recent
 from tests.support.fleet import eventually
-from tests.support.store import a_column
+from tests.support.store_builders import a_column
 
 
 def _feed() -> Feed:
@@ -52,7 +52,10 @@ def test_memory_is_bounded_in_bytes_as_well() -> None:
     memory = Recent(10**6)
     for at in range(100):
         memory.publish(at, [Learned("s", at + 1, bytes(2**20))])
-    assert sum(sizes.change_bytes(change) for change in memory._newest) <= recent.MEMORY_BYTES
+    assert (
+        sum(encoded_sizes.change_bytes(change) for change in memory._newest)
+        <= recent_changes.MEMORY_BYTES
+    )
     assert memory.page(99) == FeedPage((Learned("s", 100, bytes(2**20)),), 100)
     assert memory.page(0) is None
 

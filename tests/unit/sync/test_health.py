@@ -5,7 +5,7 @@ from __future__ import annotations
 from midstreamer.domain.errors import StoreError
 from midstreamer.sync.health import CLASH_S, StoreHealth
 from midstreamer.telemetry import metrics
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 
 def test_postgresql_is_up_from_its_answer_until_it_fails() -> None:

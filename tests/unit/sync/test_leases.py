@@ -11,7 +11,7 @@ from midstreamer.protocol.capabilities import OURS
 from midstreamer.protocol.frames import EVIDENCE_BYTES_MAX, Fleet, Member, Renew
 from midstreamer.store.memory import MemoryStore
 from midstreamer.sync import leases
-from tests.support.store import a_sync
+from tests.support.store_builders import a_sync
 
 LARGEST = Member(
     f"agent/{'n' * 200}",

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from midstreamer.domain.errors import MidstreamerError, StoreError
 from midstreamer.protocol.frames import Write
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Transaction
+from midstreamer.store.store_interface import Transaction
 from midstreamer.sync.commit import Committer
-from tests.support import folding
-from tests.support import store as build
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 
 SERIES = ("test/A", "test/B")
 
@@ -36,7 +36,7 @@ async def _contents_after(store: MemoryStore, batches: Sequence[Sequence[Write]]
     committer = build.a_committer(store)
     for batch in batches:
         await committer.commit([build.given(write) for write in batch])
-    assert await folding.check(store) == []
+    assert await recomputed_states.check(store) == []
     return await build.contents(store)
 
 
@@ -85,7 +85,7 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
             refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]
             left = list(itertools.compress(left, refused))
         assert left == []
-        assert await folding.check(store) == []
+        assert await recomputed_states.check(store) == []
         return store
 
     store = asyncio.run(tell())
@@ -130,7 +130,7 @@ def test_a_store_that_fails_between_transactions_loses_and_doubles_nothing(
         committer = build.a_committer(store)
         for write in STORY:
             await _insist(committer, write)
-        assert await folding.check(store) == []
+        assert await recomputed_states.check(store) == []
         return await build.contents(store)
 
     assert asyncio.run(tell()) == PLAIN

@@ -14,10 +14,10 @@ from midstreamer.domain.match import Matches
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform
 from midstreamer.protocol import frames
-from midstreamer.store.ports import Mark, Run
+from midstreamer.store.store_interface import Mark, Run
 from midstreamer.sync import planning
 from midstreamer.sync.planning import Facts, PartTaken
-from tests.support.store import (
+from tests.support.store_builders import (
     SPECIFICATION,
     STEP,
     a_column,

@@ -6,19 +6,19 @@ import msgspec
 import pytest
 
 from midstreamer.coordinator import outbox
-from midstreamer.coordinator.items import Item
 from midstreamer.coordinator.outbox import Outbox, Post, Reject, Settle
+from midstreamer.coordinator.stored_items import Item
 from midstreamer.domain.errors import BadInput, Conflict, MidstreamerError, QuotaExceeded
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Usage
+from midstreamer.store.store_interface import Usage
 from midstreamer.sync import planning
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.planning import Facts, PartTaken
 from midstreamer.sync.quota import Counted, Quotas
-from tests.support import store as build
+from tests.support import store_builders as build
 
 QUOTAS = Quotas(series_max=5, series_per_identity_max=3, streams_max=3, streams_per_identity_max=2)
 

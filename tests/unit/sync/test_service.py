@@ -23,15 +23,15 @@ from midstreamer.domain.identity import Kind
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol import codec, frames
 from midstreamer.protocol.frames import Changes, Joined, Learned, Member, Points, Tail, Write
-from midstreamer.runtime import surveying
+from midstreamer.runtime import catalogue_pages
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Effects, Heard, Transaction
+from midstreamer.store.store_interface import Effects, Heard, Transaction
 from midstreamer.sync.writes import CLASHES_MAX
 from midstreamer.telemetry import metrics
 from tests.support.fleet import eventually
-from tests.support.metered import shown
-from tests.support.store import (
+from tests.support.metric_values import shown
+from tests.support.store_builders import (
     SPECIFICATION,
     STEP,
     Fleet,
@@ -190,10 +190,10 @@ async def test_a_catalogue_larger_than_a_frame_is_surveyed_in_pages() -> None:
         await writing.apply(Effects(points=points))
     async with a_sync(store) as fleet:
         peer = await fleet.dial(Kind.AGENT, "a1")
-        pages = [page async for page in surveying.pages(surveying.by(peer, 10.0))]
+        pages = [page async for page in catalogue_pages.pages(catalogue_pages.by(peer, 10.0))]
     assert [summary.series for page in pages for summary in page.series] == names
     assert [page.ticks for page in pages] == [len(names), *([0] * (len(pages) - 1))]
-    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * surveying.PAGE_BYTES
+    assert max(len(codec.encode(page)) for page in pages) <= 1.1 * catalogue_pages.PAGE_BYTES
 
 
 async def test_experiences_can_be_looked_up(fleet: Fleet) -> None:

@@ -24,11 +24,11 @@ from midstreamer.protocol.frames import (
     Written,
 )
 from midstreamer.store.memory import MemoryStore
-from midstreamer.sync import settle
+from midstreamer.sync import settling
 from midstreamer.sync.commit import Committer
 from midstreamer.sync.config import SyncSettings
-from tests.support import folding
-from tests.support import store as build
+from tests.support import recomputed_states
+from tests.support import store_builders as build
 
 WIDE = msgspec.structs.replace(build.SPECIFICATION, horizon=1024)
 NAMES = [f"test/s{place}" for place in range(40)]
@@ -62,7 +62,7 @@ async def test_a_decision_that_would_let_a_state_outgrow_a_frame_is_refused() ->
     again = build.a_write(decisions=[_decided(name, 6) for name in NAMES[:taken]])
     await build.commit(committer, again)
     sizes = [len(state.body) for _, state in store.state_of.values()]
-    assert 0.9 * settle.STATE_BYTES_MAX < max(sizes) <= settle.STATE_BYTES_MAX
+    assert 0.9 * settling.STATE_BYTES_MAX < max(sizes) <= settling.STATE_BYTES_MAX
 
 
 async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
@@ -74,7 +74,7 @@ async def test_ticks_are_never_refused_for_the_size_of_a_state() -> None:
     for name in NAMES:
         await build.commit(committer, build.a_write(series.column(name, times, values)))
     assert len(store.verdicts) == taken
-    assert await folding.check(store) == []
+    assert await recomputed_states.check(store) == []
 
 
 async def test_the_largest_states_can_be_sent_and_recalled() -> None:
@@ -82,12 +82,12 @@ async def test_the_largest_states_can_be_sent_and_recalled() -> None:
     await _filled(store)
     await build.commit(build.a_committer(store), build.a_write(decisions=[_decided(NAMES[0], 6)]))
     ((_, kept),) = store.state_of.values()
-    assert len(kept.body) > 0.9 * settle.STATE_BYTES_MAX
+    assert len(kept.body) > 0.9 * settling.STATE_BYTES_MAX
     async with build.a_sync(store) as fleet, asyncio.timeout(10):
         peer = await fleet.dial(Kind.COORDINATOR, "c2")
         pages = [changes async for changes in _until(store.head, peer.follow(Tail(after=0)))]
         recalled = await peer.ask(Recall(stream=kept.stream))
-    assert all(len(codec.encode(frame)) < 2 * settle.STATE_BYTES_MAX for frame in pages)
+    assert all(len(codec.encode(frame)) < 2 * settling.STATE_BYTES_MAX for frame in pages)
     learned = [change for frame in pages for change in frame.changes if isinstance(change, Learned)]
     assert learned[-1] == Learned(*kept)
     assert isinstance(recalled, Recalled)

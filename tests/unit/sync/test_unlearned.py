@@ -10,13 +10,13 @@ from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.protocol.frames import Caller, Write
-from midstreamer.store import rows
+from midstreamer.store import row_conversion
 from midstreamer.store.memory import MemoryStore
-from midstreamer.store.ports import Point, StoredState, Unreadable
-from midstreamer.sync import planning, settle
+from midstreamer.store.store_interface import Point, StoredState, Unreadable
+from midstreamer.sync import planning, settling
 from midstreamer.sync.planning import Facts
-from midstreamer.sync.settle import Lesson
-from tests.support.store import (
+from midstreamer.sync.settling import Lesson
+from tests.support.store_builders import (
     SPECIFICATION,
     STEP,
     a_column,
@@ -49,8 +49,8 @@ async def _open_decisions(*decisions: Decision) -> MemoryStore:
 def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned() -> None:
     # The stream knows the decision `known`, and never learned the decision `stranger`.
     stranger, known = a_decision(4), a_decision(5)
-    judged = settle.judged(reasoning, _due(stranger, known), [known])
-    folded = settle.fold(reasoning, {}, judged.lessons)
+    judged = settling.judged(reasoning, _due(stranger, known), [known])
+    folded = settling.fold(reasoning, {}, judged.lessons)
     assert len(judged.verdicts) == 2
     assert [event.experience_id for event in folded.events] == [known.experience_id] * 2
     ((stream, experience_id, detail),) = folded.unlearned
@@ -61,21 +61,21 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
     # This decision claims a time after the tick at which it is due, so it cannot be judged.
     late = msgspec.structs.replace(a_decision(4), time=10**9)
-    judged = settle.judged(reasoning, _due(late, a_decision(5)), [])
+    judged = settling.judged(reasoning, _due(late, a_decision(5)), [])
     assert [verdict.experience_id for verdict in judged.verdicts] == [a_decision(5).experience_id]
     assert [verdict.experience_id for verdict in judged.unsettled] == [late.experience_id]
 
 
 def test_numbers_too_large_to_be_squared_give_a_void_verdict() -> None:
     wild = msgspec.structs.replace(a_decision(4), probability=1e200)
-    judged = settle.judged(reasoning, _due(wild), [])
+    judged = settling.judged(reasoning, _due(wild), [])
     assert [verdict.void for verdict in judged.verdicts] == [True]
     assert judged.unsettled == ()
 
 
 def test_a_decision_that_cannot_be_learned_refuses_its_write() -> None:
     with pytest.raises(BadInput, match="state format"):
-        settle.fold(reasoning, {}, [Lesson(SPECIFICATION, a_decision(4))], _unreadable())
+        settling.fold(reasoning, {}, [Lesson(SPECIFICATION, a_decision(4))], _unreadable())
 
 
 def _unreadable() -> dict[str, BadInput]:
@@ -98,7 +98,7 @@ def test_a_decision_that_a_newer_version_wrote_is_named_and_not_read() -> None:
     body = msgspec.to_builtins(a_decision(4), builtin_types=(bytes,))
     body["specification"]["trim"] = 0.5
     row = {"experience_id": b"id", "body": msgspec.msgpack.encode(body)}
-    found = rows.readable(row)
+    found = row_conversion.readable(row)
     assert isinstance(found, Unreadable)
     assert found.experience_id == b"id"
     assert "unknown field `trim`" in found.detail

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from midstreamer.telemetry import logs, metrics, throttle
+from midstreamer.telemetry import log_throttle, logs, metrics
 
 PEM = "-----BEGIN PRIVATE " + "KEY-----\nabc\n-----END PRIVATE " + "KEY-----"
 
@@ -115,6 +115,6 @@ def test_lines_that_a_stranger_causes_are_limited_and_counted(
         logs.get("midstreamer.agent").warning("shard.dropped")
     names = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     written = names.count("peer.refused")
-    assert throttle.BURST <= written <= throttle.BURST + 5
+    assert log_throttle.BURST <= written <= log_throttle.BURST + 5
     assert names.count("shard.dropped") == 500
     assert left_out.get() - before == 500 - written

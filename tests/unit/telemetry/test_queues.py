@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 from midstreamer.telemetry import metrics, queues
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 
 class AQueue:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from midstreamer.domain.errors import Unavailable
 from midstreamer.telemetry import logs, tracing
-from tests.support.tracing import provided
+from tests.support.own_tracing import provided
 
 
 @pytest.fixture(autouse=True)

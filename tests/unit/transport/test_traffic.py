@@ -11,7 +11,7 @@ import pytest
 from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import traffic
 from midstreamer.transport.aioquic.sockets import DatagramSocket
-from tests.support.metered import shown
+from tests.support.metric_values import shown
 
 SIZE = 1000
 

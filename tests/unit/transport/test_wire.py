@@ -17,11 +17,11 @@ from midstreamer.telemetry import metrics
 from midstreamer.transport.aioquic import enforcement, traffic, wire
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.carrier import Limits
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.hosts import SocketAddress
-from tests.support import security, virtual_time
-from tests.support.metered import shown
-from tests.support.transport import CLIENT, COORDINATOR
+from tests.support import identity_builders, virtual_time
+from tests.support.link_builders import CLIENT, COORDINATOR
+from tests.support.metric_values import shown
 
 TRAVEL_S = 0.0001
 LIMITS = Limits()
@@ -66,10 +66,10 @@ async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
 
     Both ends have finished their handshakes.
     """
-    signer = security.an_authority(CLIENT.trust_domain)
+    signer = identity_builders.an_authority(CLIENT.trust_domain)
     dialling, serving = (
         enforcement.configuration(
-            security.credentials(signer, each), limits, is_client=each is CLIENT
+            identity_builders.credentials(signer, each), limits, is_client=each is CLIENT
         )
         for each, limits in ((CLIENT, LIMITS), (COORDINATOR, Limits(idle_s=far_idle_s)))
     )

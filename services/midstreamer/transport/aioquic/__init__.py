@@ -3,7 +3,7 @@
 A server with aioquic does not reliably authenticate clients, and a client would check a server only
 by its host name.  So this package checks certificates itself (`transport.aioquic.enforcement`),
 tests its check at every start before it serves (`selftest`), and accepts only one version of
-aioquic (`internals`).
+aioquic (`aioquic_internals`).
 
 The cost of QUIC is per packet.  So `sockets` reads all waiting datagrams before it answers, and
 `wire` packs all data written in one turn of the event loop into as few datagrams as possible.

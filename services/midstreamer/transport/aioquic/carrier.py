@@ -11,11 +11,11 @@ from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.transport import hosts, racing
 from midstreamer.transport.aioquic import sockets
-from midstreamer.transport.aioquic.dialled import DialledLink
+from midstreamer.transport.aioquic.client_connection import DialledLink
 from midstreamer.transport.aioquic.selftest import self_test
 from midstreamer.transport.aioquic.server import QuicServer
 from midstreamer.transport.carrier import Link, OnLink, Server
-from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.certified_carrier import CertifiedCarrier, Watch
 from midstreamer.transport.open_links import OpenLinks
 
 

@@ -17,11 +17,11 @@ from aioquic.quic.connection import QuicConnection
 
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.protocol import frames
-from midstreamer.security.chain import Presented
+from midstreamer.security.certificate_chain import Presented
 from midstreamer.security.credentials import Credentials
-from midstreamer.security.reasons import Reason
-from midstreamer.transport import phrases
-from midstreamer.transport.aioquic import internals
+from midstreamer.security.refusal_reasons import Reason
+from midstreamer.transport import close_reasons
+from midstreamer.transport.aioquic import aioquic_internals
 from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
@@ -64,7 +64,7 @@ class RefusalAlert(tls.Alert):
     """The TLS alert for a refusal: an alert number of the standard, with our reason as its text."""
 
     def __init__(self, refusal: MidstreamerError) -> None:
-        super().__init__(phrases.cut(refusal.message, REASON_BYTES_MAX))
+        super().__init__(close_reasons.cut(refusal.message, REASON_BYTES_MAX))
         reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
         self.description = _ALERTS.get(reason, tls.AlertDescription.bad_certificate)
 
@@ -115,16 +115,16 @@ def enforce(connection: QuicConnection, judge: Judge) -> None:
             raise tls.AlertInternalError("an internal error prevented the check") from error
 
     def prepare(context: tls.Context) -> None:
-        internals.refuse_unreadable_certificates(context)
+        aioquic_internals.refuse_unreadable_certificates(context)
         if connection.configuration.is_client:
-            internals.judge_server_certificate(context, alerting)
+            aioquic_internals.judge_server_certificate(context, alerting)
         else:
-            internals.require_client_certificate(context, alerting)
+            aioquic_internals.require_client_certificate(context, alerting)
 
-    internals.on_tls(connection, prepare)
-    internals.hold_little(connection, crypto_bytes_max=CRYPTO_BYTES_MAX)
-    internals.respect_datagram_size(connection)
-    internals.allow_by_consumption(connection, window=window, streams=STREAMS)
-    internals.limit_streams(
+    aioquic_internals.on_tls(connection, prepare)
+    aioquic_internals.hold_little(connection, crypto_bytes_max=CRYPTO_BYTES_MAX)
+    aioquic_internals.respect_datagram_size(connection)
+    aioquic_internals.allow_by_consumption(connection, window=window, streams=STREAMS)
+    aioquic_internals.limit_streams(
         connection, bidirectional=0 if connection.configuration.is_client else STREAMS_MAX
     )

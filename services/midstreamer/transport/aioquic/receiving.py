@@ -1,8 +1,8 @@
 """Receiving half of a stream, which needs little memory for bytes that arrive out of order.
 
 aioquic keeps one buffer up to the highest offset, so one byte at a high offset takes as much memory
-as all bytes before it.  `internals.hold_little` replaces aioquic's receivers by those of this
-module.
+as all bytes before it.  `aioquic_internals.hold_little` replaces aioquic's receivers by those of
+this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Receiver(QuicStreamReceiver):
         self.early = Segments(gaps_max)
         self.announce_at = 0
         """Consumed bytes at which the flow-control limit is next raised; see
-        `internals.allow_by_consumption`."""
+        `aioquic_internals.allow_by_consumption`."""
 
     @property
     def held_bytes(self) -> int:

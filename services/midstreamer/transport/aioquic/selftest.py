@@ -1,6 +1,6 @@
 """Self-test of the QUIC carrier: two connections exchange datagrams in memory, in about 20 ms.
 
-It fails if a change of aioquic makes one of the hooks in `internals` ineffective.
+It fails if a change of aioquic makes one of the hooks in `aioquic_internals` ineffective.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted, QuicEvent, StreamDataReceived
 from cryptography.x509 import Certificate
 
-from midstreamer.security import chain
-from midstreamer.security.chain import Presented, Role
+from midstreamer.security import certificate_chain
+from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.security.credentials import Credentials
-from midstreamer.transport import proving
-from midstreamer.transport.aioquic import enforcement, internals
+from midstreamer.transport import refusal_self_test
+from midstreamer.transport.aioquic import aioquic_internals, enforcement
 from midstreamer.transport.carrier import Limits
-from midstreamer.transport.proving import Met
+from midstreamer.transport.refusal_self_test import Met
 
 _ROUNDS = 12
 _NEAR, _FAR = ("192.0.2.1", 1), ("192.0.2.2", 2)
@@ -44,8 +44,8 @@ class _Outcome:
 def self_test() -> None:
     """Raise SelfTestFailed unless certificates are enforced. It runs once per process."""
     if not _done:
-        internals.require_version()
-        proving.prove(_met)
+        aioquic_internals.require_version()
+        refusal_self_test.prove(_met)
         _done.append(True)
 
 
@@ -77,7 +77,7 @@ def _meet(client: Credentials | None, server: Credentials) -> _Outcome:
 
 def _judge(anchors: tuple[Certificate, ...], role: Role) -> enforcement.Judge:
     def judge(presented: Presented) -> None:
-        chain.identify(presented, anchors, role, time.time())
+        certificate_chain.identify(presented, anchors, role, time.time())
 
     return judge
 

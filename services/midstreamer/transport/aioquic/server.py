@@ -23,12 +23,12 @@ from midstreamer.protocol.connection import Code
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import hosts
 from midstreamer.transport.aioquic import enforcement, sockets
-from midstreamer.transport.aioquic.proof import AddressProof
+from midstreamer.transport.aioquic.address_validation import AddressProof
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
 from midstreamer.transport.hosts import SocketAddress
-from midstreamer.transport.judged import AcceptedPeers
 from midstreamer.transport.open_links import OpenLinks
+from midstreamer.transport.peer_verification import AcceptedPeers
 from midstreamer.transport.trust import Trust
 
 log = logs.get(__name__)

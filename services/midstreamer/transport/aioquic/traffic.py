@@ -15,8 +15,8 @@ from collections.abc import Callable
 from aioquic.quic.connection import QuicConnection
 from prometheus_client import Counter
 
-from midstreamer.telemetry import families, metrics
-from midstreamer.transport.aioquic import internals
+from midstreamer.telemetry import metric_builders, metrics
+from midstreamer.transport.aioquic import aioquic_internals
 
 SAMPLE_S = 5.0
 """Seconds between two samples of a connection's round-trip time, while it sends."""
@@ -76,12 +76,12 @@ class Traffic:
     @property
     def window_bytes(self) -> int:
         """Sum of the congestion windows of the open connections, in bytes."""
-        return sum(map(internals.congestion_window, tuple(self._connections)))
+        return sum(map(aioquic_internals.congestion_window, tuple(self._connections)))
 
     @property
     def in_flight_bytes(self) -> int:
         """Bytes that the open connections have sent and that are not acknowledged yet."""
-        return sum(map(internals.bytes_in_flight, tuple(self._connections)))
+        return sum(map(aioquic_internals.bytes_in_flight, tuple(self._connections)))
 
 
 def dropped(sock: socket.socket) -> int | None:
@@ -112,8 +112,8 @@ def _show(traffic: Traffic) -> None:
         (metrics.QUIC_PACKETS, "probed"): lambda: traffic.packets_probed,
     }
     for (family, word), value in asks.items():
-        families.asked(family.labels(word), value)
-    families.asked(metrics.UDP_DROPPED, lambda: traffic.datagrams_dropped)
+        metric_builders.asked(family.labels(word), value)
+    metric_builders.asked(metrics.UDP_DROPPED, lambda: traffic.datagrams_dropped)
     metrics.QUIC_WINDOW_BYTES.set_function(lambda: float(traffic.window_bytes))
     metrics.QUIC_IN_FLIGHT_BYTES.set_function(lambda: float(traffic.in_flight_bytes))
 

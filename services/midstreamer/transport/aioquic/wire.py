@@ -1,4 +1,4 @@
-"""`QuicWire`: one QUIC connection as a wire of `transport.framed`, with its datagrams and timers.
+"""`QuicWire`: a QUIC connection as a wire of `transport.framed_link`, with datagrams and timers.
 
 Methods called by the event loop or by the owner never raise.  Any error, in aioquic, in the owner
 or in the link, closes the connection.  The peer is sent the reason if that still works, and link
@@ -20,11 +20,11 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicErrorCode
 
 from midstreamer.telemetry import logs, metrics
-from midstreamer.transport import phrases
+from midstreamer.transport import close_reasons
 from midstreamer.transport.address import Scheme
-from midstreamer.transport.aioquic import enforcement, internals
+from midstreamer.transport.aioquic import aioquic_internals, enforcement
 from midstreamer.transport.aioquic.traffic import SAMPLE_S, TRAFFIC
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.hosts import SocketAddress
 
 log = logs.get(__name__)
@@ -38,14 +38,14 @@ KEY_UPDATE_PACKETS = 1 << 22
 ACK_AT_ONCE_PACKETS = 8
 """If at least this many datagrams are received in one turn of the event loop, they are acknowledged
 at once. A peer that sends so much waits for the acknowledgement."""
-ACK_PIGGYBACK_S = internals.ACK_DELAY_S / 2
+ACK_PIGGYBACK_S = aioquic_internals.ACK_DELAY_S / 2
 """When data is sent, an acknowledgement that has waited for so many seconds shares its packet.
 
 A smaller value would put acknowledgements into more packets, which costs time. A larger value would
 cause more packets of their own. For example, data is sent every 11 ms and the value is 12 ms: an
 acknowledgement of 11 ms is too young for the first data, and is sent alone after 20 ms, before the
 second data. A younger acknowledgement shares the packet only if no data has carried one for
-`internals.ACK_DELAY_S`."""
+`aioquic_internals.ACK_DELAY_S`."""
 
 
 class Owner(Protocol):
@@ -96,9 +96,9 @@ class QuicWire:
         """True: the connection has ended or is closing. Datagrams that still arrive are dropped."""
         self._closing = False
         self._stopped = False
-        internals.delay_acknowledgements(quic)
-        internals.stop_when_all_is_written(quic)
-        internals.on_lost(quic, _lost)
+        aioquic_internals.delay_acknowledgements(quic)
+        aioquic_internals.stop_when_all_is_written(quic)
+        aioquic_internals.on_lost(quic, _lost)
 
     # --- Wire ---
 
@@ -112,7 +112,7 @@ class QuicWire:
 
     def hang_up(self, code: str, message: str) -> None:
         """Close the connection, and send the reason to the peer."""
-        reason = phrases.coded(code, message)
+        reason = close_reasons.coded(code, message)
         error = APPLICATION_ERROR if code else QuicErrorCode.NO_ERROR
         self._end(error, reason, "", "")
 
@@ -122,7 +122,7 @@ class QuicWire:
     @property
     def unsent_bytes(self) -> int:
         """Written bytes that the peer has not acknowledged."""
-        return internals.unacknowledged_bytes(self.quic)
+        return aioquic_internals.unacknowledged_bytes(self.quic)
 
     @property
     def silent_s(self) -> float:
@@ -132,7 +132,7 @@ class QuicWire:
     @property
     def handshake_bytes(self) -> int:
         """Bytes of handshake messages that are held until a message is complete."""
-        return internals.handshake_bytes(self.quic)
+        return aioquic_internals.handshake_bytes(self.quic)
 
     # --- methods that the owner calls ---
 
@@ -144,9 +144,9 @@ class QuicWire:
             return
         self._datagrams_since_flush += 1
         try:
-            now, ends_s = time.monotonic(), internals.ends_at(self.quic)
+            now, ends_s = time.monotonic(), aioquic_internals.ends_at(self.quic)
             self.quic.receive_datagram(data, address, now=now)
-            if internals.ends_at(self.quic) != ends_s:
+            if aioquic_internals.ends_at(self.quic) != ends_s:
                 self._heard_s = now
             self._take_events()
         except Exception as error:
@@ -162,7 +162,7 @@ class QuicWire:
             return  # data was sent after the batch came, with the acknowledgements in its packets
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
-            if many or self.over or internals.has_something_to_send(self.quic):
+            if many or self.over or aioquic_internals.has_something_to_send(self.quic):
                 self._send(written=False)
             else:
                 self._set_timer(time.monotonic())
@@ -184,7 +184,7 @@ class QuicWire:
             self._flush.cancel()
             self._flush, written = None, True
         if self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS:
-            internals.acknowledge(self.quic, now)
+            aioquic_internals.acknowledge(self.quic, now)
         elif written:
             self._acknowledge_along(now)
         self._datagrams_since_flush = 0
@@ -197,8 +197,10 @@ class QuicWire:
         self._set_timer(now)
 
     def _acknowledge_along(self, now: float) -> None:
-        seldom = now - self._along_s >= internals.ACK_DELAY_S
-        if internals.acknowledge(self.quic, now, waited_s=0.0 if seldom else ACK_PIGGYBACK_S):
+        seldom = now - self._along_s >= aioquic_internals.ACK_DELAY_S
+        if aioquic_internals.acknowledge(
+            self.quic, now, waited_s=0.0 if seldom else ACK_PIGGYBACK_S
+        ):
             self._along_s = now
 
     def keep_alive(self) -> None:
@@ -210,7 +212,7 @@ class QuicWire:
         if self.over:
             return
         try:
-            ends_s, idle_s = internals.idle(self.quic)
+            ends_s, idle_s = aioquic_internals.idle(self.quic)
             left_s = ends_s - idle_s * 2 / 3 - time.monotonic()
             if left_s <= 0:
                 self._pings += 1
@@ -252,7 +254,7 @@ class QuicWire:
                 case events.ConnectionTerminated():
                     self._finish(*why(event))
                     self._forget()
-        closing = internals.close_event(self.quic)
+        closing = aioquic_internals.close_event(self.quic)
         if closing is not None and not self.over:
             self._send(written=False)  # send the reason first: `ended` may close the socket
             self._finish(*why(closing))
@@ -285,14 +287,14 @@ class QuicWire:
         if self.over or self._closing:
             return  # a send may fail while closing and call this method again
         self._closing = True
-        ending = self._say_goodbye(error, phrases.cut(reason, enforcement.REASON_BYTES_MAX))
+        ending = self._say_goodbye(error, close_reasons.cut(reason, enforcement.REASON_BYTES_MAX))
         self._finish(code, message)
         if not ending:
             self._forget()
 
     def _say_goodbye(self, error: int, reason: str) -> bool:
         """Send waiting data and CONNECTION_CLOSE. Return whether the closing period has begun."""
-        if not internals.has_begun(self.quic):
+        if not aioquic_internals.has_begun(self.quic):
             return False
         for closing in (False, True):  # send first: `close` would discard an unsent Refusal
             try:
@@ -301,7 +303,7 @@ class QuicWire:
                 self._send(written=False)
             except Exception:
                 log.exception("wire.failed", where="closing")
-        return internals.is_ending(self.quic)
+        return aioquic_internals.is_ending(self.quic)
 
     def _finish(self, code: str, message: str) -> None:
         if self.over:
@@ -313,8 +315,8 @@ class QuicWire:
         try:
             if self.link is not None:
                 self.link.lost(code, message)
-            if internals.is_ending(self.quic):
-                internals.release(self.quic)
+            if aioquic_internals.is_ending(self.quic):
+                aioquic_internals.release(self.quic)
             self._owner.ended(self, code, message)
         except Exception as error:
             self._fail("end", error)
@@ -323,7 +325,7 @@ class QuicWire:
         """Stop all timers, free the memory, and let the owner drop this wire."""
         self.stop()
         try:
-            internals.release(self.quic)
+            aioquic_internals.release(self.quic)
             self._owner.forgotten(self)
         except Exception:
             log.exception("wire.failed", where="forgetting")
@@ -361,12 +363,12 @@ class QuicWire:
         if self._packets_since_key >= KEY_UPDATE_PACKETS:
             self._packets_since_key = 0
             self.quic.request_key_update()
-        number = internals.packets_sent(self.quic)
+        number = aioquic_internals.packets_sent(self.quic)
         TRAFFIC.packets_sent += max(0, number - self._packets_counted)
         self._packets_counted = number
 
     def _sample(self, now: float) -> None:
-        round_trip_s = None if self.over else internals.round_trip_s(self.quic)
+        round_trip_s = None if self.over else aioquic_internals.round_trip_s(self.quic)
         if round_trip_s is not None:
             self._sampled_s = now
             metrics.QUIC_RTT_S.observe(round_trip_s)
@@ -385,7 +387,7 @@ def why(event: events.ConnectionTerminated) -> tuple[str, str]:
     If the peer did not send a code and message of our protocol, they are made from aioquic's event.
     """
     in_tls = QuicErrorCode.CRYPTO_ERROR <= event.error_code < QuicErrorCode.CRYPTO_ERROR + 256
-    coded = phrases.read(event.reason_phrase)
+    coded = close_reasons.read(event.reason_phrase)
     if coded and (in_tls or event.frame_type is None):
         return coded
     if in_tls:

@@ -11,9 +11,9 @@ from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Kind
 from midstreamer.transport import hosts, racing
 from midstreamer.transport.carrier import Link, OnLink, Server
-from midstreamer.transport.certified import CertifiedCarrier, Watch
+from midstreamer.transport.certified_carrier import CertifiedCarrier, Watch
 from midstreamer.transport.open_links import OpenLinks
-from midstreamer.transport.websocket.dialled import DialledLink
+from midstreamer.transport.websocket.client_connection import DialledLink
 from midstreamer.transport.websocket.proxy import Way, way_to
 from midstreamer.transport.websocket.selftest import self_test
 from midstreamer.transport.websocket.server import WssServer

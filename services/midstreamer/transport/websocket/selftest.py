@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from cryptography.x509 import Certificate
 
 from midstreamer.domain.errors import Refused
-from midstreamer.security import chain
-from midstreamer.security.chain import Role
+from midstreamer.security import certificate_chain
+from midstreamer.security.certificate_chain import Role
 from midstreamer.security.credentials import Credentials
-from midstreamer.transport import proving
-from midstreamer.transport.proving import Met
+from midstreamer.transport import refusal_self_test
+from midstreamer.transport.refusal_self_test import Met
 from midstreamer.transport.websocket import tls
 from midstreamer.transport.websocket.tls import Tls
 
@@ -23,7 +23,7 @@ _done: list[bool] = []
 def self_test() -> None:
     """Raise SelfTestFailed unless certificates are enforced. It runs once per process."""
     if not _done:
-        proving.prove(_meet)
+        refusal_self_test.prove(_meet)
         _done.append(True)
 
 
@@ -43,7 +43,7 @@ def _meet(client: Credentials | None, server: Credentials) -> Met:
 
 def _takes(end: Tls, anchors: Sequence[Certificate], role: Role) -> bool:
     try:
-        chain.identify(end.presented, anchors, role, time.time())
+        certificate_chain.identify(end.presented, anchors, role, time.time())
     except Refused:
         return False
     return end.ready

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from midstreamer.domain.errors import MidstreamerError, Overloaded
 from midstreamer.protocol.connection import Code
 from midstreamer.security.credentials import Credentials
-from midstreamer.security.reasons import Reason
+from midstreamer.security.refusal_reasons import Reason
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import hosts, open_links
-from midstreamer.transport.framed import FramedLink
-from midstreamer.transport.judged import AcceptedPeers
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.open_links import OpenLinks
+from midstreamer.transport.peer_verification import AcceptedPeers
 from midstreamer.transport.trust import Trust
 from midstreamer.transport.websocket import tls as transport_tls
-from midstreamer.transport.websocket import web
+from midstreamer.transport.websocket import websocket_protocol
 from midstreamer.transport.websocket import wire as wires
 from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED, Tls
 from midstreamer.transport.websocket.wire import WssWire
@@ -86,7 +86,9 @@ class WssServer(AcceptedPeers[WssWire]):
 
     def _accepted(self) -> WssWire:
         tls = Tls(self._tls_context(), server_side=True)
-        return AcceptedWire(tls, web.server(), self, idle_s=self._trust.limits.idle_s)
+        return AcceptedWire(
+            tls, websocket_protocol.server(), self, idle_s=self._trust.limits.idle_s
+        )
 
     def _tls_context(self) -> ssl.SSLContext:
         """Return the TLS settings, made anew only when the credentials have changed."""

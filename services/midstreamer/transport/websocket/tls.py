@@ -1,8 +1,8 @@
 """TLS 1.3 without I/O, between two peers that both present a certificate.
 
 `ssl` is configured to check only that the peer owns the key of its certificate and that the
-certificate chains to a trusted authority.  `security.chain` checks validity, strength, usage,
-identity and kind, as on QUIC, so that each failure has its own named reason.
+certificate chains to a trusted authority.  `security.certificate_chain` checks validity, strength,
+usage, identity and kind, as on QUIC, so that each failure has its own named reason.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 from cryptography import x509
 
 from midstreamer.domain.errors import Refused
-from midstreamer.security import decide, tls
-from midstreamer.security.chain import Presented
+from midstreamer.security import admission, tls
+from midstreamer.security.certificate_chain import Presented
 from midstreamer.security.credentials import Credentials
-from midstreamer.security.reasons import Reason
+from midstreamer.security.refusal_reasons import Reason
 
 READ_BYTES = 64 * 1024
 _ALPN = "http/1.1"
 _NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL: do not check dates, because `security.chain` does."""
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL: do not check dates; `security.certificate_chain` does."""
 _ANY_STRENGTH = "DEFAULT:@SECLEVEL=0"
 """Cipher string that accepts any strength of keys and signatures in certificates, because
-`security.chain` checks them. It does not change the ciphers of TLS 1.3."""
+`security.certificate_chain` checks them. It does not change the ciphers of TLS 1.3."""
 _INVALID_PURPOSE = 26
 """X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
 _NO_PEER_CERTIFICATE = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
@@ -139,7 +139,7 @@ def _certificate(shown: object) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError as error:
-        raise decide.refused(Reason.UNREADABLE, str(error)) from error
+        raise admission.refused(Reason.UNREADABLE, str(error)) from error
 
 
 def _ssl_der() -> int:
@@ -153,11 +153,11 @@ def _refusal(error: ssl.SSLError) -> Refused:
     if isinstance(error, ssl.SSLCertVerificationError):
         wrong_usage = error.verify_code == _INVALID_PURPOSE
         reason = Reason.WRONG_USAGE if wrong_usage else Reason.UNKNOWN_AUTHORITY
-        return decide.refused(reason, error.verify_message)
+        return admission.refused(reason, error.verify_message)
     if error.reason == _NO_PEER_CERTIFICATE:
-        return decide.refused(Reason.NO_CERTIFICATE, "a client certificate is required")
+        return admission.refused(Reason.NO_CERTIFICATE, "a client certificate is required")
     if error.reason in _ALERTS:
-        return decide.refused(_ALERTS[error.reason], "the peer sent this reason as a TLS alert")
+        return admission.refused(_ALERTS[error.reason], "the peer sent this reason as a TLS alert")
     return Refused(f"TLS: {error.reason or error}", reason=HANDSHAKE_FAILED)
 
 

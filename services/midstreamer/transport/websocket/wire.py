@@ -1,4 +1,4 @@
-"""`WssWire`: one TCP connection as a wire of `transport.framed`, with TLS and WebSocket.
+"""`WssWire`: one TCP connection as a wire of `transport.framed_link`, with TLS and WebSocket.
 
 A WebSocket message is one byte with the stream's id, then bytes of that stream.  A long frame is
 sent in many messages, which alternate with messages of the other stream, so that a short frame
@@ -24,13 +24,13 @@ from websockets.server import ServerProtocol
 
 from midstreamer.domain.errors import MidstreamerError, Refused
 from midstreamer.telemetry import logs
-from midstreamer.transport import hosts, phrases
+from midstreamer.transport import close_reasons, hosts
 from midstreamer.transport.address import Scheme
-from midstreamer.transport.framed import FramedLink
+from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.hosts import SocketAddress
-from midstreamer.transport.websocket import web
+from midstreamer.transport.websocket import websocket_protocol
 from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED, Tls
-from midstreamer.transport.websocket.waiting import Waiting
+from midstreamer.transport.websocket.unsent_bytes import Waiting
 
 log = logs.get(__name__)
 
@@ -82,7 +82,9 @@ class WssWire(asyncio.Protocol):
 
     scheme = Scheme.WSS
 
-    def __init__(self, tls: Tls, connection: web.Web, owner: Owner, *, idle_s: float) -> None:
+    def __init__(
+        self, tls: Tls, connection: websocket_protocol.Web, owner: Owner, *, idle_s: float
+    ) -> None:
         self.tls = tls
         self.link: FramedLink | None = None
         """The link of the connection. None until the peer is verified and the upgrade complete."""
@@ -122,7 +124,7 @@ class WssWire(asyncio.Protocol):
 
     def hang_up(self, code: str, message: str) -> None:
         """Close the connection, and send the reason to the peer."""
-        self._end(phrases.coded(code, message), "", "")
+        self._end(close_reasons.coded(code, message), "", "")
 
     def consumed(self) -> None:
         """Do nothing: flow control depends on bytes read from the socket, not on frames taken."""
@@ -236,7 +238,7 @@ class WssWire(asyncio.Protocol):
                 self._decrypt()
         except Refused as refusal:
             self._send_out()  # send the alert that TLS has made for the peer
-            code, message = phrases.read(refusal.message) or (refusal.reason, refusal.message)
+            code, message = close_reasons.read(refusal.message) or (refusal.reason, refusal.message)
             self._end("", code, message)
 
     def _decrypt(self) -> None:
@@ -289,7 +291,7 @@ class WssWire(asyncio.Protocol):
         self._send_out()
         failure = self._web.handshake_exc or self._web.parser_exc
         if self._web.close_rcvd is not None:
-            self._end("", *(phrases.read(self._web.close_rcvd.reason) or ("", ENDED)))
+            self._end("", *(close_reasons.read(self._web.close_rcvd.reason) or ("", ENDED)))
         elif failure is not None or self._web.close_expected():
             self._end("", HANDSHAKE_FAILED if self.link is None else "", str(failure or ENDED))
         elif self.link is not None:
@@ -298,13 +300,13 @@ class WssWire(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case Request() if isinstance(self._web, ServerProtocol):
-                web.answer(self._web, event)
+                websocket_protocol.answer(self._web, event)
                 if self._web.state is State.OPEN:
                     self.link = self._owner.established(self)
             case Response(status_code=101):
                 self.link = self._owner.established(self)
             case Response():
-                self._end("", *web.refusal(event))
+                self._end("", *websocket_protocol.refusal(event))
             case Frame():
                 self._message(event)
 
@@ -403,7 +405,7 @@ class WssWire(asyncio.Protocol):
         if self._web.state is State.OPEN:
             self._send_streams(all_of_it=True)
             code = CLOSE_REASON if reason else CLOSE_NORMAL
-            self._web.send_close(code, phrases.cut(reason, CLOSE_BYTES_MAX))
+            self._web.send_close(code, close_reasons.cut(reason, CLOSE_BYTES_MAX))
         self._send_out()
         self.tls.close()
         self._send_out()

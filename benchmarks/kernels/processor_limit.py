@@ -1,0 +1,107 @@
+"""Measure the limit of the processor: the operations of DTW cells without dependencies.
+
+A cell of the DTW matrix needs a subtraction, two minima, a multiplication and an addition.  The
+fastest instructions for these are the minimum of integers and the fused multiply-add.  Here they
+run on vectors of the processor's width.  Sums and minima are independent, so that no operation
+waits for another one of the same iteration.  Points come from the L1 cache, with one load for four
+operations.  A kernel runs the same operations in a chain, and also shifts and stores.  The share of
+this rate that a kernel reaches shows how well it hides that extra work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+
+from midstreamer_kernels.emit.vector_operations import FLOAT32, VOID, Shape, Vectors, function
+from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.simd_registers import instruction_set
+
+CELLS = 40_000_000
+"""Approximate number of cells per call: they take milliseconds, beside which a call is cheap."""
+POINTS = 1_024
+"""Approximate number of points in a call, which are read repeatedly: 4 KiB in float32."""
+
+
+def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Emit ``mix(turns, count, one, two, points, results)``: ``shape.rows`` cells in parallel."""
+    kind, at = shape.number.type, shape.number.pointer
+    added, builder = function(
+        module, f"mix_{shape.name}", VOID,
+        turns=index, count=index, one=kind, two=kind, points=at, results=at,
+    )  # fmt: skip
+    turns, count, one, two, points, results = added.args
+    vectors, cells = Vectors(builder, shape, index), shape.rows
+    ones, twos = vectors.splat(one), vectors.splat(two)
+    with vectors.for_range(0, turns, carried=[ones] * (2 * cells)) as turn:
+        step = shape.lanes * cells
+        with vectors.for_range(0, count, step, carried=turn.values) as loop:
+            sums, minima = loop.values[:cells], loop.values[cells:]
+            following = []
+            for cell in range(cells):
+                place = builder.add(loop.index, vectors.constant(cell * shape.lanes))
+                point = vectors.load(points, place)
+                sums[cell] = _squared(vectors, vectors.sub(point, ones), sums[cell])
+                following.append(vectors.least(vectors.least(minima[cell], point), twos))
+            loop.carry([*sums, *following])
+        turn.carry(loop.values)
+    for cell, value in enumerate(turn.values):
+        vectors.store(value, results, cell * shape.lanes)
+    builder.ret_void()
+    return added
+
+
+def _squared(vectors: Vectors, step: ir.Value, total: ir.Value) -> ir.Value:
+    if not has_fma():
+        return vectors.add(vectors.mul(step, step), total)
+    kind = vectors.shape.vector
+    name = f"llvm.fma.v{vectors.shape.lanes}f32"
+    module = vectors.builder.module
+    fused = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
+    return vectors.builder.call(fused, [step, step, total])
+
+
+def has_fma() -> bool:
+    """Return whether the processor has a fused multiply-add instruction."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("fma") or features.get("neon"))
+
+
+def best_mix() -> tuple[Callable[[], None], int]:
+    """Try several numbers of parallel cells; return the fastest call, and its cells per call."""
+    registers = instruction_set().registers
+    made = [_mix(cells) for cells in range(registers // 4, registers * 3 // 8 + 1)]
+    return min(made, key=lambda each: _seconds(each[0]) / each[1])
+
+
+def _mix(cells: int) -> tuple[Callable[[], None], int]:
+    lanes = instruction_set().lanes(FLOAT32)
+    mix = emitted(emit_mix, Shape(FLOAT32, lanes, cells))
+
+    @numba.njit
+    def run(turns: int, one: Any, two: Any, points: Any, results: Any) -> None:
+        mix(turns, points.size, one, two, points.ctypes.data, results.ctypes.data)
+
+    points = np.ones(POINTS // (lanes * cells) * lanes * cells, dtype=np.float32)
+    results = np.zeros(2 * lanes * cells, dtype=np.float32)
+    turns = CELLS // points.size
+
+    def call() -> None:
+        run(turns, np.float32(1), np.float32(2), points, results)
+
+    return call, turns * points.size
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    call()
+    taken = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)

@@ -1,0 +1,53 @@
+"""One anti-diagonal of the DTW cost matrix, with the step that led to each of its cells.
+
+The cells of an anti-diagonal do not depend on each other. Besides its cost, each cell stores two
+bits: whether the path came from the diagonal neighbour, and if not, whether it came from above. A
+vector of 8 cells stores one byte of each kind. So the steps of a whole matrix take two bits per
+cell, where costs would take 32 or 64.
+
+Of equal costs the diagonal neighbour is taken first, then the cell above, then the cell to the
+left.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from midstreamer_kernels.emit.vector_operations import VOID, Shape, Vectors, function
+
+LANES = 8  # cells per vector: their bits fill one byte, whatever the width of the registers
+
+
+def emit_turns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
+    """Emit ``turns(older, newer, rows, columns, target, straight, upward, count)``.
+
+    Cell c of the anti-diagonal is ``target[c + 1]`` and compares ``rows[c]`` with ``columns[c]``.
+    Its neighbours are ``older[c]`` (diagonal), ``newer[c]`` (above) and ``newer[c + 1]`` (left).
+    The elements of `target` before and after the `count` cells become infinite. `straight` and
+    `upward` receive the two bits of each cell. Arrays are read and written in whole vectors, up to
+    ``LANES`` elements beyond `count`.
+    """
+    number, byte = shape.number, ir.IntType(8)
+    emitted, builder = function(
+        module, f"turns_{shape.name}", VOID,
+        older=number.pointer, newer=number.pointer, rows=number.pointer, columns=number.pointer,
+        target=number.pointer, straight=byte.as_pointer(), upward=byte.as_pointer(), count=index,
+    )  # fmt: skip
+    older, newer, rows, columns, target, straight, upward, count = emitted.args
+    vec = Vectors(builder, shape, index)
+    with vec.for_range(0, count, LANES) as loop:
+        cell = loop.index
+        beside = builder.add(cell, vec.constant(1))
+        diagonal, up = vec.load(older, cell), vec.load(newer, cell)
+        left = vec.load(newer, beside)
+        cost = vec.dtw_cell(vec.load(rows, cell), vec.load(columns, cell), left, up, diagonal)
+        vec.store(cost, target, beside)
+        least = builder.fcmp_ordered("<=", diagonal, vec.lesser(up, left))
+        place = builder.lshr(cell, vec.constant(LANES.bit_length() - 1))
+        for bits, plane in ((least, straight), (builder.fcmp_ordered("<=", up, left), upward)):
+            builder.store(builder.bitcast(bits, byte), builder.gep(plane, [place]))
+    outside = number.type(float("inf"))
+    vec.store_one(outside, target)
+    vec.store_one(outside, target, builder.add(count, vec.constant(1)))
+    builder.ret_void()
+    return emitted

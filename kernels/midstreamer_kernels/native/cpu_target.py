@@ -1,0 +1,77 @@
+"""The processor that numba compiles for in this process, read once when the package is imported.
+
+numba reads the processor's name from the environment before each compilation, but creates the
+target machine for its code only once. The emitted loops have the vector width of a machine too (see
+`simd_registers`). All three must agree: code for vectors of 64 bytes gives wrong results on arrays
+laid out for 32 bytes. Therefore the target is read once, and a name that changes later has no
+effect.
+
+``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead of time (see `ahead`). Compiled
+code is then loaded from that folder, and numba compiles for the processor level that `cpu_levels`
+chooses, in the whole process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from llvmlite import binding
+from numba.core import config
+from numba.core.registry import cpu_target
+
+from midstreamer_kernels.native.cpu_levels import Choice, choose
+
+VARIABLE = "MIDSTREAMER_KERNELS_AHEAD"
+
+
+class Target(NamedTuple):
+    """The processor that numba compiles for, and the folder of code compiled ahead of time."""
+
+    model: str
+    """LLVM's name of the processor; empty if numba compiles for the processor it runs on."""
+    key: tuple[str, str, str]
+    """The triple, model and features by which numba distinguishes compiled code."""
+    certain: bool
+    """False if `model` is set, but numba had created its target before this package was imported.
+
+    The target may then be for another processor.
+    """
+    folder: Path | None
+    """The folder of code compiled ahead of time, which is only read; None if none is used."""
+    trouble: str
+    """The reason to log if the folder or processor level that the environment names is not used;
+    empty if there is none."""
+
+
+def _read(environ: Mapping[str, str]) -> Target:
+    at_work = "_toplevel_target_context" in vars(cpu_target)
+    config.reload_config()  # type: ignore[no-untyped-call]  # as numba does before it compiles
+    folder, choice = _ahead(environ.get(VARIABLE, ""), at_work=at_work)
+    if choice.level:
+        # Set the features to none: otherwise numba would add features of this processor that the
+        # level does not include.
+        vars(config).update(CPU_NAME=choice.level, CPU_FEATURES="")
+    model = _model()
+    key = cpu_target.target_context.codegen().magic_tuple()
+    return Target(model, key, not (at_work and model), folder, choice.trouble)
+
+
+def _ahead(named: str, *, at_work: bool) -> tuple[Path | None, Choice]:
+    if not named:
+        return None, Choice("", "")
+    folder = Path(named).absolute()
+    choice = choose(_model(), binding.get_host_cpu_features(), at_work=at_work)
+    if not folder.is_dir():
+        choice = Choice("", "there is no such folder")
+    told = f"{VARIABLE}={named}: {choice.trouble}" if choice.trouble else ""
+    return folder if choice.level else None, Choice(choice.level, told)
+
+
+def _model() -> str:
+    return getattr(config, "CPU_NAME", None) or ""
+
+
+TARGET = _read(os.environ)

@@ -1,0 +1,161 @@
+"""Exact search for the k nearest windows of many histories, in a few calls without the GIL.
+
+The steps of a scan:
+
+1. *Coarse bounds* of all windows are computed in float32 lanes (`window_selection`).
+2. *Seeds*: the windows with the least bounds are compared first, so that the k-th best distance is
+   nearly final before the other windows are examined.
+3. *Fine bounds* are computed for windows that the coarse bounds do not rule out, for one vector of
+   windows at a time. The sum ends early when all windows of the vector exceed the limit. A strip of
+   64 windows is skipped at once if none of them is within the limit.
+4. *Comparison*: up to some thousands of remaining windows are compared (`remaining_windows`). Steps
+   3 and 4 repeat until no window is left.
+
+A running scan uses 4 bytes of memory per window, and a little for matches and blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstreamer_kernels.native import remaining_windows, window_preparation, window_selection
+from midstreamer_kernels.native.histories import numbered, places
+from midstreamer_kernels.native.query_profile import STRIP, Profile, profile_of
+from midstreamer_kernels.search_inputs import SEEDS_PER_MATCH, SearchOptions
+from midstreamer_kernels.stop import Stop
+
+Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+# The windows with the least bounds, called seeds, are compared first: `SEEDS_PER_MATCH` for each
+# wanted match, and this number in addition.
+SEEDS_MIN = 32
+CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a lower limit
+
+
+def scan(
+    table: NDArray[np.int64],
+    query: NDArray[np.float64],
+    options: SearchOptions,
+    shared: NDArray[np.float64],
+    stop: Stop,
+) -> Found:
+    """Return (which, index, distance) of the k nearest windows of all histories in `table`.
+
+    Parameters
+    ----------
+    table : ndarray, shape (runs, COLUMNS), int64
+        The histories to search; `plan` describes the columns.
+    query : ndarray, shape (m,), float64
+        Not z-normalised; if the options say so, this function normalises the query.
+    options : SearchOptions
+    shared : ndarray, shape (1,), float64
+        An upper bound of the k-th best distance, infinity at first. All threads of a search read
+        and lower this value.
+    stop : Stop
+        Flag that cancels the search; the compiled functions return early when it is set.
+
+    Returns
+    -------
+    which, index : ndarray, shape (found,), int64
+        Row of the table and absolute position of the window's first point.
+    distance : ndarray, shape (found,), float64
+        Ascending; equal distances are ordered by row, then by position.
+
+    Raises
+    ------
+    StoppedError
+        `stop` was set.
+    """
+    under_way = _Scan(table, profile_of(query, options, stop.address), options, shared, stop)
+    under_way.bound()
+    under_way.seed()
+    under_way.refine()
+    return under_way.matches()
+
+
+class _Scan:
+    """The state of one running scan: the bounds of all windows, and the best matches so far."""
+
+    def __init__(
+        self,
+        table: NDArray[np.int64],
+        profile: Profile,
+        options: SearchOptions,
+        shared: NDArray[np.float64],
+        stop: Stop,
+    ) -> None:
+        self._histories = numbered(table)
+        self._profile, self._stop = profile, stop
+        self._options = options
+        self._windows = int(self._histories.before[-1])
+        """Number of candidates in all histories."""
+        self._kept = min(options.k, self._windows)
+        self._ranking = remaining_windows.Ranking(
+            np.empty(self._kept), np.empty(self._kept, np.int64), np.zeros(1, np.int64), shared
+        )
+        self._room, self._desk = (
+            window_preparation.room(profile.plan),
+            remaining_windows.desk(profile.plan),
+        )
+
+    def bound(self) -> None:
+        """Compute the coarse bounds of all windows."""
+        profile = self._profile
+        window_selection.bound_all(
+            profile.plan[0], self._histories, profile.narrow, profile.coarse, self._room
+        )
+        self._stop.check()  # raises if the search was stopped: then some bounds are missing
+
+    def seed(self) -> None:
+        """Compare the windows with the least bounds, to lower the k-th best distance early."""
+        if self._kept < self._windows:  # if all windows are wanted, no order saves time
+            most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
+            taken = window_selection.seeds(self._histories, most)
+            self._compare(taken, np.zeros(taken.size, np.float32))
+
+    def refine(self) -> None:
+        """Compute fine bounds and compare the remaining windows, until no window is left."""
+        plan, profile = self._profile.plan[0], self._profile
+        capacity = max(CHOSEN_MAX, int(plan["windows"])) + STRIP
+        selection = window_selection.Selection(
+            np.zeros(2, np.int64), np.empty(capacity, np.int64), np.empty(capacity, np.float32)
+        )
+        while selection.cursor[0] < len(self._histories.table):
+            count = window_selection.refine(
+                plan, self._histories, profile.narrow, profile.fine, self._room, self._reach(),
+                selection,
+            )  # fmt: skip
+            self._stop.check()
+            if count:
+                self._compare(selection.orders[:count], selection.bounds[:count])
+
+    def _reach(self) -> float:
+        # The distance beyond which no window is among the k nearest, computed as in
+        # `remaining_windows.reach`. That function is inlined, so each process that calls it from
+        # Python would have to compile it.
+        distances, _, found, shared = self._ranking
+        worst = distances[0] if found[0] == distances.size else np.inf
+        limit: float = min(worst, self._options.cutoff, shared[0])
+        return limit
+
+    def _compare(self, chosen: NDArray[np.int64], bounds: NDArray[np.float32]) -> None:
+        profile = self._profile
+        plan, query = profile.plan[0], profile.query
+        if self._options.lcss:
+            remaining_windows.compare_common(
+                plan, self._histories, query, chosen, bounds, self._desk, self._ranking
+            )
+        else:
+            remaining_windows.compare_warped(
+                plan, self._histories, query, profile.narrow, chosen, bounds, self._desk,
+                self._ranking,
+            )  # fmt: skip
+        self._stop.check()
+
+    def matches(self) -> Found:
+        """Return row, position and distance of the matches, sorted by distance, then by number."""
+        distances, orders, found, _ = self._ranking
+        distances, orders = distances[: found[0]], orders[: found[0]]
+        best = np.lexsort((orders, distances))
+        return *places(self._histories, orders[best], self._options.step), distances[best]

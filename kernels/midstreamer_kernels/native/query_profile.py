@@ -1,0 +1,204 @@
+"""The profile of a query for a scan: its z-normal form, its envelope, and tolerances for rounding.
+
+The bounds of `emit.bounds` are sums. Each term compares the window with the query at one *place*,
+which is one point or the mean of several points. There are two levels:
+
+- *Coarse*: the places are means of 2**n consecutive points, 15 to 30 of them. Every window gets the
+  coarse bound.
+- *Fine*: the places are all points, in an order that reaches all parts of the window early. Only
+  windows that the coarse bound does not rule out get the fine bound.
+
+On every warping path the first points of window and query are paired, and so are the last points.
+For DTW the costs of these two pairs are added in full, and the places are the points in between. In
+LCSS any point may stay without a match. So for LCSS both levels are the same: they have all points,
+and count the points that cannot match.
+
+Bounds are computed in float32, in units of `unit`, from values relative to `origin`. The rounding
+error of a bound, in short (u = 2**-24, |point| <= 1 within a block, slope a, query q):
+
+- A point has the error u, and a mean of 2**n points (1 + n) u. The slope, the product, the offset
+  (|offset| <= a, because a mean lies between the extremes) and the difference (at most 2 a) add
+  5 u a. The difference to the envelope and the rounding of the query add at most
+  2 (2 a + |q|) u.
+- So the error of an excess is less than ``E = u ((10 + n) a + 4 |q|)``. By the triangle inequality
+  the error of the root of m summed squared excesses is less than ``sqrt(m) E``. Adding m squares
+  changes the sum by less than (m + 8) u of itself.
+
+Twice this error is subtracted from a bound, and only then it is compared with the limit.
+
+The profile is computed with numpy in a hundred microseconds; numba would compile for seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midstreamer_kernels.normal_forms import envelope_of, normal_form
+from midstreamer_kernels.search_inputs import SearchOptions
+
+SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
+TINY = 1e-15  # allowed error, in units of the plan, for squares that are too small for float32
+# Least unit of the plan, which is the greatest difference of a query point from the first one. If
+# that is not greater than `UNIT_MIN`, the unit is 1.
+UNIT_MIN = 1e-30
+# A coarse bound has at least this number of terms, each for the mean of one segment of points. If
+# the query is too short for that, a segment is a single point.
+SEGMENTS_MIN = 15
+# A fine bound adds the points 0, 8, 16 ... of the window first, then 1, 9, 17 ... and so on: so the
+# first terms come from the whole window, and the sum exceeds the limit early.
+SPREAD = 8
+
+STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
+# A block has as many windows as begin within this number of points, or within the length of one
+# window if that is greater; rounded down to whole strips, but at least one strip.
+POINTS_MIN = 1024
+OVERRUN = 64  # elements that a vector may read beyond the last window
+
+PLAN = np.dtype(  # one record with the options and sizes that the compiled functions read
+    [
+        ("k", "i8"),  # number of matches wanted
+        ("m", "i8"),  # points of the query
+        ("band", "i8"),  # half-width of the warping band in points
+        ("step", "i8"),  # points from one candidate to the next
+        ("normalized", "i8"),  # 1 if z-normal forms are compared
+        ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
+        ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
+        ("segment", "i8"),  # coarse bounds compare means of this number of points
+        ("windows", "i8"),  # greatest number of candidates in a block
+        ("stride", "i8"),  # step within a block, which leaves out points that no window needs
+        ("size", "i8"),  # elements of each row of `block.Room.space`
+        (
+            "row",
+            "i8",
+        ),  # elements per row, when points are sorted into `stride` rows; see `window_preparation`
+        ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
+        ("unit", "f8"),  # number by which points are then divided; 1 if windows are normalised
+        ("shrink", "f8"),  # factor of each bound, for the rounding error of its sum
+        ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
+        ("noise", "f8"),
+        ("filter_factor", "f8"),  # distance in float32 <= filter_factor * exact one + filter_noise
+        ("filter_noise", "f8"),
+        ("epsilon", "f8"),  # greatest difference of two points that match by LCSS
+        ("cutoff", "f8"),  # greatest distance of a match
+        ("stop", "i8"),  # address of the stop flag
+    ]
+)
+
+
+class Level(NamedTuple):
+    """The terms of the coarse or of the fine bounds: what each of them compares, and where it is.
+
+    A term compares the window with the query at one *place*: a point, or the mean of a segment.
+    """
+
+    segment: int
+    """Number of points in a segment, whose mean is compared; 1 if the points are compared."""
+    offsets: NDArray[np.int64]
+    """Offset in elements from a window's first point to the point or mean of each term, shape
+    (places,)."""
+    envelope: NDArray[np.float32]
+    """The query, its upper envelope and its lower envelope, each with one point or mean per term;
+    shape (3, places)."""
+    rows: NDArray[np.int64]
+    """Residues, modulo the stride, of the points that the bounds read, int64.
+
+    If windows are more than one point apart, `window_preparation` sorts points into one row per
+    residue.
+    """
+
+
+class Profile(NamedTuple):
+    """A query in the forms that a scan needs."""
+
+    plan: NDArray[Any]
+    """One record of the type `PLAN`, shape (1,)."""
+    query: NDArray[np.float64]
+    """The query as compared, z-normal if windows are normalised, shape (m,)."""
+    narrow: NDArray[np.float32]
+    """The query in float32: ``(query - origin) / unit`` with the plan's numbers, shape (m,)."""
+    coarse: Level
+    """What the coarse bounds compare: the points or means, and the query's values there."""
+    fine: Level
+    """What the fine bounds compare: all points, and the query's values there."""
+
+
+def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:
+    """Return the profile of the query `raw`, shape (m,), which is not yet z-normalised.
+
+    `stop` is the address of the stop flag.
+    """
+    k, step, band, normalized, lcss, epsilon, cutoff = options
+    m = raw.size
+    query = normal_form(raw) if normalized else raw
+    origin = 0.0 if normalized else float(raw[0])
+    unit = 1.0 if normalized else float(np.abs(raw - origin).max())
+    unit = unit if unit > UNIT_MIN else 1.0
+    inner = (query - origin) / unit
+    most = float(np.abs(inner).max())
+    corners = 0 if lcss else min(m, 2)
+    segment = 1
+    while not lcss and (m - 2) // (2 * segment) >= SEGMENTS_MIN:
+        segment *= 2
+    spread = SPARE if lcss else SPARE * math.sqrt(m)
+    sizes = _sizes(m, band, step)
+    plan = {
+        "k": k, "m": m, "band": band, "step": step, "normalized": normalized, "lcss": lcss,
+        "corners": corners, "segment": segment,
+        "windows": sizes.windows, "stride": sizes.stride, "size": sizes.size, "row": sizes.row,
+        "origin": origin, "unit": unit, "shrink": 1.0 - (m + 8) * SPARE,
+        "noise_slope": spread * (10.0 + math.log2(segment)), "noise": spread * 4.0 * most + TINY,
+        "filter_factor": 1.0 + (2 * m + 8) * SPARE,
+        "filter_noise": math.sqrt(2.0 * m) * 2.0 * SPARE * most + TINY,
+        "epsilon": epsilon, "cutoff": cutoff, "stop": stop,
+    }  # fmt: skip
+    record = np.array([tuple([plan[name] for name in PLAN.names or ()])], PLAN)
+    around = np.empty((3, m))
+    around[0] = inner
+    around[1], around[2] = envelope_of(inner, band, m)
+    around = around[:, min(corners, 1) : m - corners // 2]
+    coarse = _level(around, min(corners, 1), segment, sizes)
+    fine = coarse if segment == 1 else _level(around, min(corners, 1), 1, sizes)
+    return Profile(record, query, inner.astype(np.float32), coarse, fine)
+
+
+class _Sizes(NamedTuple):
+    """The sizes of a block of windows. `PLAN` has fields of the same names, with comments."""
+
+    windows: int
+    stride: int
+    size: int
+    row: int
+
+
+def _sizes(m: int, band: int, step: int) -> _Sizes:
+    """Return the sizes of the blocks of a scan; see `window_preparation`."""
+    span = m + 2 * band
+    stride = min(step, span)
+    windows = STRIP * max(1, max(POINTS_MIN, span) // (stride * STRIP))
+    row = windows + m // stride + 1 + OVERRUN
+    size = max(windows * stride + span, stride * row if stride > 1 else 0) + OVERRUN
+    return _Sizes(windows, stride, size, row)
+
+
+def _level(around: NDArray[np.float64], begin: int, segment: int, sizes: _Sizes) -> Level:
+    count = around.shape[1] // segment
+    order, offsets, rows = _places(count, begin, segment, sizes.stride, sizes.row)
+    if segment > 1:
+        around = around[:, : count * segment].reshape(3, count, segment).sum(axis=2) / segment
+    return Level(segment, offsets, np.ascontiguousarray(around[:, order], np.float32), rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(
+    count: int, begin: int, segment: int, stride: int, row: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order in which a bound adds its terms, and the `offsets` and `rows` of `Level`."""
+    order = np.argsort(np.arange(count) % SPREAD, kind="stable")
+    places = begin + order * segment
+    residues = places % stride
+    return order, residues * row + places // stride, np.unique(residues)

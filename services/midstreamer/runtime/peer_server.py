@@ -1,0 +1,169 @@
+"""A server: the peers connected to it, and the ordered handover of those peers when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+
+from midstreamer.domain.errors import MidstreamerError
+from midstreamer.domain.identity import Kind
+from midstreamer.protocol.capabilities import Capability
+from midstreamer.runtime.link_requests import IN_FLIGHT_MAX, Handle, OnPeer, Peer
+from midstreamer.telemetry import logs
+from midstreamer.transport.carrier import Carrier, Link, Server
+
+log = logs.get(__name__)
+
+SILENT = 0.43
+"""Share of the idle timeout: when no packet came for so long, an answer of the peer is overdue. The
+keepalive is sent after a third of the timeout, so by default the peer has half a second to answer.
+"""
+ASKED = 1 / 3
+"""Share of the idle timeout within which every live peer sends a packet, at least a keepalive."""
+QUIET_S = 0.5
+"""Seconds after which a peer that does not support Drain is assumed to use its newer link."""
+SILENT_S = 3.0
+"""Maximum seconds to wait for the Drain of a peer that supports Drain; a live peer sends it at
+once."""
+
+
+async def listen(
+    carrier: Carrier,
+    address: str,
+    *,
+    handle: Handle,
+    opened: OnPeer | None = None,
+    closed: OnPeer | None = None,
+    told_drain: Callable[[Peer], None] | None = None,
+    in_flight_max: int = IN_FLIGHT_MAX,
+) -> Listener:
+    """Listen at ``address`` and serve each peer that connects; return the `Listener`.
+
+    ``handle`` answers requests.  ``opened`` is started for each peer before its first frame is
+    handled, runs in parallel with the connection and is cancelled when the connection ends.
+    ``closed`` runs after the peer's last frame.  ``told_drain`` is called when the peer sends
+    Drain.
+    """
+    peers: set[Peer] = set()
+
+    async def on_link(link: Link) -> None:
+        peer = Peer(link, carrier.me, handle, in_flight_max=in_flight_max)
+        if told_drain is not None:
+            peer.on_drain = told_drain
+        for other in _left_behind(peers, peer):
+            await other.close()
+        peers.add(peer)
+        try:
+            if listener.refusing:  # the link's handshake began before `refuse_new` was called
+                peer.drain(leaving=True)
+            await _serve_peer(peer, opened)
+        finally:
+            peers.discard(peer)
+            if closed is not None:
+                await closed(peer)
+
+    listener = Listener(await carrier.serve(address, on_link), peers)
+    return listener
+
+
+def _left_behind(peers: Collection[Peer], new: Peer) -> list[Peer]:
+    """Return older links of the process that opened ``new`` on which no packet comes any more.
+
+    The process will not use those links again.  Closing them now fails the requests that wait on
+    them at once, instead of when the idle timeout expires.
+    """
+    return [
+        peer
+        for peer in peers
+        if peer.identity == new.identity
+        and peer.incarnation == new.incarnation
+        and peer.silence > ASKED
+    ]
+
+
+class Listener:
+    """A listening server and the peers that are connected to it."""
+
+    def __init__(self, server: Server, peers: set[Peer]) -> None:
+        self.server = server
+        self.refusing = False
+        """Whether new links are refused."""
+        self._peers = peers
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that the server is bound to, with the real port if 0 was asked for."""
+        return self.server.address
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The peers that are connected now."""
+        return tuple(self._peers)
+
+    def refuse_new(self) -> None:
+        """Refuse new links; open links go on."""
+        self.refusing = True
+        self.server.refuse_new()
+
+    async def sent_away(self, kinds: Collection[Kind]) -> None:
+        """Send Drain to all peers of these kinds, because this process is about to stop.
+
+        Returns when no request of these peers is under way and none of them will send another.
+        There is no timeout here; the caller sets one.
+        """
+        drained: set[Peer] = set()
+        while fresh := [p for p in self._peers if p.identity.kind in kinds and p not in drained]:
+            drained.update(fresh)
+            for peer in fresh:
+                peer.drain(leaving=True)
+            await asyncio.gather(*map(quiet, fresh))
+
+    async def close(self) -> None:
+        """Stop accepting and close every link."""
+        await self.server.close()
+
+
+async def _serve_peer(peer: Peer, opened: OnPeer | None) -> None:
+    """Run a peer until its connection ends, with ``opened`` as a task in parallel."""
+    following = asyncio.get_running_loop().create_task(beside(peer, opened)) if opened else None
+    try:
+        await asyncio.sleep(0)  # let `opened` run up to its first await before the first frame
+        await peer.run()
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+
+
+async def beside(peer: Peer, opened: OnPeer) -> None:
+    """Run ``opened`` for a peer; if it fails, log the error and close the connection."""
+    try:
+        await opened(peer)
+    except MidstreamerError as error:
+        log.warning("peer.dropped", peer=peer.identity.name, code=error.code, detail=error.message)
+        await peer.close(error.code, error.message)
+    except Exception:
+        log.exception("peer.failed", peer=peer.identity.name)
+        await peer.close(MidstreamerError.code, "this side failed")
+
+
+async def quiet(peer: Peer) -> None:
+    """Return when, after `Peer.drain`, no request is under way on a link and none will come.
+
+    Returns early when the link closes or an answer of the peer is overdue (`SILENT`).
+    """
+    loop = asyncio.get_running_loop()
+    silent_s = loop.time() + SILENT_S
+    while not peer.closed and peer.silence < SILENT:
+        if Capability.DRAIN in peer.capabilities:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await peer.settled()
+                    return
+            if peer.draining or loop.time() < silent_s:
+                continue
+        else:  # without Drain, the peer sends requests here until it notices its newer link
+            await asyncio.sleep(QUIET_S)
+        if not peer.busy:
+            return

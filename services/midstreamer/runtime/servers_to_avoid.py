@@ -1,0 +1,145 @@
+"""Decide which servers to avoid when several servers share one address; pure.
+
+Behind one address (a NodePort, a LoadBalancer, a ClusterIP) there may be several servers, and the
+server that answers is chosen anew for each source port.  So a server that drains, or whose link
+just failed, is remembered by its identity.  When a dial reaches such a server again, the link is
+closed and the address is dialled again to find another server.  A token bucket limits these extra
+dials; when it is empty, the link is kept whichever server answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from midstreamer.runtime.backoff import Backoff
+from midstreamer.runtime.next_address import AWAY_S
+
+DOUBT_S = 10.0
+"""Seconds after a failure for which an address is treated as possibly leading to a dead server."""
+ALONE_S = 600.0
+"""Seconds for which an address is taken to have one server only, after a search found no other
+server there. During that time, no failure starts another search."""
+TRIES_AWAY = 8
+"""Maximum dials beyond the first to find another server than one that drains. With two servers
+behind an address, one in 256 such searches misses the other server."""
+TRIES_FAILED = 2
+"""Maximum dials beyond the first to find another server after a link failed. The number is small,
+because usually the same server works again, or it is the only server."""
+BESIDE_AWAY = 8, 0.15
+"""(number, seconds) after a server drained: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. A source port that leads to a stopped server
+never gets an answer."""
+BESIDE_FAILED = 2, 0.5
+"""(number, seconds) after a link failed: the maximum number of dials in parallel to a dial that
+gets no answer, and the time between their starts. The number is small, because many clients may
+reconnect then, and a server that is only slow must not get several handshakes from each client."""
+PAUSES = Backoff(first_s=0.02, most_s=0.08)
+"""Pauses between dials that search for another server."""
+BURST = 10
+"""Size of the token bucket: extra dials that a session may begin in a burst."""
+PER_S = 1.0
+"""Tokens added per second: extra dials per second in the long run."""
+
+
+@dataclass
+class _Doubt:
+    """How to dial an address that may lead to a draining or dead server."""
+
+    until_s: float
+    """Time until which the two limits below apply; after that the address is dialled normally."""
+    tries: int
+    """Maximum dials after the first one, to find another server."""
+    beside: tuple[int, float]
+    """(number, seconds): the maximum number of dials in parallel to an unanswered dial, and the
+    time between their starts."""
+
+
+class Avoiding:
+    """Servers and addresses that one session avoids, and its limit of extra dials."""
+
+    def __init__(self, dice: Callable[[], float]) -> None:
+        self._dice = dice
+        self._until_s: dict[str, float] = {}
+        """For each server, by its name: the time until which it is avoided."""
+        self._doubts: dict[str, _Doubt] = {}
+        self._alone_s: dict[str, float] = {}
+        """For each address: the time until which it is taken to have one server only."""
+        self._tokens = float(BURST)
+        self._filled_s = float("-inf")
+
+    def sent_away(self, address: str, server: str, now_s: float) -> None:
+        """Record that the server at an address drains, so that it is avoided."""
+        self._alone_s.pop(address, None)
+        self._note(address, server, TRIES_AWAY, BESIDE_AWAY, now_s)
+
+    def failed(self, address: str, server: str, now_s: float) -> None:
+        """Record that a link to the server at an address was lost."""
+        tries = 0 if self._is_alone(address, now_s) else TRIES_FAILED
+        self._note(address, server, tries, BESIDE_FAILED, now_s)
+
+    def unanswered(self, address: str, now_s: float) -> None:
+        """Record that a dial of an address failed; which server failed is unknown."""
+        doubt = self._doubts.setdefault(address, _Doubt(now_s, 0, BESIDE_FAILED))
+        doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
+
+    def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
+        """Record that a link to a server is kept; ``tries`` is the number of dials before it."""
+        self._doubts.pop(address, None)
+        if not self.avoids(server, now_s):
+            self._alone_s.pop(address, None)
+        elif tries:
+            self._alone_s[address] = now_s + ALONE_S
+
+    def avoids(self, server: str, now_s: float) -> bool:
+        """Return whether a server drained or failed recently, so that it is to be avoided."""
+        return self._until_s.get(server, float("-inf")) > now_s
+
+    def beside(self, address: str, now_s: float) -> tuple[int, float]:
+        """Return the maximum number of dials in parallel to an unanswered dial of an address, and
+        the seconds between their starts.
+
+        The number is 0 for an address without recent failures.
+        """
+        doubt = self._doubts.get(address)
+        if doubt is None or doubt.until_s <= now_s or self._is_alone(address, now_s):
+            return 0, 0.0
+        return doubt.beside
+
+    def again(self, address: str, tries: int, now_s: float) -> float | None:
+        """Return the seconds to wait before another dial of the address, to find another server.
+
+        Returns None when the address must not be dialled again: it has no recent failures, enough
+        dials were made, or no token is left for an extra dial.
+        """
+        doubt = self._doubts.get(address)
+        if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:
+            return None
+        return PAUSES.after(tries + 1, dice=self._dice()) if self.take(now_s) else None
+
+    def take(self, now_s: float) -> bool:
+        """Take a token for one extra dial; return whether there was one."""
+        if self._filled_s < now_s:
+            gained = (now_s - self._filled_s) * PER_S
+            self._tokens = min(float(BURST), self._tokens + gained)
+            self._filled_s = now_s
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _is_alone(self, address: str, now_s: float) -> bool:
+        return self._alone_s.get(address, float("-inf")) > now_s
+
+    def _note(
+        self, address: str, server: str, tries: int, beside: tuple[int, float], now_s: float
+    ) -> None:
+        self._until_s = {each: s for each, s in self._until_s.items() if s > now_s}
+        self._doubts = {
+            each: doubt for each, doubt in self._doubts.items() if doubt.until_s > now_s
+        }
+        self._alone_s = {each: s for each, s in self._alone_s.items() if s > now_s}
+        self._until_s[server] = now_s + AWAY_S
+        if (before := self._doubts.get(address)) is not None:
+            tries, beside = max(tries, before.tries), max(beside, before.beside)
+        self._doubts[address] = _Doubt(now_s + DOUBT_S, tries, beside)
