@@ -22,6 +22,10 @@ hypothesis.settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,
 )
+# `make unit` takes this profile, to be quick; `make test` tries all examples.
+hypothesis.settings.register_profile(
+    "few", hypothesis.settings.get_profile("shared"), max_examples=10
+)
 hypothesis.settings.load_profile("shared")
 
 # If no loop is current, Python 3.11 creates an event loop on demand, which nobody closes.

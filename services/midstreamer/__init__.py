@@ -52,7 +52,7 @@ __all__ = [
 _HOMES = {
     "client.api": ("AsyncClient",),
     "client.blocking": ("Client",),
-    "client.calls": ("Receipt",),
+    "client.request_retries": ("Receipt",),
     "client.matcher": ("AdaptivePatternMatcher", "AsyncAdaptivePatternMatcher", "TradingSignal"),
     "domain.decision": ("Decision", "Direction", "Reason"),
     "domain.errors": ("MidstreamerError",),
