@@ -97,8 +97,8 @@ def rules_of(alert: Alert) -> str:
     """Return the rule file for an alert's test: the alert, and the recording rules it reads."""
     pace = Pace()
     rules = [alert.rule(pace)]
-    # Add only recording rules that the alert reads.  Some have windows of days, so that all of
-    # them for each alert would take minutes.
+    # Add only the recording rules that the alert reads.  Some rules have windows of days; to
+    # evaluate all rules for each alert would take minutes.
     rules = [each.rule(pace) for each in RECORDINGS if each.name in rules[0]["expr"]] + rules
     return str(yaml.safe_dump({"groups": [{"name": alert.name, "rules": rules}]}))
 

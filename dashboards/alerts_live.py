@@ -67,7 +67,7 @@ class Told:
     """For each alert, when it fired for the first time in the live test, whichever fault made it.
 
     An alert with a window of hours may still fire because of an earlier fault when its own fault
-    begins. It cannot fire anew then, so its first time is its result.
+    begins. The test cannot see it begin to fire again, and therefore reports the first time.
     """
 
     @property

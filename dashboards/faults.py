@@ -50,12 +50,11 @@ from tests.support.operator_builders import csr_pem, posted, uri
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """Seconds for which `halting` freezes a process, and lets it run before it freezes it again."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams sent at once to a flooded process; seconds of each freeze, and of each pause between.
-"""
+"""Datagrams sent to a frozen process; seconds that it then stays frozen, and then runs."""
 STORM_S, STORMS = 0.05, 12
 """Seconds between the connections of one client of a storm; number of such clients at a time."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
-"""Seconds between two restarts of an agent, two forbidden frames, two signing requests."""
+"""Seconds after each restart of an agent, each forbidden frame, and each signing request."""
 DAY_S = 86_400.0
 
 
@@ -100,7 +99,7 @@ async def syncs_frozen(world: World) -> AsyncIterator[None]:
 
 
 def halting(*names: str) -> Make:
-    """Return a fault: processes are frozen repeatedly, each time too long for an answer in time."""
+    """Return a fault: processes are frozen repeatedly for `FROZEN_S`, so that they answer late."""
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -179,7 +178,7 @@ async def database_stopped(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def appending(world: World, name: str) -> AsyncIterator[None]:
-    """Run another client that keeps twenty appends in flight at one coordinator."""
+    """Run an additional client that keeps twenty appends in flight at one coordinator."""
     me = identities.named(f"client/{name}", TRUST_DOMAIN)
     files.issue(files.open_authority(world.certs), me, world.certs)
     address = world.seen.fleet.coordinators(Version.NEW)[:1]
@@ -218,7 +217,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
     before = settings["coordinator"]
     exporting = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
     settings["coordinator"] = before | exporting
-    for name in COORDINATORS:  # all: any of them may serve the client
+    for name in COORDINATORS:  # all, because any of them may serve the client
         await again(world, name)
     try:
         yield

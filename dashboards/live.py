@@ -43,7 +43,7 @@ SETTLES_S = 15.0
 STEP_S = 1.0
 """Seconds between two points of a range query."""
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
-"""Values of the dashboards' variables: the namespace of the local fleet, and all its processes."""
+"""Values of the dashboards' variables: one namespace; ``.+`` matches every value of the others."""
 
 
 async def run(seconds: float) -> int:

@@ -82,17 +82,17 @@ NO_LIMITS = Limits()
 
 
 def above(bad: float, *, warn: float | None = None) -> Limits:
-    """Return limits for a panel that is red from ``bad`` upward, and amber from ``warn`` to it."""
+    """Return limits: a panel is amber from ``warn`` to ``bad``, and red from ``bad`` upward."""
     return Limits(warn, bad)
 
 
 def below(bad: float, *, good: float | None = None) -> Limits:
-    """Return limits for a panel that is red below ``bad``, and amber from there to ``good``."""
+    """Return limits: a panel is red below ``bad``, and amber from ``bad`` to ``good``."""
     return Limits(good, bad, upward=False)
 
 
 Panel = Any
-"""A panel builder of the Grafana SDK; its classes share no base class with the methods we call."""
+"""A panel builder of the Grafana SDK. `Any`, because no base class has all methods that we call."""
 
 
 def graph(

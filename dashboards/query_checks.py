@@ -1,8 +1,9 @@
 """Checks of PromQL queries: metrics and labels exist, and functions fit the type of the metric.
 
-They are the checks of pint that apply to us, on the syntax tree of PromQL.  Examples: a counter is
-only used through its growth, a label in a condition exists, both sides of a division have the same
-labels.  Each check yields complaints, and nothing if the query is right.
+They are those checks of pint, a linter for Prometheus rules, that apply to us.  They work on the
+syntax tree of PromQL.  Examples: a counter is only used through its growth, a label in a condition
+exists, both sides of a division have the same labels.  Each check yields complaints, and nothing if
+the query is right.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ANY: frozenset[str] | None = None
 
 
 def parsed(text: str) -> Any:
-    """Return the syntax tree of a query, with 5m for `INTERVAL`; raise ValueError if invalid."""
+    """Return the syntax tree of a query, `INTERVAL` replaced by 5m; raise ValueError if invalid."""
     return grammar.parse(text.replace(INTERVAL, "5m"))
 
 

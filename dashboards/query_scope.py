@@ -16,7 +16,8 @@ from dashboards.promql import Metric, Wanted
 from dashboards.uncatalogued_series import JOB
 
 OVER = "$__rate_interval"
-"""Window of rates; Grafana makes it at least four scrapes and one point of the graph long."""
+"""Window of rates; Grafana makes it at least four scrape intervals long, and longer than the time
+between two points of the graph."""
 NAMESPACE = "$namespace"
 POD = promql.like("$pod")
 FOLLOWERS = promql.among("agent", "coordinator", "sync")

@@ -1,4 +1,4 @@
-"""Checks of alerts and recording rules: those of pint that apply, and our own.
+"""Checks of alerts and recording rules: our own, and some of pint, a linter for Prometheus rules.
 
 Expressions must follow the rules of `dashboards.query_checks`, like the queries of dashboards.  An
 alert must also compare a value, wait before it fires, name what it is about, and link to a runbook

@@ -51,7 +51,7 @@ class Pace:
         return f"{max(1, round(self.seconds(duration) * 1000))}ms"
 
     def seconds(self, duration: str) -> float:
-        """Return a duration such as ``5m`` in seconds, divided by ``factor``, as a limit."""
+        """Return a duration such as ``5m`` in seconds, divided by ``factor``, for comparisons."""
         return seconds(duration) / self.factor
 
 

@@ -88,7 +88,7 @@ class Machine:
         """Code and message that the peer gets at the end; empty if the peer ended the connection.
         """
 
-    # --- for the owner of the machine to call ---
+    # --- The owner of the machine calls the methods below. ---
 
     def start(self, now_s: float) -> None:
         """Start the QUIC handshake."""

@@ -149,7 +149,7 @@ class GeventLink:
         self._changed.clear()
         self._changed.wait()
 
-    # --- callbacks of gevent's loop ---
+    # --- Gevent's loop calls `_on_readable` and `_on_timer`. ---
 
     def _on_readable(self) -> None:
         count = 0
@@ -184,7 +184,7 @@ class GeventLink:
         self.machine.give_up("this side failed")
 
     def _refused(self, error: OSError) -> None:
-        # Before the handshake, one ICMP error ends the link; later only two in a row do.
+        # Before the link has opened, one ICMP error ends it; later only two in a row do.
         # The carrier on asyncio does the same.
         self._refusals += 1
         if not self.machine.opened or self._refusals >= 2:
@@ -206,7 +206,7 @@ class GeventLink:
         try:
             self.socket.send(data)
         except BlockingIOError:
-            pass  # the buffer is full: the datagram is lost
+            pass  # the buffer of the socket is full, so the datagram is lost
         except OSError as error:
             self._refused(error)
 

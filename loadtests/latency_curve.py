@@ -22,7 +22,7 @@ from loadtests.schedule import Stage, steady
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0
-"""Seconds: measurement at the first rate, at each other rate, and the pause after each rate."""
+"""Seconds: to measure the first rate; to measure each other rate; to pause after each rate."""
 SWEEPS = 3
 """Number of sweeps; each sweep measures all rates once."""
 RATES: dict[str, tuple[float, ...]] = {

@@ -67,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Longest time in seconds that a request may take, including retries."""
     thresholds: tuple[str, ...] = ("failures<=0%",)
     run: str = "run"
-    """Part of the names of the series to which this run appends; every run has another."""
+    """Part of the names of the series to which this run appends; it differs between runs."""
     sdk_per_s: float = 4.0
     """Requests per second of the user that uses the SDK, in its own process; 0: no such user."""
     metrics: str = ""

@@ -69,7 +69,7 @@ class Generator:
         self.crowd.leave()
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
-            self.environment.process_exit_code = 0  # the master checks thresholds
+            self.environment.process_exit_code = 0  # success: only the master judges
             runner.send_message(FIGURES, self.told())
             return
         judge(self.environment, self.plan, [self.told()])

@@ -19,7 +19,7 @@ from loadtests.result_counts import Durations, Tally
 CPU = "process_cpu_seconds_total"
 """Name of the metric of a process's processor time, in seconds."""
 LATE_S = 0.05
-"""Delay of the generator (p99, seconds) above which it limits the results, and not the fleet."""
+"""Seconds; if the generator's p99 delay is larger, the generator, not the fleet, is too slow."""
 MEMORY = "process_resident_memory_bytes"
 """Name of the metric of a process's resident memory, in bytes."""
 

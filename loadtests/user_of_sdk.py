@@ -64,7 +64,7 @@ async def ask(made: load_plan.Plan) -> None:
             kind = "append" if number % 2 else "match"
             asking = group.create_task(send(kind, number, due_s))
             if kind == "append":
-                await asking  # an append at a time: ticks of a series must arrive in order
+                await asking  # one append at a time: ticks of a series must arrive in order
 
 
 def main() -> int:

@@ -16,9 +16,9 @@ from midstreamer.protocol import frames
 from midstreamer.protocol.frames import Request
 
 DAY = 86_400_000_000
-"""Microseconds of a day, the interval of the history."""
+"""Microseconds of a day: the time between two points of the history."""
 MINUTE = 60_000_000
-"""Microseconds of a minute, the interval of appended ticks."""
+"""Microseconds of a minute: the time between two ticks that a user appends."""
 BEGIN = 1_577_836_800_000_000
 """The time of the first tick that a user appends: 2020-01-01, in microseconds since 1970."""
 SERIES, POINTS = 20, 5_000

@@ -144,7 +144,7 @@ async def probe(address: str, path: str) -> bool:
 async def complete(address: str) -> bool:
     """Return whether a process reports that it is complete."""
     status = await _status(address, "/completez")
-    if status == b"404":  # the previous version has no /completez
+    if status == b"404":  # the process runs the previous version, which has no /completez
         return await probe(address, "/readyz")
     return status == b"200"
 

@@ -58,8 +58,9 @@ class Watch:
         return self._before is not None and self._before.draining
 
     def check(self) -> None:
-        """Raise Unsupported for a member that cannot be asked to drain: waiting for it would never
-        end.
+        """Raise Unsupported for a member without the capability to drain on request.
+
+        Such a member would never leave the fleet.
 
         An unknown name is accepted here; sync refuses it and suggests the nearest name.
         """

@@ -1,4 +1,4 @@
-"""The end of a command: one clear line for an expected error, and no traceback without ``--debug``.
+"""How a command ends: an error is printed as one line, with ``--debug`` also its traceback.
 
 Exit codes: 0 success; 1 failure; 2 wrong input or settings; 130 stopped by Ctrl-C; 143 stopped by
 SIGTERM.

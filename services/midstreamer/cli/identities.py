@@ -103,7 +103,7 @@ def source(
 
 
 def teller(me: Identity, security: SecuritySettings) -> Teller | None:
-    """Return the reporter of this pod's state to Kubernetes; None outside of a cluster."""
+    """Return what tells Kubernetes the state of this pod; None outside of a cluster."""
     if security.key != "cluster":
         return None
     _check_pod(me)
@@ -116,7 +116,7 @@ def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
     """Return the issuer that requests certificates from the cluster."""
     _check_pod(me)
     who = service_account.in_pod()
-    client = Client(who, idle_max=0)  # keeps no connection: used once in several hours
+    client = Client(who, idle_max=0)  # no idle connections: it is used once in several hours
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 

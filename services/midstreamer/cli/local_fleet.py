@@ -261,7 +261,7 @@ def free_ports(count: int) -> list[int]:
     """Return different ports that are free now, for TCP and for UDP.
 
     All are below the ports that the system gives to outgoing connections. Otherwise a connection
-    could take a port before the process for which it was chosen listens on it.
+    could take a chosen port before a process of the fleet listens on it.
     """
     with contextlib.ExitStack() as bound:
         return [_free_port(bound) for _ in range(count)]

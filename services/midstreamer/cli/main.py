@@ -107,7 +107,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> None:
     """Check the command line for secrets, then run it."""
-    options.check_no_secret(words)  # first, because later errors may repeat an argument
+    options.check_no_secret(words)  # first: the message of a later error may quote an argument
     app(args=list(words), prog_name="midstreamer")
 
 

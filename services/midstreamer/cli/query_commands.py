@@ -1,7 +1,7 @@
 """Flags of the commands that query a running fleet. `cli.query_work` does the work.
 
-`cli.query_work` is imported only when one of these commands runs, because every process of a fleet
-imports the flags of all commands.
+Every process of a fleet imports this module, because it imports the flags of all commands. Only the
+commands themselves need `cli.query_work`, so it is imported when one of them runs.
 """
 
 from __future__ import annotations

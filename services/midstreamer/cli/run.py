@@ -42,8 +42,8 @@ ATTEMPT_S = 30.0
 COUNT_S = 3.0
 """Maximum seconds to wait for the counts of stored rows at the end."""
 JUDGED_BLOCKS_MIN = 6
-"""Minimum number of blocks of time that have verdicts, for a judgement. With fewer blocks, its
-confidence intervals would be meaningless."""
+"""A replay is judged only if its verdicts cover at least this many blocks of time. With fewer
+blocks, the confidence intervals would be meaningless."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
             judge.judge_decisions(decisions, verdicts, points, seasons=job.seasons)
         )
     except BadInput:
-        return None  # cannot be judged: only flat windows, or several universes
+        return None  # all windows are flat, or the decisions belong to several streams
 
 
 async def execute(

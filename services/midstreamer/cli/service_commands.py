@@ -293,6 +293,6 @@ class Asked:
         return [self._waits() or "starting"]
 
     def _waits(self) -> str:
-        """Return what the start waits for; empty when it does not wait for a certificate."""
+        """Return that the start waits for a certificate, and why; empty when it does not."""
         waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
         return f"waiting for a certificate: {waiting}" if waiting else ""

@@ -153,7 +153,7 @@ def as_json(surveyed: Surveyed) -> bytes:
     return msgspec.json.format(msgspec.json.encode(survey), indent=2)
 
 
-# --- functions that return the text of one cell ---------------------------------------------------
+# --- The functions below make an empty table, and the text and the colour of its cells. -----------
 
 
 def _table(*headings: str) -> Table:

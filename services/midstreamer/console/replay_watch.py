@@ -1,8 +1,8 @@
 """Watch: what a screen shows of a running replay: progress, rates, latest decisions and verdicts.
 
-`Watch` takes the events of the replay with the time. `panel` renders them; `console.replay_screen`
-decides when to draw. Of the decisions of a step, signals are shown first and then the most
-confident abstentions, so that a signal is not lost among many abstentions.
+`Watch` takes each event of the replay and the time of its arrival, and `Watch.panel` renders the
+result; `console.replay_screen` decides when to draw. Of the decisions of a step, signals are shown
+first and then the most confident abstentions, so that a signal is not lost among many abstentions.
 """
 
 from __future__ import annotations

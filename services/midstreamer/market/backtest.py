@@ -5,8 +5,9 @@ learned; every series with a new point gets a decision, all from the same state;
 learned. A fleet processes a replay in the same order, with the same `outcome` rules, kernels and
 `reasoning`. So a backtest gives the decisions that a replay of the same ticks gives.
 
-A decision never depends on anything later than its own time: analogs end at `outcome.known_until`
-of the points that existed, the counts stop there as well, and a verdict uses the newest point only.
+A decision never depends on anything later than its own time. Only windows whose outcome was known
+at that time (`outcome.known_until`) can be analogs, and only these windows are counted. A verdict
+is given when the outcome of its decision is known, and uses no later point.
 
 Costs, positions and profit are deliberately not modelled. The backtest measures only whether the
 forecasts were right.
@@ -47,9 +48,10 @@ class Points(NamedTuple):
 
 
 class Memory:
-    """All grid windows of a universe, one row for each series.
+    """All grid windows of a universe; one row holds the windows of one series.
 
-    A search or a count can be limited to the first points of each row, as they were at some time.
+    A search or a count takes the number of points that each row had at the time of the decision,
+    and ignores all later points.
     """
 
     def __init__(self, universe: Mapping[str, Points], specification: Specification) -> None:
@@ -170,7 +172,7 @@ class Walk:
         return event
 
     def _steps(self) -> Iterator[tuple[int, list[int], list[int]]]:
-        """Yield (time, rows with a point at this time, points of each row so far), time by time."""
+        """Yield, in time order, (time, rows with a new point, number of points of each row)."""
         times = self.memory.times
         ends = [0] * len(times)
         for time in np.unique(np.concatenate(times)).tolist():

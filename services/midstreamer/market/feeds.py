@@ -138,7 +138,7 @@ def read(path: Path) -> Table:
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if path.suffix.lower() in {".parquet", ".pq"}:
-        from midstreamer.market import parquet  # importing pyarrow takes 0.25 s
+        from midstreamer.market import parquet  # only here: importing pyarrow takes 0.25 s
 
         return gather(parquet.rows(path), f"{path}: row ")
     try:

@@ -164,7 +164,7 @@ class Replay:
             )
 
     def _tail(self, series: str) -> deque[float]:
-        """Return the last ticks of a series, at most a window."""
+        """Return the values of the last ticks of a series, at most as many as a window has."""
         return self._tails.setdefault(series, deque(maxlen=self.plan.specification.window))
 
     async def _resume(self, steps: Iterator[Step]) -> Iterator[Step]:
@@ -184,7 +184,7 @@ class Replay:
         return iter(())
 
     def _steps_at_once(self) -> int:
-        """Return for how many steps one request can look up the decisions."""
+        """Return the number of steps whose decisions one request can look up."""
         return max(1, LOOKUP_DECISIONS // max(1, len(self._tails)))
 
     async def _stored(

@@ -25,7 +25,7 @@ from midstreamer.market.tick_rows import instant
 REPORT_VERSION = 1
 """Version of the report's layout."""
 _Z = 1.96
-"""95 % quantile of the normal distribution, two-sided."""
+"""Two-sided 95 % quantile of the standard normal distribution."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
 """Function that returns whether a settled decision is counted."""
@@ -68,7 +68,7 @@ class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The second half of the replay, when the stream had learned, compared with rivals."""
+    """Figures of the replay's second half, when the stream had learned, and those of the rivals."""
 
     after: str
     """ISO time of the first decision that is judged."""
