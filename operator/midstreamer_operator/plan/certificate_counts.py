@@ -5,7 +5,7 @@ key and requests a new certificate after each restart, at most 300 times a day w
 usual pauses.  A requester that asks more often fills the ledger, and is not a working pod.
 
 The certificates of an identity are read from the ledger once.  Those that are signed afterwards are
-added to the count without another reading.
+added to the count.  The ledger is read again only after all certificates of the identity expired.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 The requester writes the identity that it wants into the request.  The API server adds who the
 requester is: its service account, and the pod that its token is bound to.  The operator approves
-the request when every check in `CHECKS` passes, so that identity and requester agree.
+the request when every check in `CHECKS` passes, so that identity and requester agree.  An approved
+request can fail a check, because somebody else may have approved it.
 
     pending ──passes──▶ Approve ──▶ approved, no certificate ──passes──▶ Sign ──▶ Done
-       └──fails a check──▶ Deny             └──fails a check: somebody else approved it──▶ Fail
+       └──fails a check──▶ Deny             └──fails a check──▶ Fail
 
 A decision depends on the present state of the objects only, and nothing is remembered.  So a new
 leader can continue after a replica that died between two steps.  The steps of a decision are done
