@@ -1,4 +1,4 @@
-"""Configuration of Sphinx: Markdown with MyST, API pages from docstrings, theme furo."""
+"""Configuration of Sphinx: pages in Markdown (MyST), API pages from docstrings, theme furo."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
 
-# Sphinx would warn that a reference is ambiguous when two classes have fields of the same name.
+# Without this line, Sphinx warns about every reference to a field whose name two classes have.
 suppress_warnings = ["ref.python"]
 
 
 def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Adapt a docstring to reStructuredText: indented drawings become literal blocks.
+    """Change the lines of a docstring, in place, so that Sphinx renders them as they were meant.
 
-    Vertical bars that would start a substitution are escaped. The list ``lines`` is changed in
-    place.
+    In docstrings of modules, indented text, such as a drawing, becomes a literal block. Vertical
+    bars are escaped where reStructuredText would read them as a substitution.
     """
     made: list[str] = []
     drawing = False
@@ -52,5 +52,5 @@ def readable(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def setup(app: Any) -> None:
-    """Register `readable` with Sphinx."""
+    """Let Sphinx call `readable` for each docstring."""
     app.connect("autodoc-process-docstring", readable)

@@ -59,7 +59,8 @@ class Wanted:
     bases: tuple[str, str]
     """Names of the base image to build in and of the base image to run on."""
     made_from: tuple[str, ...]
-    """Names of the base images, and ids of those that we build: a rebuilt image keeps its name."""
+    """Names of the base images, and ids of those that we build, because they are rebuilt under the
+    same names."""
     contents: dict[str, bytes]
     """Content of the files that go into the images, by their path in the repository."""
     pinned: dict[str, str]

@@ -6,8 +6,8 @@
     python3 install.py sources      bytecode of our other packages, and their commands
 
 Only wheels from /tmp/wheels with the hashes of the lock file are installed, without network.  Files
-that a running process never reads are removed.  Bytecode is marked as unchecked, because image
-layers round file times to seconds.
+that a running process never reads are removed.  Python uses the bytecode without comparing file
+times (it is "unchecked"), because image layers round file times to seconds.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ FILES = ("run.txt", "operator.txt")
 OWN = {"loadtest": "load.txt"}
 """For a target of the Containerfile, a further lock file: packages that only its image needs."""
 GLIBC_MINOR = 36
-"""Minor version of glibc in the base (2.36 in Debian 12); wheels may need an older glibc."""
+"""Minor version of glibc in the base image (2.36 in Debian 12); no wheel may need a newer glibc."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 

@@ -82,7 +82,10 @@ def images(tag: str) -> list[Image]:
 
 
 def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
-    """Return a hash of files and words as 64 hexadecimal digits; the order of files is ignored."""
+    """Return a hash of files (content by path) and of further texts, as 64 hexadecimal digits.
+
+    The order of the files has no effect.
+    """
     digest = hashlib.sha256()
     for name in sorted(contents):
         digest.update(f"{name} {len(contents[name])}\n".encode())

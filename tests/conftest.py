@@ -1,7 +1,7 @@
-"""Settings of all tests: nothing is faked here, and no test sees the settings of the user.
+"""Fixtures and settings for all tests.
 
-A test imports the builders that it needs from tests/support by name. No fixture creates data behind
-a test's back.
+No test sees the MIDSTREAMER_ environment variables of the user who runs it. The fixtures here
+replace nothing by a fake, and create no data: each test calls the builders in tests/support itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tests.support import identity_builders
 
 hypothesis.settings.register_profile(
     "shared",
-    # A single example has no time limit, because it may be slow on busy cores; pytest-timeout
-    # limits the whole test.
+    # Hypothesis must not limit the time of one example, which may be slow on busy cores.
+    # pytest-timeout limits the whole test.
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,
@@ -28,7 +28,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("shared")
 
-# If no loop is current, Python 3.11 creates an event loop on demand, which nobody closes.
+# Without this call, Python 3.11 creates an event loop when a test asks for the current one and none
+# runs; nobody would close it.
 asyncio.set_event_loop(None)
 
 
@@ -50,13 +51,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The carrier, quic or wss, on which an `Installation` runs in this test."""
+    """The carrier (quic or wss) that every `Installation` of this test uses."""
     chosen = str(request.param)
     monkeypatch.setattr(identity_builders, "SCHEME", chosen)
     return chosen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first, so that a simple failure shows before a fleet starts."""
+    """Run the unit tests before the tests that start a fleet: simple failures then show first."""
     rank = {"integration": 1, "fleet": 2}
     items.sort(key=lambda item: max((rank.get(m.name, 0) for m in item.iter_markers()), default=0))

@@ -1,8 +1,8 @@
-"""Example pod: appends ticks and requests matches in a loop, from any namespace of the cluster.
+"""Example of a client in a pod: it sends random walks to a fleet and prints the fleet's decisions.
 
-It generates SERIES random walks in parallel and keeps only the last values of each.  The
-environment variables FLEET_NAMESPACE and FLEET_RELEASE name the fleet.  `Client.in_cluster`
-requests a certificate for the pod and renews it.
+The environment variable SERIES says how many random walks are generated in parallel.
+FLEET_NAMESPACE and FLEET_RELEASE name the fleet; the pod may run in another namespace.
+`Client.in_cluster` requests a certificate for the pod and renews it.
 """
 
 import itertools
@@ -26,7 +26,7 @@ asked = itertools.count(1)
 
 
 def main() -> None:
-    """Run all walks until SIGTERM or an error."""
+    """Generate all random walks in parallel, one in each thread, until SIGTERM or an error."""
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     fleet = (os.environ.get("FLEET_NAMESPACE", "fleet"), os.environ.get("FLEET_RELEASE", "mid"))
     pod = os.environ.get("HOSTNAME", "app")
@@ -40,12 +40,16 @@ def main() -> None:
 
 
 def walk(client: Client, series: str) -> None:
-    """Append a random walk tick by tick, and print each decision; an error ends all walks."""
+    """Generate a random walk, tick by tick: append the tick, request a decision, print it.
+
+    An error ends all walks.
+    """
     values: deque[float] = deque(maxlen=WINDOW)
     value, due_s = 100.0, time.monotonic() + random.uniform(0.0, PAUSE_S)
     try:
         while not stopped.wait(max(0.0, due_s - time.monotonic())):
-            due_s = max(due_s + PAUSE_S, time.monotonic())  # skip ticks that are overdue
+            # After a delay the walk goes on from now; it does not catch up on missed ticks.
+            due_s = max(due_s + PAUSE_S, time.monotonic())
             value *= 1.0 + random.gauss(0.0, 0.001)
             values.append(value)
             now, begun_s = time.time_ns() // 1000, time.monotonic()

@@ -1,11 +1,12 @@
-"""Ask a fleet about each window of a series, and count how many forecasts came true.
+"""Ask a fleet to forecast a series, and count how many forecasts had the right direction.
 
     python examples/outcomes/app.py --addresses 127.0.0.1:7400 --directory certs
 
 The series repeats daily, with noise, so that past windows predict what follows. The program stores
-a history, then appends point by point and asks for a decision about each window. At the end it
-looks up the verdicts: which forecasts had the right direction. It needs the certificate of a client
-that may append to the universe ``example``: ``midstreamer certs issue client/local`` makes one.
+a history. Then it appends further points, and after each point asks for a decision about the window
+that ends there. At the end it looks up the verdicts: which forecasts had the right direction. The
+program needs the certificate of a client that may append to the universe ``example``:
+``midstreamer certs issue client/local`` makes one.
 """
 
 import argparse
@@ -22,13 +23,13 @@ WANTED = Specification("example", window=24, horizon=4, neighbours=20, grid=4)
 
 
 def season(count: int) -> list[float]:
-    """Return the values of a daily season with noise; they are the same in each run."""
+    """Return hourly values that repeat daily, with noise; each run returns the same values."""
     dice = random.Random(1)
     return [10.0 + math.sin(2 * math.pi * t / 24) + dice.gauss(0.0, 0.1) for t in range(count)]
 
 
 async def main(addresses: str, directory: str, identity: str) -> None:
-    """Store the history, append each later point, ask for a decision about it, print a summary."""
+    """Store the history, ask for a decision after each further point, and print a summary."""
     values = season(HISTORY + LIVE)
     ticks = [Tick(SERIES, t * HOUR, value) for t, value in enumerate(values)]
     connecting = AsyncClient.connect(addresses.split(","), directory=directory, identity=identity)

@@ -47,9 +47,8 @@ async def pod(api: Api, namespace: str, name: str) -> Pod | None:
 async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
     """Return the API server's answer to the question on which a decision about a client depends.
 
-    The answer to the question `OfNamespace` is whether the namespace is labelled as one with
-    clients. The answer to `OfAccess` is whether the requester may use the client identity of this
-    name.
+    To `OfNamespace`, the answer is whether the namespace is labelled as one whose pods may be
+    clients. To `OfAccess`, it is whether the requester may `use` the client identity in question.
     """
     match asked:
         case OfNamespace(name):

@@ -199,7 +199,7 @@ async def apply(api: Api, path: str, made: Mapping[str, Any]) -> Object:
 
 
 async def _put(api: Api, given: Object, part: str, made: Object) -> Object:
-    """Replace a subresource of a signing request, such as `status`, by that of ``made``."""
+    """Replace the subresource ``part`` of a signing request by what ``made`` has there."""
     name = given["metadata"]["name"]
     return _written(await api.ask("PUT", f"{kubernetes_names.REQUESTS}/{name}/{part}", made))
 

@@ -77,7 +77,7 @@ def settings() -> kopf.OperatorSettings:
     kopf_settings.scanning.disabled = True  # else kopf watches every CustomResourceDefinition
     kopf_settings.posting.enabled = False  # the operator writes its own Events, in `api_writes`
     # A watch whose connection dies silently is restarted by these timeouts: the API server ends
-    # it after 120 s, the client after 150 s.  The API server rejects a float, even a whole one.
+    # it after 120 s, the client after 150 s.  The API server accepts only an int, not 120.0.
     kopf_settings.watching.server_timeout, kopf_settings.watching.client_timeout = 120, 150
     kopf_settings.watching.connect_timeout = 5.0
     kopf_settings.networking.request_timeout = 10.0
@@ -94,8 +94,8 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
     """Run kopf until cancelled; call ``begun`` once kopf has installed its signal handlers.
 
     This function starts and ends kopf's tasks itself.  It does not use `kopf.operator`, which at
-    its end waits for all tasks that began after it and cancels them, also tasks that are not
-    kopf's.  A task of kopf that ends earlier has failed, and its exception is raised here.
+    its end cancels all tasks that began after it, even those that are not kopf's.  A task of kopf
+    that ends before it is cancelled has failed, and its exception is raised here.
     """
     vault = Vault()
     started = await kopf.spawn_tasks(

@@ -158,8 +158,8 @@ class Replica:
             await pools.rest()
 
     async def _sweep(self, signer: Signer) -> None:
-        """Sweep signing requests periodically; `tasks.supervise` restarts this method after an
-        error."""
+        """Reconcile all open signing requests periodically; `tasks.supervise` restarts this method
+        after an error."""
         while True:
             await self._provide_password(signer)
             try:

@@ -24,7 +24,8 @@ from midstreamer_operator.resources.agentpools import Pool
 PASSES_MAX = 4
 """Maximum number of decisions about one pool in one pass; then `Overtaken` is raised."""
 WAITS_S = 2.0
-"""Seconds between two passes while a pool waits for something; a stuck pod causes no event."""
+"""Seconds between two passes while a pool waits; events alone do not suffice, because a stuck pod
+causes none."""
 GATHERS_S = 0.2
 """Seconds to wait before each pass, so that events that come together cause a single pass."""
 

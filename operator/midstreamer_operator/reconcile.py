@@ -259,7 +259,7 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
             metrics.LIVE_CERTIFICATES.labels(
                 holder.kind
-            ).inc()  # the next pruning of the ledger corrects this count
+            ).inc()  # expired certificates are subtracted when the ledger is pruned
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

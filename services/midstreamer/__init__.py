@@ -60,13 +60,13 @@ _HOMES = {
     "domain.specification": ("Measure", "Scale", "Specification", "Transform"),
     "domain.verdict": ("Verdict",),
 }
-"""The public names that each module of this package defines."""
+"""For each module that defines public names of this package, these names."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-"""The defining module of each public name: `_HOMES` inverted."""
+"""For each public name, the module that defines it: the inverse of `_HOMES`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use; AttributeError for any other name."""
+    """Import a public name on first use; raise AttributeError for any other name."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

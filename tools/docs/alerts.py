@@ -26,7 +26,7 @@ TITLES = {PAGE: "Alerts that page", TICKET: "Alerts that open a ticket"}
 
 
 def page(note: str) -> str:
-    """Return the index of runbooks as Markdown; ``note`` is its first line: "this is generated"."""
+    """Return the index of runbooks as Markdown; ``note``, its first line, says it is generated."""
     parts = [note, "# Runbooks\n", INTRO]
     for severity, title in TITLES.items():
         several = [alert for alert in rules.alerts() if alert.severity == severity]

@@ -34,9 +34,9 @@ def not_empty(told: str) -> Schema:
 def in_words(schema: Schema, sentences: dict[str, str], unknown: str = "", name: str = "") -> None:
     """Replace rules of a schema, in place, by rules for which Helm prints a readable sentence.
 
-    ``sentences`` maps names of values to the sentences for their patterns.  ``unknown`` is the
-    sentence for unknown keys; by default it lists the known keys.  Raise KeyError for a pattern
-    without a sentence.
+    ``name`` is the name of the value that the schema describes.  ``sentences`` maps names of values
+    to the sentences for their patterns.  ``unknown`` is the sentence for unknown keys; by default
+    it lists the known keys.  Raise KeyError for a pattern without a sentence.
     """
     if (pattern := schema.pop("pattern", None)) is not None:
         if choices := _CHOICES.match(pattern):

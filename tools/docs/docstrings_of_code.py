@@ -87,9 +87,9 @@ def settings() -> list[type[config.Settings]]:
 def _told(module: ModuleType, table: Mapping[StrEnum, Any], part: str) -> str:
     """Return the caption of the picture of a transition table.
 
-    The caption is the first paragraph of a docstring: that of the module if the table is named
-    TRANSITIONS.  A name such as `ASKED_TRANSITIONS` has a ``part`` before it; then it is the
-    docstring of the enum of the states.
+    The caption of a table named TRANSITIONS is the first paragraph of its module's docstring.  The
+    caption of a table such as `ASKED_TRANSITIONS`, whose ``part`` is "ASKED_", is the first
+    paragraph of the docstring of the enum of its states.
     """
     return summary(type(next(iter(table)))) if part else summary(module)
 

@@ -147,7 +147,7 @@ def _toml(value: Any) -> str:
     return json.dumps(str(value))
 
 
-# --- the JSON report of `midstreamer run` ---------------------------------------------------------
+# --- page of the JSON report that `midstreamer run` writes ----------------------------------------
 
 
 def report() -> str:

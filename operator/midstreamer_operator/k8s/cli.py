@@ -79,8 +79,8 @@ def request(
     release: str = RELEASE,
     context: str = CONTEXT,
 ) -> None:
-    """Request a certificate for a client identity. The private key is made here and stays here,
-    in a file of mode 0600.
+    """Request a certificate for a client identity. The private key is made on this machine and
+    never leaves it; its file has mode 0600.
 
     You must be allowed to `use` the client identity of this name in the installation's namespace.
 
@@ -114,7 +114,7 @@ def request(
 
 @app.command()
 def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CONTEXT) -> None:
-    """Show the pods and why they wait, shards and lag of the history, and certificates.
+    """Show how many pods are ready, why others wait, their shards and lag, and the certificates.
 
     Shards and lag are read from the pods through the API server, with the right `get` on
     `pods/proxy`.

@@ -35,7 +35,7 @@ SYMPTOMS = ("Unhealthy", "BackOff")
 DENIALS = frozenset(map(str, Reason))
 """Reasons of Events about pods whose certificate the operator denied."""
 OWN = pod_reports.COMPONENT
-"""Source of Events that a pod writes about itself; the newest of them is true at present."""
+"""Source of the Events that a pod writes about itself; the newest shows the pod's present state."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _unmade(found: Found, component: str) -> str:
 
 
 def _is_of(about: str, owner: str) -> bool:
-    """Return whether an Event about the object ``about`` is about the owner or its ReplicaSets."""
+    """Return whether the object ``about`` is the owner or one of its ReplicaSets, by its name."""
     return about == owner or about.startswith(f"{owner}-")
 
 

@@ -4,8 +4,8 @@ A pod needs two certificates: the present one, and its renewal.  A container tha
 key and requests a new certificate after each restart, at most 300 times a day with the kubelet's
 usual pauses.  A requester that asks more often fills the ledger, and is not a working pod.
 
-The number of an identity comes from the ledger, which is read once for each identity, and from
-certificates that were signed since that reading.
+The certificates of an identity are read from the ledger once.  Those that are signed afterwards are
+added to the count.  The ledger is read again only after all certificates of the identity expired.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decide about one signing request for a client.  A client has one of two kinds of name:
+"""Decide about one signing request for a client.  Two kinds of name may be requested:
 
-    client/<namespace>/<pod>/<uid>   the pod whose token signs in, if its namespace is labelled
-    client/<name>                    a user who may `use` the client identity of this name
+    client/<namespace>/<pod>/<uid>   by this pod with its own token, if its namespace is labelled
+    client/<name>                    by anyone whose role has the verb `use` for this identity
 
 The operator does not read pods of other namespaces, so it needs no right to read them.  The API
 server checks the pod: it accepts a token bound to a pod only while the pod exists, and writes the

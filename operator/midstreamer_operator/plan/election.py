@@ -1,8 +1,8 @@
 """Election of the leader by one Lease that all replicas read and write; pure, the time is given.
 
-    standby ──lease has no holder, or was not renewed for its duration──▶ TAKE, written, leads
-       ▲                                                                                   │
-       └── another replica holds it, or no renewal for `renew_within_s` ◀──────────────────┘
+    standby ──lease has no holder, or was not renewed for its duration: take it──▶ leader
+       ▲                                                                              │
+       └── another replica holds the lease, or no renewal for `renew_within_s` ◀──────┘
 
 Clocks of two machines are never compared.  A lease is free when its record has not changed for its
 whole duration by this replica's own monotonic clock.  A leader that cannot renew the lease stops

@@ -2,10 +2,11 @@
 
 The requester writes the identity that it wants into the request.  The API server adds who the
 requester is: its service account, and the pod that its token is bound to.  The operator approves
-the request when both agree and every check in `CHECKS` passes.
+the request when every check in `CHECKS` passes, so that identity and requester agree.  An approved
+request can fail a check, because somebody else may have approved it.
 
-    pending ──agrees──▶ Approve ──▶ approved, no certificate ──agrees──▶ Sign ──▶ Done
-       └──does not──▶ Deny                  └──does not, as when somebody else approved──▶ Fail
+    pending ──passes──▶ Approve ──▶ approved, no certificate ──passes──▶ Sign ──▶ Done
+       └──fails a check──▶ Deny             └──fails a check──▶ Fail
 
 A decision depends on the present state of the objects only, and nothing is remembered.  So a new
 leader can continue after a replica that died between two steps.  The steps of a decision are done
@@ -272,7 +273,7 @@ def is_strong(case: Case) -> Objection | None:
 
 
 def asks_for_names_alone(case: Case) -> Objection | None:
-    """Return an objection when the request has X.509 extensions other than its names."""
+    """Return an objection when the request has extensions besides a subject alternative name."""
     others = [
         each.oid.dotted_string
         for each in case.made.extensions

@@ -179,7 +179,7 @@ def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(made: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the content, hexadecimal, no matter in which order the keys are."""
+    """Return the SHA-256 of an object as JSON, hexadecimal; the order of its keys has no effect."""
     return hashlib.sha256(msgspec.json.encode(made, order="deterministic")).hexdigest()
 
 

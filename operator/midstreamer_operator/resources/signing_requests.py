@@ -1,4 +1,4 @@
-"""The fields of a CertificateSigningRequest that decide about it, and updates of it."""
+"""Read the fields of a CertificateSigningRequest that a decision needs, and make updates of it."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class SigningRequest(msgspec.Struct, frozen=True, kw_only=True):
         return (namespace, name) if is_account and namespace and name else ("", "")
 
     def has(self, type: str) -> bool:
-        """Return whether the request has a condition of this type.
+        """Return whether a condition of this type holds for the request.
 
-        Conditions of signing requests never have the status False.
+        It holds whenever it is present, because Kubernetes never gives it the status False.
         """
         return any(each.type == type for each in self.conditions)
 

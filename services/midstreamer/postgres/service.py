@@ -45,7 +45,7 @@ WELL_S, ILL_S = 5.0, 0.5
 LOGIN_S = 5.0
 """Maximum seconds for one step of a test login, and for one SQL statement in it."""
 SPARE_GUESTS = 32
-"""Connections that the gate accepts beyond the server's own limit. Such clients then get
+"""Connections that the gate accepts beyond the server's own limit. The clients beyond the limit get
 PostgreSQL's error for too many connections, which says more than a closed connection."""
 SUPERUSER = "postgres"
 """Name of the superuser, which cannot log in."""
@@ -131,7 +131,7 @@ class PostgresService:
             await life.drained(self._server.stop())
 
     async def _end(self) -> None:
-        """Stop the server, however this process is stopped."""
+        """Stop the server at the end of this process, even if this task is cancelled meanwhile."""
         await shutdown.finish(self._server.stop())
 
     # --- the server ---------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class PostgresService:
     # --- the test login -----------------------------------------------------------------------
 
     async def _log_in(self, host: str, port: int) -> None:
-        """Log in like sync, again and again, and keep the reason why the last login failed."""
+        """Log in again and again, as sync does, and note why the last login failed."""
         while True:
             try:
                 await self._logged_in(host, port)

@@ -43,7 +43,7 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
 """Socket options for clients. If a client's machine fails, its connection ends after about ten
-seconds, and its row locks with it."""
+seconds, and PostgreSQL then releases the client's row locks."""
 
 log = logs.get(__name__)
 
@@ -254,8 +254,8 @@ class Pipe(asyncio.Protocol):
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            # `abort` does nothing while there is no transport. With `ended` set, `join` closes
-            # the other connection even then.
+            # `abort` does nothing while there is no transport; then `join` sees that `ended` is
+            # set, and closes the other connection.
             self.ended.set()
             self.abort()
         else:

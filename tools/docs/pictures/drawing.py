@@ -1,6 +1,6 @@
 """A small library that draws SVG: boxes, lines, curves and text on a white background.
 
-The background is part of the picture, so that it is readable on light and dark pages.  The colours
+Each picture has its own background, so that it can be read on light and dark pages.  The colours
 of curves can be distinguished by colour-blind readers, and curves never differ in colour only.
 Pictures are generated, so that they can be reviewed as code and agree with the code.
 """

@@ -1,7 +1,8 @@
-"""Pictures of the guide to the kernels: a path, matches, a monitor, and the effect of an exclusion.
+"""Pictures for the guide to the kernels.
 
-An exclusion is an option of a search: of windows that begin close to each other it keeps only the
-best.
+They show a warping path, the matches of a search, a monitor (which finds patterns in a series that
+grows), and the effect of an exclusion.  An exclusion is an option of a search: of windows that
+begin close to each other, the search then returns only the best.
 
 The pictures show results of the package on series made from fixed seeds.  The results are identical
 to the bit on every machine, and so are the pictures.
@@ -187,15 +188,15 @@ def exclusion() -> str:
     return board.svg()
 
 
-M = 64  # points of a window
+M = 64  # number of points in a window
 ANALOGS = 30
 
 
 def chances(way: Callable[[History, Series, int], NDArray[np.int64]]) -> list[float]:
     """Return the share of analogs that were followed by a rise, for each decile of windows.
 
-    The windows are ordered by their last value, measured from their mean in standard deviations.
-    ``way`` is the search that finds the analogs.
+    The windows are ordered by the z-score of their last value within the window.  ``way`` is the
+    search that finds the analogs.
     """
     said: list[tuple[float, float]] = []
     for seed in range(8):
