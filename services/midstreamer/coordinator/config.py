@@ -54,8 +54,8 @@ class CoordinatorSettings(Settings):
     `requests_max`."""
     matches_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 23, le=1 << 40)
     """Maximum number of bytes of all matches under way or in line, at most half of them of one
-    client. A match counts with the larger of its request and its answer, up to 3 MB. More are
-    refused as `overloaded`."""
+    client. A match counts with the larger of its request and its answer, up to 3 MB. A match
+    that exceeds the limit is refused as `overloaded`."""
     patience_s: float = Field(1.0, gt=0, le=60)
     """Seconds without an answer from an agent after which another agent with the same shards is
     asked too (a hedge). A value below the usual time of a search only adds load; with a value far

@@ -50,7 +50,7 @@ from midstreamer.coordinator.shard_holders import Agent, Holders
 from midstreamer.domain import errors
 from midstreamer.domain.shard import Shard
 
-# --- the states of an attempt, and what changes them --------------------------------------------
+# --- This section defines the states of an attempt, and what changes them. ----------------------
 
 
 class AttemptState(StrEnum):

@@ -39,7 +39,7 @@ FINAL = (errors.BadInput, errors.LocalProtocolError)
 """Errors that an item causes at every attempt, because its content is invalid or the item is too
 large for a frame."""
 
-# --- the events that `Outbox.handle` takes, and the effects that it returns ---------------------
+# --- This section defines what `Outbox.handle` takes (events) and returns (effects). ------------
 
 
 @dataclass(frozen=True)

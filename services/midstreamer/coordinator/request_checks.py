@@ -203,7 +203,8 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        _universe(request, place, window)  # before _finite(), which quotes the whole name
+        # _finite() quotes the name of the series in full, so _universe() checks the name first.
+        _universe(request, place, window)
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)
 

@@ -222,7 +222,7 @@ class CoordinatorService:
         except TimeoutError:
             log.warning("outbox.left_behind", items=self._writer.depth)
 
-    # --- the change feed: the methods that `Follower` calls ---
+    # --- `Follower` calls the methods in this section to follow the change feed. ---
 
     async def begin(self, peer: Peer) -> int:
         """Follow the feed from its present end; the first change on the feed lists all members."""

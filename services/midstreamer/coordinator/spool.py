@@ -162,7 +162,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the current segment and unlock the folder."""
-        with contextlib.suppress(OSError):  # all acknowledged records are fsynced already
+        with contextlib.suppress(OSError):  # nothing is lost: acknowledged records are fsynced
             self._turn()
         if self._lock is not None:
             self._lock.close()
@@ -210,7 +210,7 @@ class Spool:
         """Close a segment after a failed write, and cut off its incomplete record.  New records go
         to a new segment, because records after an incomplete one could not be read."""
         with contextlib.suppress(OSError):
-            self._turn()  # closing may try to write the rest of the buffer, and fail
+            self._turn()  # may fail, because closing a file writes the rest of its buffer
         with contextlib.suppress(OSError):
             if self._open.get(self._segment):
                 os.truncate(self._path(self._segment), self._sizes[self._segment])

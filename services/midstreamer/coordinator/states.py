@@ -117,7 +117,7 @@ class States:
         if known is None:
             known = self._known[learned.stream] = _Known(learned.version, learned.state)
         else:
-            # Keep the place in the order of eviction: the feed's changes are no use of the state.
+            # The order of eviction stays, because a change from the feed does not count as a use.
             self._bytes -= known.size
             known.version, known.data, known.state = learned.version, learned.state, None
         self._bytes += known.size

@@ -32,8 +32,8 @@ class Direction(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a decision abstains. The checks run in this order, and the first that applies is the
-    reason.
+    """Why a decision abstains. The reasons are listed in the order in which they are checked; the
+    first that applies is given.
     """
 
     FLAT_WINDOW = "flat_window"
@@ -43,11 +43,11 @@ class Reason(StrEnum):
     NO_MEMORY = "no_memory"
     """Too few analogs with a known outcome were found."""
     WARMING_UP = "warming_up"
-    """Too few earlier decisions exist to rank this confidence among them."""
+    """Too few earlier decisions or verdicts exist to rank the confidence or set the interval."""
     UNBOUNDED = "unbounded"
     """The prediction interval is infinite, or it was cut to the largest allowed width."""
     UNLICENSED = "unlicensed"
-    """The evidence does not yet show that signals would keep the target precision."""
+    """Past verdicts do not yet show that signals would keep the target precision."""
     BELOW_THRESHOLD = "below_threshold"
     """The confidence ranks below the threshold that keeps the target precision."""
 
@@ -107,7 +107,9 @@ class Decision(msgspec.Struct, frozen=True):
     rank: float
     """Share of recent decisions with a lower confidence than this one, 0 to 1."""
     change: float
-    """Forecast change: the median over the analogs, in transformed units (log: a relative change).
+    """Forecast change: the median over the analogs, as a difference of transformed values.
+
+    With the log transform it is a difference of logarithms, which is close to the relative change.
     """
     low: float
     """Lower end of the prediction interval of the change, in the units of ``change``.

@@ -177,7 +177,7 @@ class ConfigError(MidstreamerError):
 
 
 class KernelFailure(MidstreamerError):
-    """A distance could not be computed: no fuel left, a WebAssembly trap, or an unknown engine."""
+    """A distance could not be computed: a WebAssembly trap or fuel limit, or an unknown engine."""
 
     code = "kernel"
 

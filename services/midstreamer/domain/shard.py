@@ -74,7 +74,8 @@ def owners_of(
     """Return the owners of each of these shards, first choice first."""
     if not agents:
         return [[] for _ in shards]
-    descending = sorted(agents, reverse=True)  # with equal weights the later name wins
+    # The sort by weight is stable: of agents with equal weights, the greater name comes first.
+    descending = sorted(agents, reverse=True)
     weights = _weights(_hashes(shards), descending)
     order = np.argsort(~weights, axis=0, kind="stable")[:replicas].T
     return [[descending[place] for place in places] for places in order.tolist()]

@@ -31,7 +31,9 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     arms: tuple[float, ...]
     """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     doubt: float
-    """1 - confidence: the smaller of P(rise) and P(fall), stored because it is exact near 0."""
+    """1 - confidence: the smaller of P(rise) and P(fall).
+
+    It is stored in place of the confidence, because floats are finer near 0 than near 1."""
     low: float
     """Lower end of the interval of the analogs' outcomes, before `Tracker.width` is applied.
 
@@ -52,7 +54,8 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     epoch: int = -1
     """How often the licence had been revoked before this decision; -1 if the licence was held.
 
-    Its verdict counts for `Licence.bets` only if that number is still the same then.
+    The verdict on this decision settles bets (`Licence.bets`) only if the licence was never held
+    from the decision to the verdict.
     """
 
 
@@ -101,7 +104,7 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     error_rate: float = 1.0
     """Error rate of recent signals; 1 when the licence is new.
 
-    A signal without a verdict yet counts as this share of an error.
+    The threshold assumes that signals without a verdict yet are wrong at this rate.
     """
     pending: int = 0
     """Number of signals without a verdict yet."""
@@ -110,9 +113,10 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     series: tuple[str, ...] = ()
     """Names of the series in order of first appearance: first axis of ``wealth`` and ``bets``."""
     wealth: bytes = b""
-    """float64, shape (series, horizon, probes, stakes): present capital of each bet.
+    """float64, shape (series, horizon, probes, stakes): present money of each imagined gambler.
 
-    The bets are that decisions are right more often than the target (`reasoning.licence`)."""
+    A gambler bets a fixed share of its money (its stake) on each verdict of one series, phase and
+    probe: that the decision is right, at odds that are fair at the target precision."""
     bets: bytes = b""
     """int64, shape (series, horizon, probes): number of bets that a verdict has settled."""
 
@@ -135,10 +139,10 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     losses: bytes
     """float64, shape (horizon, arms): summed Brier losses of each arm, for each `Pending.phase`."""
     slope: tuple[float, float]
-    """Decaying sums of d * d and of d * g, for the slope of the ``calibrated`` arm: g against d.
+    """Decaying sums of d * d and of d * g: d is vote - climatology, g is rise - climatology.
 
-    d is vote - climatology and g is rise - climatology. The vote is the share of rises among the
-    analogs, shrunk towards climatology; rise is 1 or 0."""
+    They give the slope of a regression of g on d, for the ``calibrated`` arm. The vote is the share
+    of rises among the analogs, shrunk towards climatology; rise is 1 or 0."""
     tracker: Tracker
     licence: Licence
     doubts: bytes

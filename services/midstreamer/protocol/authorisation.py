@@ -104,7 +104,7 @@ def accepts(server: Kind) -> frozenset[Kind]:
 
 
 def claim(sender: Identity, frame: Frame) -> str:
-    """Return an error if a frame names another sender than its certified ``sender``; else ""."""
+    """Return an error if a frame names a sender other than the certified ``sender``; else ""."""
     if isinstance(frame, frames.Renew) and frame.member.name not in ("", sender.name):
         return f"{sender.name} asked for the lease of {quoted(frame.member.name)}"
     return ""

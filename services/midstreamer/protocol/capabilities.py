@@ -2,9 +2,9 @@
 
 Both sides list their capabilities in the handshake (AgentHandshake and CoordinatorAck).  A frame
 that needs a capability is sent only to a peer that listed that capability.  A peer of an older
-version lists none and gets only the frames that it knows.  The same limits apply to
-older peers: where a limit can be kept only with a capability, a peer without that capability is
-refused, and the refusal names the capability.
+version lists none and gets only the frames that it knows.  No limit is relaxed for an older peer:
+if a limit can be kept only with a capability, a peer without that capability is refused, and the
+refusal names the capability.
 
 To add a frame that an older peer does not know, add a capability, and add the frame to `NEEDS`.
 To add a kind of change, add a capability, and add the kind to `CHANGE_NEEDS`.

@@ -77,7 +77,7 @@ class Code(StrEnum):
     FRAME_TIMEOUT = "frame_timeout"
 
 
-# --- events of a connection ---------------------------------------------------------------------
+# --- This section defines the events of a connection. -------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Connection:
         self._writable = {CONTROL_STREAM} if side is Side.DIALLED else set()
         self._held: list[Transmit] = []
 
-    # --- methods that the code that does the I/O calls ---
+    # --- The code that does the I/O calls the methods in this section. ---
 
     def start(self, now_s: float) -> list[Effect]:
         """Start the handshake and its timeout. The dialling side sends AgentHandshake."""
@@ -251,7 +251,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # nothing after the connection has closed
+                effects += self.handle(self._read(body))  # nothing once the connection is closed
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
@@ -388,7 +388,7 @@ class Connection:
     def _welcome(self) -> Frame:
         return frames.CoordinatorAck(self.me.id, self.streams, capabilities=self._capabilities)
 
-    # --- from bytes to events ---
+    # --- This section turns received bytes into events. ---
 
     def _read(self, body: bytes) -> Event:
         try:

@@ -16,9 +16,8 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 TICKS_MAX = 100_000
 """Maximum ticks in one Append or Write, over all columns."""
 COLUMNS_MAX = 1024
-"""Maximum columns in one Append or Write. Reading one column takes about 10 us, besides its ticks:
-so 1024 columns occupy the event loop of sync for about 12 ms, and that of a coordinator for 1
-ms."""
+"""Maximum columns in one Append or Write. A column costs time besides its ticks: 1024 columns
+occupy the event loop of sync for about 12 ms, and that of a coordinator for about 1 ms."""
 WINDOWS_MAX = 256
 """Maximum windows in one Match."""
 DECISIONS_MAX = 256
@@ -63,7 +62,7 @@ class Caller(msgspec.Struct, frozen=True):
     decisions: int = 0
     """Number of decisions that belong to this part."""
     trace: str = ""
-    """W3C ``traceparent`` of the client's span. Empty: the trace is not kept."""
+    """W3C ``traceparent`` of the client's span. Empty: the client's trace is not recorded."""
 
 
 class PartRefused(msgspec.Struct, frozen=True):

@@ -55,7 +55,7 @@ class Request(Frame, frozen=True, tag=True, kw_only=True):
 
 
 class Answer(Frame, frozen=True, tag=True, kw_only=True):
-    """Base class of answers to requests, true at ``position`` in the change feed."""
+    """Base class of answers to requests. An answer is as of ``position`` in the change feed."""
 
     request: int = 0
     position: int = 0
@@ -68,9 +68,9 @@ class AgentHandshake(Frame, frozen=True, tag=True):
     """The first frame of every connection, from the side that dialled."""
 
     agent_id: str
-    """Id in the sender's certificate. The connection is closed if the two differ."""
+    """Must be the id in the sender's certificate, else the connection is closed."""
     agent_type: str
-    """Kind in the sender's certificate. The connection is closed if the two differ."""
+    """Must be the kind in the sender's certificate, else the connection is closed."""
     version: int
     incarnation: str = ""
     """New at each start of the process. Identity and incarnation together name a writer."""
@@ -211,7 +211,7 @@ class Survey(Request, frozen=True, tag=True, kw_only=True):
 
 
 EVIDENCE_KEYS_BASE = frozenset({"engine", "serial", "bundle", "library", "kernel"})
-"""Evidence keys that a sync accepts even without the capability ``evidence``."""
+"""Evidence keys that every sync accepts, even one without the capability ``evidence``."""
 EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "stage",  # runtime.lifecycle.Stage
     "shards_left",  # shards of a draining agent that no other agent holds yet
@@ -222,7 +222,7 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "not_after",  # end of the certificate, seconds since 1970
     "judged_by",  # hashes of the authorities that verified the peers of its open links
     "version",  # of the software
-    "capabilities",  # listed in its handshakes, separated by spaces
+    "capabilities",  # what the member lists in its handshakes, separated by spaces
     "carriers",  # carriers at its address, such as `quic+wss`; absent: only QUIC
     "outside",  # its address for peers outside the fleet's network
 }

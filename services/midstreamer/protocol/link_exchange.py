@@ -137,7 +137,7 @@ class Exchange:
         """Return the time at which to call `tick`; infinity while there is no deadline."""
         return self._deadlines[0][0] if self._deadlines else math.inf
 
-    # --- requests that we send ---
+    # --- The methods in this section are for requests that we send. ---
 
     def ask(self, frame: Request, now_s: float, *, budget_s: float, trace: str = "") -> Request:
         """Return ``frame``, numbered, to be sent. Raise LinkClosed if the peer has sent Drain."""
@@ -215,7 +215,7 @@ class Exchange:
     def _cancelled(self, number: int, *, sent: bool = True) -> list[Effect]:
         return [Send(Cancel(number))] if sent and Capability.CANCEL in self.capabilities else []
 
-    # --- frames that we receive ---
+    # --- The methods in this section handle frames that we receive. ---
 
     def take(self, frame: Frame, now_s: float) -> list[Effect]:
         """Handle a received frame and return the effects."""
@@ -299,7 +299,7 @@ class Exchange:
         send = Send(msgspec.structs.replace(answer, request=number), not self._taken)
         return [send, *self._quiet()] if self.said else [send]
 
-    # --- deadlines and the end of the link ---
+    # --- The methods in this section handle deadlines and the end of the link. ---
 
     def tick(self, now_s: float) -> list[Effect]:
         """Handle all deadlines up to ``now_s``: fail our requests and stop overdue work."""
@@ -324,7 +324,8 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # A number that the peer used twice has two deadlines in the heap; the second does nothing.
+        # If the peer reused the number of an ended request, the heap may have two deadlines for it.
+        # With an infinite deadline, the second does nothing.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,

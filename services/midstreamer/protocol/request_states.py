@@ -18,7 +18,7 @@ from midstreamer.domain import errors
 from midstreamer.domain.errors import LocalProtocolError
 from midstreamer.protocol.frames import Answer, Changes, Frame, Request
 
-# --- states and events of a request, at its sender ----------------------------------------------
+# --- This section defines states and events of a request at its sender. -------------------------
 
 
 class Asked(StrEnum):
@@ -67,7 +67,7 @@ ASKED_TRANSITIONS: dict[Asked, dict[AskedEvent, Asked]] = {
 }
 
 
-# --- states and events of a request, at its receiver --------------------------------------------
+# --- This section defines states and events of a request at its receiver. -----------------------
 
 
 class Taken(StrEnum):
@@ -107,8 +107,8 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
         TakenEvent.CANCEL: Taken.ABANDONED,
         TakenEvent.LINK_ENDED: Taken.ABANDONED,
     },
-    # A second Cancel may arrive. Work that changes the store goes on after a Cancel, and its budget
-    # may end then.
+    # A second Cancel may arrive. Work that changes the store goes on after a Cancel, so its budget
+    # may end before the work does.
     Taken.ABANDONED: {
         TakenEvent.DONE: Taken.DROPPED,
         TakenEvent.BUDGET_OVER: Taken.ABANDONED,
@@ -120,7 +120,7 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
 }
 
 
-# --- draining of a link -------------------------------------------------------------------------
+# --- This section defines states and events of the draining of a link. --------------------------
 
 
 class Draining(StrEnum):
@@ -176,7 +176,7 @@ DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
 }
 
 
-# --- records of open requests -------------------------------------------------------------------
+# --- This section defines the records that are kept of open requests. ---------------------------
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +203,7 @@ class Work:
     state: Taken = Taken.WORKING
 
 
-# --- effects for the code that does the I/O -------------------------------------------------------
+# --- This section defines the effects, which the I/O code carries out. ----------------------------
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):

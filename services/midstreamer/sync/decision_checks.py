@@ -39,7 +39,7 @@ def check_decision(decision: Decision) -> Decision:
                 f" {shortened(decision.series) or 'no series'} at {decision.time}: {fault}"
             )
     window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
-    # Without a series the id is the hash of the window's bytes, so the bytes must not change.
+    # Without a series, the experience id depends on the window's bytes, so keep them unchanged.
     if window == decision.window or not decision.series:
         return decision
     return msgspec.structs.replace(decision, window=window)

@@ -78,7 +78,7 @@ class Feed:
         self._tell()
 
     def heard(self, position: int) -> None:
-        """Note that a commit reached this position; `run` then reads the missing changes."""
+        """Note that a commit reached ``position``; `run` then reads the changes up to it."""
         self._recent.heard(position)
         self._lag.heard(position, monotonic())
         self._tell()
@@ -211,7 +211,7 @@ async def _push(peer: Peer, frame: Changes) -> None:
         try:
             peer.tell(frame)
         except Overloaded:
-            continue  # other frames have filled the peer's send buffer since it was drained
+            continue  # meanwhile other frames filled the send buffer: wait until it drains again
         return
 
 

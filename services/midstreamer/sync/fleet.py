@@ -108,7 +108,7 @@ class Fleet:
         stage = member.evidence.get("stage", "")
         return frames.Retired(position=self._feed.position, name=name, stage=stage)
 
-    # --- the lease of this process ---
+    # --- `renew_own` and `leave` handle the lease of this process itself. ---
 
     async def renew_own(self) -> None:
         """Renew the lease of this process, and start its drain if an operator has asked for that.

@@ -41,7 +41,7 @@ class Leaving:
         self._since_s: float | None = None
 
     def check(self, peer: Peer) -> None:
-        """Raise Unavailable if the drain began `GRACE_S` ago and the peer does not know Drain."""
+        """Raise Unavailable once `GRACE_S` are over, if the peer does not understand Drain."""
         if self._since_s is None or _understands(peer):
             return  # a peer that understands Drain stops sending requests by itself
         if asyncio.get_running_loop().time() > self._since_s + GRACE_S:

@@ -98,7 +98,7 @@ class PartTaken:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch adds to the store, without the verdicts and learning states that follow."""
+    """What a batch adds to the store, except verdicts and learning states (`sync.settling`)."""
 
     outcomes: tuple[PartTaken | MidstreamerError, ...]
     """Result of each part of each Write, in order."""
@@ -353,7 +353,7 @@ class _View:
         return repeated
 
     def _take_decision(self, decision: Decision) -> Decision | None:
-        """Return the decision that has this id already; else add this decision and return None."""
+        """Return the stored decision with the same id; if none, add this one and return None."""
         if detail := self._facts.unreadable.get(decision.experience_id):
             raise BadInput(
                 f"decision {decision.experience_id.hex()} of {decision.series} at {decision.time}"

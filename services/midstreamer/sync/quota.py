@@ -3,8 +3,8 @@
 Series and streams are never deleted, and every process loads them when it starts: a series is a
 row of the catalogue and at least one shard, a stream is a learning state of up to 1 MiB.  Without
 quotas a single client could create so many that the fleet stops for good.  A part of a Write that
-would exceed a quota is refused whole.  It counts for its client, whose identity the coordinator
-took from the client's certificate.
+would exceed a quota is refused whole.  New series and streams count for the client that sent the
+part; the coordinator took the client's identity from its certificate.
 
 `asked` returns what must be read from the store, and `Ledger` decides; both are pure.  The counts
 are read in the transaction that adds to them, and only one transaction writes at a time, so several
@@ -126,8 +126,8 @@ def _new(
 class Ledger:
     """Checks the parts of a batch against the quotas, one part after another.
 
-    Each part counts on top of the stored series and streams and of those that the accepted parts
-    before it add.
+    A part is accepted if three numbers together stay within the quotas: what is stored, what the
+    accepted parts before it add, and what the part itself adds.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ leases and one for learning states, which a coordinator needs before it can deci
 RECALLS_MAX = 1
 """Maximum Recall requests (reads of a learning state) that run at once."""
 READS_WAITING_MAX = 1024
-"""Maximum reads that wait for a connection.  One peer may use half of them, which is more than the
-requests that one link may have open."""
+"""Maximum reads that wait for a connection; one peer may have half of them.  That is more than the
+256 requests that one link may have open by default."""
 OVERLOADED_S = 0.1
 """Seconds after which a refused read may be retried."""
 
@@ -126,7 +126,11 @@ class Reads:
         return msgspec.structs.replace(answer, position=position)
 
     async def _survey(self, peer: Peer, after: str) -> frames.Surveyed:
-        """Return one page of the catalogue; the first page also has the members and the counts."""
+        """Return one page of the catalogue.
+
+        The first page also has the members, and the numbers of stored decisions, verdicts and
+        ticks.
+        """
         page = await self._store.catalogue(after, catalogue_pages.PAGE_SERIES)
         series = catalogue_pages.cut(page.series)
         answer = frames.Surveyed(

@@ -72,7 +72,7 @@ class SyncService:
         self._carrier = carrier
         self._store = store
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of this process, with the means to drain it; `run` replaces it if given another."""
+        """Stage of this process, and the way to drain it; `run` may replace the object."""
         committer = Committer(
             store,
             rules,
@@ -160,7 +160,7 @@ class SyncService:
     async def _drain(self, server: Listener) -> None:
         """Refuse new connections and drain every link; peers move to another sync."""
         server.refuse_new()
-        await self._renew()  # the lease now says draining: no member sends peers here
+        await self._renew()  # now other syncs know that this one is draining
         await self._leaving.all(server.peers)
 
     async def _leave(self) -> None:

@@ -1,9 +1,9 @@
 """Computes the verdicts on decisions that are due, and lets their streams learn; pure.
 
 The events of a transaction are its new decisions and verdicts.  They are learned in the order of
-event time (the time of a decision, the due time of a verdict).  Of the events of one time,
-verdicts come before decisions, and both are in the order of their series.  Each event raises the
-version of its stream by one.
+event time (the time of a decision, the due time of a verdict).  Of events with equal times, all
+verdicts come before all decisions; the verdicts are sorted by series, and so are the decisions.
+Each event raises the version of its stream by one.
 Every version can be computed again, from the first event or from the last snapshot before it.
 """
 
@@ -45,7 +45,7 @@ class Rules(Protocol):
         """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
-        """Return how many bytes the state's encoding may grow by verdicts on its open decisions."""
+        """Return how many bytes the encoded state can still grow without a new decision."""
 
 
 class Lesson(NamedTuple):
@@ -82,7 +82,7 @@ class Folded:
     """The result of learning the events of one transaction."""
 
     events: tuple[Event, ...]
-    """Events that the streams learned, with the versions that they led to; to be stored."""
+    """Learned events, to be stored, each with the version of its stream after the event."""
     states: Mapping[str, State]
     """State of each stream after the transaction, decoded."""
     stored: tuple[tuple[Specification, StoredState], ...]

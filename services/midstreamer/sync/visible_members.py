@@ -23,8 +23,8 @@ from midstreamer.transport import address
 from midstreamer.transport.address import Scheme
 
 COMPARED_CHARACTERS = 64
-"""Characters of a name that the search for a similar member name compares. The limit exists because
-the time to compare two names grows faster than their length."""
+"""To find a member with a similar name, this many characters of each name are compared at most. The
+limit exists because the time to compare two names grows faster than their length."""
 LIKENESS = 0.5
 """Least similarity, from 0 to 1, of a member's name that a refusal suggests ("did you mean …?")."""
 
