@@ -6,7 +6,7 @@ evidence and the state of the recorded version.  A verdict is computed again fro
 the tick at the due position.
 
 Two inputs of a decision are not stored but inferred: the counts of windows that rose and of all
-windows with a known outcome, from the climatology, which is their ratio; and whether the window
+windows with a known outcome, from the climatology, which depends on them; and whether the window
 ended at the last known tick, from the reason.  One thing is not checked: that the matches were the
 nearest of all windows, because that would repeat the whole search.
 """
