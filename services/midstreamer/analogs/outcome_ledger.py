@@ -36,7 +36,7 @@ class Settled(NamedTuple):
 
 
 class Ledger:
-    """Outcomes of the grid windows that begin in [first, last)."""
+    """Outcomes of the grid windows whose first position is in [``first``, ``last``)."""
 
     def __init__(self, first: int, last: int, specification: Specification) -> None:
         self.first = first + -first % specification.grid

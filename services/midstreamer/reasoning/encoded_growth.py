@@ -14,7 +14,8 @@ from midstreamer.reasoning import interval_tracker, learning, licence
 KNOWN_BYTES, ARM_BYTES = 56, 9
 """Encoded size in bytes of a kept verdict without its losses, and of one arm's loss in it."""
 FOLDED_BYTES = 40
-"""Bytes that an encoded decision grows when it becomes pending: its key, and its epoch."""
+"""Bytes that an encoded decision grows when it becomes pending, by its key and by the count of
+licence revocations (its epoch)."""
 JOINING_BYTES = 32
 """Bytes that a new series adds to an encoded state, without its name and its licence cells."""
 REST_BYTES = 512

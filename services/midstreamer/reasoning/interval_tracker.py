@@ -4,8 +4,8 @@ The width is adjusted until the interval covers as often as requested. A score i
 outcome from the analogs' interval; it is negative inside. After each verdict the width moves by
 ``gain * range * (missed - miss rate)``, where range is the largest minus the smallest recent score:
 up after a miss, a little down otherwise (Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani
-2023). Verdicts arrive late and overlap, so the gain is divided by a root of the delay: coverage
-then adapts a little more slowly, and the intervals are much narrower.
+2023). Verdicts arrive late and overlap, so the gain is divided by the square root of the delay:
+coverage then adapts a little more slowly, and the intervals are much narrower.
 
 With a fixed range and scores within [-B, B], the long-run miss rate is off by at most ``(2 B / step
 + 1 + delay) / verdicts`` for any scores, where step = gain * range. The reason: every miss and

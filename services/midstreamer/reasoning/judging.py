@@ -16,8 +16,8 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
     """Return the verdict on a decision.
 
     A value that cannot be compared (`outcome.history`) gives a void verdict. So does a decision
-    with numbers too large to be squared. If `judge` raised an error instead, the tick with the
-    value would be refused, and any caller who sends such a window could stop a series.
+    with numbers too large to be squared. If `judge` raised an error instead, sync would refuse
+    the tick with the value, so any caller could stop a series by sending one bad window or value.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def analogs_min(specification: Specification) -> int:
 
 
 def phase_of(index: int, specification: Specification) -> int:
-    """Return the phase of a window's last position: index modulo horizon; 0 when not stored."""
+    """Return the phase of a window: its last index modulo horizon, or 0 if it is not stored."""
     return max(index, 0) % specification.horizon
 
 
@@ -247,7 +247,7 @@ def _folded(state: State, time: int) -> State:
 
 
 def _fold(state: State, decisions: Iterable[Pending], verdicts: Iterable[Known]) -> State:
-    """Return the state after folding events by (time, verdicts before decisions, series)."""
+    """Fold events in the order (time, verdicts before decisions, series); return the state."""
     work = _Work(state)
     keyed: list[tuple[tuple[int, int], Pending | Known]] = [
         *(((known.due_time, 0), known) for known in verdicts),

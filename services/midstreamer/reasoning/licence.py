@@ -2,22 +2,23 @@
 
 Abstentions are judged as well, so the licence can be gained without signals. A *probe* is the most
 confident share of all decisions; bets are placed on its verdicts. A bet of stake s on "right"
-multiplies its wealth by ``1 + s (right - target) / target``. On average the wealth cannot grow
-unless the precision exceeds the target. So the probability that the wealth ever grows by a factor
-1/delta is at most delta (Ville's inequality), however long one watches.
+multiplies its wealth by ``1 + s (right - target) / target``, where right is 1 for a right verdict
+and 0 for a wrong one. On average the wealth cannot grow unless the precision exceeds the target. So
+the probability that the wealth ever grows by a factor 1/delta is at most delta (Ville's
+inequality), however long one watches.
 
 - Each pair of a series and a phase (position modulo horizon) has its own bets, called a cell,
   because within one cell each verdict is known before the next decision. The wealth of cells,
-  stakes and probes is *averaged*: an average of fair games is fair whatever their dependence. A
-  sum or a product over series that move together would not be.
+  stakes and probes is *averaged*: an average of fair games is fair even if they depend on each
+  other. A product over series that move together would not be fair.
 - Half of each cell's wealth is there at the start. The other half is added with the n-th bet in
   portions proportional to 1 / (n ln^2 n), so that early failures do not outweigh later skill. A new
   series starts with the present average wealth.
 - The licence needs an average wealth of 2/delta, and twice as much after each revocation. So the
   probability that a licence is ever granted wrongly is at most delta/2 + delta/4 + ... <= delta.
 - There are two probes. The top fifth shows strong skill of few decisions; the top half is judged
-  more often and so shows moderate skill sooner. The threshold starts at the widest probe whose
-  wealth reached the limit.
+  more often and so shows moderate skill sooner. The threshold starts at the lowest rank of the
+  widest probe whose wealth reached the limit.
 
 Whether a verdict is bet on is fixed when its decision is folded, before anything about its outcome
 can be known: otherwise the game would not be fair.

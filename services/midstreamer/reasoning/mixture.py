@@ -23,7 +23,8 @@ from collections.abc import Sequence
 RATE = 0.5
 """Learning rate of the exponential weights."""
 SLOPE_DECAY = 0.9995
-"""Factor by which the two sums of the slope's regression shrink at each verdict: old ones decay."""
+"""Factor by which both sums of the slope's regression shrink at each verdict, so that old verdicts
+count less."""
 SLOPE_RIDGE = 0.5
 """Ridge penalty in the regression that gives the slope of the ``calibrated`` arm."""
 SLOPE_MAX = 2.0

@@ -85,7 +85,7 @@ class Layouts(Generic[_Value]):
             ) from error
 
     def _lifted(self, number: int, body: memoryview) -> bytes | memoryview:
-        """Return the encoded fields in the newest layout."""
+        """Return fields in layout ``number`` converted to the newest layout; both are encoded."""
         steps = self._steps[number - FIRST :]
         if not steps:
             return body

@@ -100,7 +100,8 @@ class Admission:
         """Give a place back; the request that is next in the waiting line gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            if not turn.done():  # if done, the waiting task gave up and calls `leave` itself
+            # A done future was cancelled: its task has given up and calls `leave` itself.
+            if not turn.done():
                 turn.set_result(None)
 
     async def _turn(self, key: int, identity: str, deadline_s: float) -> None:
@@ -110,7 +111,7 @@ class Admission:
         try:
             async with asyncio.timeout_at(deadline_s):
                 await turn
-        except Overloaded:  # displaced by a newer request; `Places` has already dropped the key
+        except Overloaded:  # a newer request took the room; `Places` has dropped this request
             raise
         except TimeoutError as error:
             self.leave(key)

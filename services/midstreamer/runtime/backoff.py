@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOUBLINGS_MAX = 16
-"""Maximum doublings of the first pause. Fewer doublings reach the longest pause, so this number
-only keeps the power of two small."""
+"""Maximum doublings of the first pause. The longest pause is usually reached after fewer doublings;
+this limit only prevents an overflow of the power of two."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ AGAIN_S = 1.0
 
 
 class Ways:
-    """Decides for one session when to dial the address of its present link by another carrier."""
+    """Decides for one session when to try another carrier than that of the present link."""
 
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice

@@ -60,7 +60,7 @@ SECTIONS = (
 
 
 class Settings(BaseSettings):
-    """Base class of all sections: frozen, and closed to unknown keys."""
+    """Base class of all sections: its objects are frozen, and an unknown key is an error."""
 
     section: ClassVar[str] = ""
 
@@ -421,7 +421,7 @@ def _explain(
 
 
 def _told(cls: type[Settings], key: str, value: Any) -> str:
-    """Return a value as text for a message, without secrets if its type may hold them."""
+    """Return a value as text for a message; a type that may hold secrets hides them."""
     kind = _type(cls, key)
     return repr(kind.shown(value) if getattr(kind, "holds_secrets", False) else value)
 

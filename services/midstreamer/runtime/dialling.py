@@ -106,8 +106,9 @@ class Dialler:
         return address, await self._carrier.dial(way, expect=self._expect)
 
     async def _at(self, place: str, only: bool) -> tuple[str, Link]:
-        """Dial one ``host:port``; return (place, link), if possible to a server not to be avoided.
+        """Dial one ``host:port``; return (place, link).
 
+        When a server to avoid answers, dials again as long as `Avoiding.again` permits it.
         ``only`` says that no other place is dialled in parallel, so a failed dial is retried here.
         """
         loop = asyncio.get_running_loop()

@@ -50,7 +50,7 @@ class FairQueue:
         """Heap of (total cost served, arrival number of the first entry, identity), for each line
         whose first entry may be served.  Outdated items are dropped when they reach the top."""
         self._served = 0
-        """Total cost of the identity that was served last, without the entry served last.  The line
+        """Greatest total cost that an identity had just before an entry of it was served.  The line
         of a new identity begins with this total."""
         self._arrivals = itertools.count()
 

@@ -43,7 +43,7 @@ class FeedLag:
             self._marks.popleft()
 
     def forget(self, position: int) -> None:
-        """Set the reached position back, and drop all positions that are not reached yet."""
+        """Set the reached position to an earlier one, and drop all positions not reached yet."""
         self._reached = position
         self._marks.clear()
 

@@ -49,8 +49,8 @@ class Facts:
     busy: float = 0.0
     """Share of time that the event loop or the threads worked, 0 to 1."""
     shards_left: int | None = None
-    """For a draining agent: number of its shards that not all of their owners hold yet. None for
-    all other processes."""
+    """For a draining agent: how many of its shards have not reached every agent that takes them
+    over. None for all other processes."""
     engine: str = ""
     """For an agent: the engine that computes its searches."""
     trust: TrustReport = NO_CERTIFICATE

@@ -317,7 +317,7 @@ class Peer:
             # The peer does not read its answers, so its request will end at its deadline.
             log.warning("answer.dropped", frame=_name(frame), peer=self.identity.name)
         except LinkClosed:
-            pass  # the link of the peer that sent the request has ended
+            pass  # the link has ended, so nobody waits for the frame
 
     def _skip(self, effect: request_states.Skip) -> None:
         metrics.SKIPPED_FRAMES.labels(self.identity.kind).inc()
@@ -342,8 +342,8 @@ class Peer:
         request = effect.request
         task = self._working.get(request.request)
         if task is not None:
-            # A callback, because `_work` skips its `finally` if cancelled before its first step.
             now_s = self._loop.time()
+            # Needed, because `_work` skips its `finally` if cancelled before its first step.
             task.add_done_callback(lambda done: self._worked(request, done, None, now_s))
             task.cancel()
 
@@ -354,7 +354,7 @@ class Peer:
             try:
                 answer = await self._answered(request)
             finally:
-                # A callback of the task would send the answer one iteration of the loop later.
+                # Called here, because a callback of the task would run one loop iteration later.
                 self._worked(request, task, answer, began_s)
 
     def _worked(
@@ -422,7 +422,7 @@ _DOING: dict[type[request_states.Effect], Callable[[Peer, Any], None]] = {
     request_states.Heard: Peer._heard,  # noqa: SLF001
     request_states.Settled: Peer._settled,  # noqa: SLF001
 }
-"""The method for each effect of `protocol.link_exchange`, without Statement and Breach, which
+"""The method for each effect of `protocol.link_exchange`, except Statement and Breach, which
 `Peer._take` handles."""
 
 

@@ -51,7 +51,7 @@ class Lookups:
     async def places(self, addresses: Sequence[str]) -> list[str]:
         """Resolve the addresses and return all places (``host:port``) that are known then.
 
-        Raises the error of the last failed look-up when there is none.
+        Raises the error that says why, when no place is known.
         """
         loop = asyncio.get_running_loop()
         due = self._names.due(addresses, loop.time())

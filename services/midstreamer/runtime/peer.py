@@ -148,7 +148,7 @@ class Session:
                     self._changed.clear()
         finally:
             await self._dialler.close()
-            if last is not None:  # if its task never started, nothing else closes this link
+            if last is not None:  # if `_ran` never started for this link, nothing else closes it
                 await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
@@ -208,7 +208,7 @@ class Session:
 
     async def _installed(self, line: _Line) -> None:
         """Make a new link the one that takes requests, and retire the old one."""
-        if self._leaving:  # `leave` has sent Drain on the old link, and sends none on a new one
+        if self._leaving:  # close the new link: `leave` has sent Drain on the old link only
             await line.peer.close()
             return
         loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # no limit: a silent link is of no use
+                timeout=None if silent else MOVE_S,  # a silent link is useless: wait for a new one
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:

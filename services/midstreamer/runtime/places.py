@@ -182,8 +182,9 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for one of ``caller``.
 
-        Returns None when no other caller has clearly more requests in the waiting line; the new
-        request is then refused.
+        The identity with the most waiting requests loses its newest one if it has at least two
+        more than this identity.  Or else the same holds for the callers of this identity.
+        Otherwise returns None, and the new request is refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

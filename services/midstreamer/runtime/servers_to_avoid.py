@@ -16,23 +16,23 @@ from midstreamer.runtime.backoff import Backoff
 from midstreamer.runtime.next_address import AWAY_S
 
 DOUBT_S = 10.0
-"""Seconds after a failure for which an address is treated as possibly leading to a dead server."""
+"""Seconds after a failure for which a session assumes that an address may lead to a dead server."""
 ALONE_S = 600.0
 """Seconds for which an address is taken to have one server only, after a search found no other
 server there. During that time, no failure starts another search."""
 TRIES_AWAY = 8
-"""Maximum dials beyond the first to find another server than one that drains. With two servers
-behind an address, one in 256 such searches misses the other server."""
+"""Maximum dials after the first one, when the first one reached a draining server. With two servers
+behind an address, one in 256 such searches does not find the other server."""
 TRIES_FAILED = 2
-"""Maximum dials beyond the first to find another server after a link failed. The number is small,
-because usually the same server works again, or it is the only server."""
+"""Maximum dials after the first one, to find another server after a link failed. The number is
+small, because usually the same server works again, or it is the only server."""
 BESIDE_AWAY = 8, 0.15
-"""(number, seconds) after a server drained: the maximum number of dials in parallel to a dial that
-gets no answer, and the time between their starts. A source port that leads to a stopped server
-never gets an answer."""
+"""(number, seconds) after a server drained: while a dial gets no answer, up to this number of
+further dials start in parallel, this many seconds apart. They are needed because a dial whose
+source port leads to a stopped server never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""(number, seconds) after a link failed: the maximum number of dials in parallel to a dial that
-gets no answer, and the time between their starts. The number is small, because many clients may
+"""(number, seconds) after a link failed: while a dial gets no answer, up to this number of further
+dials start in parallel, this many seconds apart. The number is small, because many clients may
 reconnect then, and a server that is only slow must not get several handshakes from each client."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Pauses between dials that search for another server."""
@@ -47,12 +47,12 @@ class _Doubt:
     """How to dial an address that may lead to a draining or dead server."""
 
     until_s: float
-    """Time until which the two limits below apply; after that the address is dialled normally."""
+    """Time until which `tries` and `beside` apply; after that the address is dialled normally."""
     tries: int
     """Maximum dials after the first one, to find another server."""
     beside: tuple[int, float]
-    """(number, seconds): the maximum number of dials in parallel to an unanswered dial, and the
-    time between their starts."""
+    """(number, seconds): while a dial gets no answer, up to this number of further dials start in
+    parallel, this many seconds apart."""
 
 
 class Avoiding:
@@ -96,10 +96,10 @@ class Avoiding:
         return self._until_s.get(server, float("-inf")) > now_s
 
     def beside(self, address: str, now_s: float) -> tuple[int, float]:
-        """Return the maximum number of dials in parallel to an unanswered dial of an address, and
-        the seconds between their starts.
+        """Return (number, seconds): how many further dials may start in parallel while a dial of
+        an address gets no answer, and how many seconds apart.
 
-        The number is 0 for an address without recent failures.
+        The number is 0 for an address without recent failures, or with one server only.
         """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or self._is_alone(address, now_s):

@@ -91,5 +91,8 @@ async def finish(cleaning: Coroutine[object, object, None]) -> None:
 
 
 def _end_now(number: int, frame: FrameType | None) -> None:
-    """Exit at once without cleaning up. No acknowledged data is lost: it is durable already."""
+    """Exit at once without cleaning up.
+
+    No acknowledged data is lost: it is durable, or in a coordinator's spool.
+    """
     os._exit(128 + number)

@@ -107,8 +107,8 @@ class Audit:
         self._ticks = Blocks(reader)
         self._wholes: dict[str, int] = {}
         self._windows: Counter[str] = Counter()
-        """Number of points of each universe: an upper bound on the windows that a decision of the
-        universe can have counted."""
+        """Number of points of each universe. The climatology of a decision counts at most as many
+        windows of its universe."""
         self._specifications: dict[str, Specification] = {}
         """Specification of each stream."""
 

@@ -5,7 +5,7 @@ PostgreSQL refuses to run as root.  So if this process is root, the server runs 
 ``/var/lib/midstreamer/<digest of the directory>``, and it runs from a copy of the binaries beside
 this folder, because the user cannot read files below a folder of mode 0700, such as root's home.
 For any other user the server runs as that user, in the given directory, from the wheel's binaries.
-The mode and the owner of other folders are never changed.
+Apart from the data folder, the mode and the owner of an existing folder are never changed.
 
 If useradd is missing, the server runs as ``nobody``.  Then every other process of ``nobody`` can
 read the data; to prevent that, create the user by hand, or set sync.dsn to another PostgreSQL.

@@ -321,7 +321,7 @@ class EmbeddedServer:
     def _command(self, program: str, *arguments: str) -> list[str]:
         where = self._where()
         identity = [str(where.account.uid), str(where.account.gid), str(os.getpid())]
-        path = str(where.binaries / program)  # full: PostgreSQL finds its other files by argv[0]
+        path = str(where.binaries / program)  # full path: PostgreSQL finds its files by argv[0]
         return [sys.executable, "-I", "-S", "-c", BECOME, *identity, path, *arguments]
 
     def _write_settings(self) -> None:

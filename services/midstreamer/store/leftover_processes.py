@@ -22,8 +22,8 @@ PATIENCE_S = 10.0
 """Maximum seconds to wait for the end of leftover processes."""
 _POLL_S = 0.02
 
-# (share of the patience after which the signal is sent, signal).  SIGQUIT ends a backend without a
-# checkpoint.
+# Signals to send, each as (share of ``patience_s`` after which it is sent, signal).  SIGQUIT ends a
+# backend without a checkpoint.
 _ORPHANS = ((0.0, signal.SIGQUIT), (0.3, signal.SIGKILL))
 _SHUTTING_DOWN = ((0.4, signal.SIGQUIT), (0.7, signal.SIGKILL))
 

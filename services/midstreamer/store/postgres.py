@@ -267,7 +267,7 @@ class PostgresStore:
     async def trim(self, keep: int) -> int:
         """Delete all but the last ``keep`` changes of the feed; return how many were deleted.
 
-        Also delete the marks of writers that have sent no Write for 30 days.
+        Also delete the progress of each writer that has sent no Write for 30 days.
         """
         async with self._connection() as connection:
             await connection.execute(_SQL["forget_writers"])

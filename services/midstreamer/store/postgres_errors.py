@@ -49,7 +49,7 @@ MEANINGS = (
 """The known groups of error codes; a longer code comes before a shorter one that it begins with."""
 
 AWAY = MEANINGS[7]
-"""The meaning of a server that does not answer: the connection was lost."""
+"""The meaning of a lost connection, which is also used when no connection can be made."""
 _OTHER = Meaning("", "it refused the statement", "see its log", 0.0)
 
 

@@ -5,10 +5,10 @@ window and matches against the ticks, and its other fields by deciding again fro
 evidence and the state of the recorded version.  A verdict is computed again from its decision and
 the tick at the due position.
 
-Two inputs of a decision are not stored.  The number of windows with a known outcome, and how many
-of these rose, is inferred from the climatology in the decision, which is their ratio.  Whether the
-window ended at the last known tick is inferred from the reason.  One thing is not checked: that the
-matches were the nearest of all windows, because that would repeat the whole search.
+Two inputs of a decision are not stored but inferred: the counts of windows that rose and of all
+windows with a known outcome, from the climatology, which depends on them; and whether the window
+ended at the last known tick, from the reason.  One thing is not checked: that the matches were the
+nearest of all windows, because that would repeat the whole search.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def runs_of(decision: Decision) -> list[Key]:
         stop = decision.index + 1
         asked.append((decision.series, stop - length, stop))
     for name, start in _places(decision.matches):
-        # The outcome of a match ends one horizon later, and may be used another horizon later.
+        # A match's outcome ends one horizon later; a match may be used only after one more.
         asked.append((name, start, start + length + 2 * horizon))
     return asked
 
@@ -189,7 +189,7 @@ def _matches(decision: Decision, ticks: Stored, distances: Distances | None) -> 
 def _outcomes(points: Floats, specification: Specification) -> Floats:
     """Return the outcomes (k,) of windows of length m, from transformed runs (k, m + 2h).
 
-    Each run begins with its window; h is the horizon.
+    Each run begins with its window; h is the horizon.  Only the first m + h points are used.
     """
     firsts = np.arange(len(points), dtype=np.int64) * points.shape[1]
     return outcome.outcomes(points.ravel(), firsts, specification)

@@ -189,7 +189,7 @@ def of_version(table: str, key: str, body: bytes, derived: bytes) -> Iterator[Fi
 
 
 def _where(stored: bytes, derived: bytes) -> str:
-    """Describe how two byte strings differ: their lengths, or how many bytes and the first one."""
+    """Describe how two byte strings differ: in length, or in how many bytes and first where."""
     if len(stored) != len(derived):
         return f"{len(stored):,} B instead of {len(derived):,} B"
     differs = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")

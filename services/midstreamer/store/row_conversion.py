@@ -73,9 +73,10 @@ def verdict(body: bytes) -> Verdict:
 
 
 def change(body: bytes) -> Change:
-    """Decode the body of a change of the feed; a Learned has no state there.
+    """Decode the body of a change of the feed.
 
-    A change of a kind that this version does not know becomes `Skipped`; a newer sync wrote it.
+    The change `Learned` announces a new learning state; its body does not hold that state.  A
+    change of a kind that this version does not know becomes `Skipped`; a newer sync wrote it.
     """
     return codec.decode_change(body)
 
@@ -192,7 +193,7 @@ def snapshots(values: Sequence[StoredState]) -> Columns:
 
 
 def marks(values: Sequence[Mark]) -> Columns:
-    """Return these marks as columns of the table writers."""
+    """Return these marks (the progress of writers) as columns of the table writers."""
     return _fields(values, "identity", "incarnation", "sequence", "gaps", "repeats")
 
 
@@ -205,7 +206,8 @@ def events(values: Sequence[Event]) -> Columns:
 def feed(changes: Sequence[Change], after: int) -> Columns:
     """Return the columns position and body of changes that follow position ``after``.
 
-    A Learned is stored without its state, which is in the table states.
+    The change `Learned` announces a new learning state.  It is stored without that state, which
+    is in the table states.
     """
     light = [
         msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change

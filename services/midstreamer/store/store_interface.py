@@ -4,8 +4,9 @@ Two implementations pass the same conformance suite (tests/conformance/stores): 
 production, and `store.memory`, which keeps everything in dicts.
 
 Only one transaction writes at a time, because `Store.transaction` first locks the row with the
-feed's position.  This costs nothing, since the feed has the order of the commits anyway.  And it
-makes every read inside a transaction stable: no other writer can add or change a row meanwhile.
+feed's position.  This costs nothing, because the feed needs the commits one after another anyway.
+And it makes every read inside a transaction stable: no other writer can add or change a row
+meanwhile.
 
 All operations work on batches; each is one round trip, whatever the number of rows.
 """
@@ -168,7 +169,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class CataloguePage:
-    """A page of series, sorted by name, at one position; ``more`` if further series follow."""
+    """A page of series, sorted by name; ``more`` says whether further series follow the page."""
 
     position: int
     series: tuple[SeriesSummary, ...]
@@ -193,8 +194,8 @@ class LoadedRun:
 class FeedPage:
     """Changes after some position of the feed, up to ``position``.
 
-    A page has only the last Learned of each stream, with the stream's newest state: older states
-    are of no use to a follower, and storing them would make the feed large.
+    Of the changes to the learning state of a stream, a page has only the last, with the newest
+    state: followers do not need older states, and storing them would make the feed large.
     """
 
     changes: tuple[Change, ...]
@@ -280,7 +281,7 @@ class Transaction(Protocol):
         """
 
     async def marks(self, writers: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Mark]:
-        """Return the marks of these writers, given as (identity, incarnation)."""
+        """Return the progress of these writers, each given as (identity, incarnation)."""
 
     async def apply(self, effects: Effects) -> int:
         """Write the effects and return the new position of the feed."""
@@ -328,8 +329,8 @@ class Store(Protocol):
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """Return at most ``limit`` changes after a position, one for each position.
 
-        Every Learned has the newest state of its stream.  Raise Behind if one of these changes was
-        trimmed.
+        Every change to a learning state holds the newest state of its stream.  Raise Behind if one
+        of these changes was trimmed.
         """
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
@@ -388,7 +389,7 @@ class Store(Protocol):
 
 
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Return the changes; of several Learned changes of one stream, return only the last."""
+    """Return the changes, but only the last change to the learning state of each stream."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
     return tuple(
         change
