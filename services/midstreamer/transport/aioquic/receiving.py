@@ -117,5 +117,5 @@ class CryptoReceiver(Receiver):
         return super().handle_frame(frame)
 
     def leave(self) -> None:
-        """Empty the list of all epochs' receivers: each receiver refers to it, a reference cycle."""
+        """Empty the list of all epochs' receivers: each refers to it, a reference cycle."""
         self._together.clear()
