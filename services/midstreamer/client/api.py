@@ -6,8 +6,8 @@
 
 Links to several coordinators are kept open in the background (`client.links`).  A request goes to
 the coordinator that answered last, and is retried at another one when it fails
-(`client.request_retries`). The client sends the highest feed position it has seen with each Match,
-so it reads its own writes at whichever coordinator.  The client stores no series: the caller
+(`client.request_retries`). With each Match the client sends the highest feed position it has
+seen, so that it reads its own writes at every coordinator.  The client stores no series: the caller
 supplies the windows.
 """
 

@@ -64,7 +64,7 @@ class _Kept:
     @property
     def is_vain(self) -> bool:
         """Whether there is no link, or the link leads to another coordinator than expected."""
-        if self.session.peer is None:  # while a coordinator drains, its link still answers
+        if self.session.peer is None:  # a draining coordinator is no peer, but it still answers
             return not self.session.linked
         return not self.serves
 

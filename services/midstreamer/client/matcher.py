@@ -1,8 +1,9 @@
 """Adaptive pattern matching: send one window, get a signal or None.
 
 The fleet does the learning, not the client.  It stores each decision and compares the decision with
-its outcome after the horizon has passed; thresholds, intervals and the mixture learn from this
-comparison.  A matcher keeps only the last decision, which has the reason why there was no signal.
+its outcome after the horizon has passed.  From this comparison it learns thresholds, intervals and
+the weights of the forecasting methods (arms).  A matcher keeps only the last decision, which has
+the reason why there was no signal.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Call:
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # the final error names it: it says more than a timeout
+            self.last = error  # for the final message: it says more than a timeout
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
@@ -177,8 +177,8 @@ class Receipt(msgspec.Struct, frozen=True):
     repeated: int = 0
     """Number of ticks that had been stored before, with the same value."""
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts that became known through these ticks.  Ticks that had been stored before bring the
-    verdicts that they brought then."""
+    """Verdicts that became known through these ticks.  Ticks that had been stored before return the
+    same verdicts again."""
     position: int = 0
     """A position of the change feed.  At the level durable, all ticks are stored at or before
     it."""

@@ -97,8 +97,8 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return a hint how an administrator grants the missing right, if that right is not limited
-        to a namespace (to use certificate signing requests); else ""."""
+        """Return a hint how an administrator grants the right to use certificate signing requests,
+        which are in no namespace; "" if the request used other objects."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (
@@ -358,8 +358,8 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        # Abort the connection: for an orderly TLS close the caller would have to wait, and no
-        # answer that is still needed is under way.
+        # Abort the connection: the caller would have to wait for an orderly TLS close, and needs no
+        # further answer.
         self._writer.transport.abort()
 
     async def _event(self) -> object:

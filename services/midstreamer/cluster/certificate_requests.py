@@ -1,8 +1,9 @@
 """Request certificates in a Kubernetes cluster: an issuer for `security.requested_credentials`.
 
-A signing request is posted to the API server, which notes in it the account and pod whose token
-sent it.  The operator (the signer) compares these with the requested identity, approves or denies
-the request, and puts the certificate into it.  This module watches the request until then.
+A signing request is posted to the API server, which adds the account and the pod of the sender.
+The operator (the signer) compares account and pod with the requested identity, approves or denies
+the request, and puts the certificate into it.  This module watches the request until it is
+answered.
 Afterwards it reads the trusted authorities from the installation's bundle, which then includes the
 authority that signed the certificate.
 
@@ -91,7 +92,7 @@ class ClusterIssuer:
         return str(answer.checked()["metadata"]["name"])
 
     def _unnamed(self, identity: Identity) -> str:
-        """Return a message: the right to create signing requests is missing, and how to grant it.
+        """Return a message: this account may not create signing requests, and how to allow it.
 
         The message is short, because tools cut long lines.
         """

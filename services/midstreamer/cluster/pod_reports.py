@@ -1,7 +1,7 @@
 """Report why a pod is not ready: in its log, in Kubernetes Events, and in its termination message.
 
-A pod may wait for something else: the operator does not run or denies the certificate, the database
-cannot be reached, sync does not answer.  ``/readyz`` gives the reason, but a failed probe shows
+A pod may have to wait, because the operator does not run or denies the certificate, the database
+cannot be reached, or sync does not answer.  ``/readyz`` gives the reason, but a failed probe shows
 only its status.  ``kubectl describe pod`` shows Events, and the termination message of a container
 that was stopped while it waited.
 """

@@ -19,7 +19,7 @@ from midstreamer.security.allowlist import Allowlist
 
 
 class Watched(StrEnum):
-    """What a running process watches for problems: values of a metric label and of ``/readyz``."""
+    """What a running process watches for problems. A metric label and ``/readyz`` name it."""
 
     CERTIFICATE = "certificate"
     """The file with the key and the certificate of this process."""
@@ -69,7 +69,7 @@ class CredentialSource(Protocol):
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """Present problems, by what is watched. Meanwhile the last good content is used."""
+        """A message for each `Watched` thing that is wrong. Its last good content stays in use."""
 
     def refresh(self) -> bool:
         """Look for changed files or credentials; return whether open links must be checked again.

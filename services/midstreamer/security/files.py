@@ -172,7 +172,7 @@ def describe(path: Path, *, now: Now = time.time) -> Description:
     )
 
 
-# --- the files of a running process ---------------------------------------------------------------
+# --- how a running process reads and renews its files ---------------------------------------------
 
 
 _Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]
@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # if missing; an unreadable file is never replaced
+            return not self._path.exists()  # a missing file is due, an unreadable one must stay
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
@@ -277,7 +277,7 @@ class CertificateManager:
 
     def _is_old(self, leaf: x509.Certificate) -> bool:
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        # Never renew a certificate that lives only a few days before the last third of its life.
+        # A certificate that lives only a few days is renewed in the last third of its life.
         before_days = min(self._renew_before_days, lifetime / dt.timedelta(days=3))
         return _days_left(leaf, self._now()) < before_days
 
@@ -387,7 +387,7 @@ def _read(path: Path, remedy: str) -> bytes:
 
 def _write(path: Path, data: bytes, *, mode: int, replace: bool = True) -> None:
     """Write a file atomically: write a temporary file, sync it, then move it into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the start
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     beside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

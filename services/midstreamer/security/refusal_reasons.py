@@ -31,7 +31,7 @@ class Reason(StrEnum):
     """The peer's certificate does not carry exactly one URI of the form spiffe://<trust
     domain>/<kind>/<id>."""
     LABEL_MISMATCH = "label_mismatch"
-    """The common name of the peer's certificate is not the last readable part of its id."""
+    """The common name of the peer's certificate is not the last part of its id that is no UID."""
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     """The peer's identity belongs to another trust domain."""
     WRONG_KIND = "wrong_kind"

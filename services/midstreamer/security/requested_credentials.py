@@ -110,7 +110,7 @@ class RequestedSource:
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``hosts``: DNS names that the certificate should carry too; PostgreSQL needs some.
+        """``hosts``: DNS names that the certificate should carry too, if clients check them.
 
         ``bundle`` holds the trusted authorities; without it they come with each certificate from
         the issuer.  ``waits`` is called with the reason why there is no first certificate yet, once

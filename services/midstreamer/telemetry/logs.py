@@ -63,7 +63,8 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """Return a matched URL, with its account hidden unless it surely holds no visible password.
+    """Return a matched URL. Hide its account, unless that is a user name alone or with a
+    hidden password.
 
     The account (user and password) is everything before the last @.
     """

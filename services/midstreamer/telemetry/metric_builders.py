@@ -117,7 +117,7 @@ def counters(name: str, help: str, labels: Labels) -> Family[Counter]:
 def asked(counter: Counter, value: Callable[[], float | None]) -> None:
     """Let a counter read its value from a function at each scrape, like `Gauge.set_function`.
 
-    So an event that is counted for each datagram costs only a plain addition.  ``value`` must never
+    So code that counts datagrams only needs to add 1 to a plain number.  ``value`` must never
     decrease; it returns None where the machine cannot provide the value, and then the metric shows
     nothing.
     """

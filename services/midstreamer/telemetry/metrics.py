@@ -104,7 +104,7 @@ TICKS = counters(
     {"result": label_values.TICKS},
 )
 
-# --- links, requests and searches -----------------------------------------------------------------
+# --- metrics of links, requests and searches ------------------------------------------------------
 
 HANDSHAKES = counters(
     "midstreamer_handshakes",

@@ -42,7 +42,7 @@ def watch(name: str, queue: Queue) -> None:
 
 
 def age_s(moments_s: Iterable[float]) -> float:
-    """Return the seconds since the first of ``moments_s``, times of the loop; 0 if it is empty."""
+    """Return the seconds since the first of ``moments_s`` (by the loop's clock); 0 without any."""
     first_s = next(iter(moments_s), None)
     return 0.0 if first_s is None else asyncio.get_running_loop().time() - first_s
 

@@ -231,7 +231,7 @@ def kept() -> str:
     """Return the current span as a ``traceparent``; "" when no span is open or its trace is not
     kept.
 
-    Use it for work that continues after its request: that work need not carry a trace that is not
+    Use it for work that continues after its request: such work carries a trace only if the trace is
     kept.
     """
     return current() if _is_kept() else ""

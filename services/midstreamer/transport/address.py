@@ -47,7 +47,7 @@ class Address:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """One address for each carrier, in order of preference."""
+        """One address for each carrier that this address names, in order of preference."""
         return tuple(written((scheme,), self.place) for scheme in self.schemes)
 
 
@@ -60,10 +60,10 @@ def written(schemes: tuple[Scheme, ...], place: str) -> str:
 
 
 def told(text: str) -> tuple[str, str]:
-    """Return an address as a lease holds it: the address, and the carriers if there are several.
+    """Return an address in the two texts that a lease stores: address, and list of carriers.
 
-    With QUIC and other carriers the result is ``("host:port", "quic+wss")``.  In every other case
-    the carriers are empty, and the address keeps its scheme unless it is QUIC alone.
+    ``quic+wss://h:1`` gives ``("h:1", "quic+wss")``, ``quic://h:1`` gives ``("h:1", "")``, and
+    ``wss://h:1`` gives ``("wss://h:1", "")``.
     """
     if not text:
         return "", ""  # the process does not listen yet

@@ -33,10 +33,10 @@ class Limits:
     links_max: int = 256
     """Maximum links that a server keeps at once. Further connections are refused."""
     links_per_identity_max: int = 16
-    """Maximum links of one identity at a server. Its further connections are refused. A process
-    keeps one or two links to each server, and the links of a killed process stay for `idle_s`. So
-    16 let a user run several processes under one certificate, and 16 identities are needed to fill
-    a server."""
+    """Maximum links of one identity at a server. Its further connections are refused. The default
+    is enough for several processes with one certificate: each keeps one or two links to a server,
+    and the links of a killed process stay for `idle_s`. Yet one identity alone cannot fill a
+    server."""
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection until its handshake must be complete."""
     frame_s: float = deadlines.FRAME_S
@@ -98,7 +98,7 @@ class Link(Protocol):
         """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed.
 
         Frames queued in one turn of the event loop are sent together at its end.  With ``flush``
-        the frame is sent now, because no other frame would share its packet.
+        the frame is sent now; use it if no other frame would share its packet.
         """
 
     async def receive(self) -> Frame:

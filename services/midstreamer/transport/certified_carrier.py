@@ -2,8 +2,9 @@
 
 Certificate, trusted authorities and allowlist may change while a process runs.  Each new connection
 checks for changes before it begins.  While a server or link is open, a task checks twice a second
-whether a file changed or a peer's certificate expired, and if so, every open link is verified
-again.  That task ends with the last server or link, so a dropped carrier leaves no task behind.
+whether a file changed or a peer's certificate expired.  After a change of files all open links are
+verified again; after an expiry, those of the same server.  The task ends with the last server or
+link, so a dropped carrier leaves no task behind.
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ class CertifiedCarrier:
         return self._trust.report(self._watch.authorities)
 
     def warnings(self) -> list[str]:
-        """Return a warning per invalid file or failed request. The last valid one stays in use."""
+        """Return a warning for each invalid file, and for a failed certificate request.
+
+        The last valid certificate, bundle or allowlist stays in use.
+        """
         return [
             f"{_wrong(what)} stays in force: see security.unchanged in the log"
             for what in self._trust.wrong

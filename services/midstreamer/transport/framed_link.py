@@ -55,7 +55,7 @@ class Wire(Protocol):
         """Close the connection, with the reason for the peer if possible. Never raises."""
 
     def consumed(self) -> None:
-        """Note that the application took a frame received on this wire."""
+        """Called when the application has taken a frame received on this wire."""
 
     @property
     def unsent_bytes(self) -> int:
@@ -164,7 +164,7 @@ class FramedLink:
         """Close the link; with a code, send a Refusal first. It is safe to call this twice."""
         self.end(code, message)
 
-    # --- methods that the carrier calls ---
+    # --- the carrier calls the following methods ---
 
     def start(self) -> None:
         """Begin the handshake, or wait for the peer's, and start its timeout."""
@@ -257,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # done: sending the answer has failed
+                    if not self._opened.done():  # it is done if sending the answer has failed
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)

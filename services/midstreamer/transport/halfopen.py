@@ -13,8 +13,8 @@ exchange, before any certificate was shown.  So there are four limits:
   loses its oldest connection with any bytes.  (`transport.aioquic.enforcement` limits the bytes of
   one connection.)
 
-Senders behind one address cannot be told apart, nor many hostile hosts from many clients.  An
-attack from them only makes connections be closed sooner.
+Two kinds of attackers look like honest clients: one that shares an address with them, and one with
+very many addresses.  Such an attack only causes half-open connections to be closed sooner.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Found = tuple[int, SocketAddress]
 async def resolve(address: str, kind: socket.SocketKind) -> list[Found]:
     """Resolve ``host:port`` to all its socket addresses. IPv6 needs brackets around the host.
 
-    Raise Unavailable if the host has no address, ConfigError if the host cannot be looked up.
+    Raise Unavailable if the host has no address, ConfigError if it is no valid host name.
     """
     host, _, port = addresses.parse(address).place.rpartition(":")
     loop = asyncio.get_running_loop()

@@ -209,7 +209,7 @@ class MemoryWire:
         self._loop.call_soon(self.other.link.lost, code, message)
 
     def consumed(self) -> None:
-        """Note that the application took a frame received on this wire."""
+        """Called when the application has taken a frame received on this wire."""
         self.other.link.written()
 
     @property

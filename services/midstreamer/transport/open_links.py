@@ -29,7 +29,7 @@ CLOSE_TIMEOUT_S = 1.0
 def refused(peer: str, refusal: MidstreamerError) -> None:
     """Count and log that a peer was refused."""
     reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
-    # The peer may have chosen this text: "accepted" must not be counted as an accepted handshake.
+    # The peer may have chosen the reason: "accepted" must not count as an accepted handshake.
     metrics.HANDSHAKES.labels(
         reason if reason in label_values.REFUSALS else label_values.OTHER
     ).inc()
@@ -52,7 +52,7 @@ class OpenLinks:
         """True: no new link is accepted, because this process is about to stop."""
 
     def require_room(self, identity: Identity, limits: Limits) -> None:
-        """Raise Refused if the peer has too many links, Overloaded if all peers have too many."""
+        """Raise Refused if the peer has too many links, Overloaded if the server has no room."""
         if self.full:
             raise Overloaded(
                 f"{Overloaded.code}: this process is about to stop: dial another, or retry later",

@@ -2,8 +2,8 @@
 
 A Retry proves that a sender receives packets at its address.  The server keeps no state for it: a
 Retry carries an encrypted token, and the sender returns that token in its next packet.  A
-token is valid for one address, one connection and 30 s, and only for the `AddressProof` that made
-it, because its key is not stored anywhere else.
+token is valid for one address, one connection and 30 s.  Only the `AddressProof` that made a token
+has the key to it, so no other `AddressProof` accepts the token.
 """
 
 from __future__ import annotations

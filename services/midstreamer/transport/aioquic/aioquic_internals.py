@@ -51,8 +51,9 @@ logging.getLogger("quic").setLevel(logging.CRITICAL)
 VERSION = "1.7.2"
 
 ACK_DELAY_S = 0.02
-"""Seconds to wait with an acknowledgement. aioquic waits 1 ms and then sends a packet only for it.
-With 20 ms (we announce 25 ms to the peer) most acknowledgements share the packet of an answer."""
+"""Seconds by which an acknowledgement may be delayed, so that it shares the packet of an answer.
+aioquic delays by only 1 ms, so most acknowledgements would need a packet of their own. (The delay
+announced to the peer is 25 ms.)"""
 
 
 def require_version() -> None:
@@ -78,8 +79,8 @@ def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -
 def require_client_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
     """Make a server demand a certificate and call ``judge`` after the client proved to own its key.
 
-    The flag of aioquic only requests a certificate: a client without one, or with one of any
-    authority, would be accepted.
+    aioquic itself only requests a certificate: it would accept a client without a certificate, or
+    with a certificate of any authority.
     """
     context._request_client_certificate = True
     take, verify = context._server_handle_certificate, context._server_handle_certificate_verify
@@ -178,11 +179,12 @@ def ends_at(connection: QuicConnection) -> float | None:
 
 
 def stop_when_all_is_written(connection: QuicConnection) -> None:
-    """Make aioquic stop after the packet that took the last data, to save time.
+    """Make aioquic build no further packet after the one that took the last stream data.
 
-    aioquic would build one more packet, find nothing to send and drop it.  Only stream data can
-    need a second packet.  MAX_STREAMS for an ended stream would be delayed, but our streams end
-    only with their connection.
+    This saves time: aioquic would build one more packet, find nothing to send and drop it.  Frames
+    other than stream data fit into one packet.
+    (The frame MAX_STREAMS after the end of a stream would be sent later than by aioquic itself, but
+    our streams end only with their connection.)
     """
     write = connection._write_application
 
@@ -204,7 +206,7 @@ def stop_when_all_is_written(connection: QuicConnection) -> None:
 
 
 def has_something_to_send(connection: QuicConnection) -> bool:
-    """Whether new or lost stream data waits. Other frames can wait for `ACK_DELAY_S`."""
+    """Whether new or lost stream data must be sent. Other frames may wait for `ACK_DELAY_S`."""
     if not connection._handshake_confirmed:
         return True
     # Handshake streams of earlier TLS epochs may keep unsent data for ever: check only 1-RTT.
@@ -306,7 +308,7 @@ def bytes_in_flight(connection: QuicConnection) -> int:
     return connection._loss.bytes_in_flight
 
 
-# --- limits of received data ----------------------------------------------------------------------
+# --- the code below limits the received data of a connection --------------------------------------
 
 
 class Streams(dict[int, QuicStream]):
@@ -355,9 +357,9 @@ def allow_by_consumption(
 ) -> None:
     """Let a peer send ``window(consumed)`` bytes beyond the consumed bytes of a stream.
 
-    aioquic itself would double a limit when half of it has arrived, even out of order and unread.
-    The limit of the whole connection is ``streams`` such windows.  A new limit is announced after
-    half a window was consumed, in packets that are sent anyway.
+    On all streams together it may send ``streams * window(consumed)`` bytes beyond the consumed
+    bytes of all streams.  Each limit is raised after half a window was consumed.
+    (aioquic itself would double a limit when half of it has arrived, even out of order and unread.)
     """
     total, total_at = connection._local_max_data, 0
 
@@ -383,9 +385,9 @@ def allow_by_consumption(
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        # The sum below lacks ended streams, but a stream ends only with its connection.
+        # Bytes of ended streams do not count as consumed, but no stream ends before its connection.
         nonlocal total_at
-        if total.used >= total_at:  # a cheap first check: received (used) bytes >= consumed
+        if total.used >= total_at:  # cheap: no more is consumed than received (used)
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:
                 size = streams * window(consumed)

@@ -31,7 +31,7 @@ class QuicCarrier(CertifiedCarrier):
 
         A host name is resolved each time, and all its addresses are tried in random order.
         """
-        self.look()  # while no link is open, no task checks the files
+        self.look()  # no task watches the certificate files while no link is open
         places = await hosts.resolve(address, socket.SOCK_DGRAM)
         random.shuffle(places)
         attempts = [functools.partial(self._dial, address, place, expect) for place in places]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import bisect
 
 SEGMENTS_MAX = 1024
-"""Maximum segments of one stream. aioquic acknowledges 64 ranges of packets, so packet loss alone
-does not make so many gaps."""
+"""Maximum segments of one stream. Packet loss alone causes fewer, because aioquic acknowledges at
+most 64 separate ranges of packets."""
 
 
 class TooManyGaps(Exception):

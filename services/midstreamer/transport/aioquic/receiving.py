@@ -15,7 +15,8 @@ from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
 
 CRYPTO_GAPS_MAX = 64
-"""Maximum segments of handshake messages out of order. A handshake has about ten packets."""
+"""Maximum segments of handshake messages that arrived out of order. A handshake needs far fewer: it
+has about ten packets."""
 
 
 class Receiver(QuicStreamReceiver):
@@ -32,7 +33,7 @@ class Receiver(QuicStreamReceiver):
 
     @property
     def held_bytes(self) -> int:
-        """Upper limit of the bytes held: those passed to the reader, and those out of order."""
+        """Upper bound of the bytes held: all received in order so far, and those out of order."""
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
@@ -90,7 +91,9 @@ class Receiver(QuicStreamReceiver):
 
 
 class CryptoReceiver(Receiver):
-    """Receiving half of a stream of handshake messages. All epochs together get ``bytes_max``.
+    """Receiving half of a stream of handshake messages.
+
+    The streams of all TLS epochs together may receive ``bytes_max`` bytes.
 
     aioquic limits only bytes out of order.  TLS also holds bytes in order until their message is
     complete, and a message may announce 16 MB.
@@ -114,5 +117,5 @@ class CryptoReceiver(Receiver):
         return super().handle_frame(frame)
 
     def leave(self) -> None:
-        """Drop the list of the other epochs' receivers, a cycle of references that holds memory."""
+        """Empty the list of all epochs' receivers: each refers to it, a reference cycle."""
         self._together.clear()

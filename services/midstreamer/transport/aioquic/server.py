@@ -205,7 +205,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
         """Free the place of an ended connection, but keep its connection ids for late packets."""
-        if wire.link is None and wire not in self._turned_away:  # refusals are counted already
+        if wire.link is None and wire not in self._turned_away:  # a refused peer is counted already
             metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
             log.debug("handshake.failed", code=code, detail=message)
         self._give_place_back(wire)

@@ -21,7 +21,8 @@ from midstreamer.transport.aioquic import aioquic_internals
 SAMPLE_S = 5.0
 """Seconds between two samples of a connection's round-trip time, while it sends."""
 SO_MEMINFO = 55
-"""Socket option of Linux for a socket's memory counters (asm-generic/socket.h), not in Python."""
+"""Number of the Linux socket option for a socket's memory counters (asm-generic/socket.h); Python
+has no constant for it."""
 _NUMBERS = struct.Struct("@9I")
 _DROPS = 8
 """Index of the counter of dropped datagrams (SK_MEMINFO_DROPS in linux/sock_diag.h)."""

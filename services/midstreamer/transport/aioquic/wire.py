@@ -39,13 +39,12 @@ ACK_AT_ONCE_PACKETS = 8
 """If at least this many datagrams are received in one turn of the event loop, they are acknowledged
 at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = aioquic_internals.ACK_DELAY_S / 2
-"""When data is sent, an acknowledgement that has waited for so many seconds shares its packet.
+"""Age in seconds from which an acknowledgement is added to a packet with data.
 
-A smaller value would put acknowledgements into more packets, which costs time. A larger value would
-cause more packets of their own. For example, data is sent every 11 ms and the value is 12 ms: an
-acknowledgement of 11 ms is too young for the first data, and is sent alone after 20 ms, before the
-second data. A younger acknowledgement shares the packet only if no data has carried one for
-`aioquic_internals.ACK_DELAY_S`."""
+A smaller value would put acknowledgements into more packets, which costs time. With a larger value,
+more acknowledgements would need packets of their own: one that is too young for a packet with data
+may become due, and be sent alone, before the next packet with data. A younger acknowledgement is
+added only if no packet with data has carried one for `aioquic_internals.ACK_DELAY_S`."""
 
 
 class Owner(Protocol):
@@ -134,7 +133,7 @@ class QuicWire:
         """Bytes of handshake messages that are held until a message is complete."""
         return aioquic_internals.handshake_bytes(self.quic)
 
-    # --- methods that the owner calls ---
+    # --- the owner calls the following methods ---
 
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """Handle a datagram that was received for this connection."""
@@ -153,10 +152,10 @@ class QuicWire:
             self._fail("datagram", error)
 
     def settle(self) -> None:
-        """Send what is due after a batch of datagrams has been received.
+        """Send waiting data, and acknowledge the batch of datagrams that has been received.
 
-        That is waiting data, and the acknowledgement of many datagrams. The acknowledgement of a
-        few datagrams waits, so that it can share a packet with data.
+        Fewer than `ACK_AT_ONCE_PACKETS` datagrams are not acknowledged yet, so that the
+        acknowledgement can share a packet with data.
         """
         if not self._datagrams_since_flush or self._stopped:
             return  # data was sent after the batch came, with the acknowledgements in its packets
@@ -178,7 +177,7 @@ class QuicWire:
 
     def _send(self, *, written: bool) -> None:
         if self._stopped:
-            return  # else aioquic would still send packets if closing has failed
+            return  # if closing has failed, aioquic would still send packets
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()

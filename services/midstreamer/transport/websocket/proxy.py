@@ -42,7 +42,7 @@ class Way:
         await loop.sock_sendall(sock, request)
         answer = b""
         while not answer.endswith(_END):
-            # In TLS the client sends first, so no byte of the server follows the proxy's answer.
+            # Read single bytes, to take no byte after the proxy's answer: it would belong to TLS.
             part = await loop.sock_recv(sock, 1)
             if not part or len(answer) >= ANSWER_BYTES_MAX:
                 raise Unavailable(

@@ -146,7 +146,7 @@ class WssServer(AcceptedPeers[WssWire]):
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
         """Free the place of an ended connection. Its socket stays open until the peer closes."""
-        if wire.link is None and wire not in self._turned_away:  # refusals are counted already
+        if wire.link is None and wire not in self._turned_away:  # a refused peer is counted already
             reason = code if code in _COUNTED else HANDSHAKE_FAILED
             metrics.HANDSHAKES.labels(reason).inc()
             log.debug("handshake.failed", code=code, detail=message)

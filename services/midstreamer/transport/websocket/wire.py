@@ -50,8 +50,8 @@ BUFFER_BYTES = 64 * 1024
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
-"""Maximum pings of a peer in one idle timeout. Every ping is answered, even if the peer does not
-read the answers."""
+"""Maximum pings of a peer in one idle timeout. Each ping is answered, so without this limit a peer
+that does not read the answers could fill the memory."""
 LINGER_S = 1.0
 """Seconds that a closed connection waits for the peer to close. If the socket were closed earlier,
 the last messages could be lost before the peer has read them."""
@@ -140,7 +140,7 @@ class WssWire(asyncio.Protocol):
         """Seconds since bytes of the peer arrived."""
         return self._loop.time() - self._heard_s
 
-    # --- methods that the owner calls ---
+    # --- the owner calls the following methods ---
 
     def begin(self) -> None:
         """Start the TLS handshake. Only the side that dialled calls this."""
@@ -187,7 +187,7 @@ class WssWire(asyncio.Protocol):
         self._guarded("data", self._received, data)
 
     def eof_received(self) -> bool:
-        """Note that the peer sends no more bytes; close when all its bytes were read."""
+        """Called when the peer sends no more bytes: close when all its bytes were read."""
         self._eof = True
         if self.over and self._transport is not None:
             self._transport.close()
