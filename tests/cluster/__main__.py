@@ -205,7 +205,7 @@ def kill_pod(arguments: argparse.Namespace) -> None:
 
 
 def import_images(arguments: argparse.Namespace) -> None:
-    """Import the images that `make images` built into every node; print references and tag."""
+    """Import into every node the images that `make images` built; print their names and tag."""
     cluster = names.cluster(arguments.name)
     state.read(cluster)
     try:

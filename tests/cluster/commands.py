@@ -16,7 +16,8 @@ Installed = Mapping[str, Path]
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ETCD_CLIENTS = "http://127.0.0.1:12379"
 ETCD_PEERS = "http://127.0.0.1:12380"
-# Processes of the control plane: FIRST, then REST, which start when the API server answers.
+# Processes of the control plane. Those of FIRST start first; those of REST start when the API
+# server answers.
 FIRST = ("etcd", "kube-apiserver")
 REST = ("kube-controller-manager", "kube-scheduler", "coredns")
 
@@ -58,8 +59,8 @@ def agents(node: names.Node, programs: Installed, zone: str) -> dict[str, list[s
 def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
     """Return a command line that runs a command in a network namespace, without HTTP proxies.
 
-    The variables of HTTP proxies are unset: the command would send its requests to the API server
-    to a proxy that cannot be reached from the namespace.  `nsenter` is used because
+    The variables of HTTP proxies are unset: with them, the command would send requests for the API
+    server to a proxy, which cannot be reached from the namespace.  `nsenter` is used because
     `ip netns exec` would also give the command its own mounts.
     """
     unset = [word for name in PROXIES for word in ("-u", name, "-u", name.upper())]

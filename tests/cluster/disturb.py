@@ -64,7 +64,7 @@ class Hands(Protocol):
         """Return the pods of the installation; raises Away, KitError."""
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
-        """Return the names of the pods that their /completez calls incomplete; raises Away."""
+        """Return the names of the pods that are incomplete by their /completez; raises Away."""
 
     def delete(self, pod: Pod) -> None:
         """Delete a pod; raises KitError."""

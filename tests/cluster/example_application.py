@@ -20,9 +20,10 @@ LINE = re.compile(r"^(\S+) \d+: .*, append (\S+) s, match (\S+) s$")
 
 
 def let_in(fleet: Release, app: Kubernetes, *more: str) -> None:
-    """Configure a fleet to admit the pods of an application, which needs `label` as well.
+    """Configure a fleet to admit the pods of an application; raises KitError.
 
-    `more` are additional entries of the allowlist. Raises KitError.
+    `more` are additional entries of the allowlist. The fleet admits the pods only if their
+    namespace also has the label that `label` sets.
     """
     entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", *more))
     words = ["upgrade", fleet.name, str(releases.CHART), "--namespace", fleet.namespace]
@@ -68,7 +69,7 @@ def log(app: Kubernetes) -> str:
 
 
 def decisions(app: Kubernetes) -> int:
-    """Return the number of decisions that the pod has logged last."""
+    """Return how many decisions the pod has made, by the last number in its log; 0 without one."""
     counts = re.findall(r"^([0-9]+): ", log(app), flags=re.MULTILINE)
     return int(counts[-1]) if counts else 0
 

@@ -108,7 +108,7 @@ class Load:
         commands_here.run([cluster_mark.helm(), *words, "--values", "-"], stdin=json.dumps(values))
 
     def uninstall(self) -> None:
-        """Uninstall the load test chart, because its roles are in the fleet's namespace."""
+        """Uninstall the load test chart; this also removes its roles from the fleet's namespace."""
         words = ["uninstall", NAME, "--namespace", self.kubernetes.namespace, "--wait"]
         commands_here.run([cluster_mark.helm(), *words])
 

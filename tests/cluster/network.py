@@ -124,7 +124,7 @@ def set_port(node: names.Node, *, up: bool) -> None:
 
 
 def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
-    """Whether packets between two pods of one bridge pass iptables; found out with packets.
+    """Whether packets between two pods of one bridge pass iptables; sends packets to find out.
 
     They do if the kernel has br_netfilter. Otherwise NetworkPolicies between pods of one node
     cannot be enforced.

@@ -57,7 +57,7 @@ def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> 
 
 
 def remove(node: names.Node) -> None:
-    """Remove a node, its pods and its Node object; drain the node before if this is needed."""
+    """Remove a node, its pods and its Node object, without draining the node first."""
     _refuse_first(node, "removed")
     _there(node)
     _power_off(node)

@@ -60,7 +60,8 @@ class Machine:
 class Wanted:
     """What the next command needs from the machine.
 
-    `go` is a Go version; `building` has the names of the programs that it builds.
+    `go` is the lowest sufficient version of Go; `building` has the names of the components that the
+    command builds.
     """
 
     go: str

@@ -1,6 +1,6 @@
 """Try which sources reach which ports of a release, and say which sources should.
 
-    with doors.visitors(release) as visiting:
+    with reachable_ports.visitors(release) as visiting:
         visiting.expected()      what the chart's NetworkPolicies should allow
         visiting.tried()         what they allow, by connections from pods, node-0 and outside
 

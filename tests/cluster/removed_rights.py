@@ -17,7 +17,7 @@ from tools.docs import charts, measured_figures
 
 PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""The namespace of clients for which the charts are rendered, to list the rights that they give."""
+"""The clients' namespace in the renders of the charts from which the rights are listed."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 
@@ -130,7 +130,7 @@ class Row:
 
     way: str
     told: str = ""
-    """A part of the expected message; empty for the API server's "cannot …" about the right."""
+    """A part of the expected message; if empty, `evidence` uses the API server's message."""
 
     def evidence(self, right: Right) -> str:
         """Return the text that the reported message must contain when the right is missing."""

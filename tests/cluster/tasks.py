@@ -35,8 +35,8 @@ READYZ = (
 STUCK = "stuck"
 """The name of a pool of agents whose pods fit on no node.
 
-The condition of the pool says "Unschedulable" only as long as the operator may read what it needs
-to find this out.
+The condition of the pool says "Unschedulable" only if the operator has the rights to read why the
+pods do not start.
 """
 DENIED = "AnotherPod"
 INSTALLED = ("AgentPool", "Deployment", "PodTemplate", "Role")

@@ -385,7 +385,7 @@ async def test_random_bytes_at_the_probes_are_a_bad_request(place: Place) -> Non
 
 
 async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(place: Place) -> None:
-    """A window that ends at a time without a tick is no error: its decision abstains for good."""
+    """A window that ends at a time without a tick gets an abstention, which is never settled."""
     client, points = place.processes.client, place.next_step
     await client.append([Tick(SERIES, (points + 1) * HOUR, 101.0)])
     place.next_step += 2
@@ -462,7 +462,7 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
         # While the disk is full, requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    # An attempt before the retry may already have stored the points.
+    # The failed append may have stored its points after all; these count as repeated here.
     receipt = await place.processes.client.append([many])
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()

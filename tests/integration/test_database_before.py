@@ -75,7 +75,7 @@ async def _copied(dsn: str) -> str:
 
 
 def _before(dsn: str, first: int, last: int) -> None:
-    """Commit these steps of the story of `settle_program` with the previous version."""
+    """Run `settle_program` with the previous version, to commit its steps `first` to `last - 1`."""
     ended = subprocess.run(
         [sys.executable, "-P", settle_program.__file__, dsn, str(first), str(last)],
         timeout=STORY_S,
@@ -178,7 +178,7 @@ async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
 
 
 async def _ticks_only(dsn: str) -> list[Any]:
-    """Commit the ticks of the story's remaining steps, without decisions.
+    """Commit the ticks of the remaining steps of `settle_program`, without their decisions.
 
     Return the stored decisions that have no verdict afterwards.
     """

@@ -176,7 +176,10 @@ def _named(column: Column) -> bool:
 
 
 async def _unnoticed(connection: Any, column: Column) -> list[object]:
-    """Return the changed values of a column that the check did not find; each is in another row."""
+    """Change a column, one row after another; return the new values that the check did not find.
+
+    Each change is undone before the next.
+    """
     silent: list[object] = []
     places = await changed_values.rows_of(connection, column.table, _tells)
     assert places, f"the test stores nothing in {column.table}: so a change there tests nothing"

@@ -1,4 +1,4 @@
-"""Services drain in one process, and no request fails meanwhile."""
+"""Services of a fleet that runs in one process drain, and no request fails meanwhile."""
 
 from __future__ import annotations
 
@@ -91,8 +91,9 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # This simulates that the agent's lease expired and was renewed. The agent may then leave only
-    # when the other agents report that they hold its shards at a later feed position.
+    # Since `understood` is false, the draining agent gives up its lease, and reads the other leases
+    # every DRAIN_TOLD_S seconds. It may leave only when they say that the other agents hold its
+    # shards at feed position `_listed_at` or later. The test makes that a future position.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -118,7 +119,7 @@ def _agents(core: ownership.Core) -> list[frames.Member]:
 
 
 class _Before:
-    """A coordinator of an older version: it ignores Drain and searches while agents have shards."""
+    """A coordinator of an older version: it ignores Drain, and searches while a shard is held."""
 
     def __init__(self) -> None:
         self.held: dict[str, set[Shard]] = {}

@@ -174,7 +174,7 @@ async def test_sync_may_be_away_for_a_while() -> None:
         await search(client, specification, *windows(universe, 298))
         await fleet.stop("s1")
         waiting = asyncio.ensure_future(append(client, *columns(universe, 300, 301)))
-        # A search needs no sync once the state is known.
+        # Once the coordinator knows the learning state, a search needs no sync.
         found = await search(client, specification, *windows(universe, 299))
         assert len(found.decisions) == 2
         await fleet.start_sync()

@@ -1,4 +1,4 @@
-"""With ``security.key=memory`` a process's key is in no file, argument, variable or log.
+"""With ``security.key=memory`` the key is in no file, argument, environment variable or log.
 
 Real processes run from the command line. The test changes one thing in them: each sends its new
 keys to the test over a pipe, so that the test knows what to search for.
@@ -118,7 +118,7 @@ def test_a_key_that_is_written_down_is_found(form: str) -> None:
 
 
 def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
-    """Yield what /proc shows of a process: arguments, variables, open files, mapped files."""
+    """Yield what /proc shows of a process: arguments, environment, open files, mapped files."""
     place = Path(f"/proc/{pid}")
     for name in ("cmdline", "environ"):
         yield name, (place / name).read_bytes()
@@ -144,7 +144,7 @@ STORED = ("/pg_wal/", "/base/", "/global/", "/pg_xact/")
 
 
 def arguments_of(pid: int) -> list[tuple[str, bytes]]:
-    """Return arguments and variables of a process; a process that has ended has none."""
+    """Return arguments and environment of a process; nothing if the process has ended."""
     with contextlib.suppress(OSError):
         place = Path(f"/proc/{pid}")
         return [
@@ -228,7 +228,7 @@ class Place:
         return self.folder / "certs"
 
     def start(self, verb: str, **settings: str) -> Started:
-        """Start a process with its key in memory and all its log messages."""
+        """Start a process that keeps its key in memory and logs messages of every level."""
         (port,) = free_ports(1)
         given = {
             "telemetry.listen": f"127.0.0.1:{port}",

@@ -56,7 +56,7 @@ async def states(processes: Processes, world: World) -> dict[str, bytes]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reference]:
-    """Replay every world on a fleet of one agent, without kills."""
+    """Replay the data of every `World` on a fleet of one agent, without kills."""
     found = {}
     async with a_fleet(tmp_path_factory.mktemp("undisturbed"), agents=1) as processes:
         for world in (CALM, IN_TURN, AT_ONCE, *ALONE.values()):
@@ -93,7 +93,7 @@ class Killer:
 
 
 async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Replayed:
-    """Replay a world, kill processes after the given steps, and wait until all are back."""
+    """Replay the data of `world`, kill processes after given steps; wait until all are back."""
     killer = Killer(processes, at)
     replay = await replayed(processes, world, killer)
     assert killer.killed.keys() == at.keys()

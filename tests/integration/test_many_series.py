@@ -119,7 +119,7 @@ async def an_agent(fleet: Processes) -> Peer:
 
 
 async def points_of(peer: Peer, jobs: Iterator[tuple[Run, ...]]) -> int:
-    """Load the runs of all jobs, one job after another; return the number of loaded points."""
+    """Load all runs of each tuple in `jobs`, in turn; return the number of loaded points."""
     points = 0
     for left in jobs:
         runs = left

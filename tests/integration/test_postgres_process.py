@@ -170,7 +170,7 @@ async def test_a_client_that_vanishes_keeps_nothing_locked(database: Database) -
 
 
 def seen_of(database: Database) -> Iterator[tuple[str, bytes]]:
-    """Yield arguments and variables of all processes of the database, and the files written."""
+    """Yield arguments and environment of all processes of the database, and the files written."""
     assert database.process is not None
     several = [database.process.pid, *leftover_processes.processes_in(database.home / "data")]
     assert len(several) > 2

@@ -46,7 +46,7 @@ async def server(place: Installation) -> AsyncIterator[QuicServer]:
 
 
 def a_first_packet() -> bytes:
-    """Return a first packet's header, followed by bytes that cannot be decrypted."""
+    """Return a client's first QUIC packet: a valid header, then bytes that cannot be decrypted."""
     header = b"\xc0\x00\x00\x00\x01\x08" + os.urandom(8) + b"\x08" + os.urandom(8) + b"\x00"
     rest = 1200 - len(header) - 2
     return header + (0x4000 | rest).to_bytes(2, "big") + os.urandom(rest)

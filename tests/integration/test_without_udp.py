@@ -26,8 +26,8 @@ KINDS = ("append", "match")
 LONGEST_S = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 3.0
 """Maximum time without an answer, in seconds.
 
-The promise is 3 s. While other tests run, 5 s are allowed. That is still less than the idle time
-after which a silent link counts as lost and a client without this feature would dial again.
+The promise is 3 s. While other tests run, 5 s are allowed. Without the fall-back to WebSocket, a
+client would dial again only after the idle time of a silent link, which is longer than 5 s.
 """
 WITHIN_S = 150.0
 END_S = 20.0
@@ -59,7 +59,7 @@ def tell(figure: str) -> None:
 
 
 def longest_silence_s(seen: Seen, what: str, begin_s: float, end_s: float) -> float:
-    """Return the longest time between two answers to one kind of request, in seconds."""
+    """Return the longest time between successive answers to one kind of request, in seconds."""
     ends = sorted(
         float(each["end_s"])
         for each in seen.requests

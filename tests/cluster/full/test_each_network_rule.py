@@ -53,8 +53,8 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with reachable_ports.visitors(release) as visiting:
-        # The policy for Prometheus selects every pod too, so pods are isolated until both it and
-        # the default policy are deleted. A release with default values has no such policy.
+        # The policy for Prometheus selects every pod too, so pods stay isolated until the test has
+        # deleted both policies. Without the first, "collector" reaches no health port.
         unread = visiting.expected() | {
             ("collector", target): False for target in reachable_ports.HEALTH
         }

@@ -56,7 +56,7 @@ def app() -> Iterator[Kubernetes]:
 def place(
     kubernetes: Kubernetes, app: Kubernetes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """Install a fleet with one pod of each kind, after the administrator's cluster-wide roles."""
+    """Install the cluster-wide roles, and then a fleet with one pod of each kind."""
     one = {"replicas": 1}
     values = {
         "cluster": {"create": False},

@@ -35,7 +35,7 @@ def fleet() -> Iterator[Release]:
 
 @pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest, fleet: Release, tmp_path: Path) -> Iterator[Desk]:
-    """Return a `Desk` that reaches the fleet by the node port, and one by a port-forward."""
+    """Return a `Desk` that uses the node port, or in another run of a test a port-forward."""
     if request.param == "quic":
         yield Desk(fleet, tmp_path)
         return

@@ -25,7 +25,7 @@ WIDE = "midstreamer-cluster"
 
 @pytest.fixture
 def release(kubernetes: Kubernetes) -> Iterator[Release]:
-    """Return a release that is not installed, for which the administrator has run the command."""
+    """Install the chart `midstreamer-cluster` as administrator; return a release to install."""
     prepared = Release(kubernetes, values={"cluster": {"create": False}})
     installations = [{"namespace": prepared.namespace, "release": prepared.name}]
     words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]

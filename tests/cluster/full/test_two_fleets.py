@@ -1,7 +1,7 @@
 """Two fleets of the same name in two namespaces of a cluster do not affect each other.
 
-Both fleets are small and under load.  What happens to one fleet is recorded as an event of the
-other fleet's load, whose latency limit is FELT_S_MAX.
+Both fleets are small and under load.  What happens to one fleet is recorded as an event in the
+report on the other fleet, whose requests may take at most FELT_S_MAX seconds.
 """
 
 from __future__ import annotations

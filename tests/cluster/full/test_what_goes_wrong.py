@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    """Return the namespace of both releases, which are uninstalled at the end."""
+    """Return the namespace of the releases "mid" and "db"; uninstall both releases at the end."""
     with a_namespace() as kubernetes:
         shared = Place(kubernetes)
         yield shared

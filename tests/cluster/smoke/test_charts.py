@@ -319,7 +319,8 @@ def test_each_dashboard_is_shipped_as_it_was_built_where_the_sidecar_looks() -> 
 
 
 def test_a_release_with_all_dashboards_and_rules_fits_into_its_secret() -> None:
-    # Helm stores a release in a Secret: manifest and files of the chart, as gzip and base64.
+    # Helm stores manifest and files of the chart in one Secret, as gzip and base64. So the size
+    # limit of a Secret limits them.
     values = {"monitoring": {kind: {"enabled": True} for kind in ("rules", "dashboards")}}
     files = [file.read_text("utf-8") for file in charts.FLEET.rglob("*") if file.is_file()]
 
@@ -350,7 +351,7 @@ def test_a_digest_wins_over_the_tag() -> None:
 
 
 def _settings(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return a value other than the default for each plain setting of each section."""
+    """Return a value other than the default for each boolean and number, by section and name."""
     shared = SCHEMA["$defs"]
     values: dict[str, dict[str, Any]] = {}
     for section, section_schema in schema["properties"].items():

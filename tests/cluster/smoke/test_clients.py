@@ -90,7 +90,7 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
 
 
 def eventually_shown(fleet: Release, folder: Path) -> str:
-    """Return the output of `midstreamer status` outside, once the pods use the new allowlist."""
+    """Run `midstreamer status` outside the cluster until the fleet admits it; return the output."""
     desk = Desk(fleet, folder)
 
     def status() -> str:

@@ -1,4 +1,7 @@
-"""A client outside gets the same decisions as a local run; no request fails as pods are deleted."""
+"""A client outside the cluster gets the same decisions as a local run.
+
+No request fails while pods are deleted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches are exact, use nothing later than the window, and give the same for any shard size."""
+"""Searches are exact, use nothing later than the window, and do not depend on the shard size."""
 
 import statistics
 import threading
@@ -280,8 +280,8 @@ def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
     asked = a_window(columns[0], 3 * WINDOW_MAX - 1, WINDOW_MAX)
     find(a_specification(measure=measure, epsilon=0.1), [a_window(columns[0], 200, 16)], [], engine)
 
-    # Each search runs longer than the one before, so that the stops meet all its steps: outcomes,
-    # statistics, bounds and comparison.
+    # Each search is stopped later than the one before, so that the stops happen in every step of a
+    # search: outcomes, statistics, bounds and comparison.
     tries = []
     for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
         fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)

@@ -1,4 +1,4 @@
-"""A search in pieces finds the same bits as the whole search, and can stop between pieces."""
+"""A search that is done in pieces gives the same bits as a search in one piece."""
 
 from __future__ import annotations
 

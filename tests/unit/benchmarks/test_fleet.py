@@ -1,4 +1,4 @@
-"""The figures of the fleet's benchmark are computed from the measured rounds."""
+"""Each figure of the fleet's benchmark is the median of several rounds of measurement."""
 
 from __future__ import annotations
 

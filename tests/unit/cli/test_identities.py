@@ -1,4 +1,4 @@
-"""The allowlist entries that the command line makes, and its credentials from a cluster."""
+"""How the command line adds allowlist entries, and gets credentials from a Kubernetes cluster."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -168,7 +168,7 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 
 
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Return a function that makes child processes run this script instead of a service."""
+    """Make child processes run this script instead of a service, and restart almost at once."""
     monkeypatch.setattr(child_processes, "COMMAND", (sys.executable, "-c", script))
     monkeypatch.setattr(child_processes, "BACKOFF", Backoff(0.001))
 

@@ -162,7 +162,7 @@ def test_a_malformed_dsn_is_reported_in_a_sentence_with_its_source(text: str, me
 
 
 def test_a_second_at_sign_cannot_hide_a_remote_host() -> None:
-    """The driver takes the host after the first @, so a check of the last @ is deceived."""
+    """The driver connects to the host after the first @, whatever host follows a second @."""
     with pytest.raises(ConfigError, match="more than one @"):
         dsn.checked("postgresql://me:x@db.example,y@localhost/x?sslmode=disable", {})
 

@@ -1,4 +1,4 @@
-"""The texts shown to people: each expectation is the complete text."""
+"""Decisions, verdicts and reports as people see them; each test compares the complete text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of a fleet's members on 100 columns, with highlights and missing facts."""
+"""The tables of a fleet's members fit 100 columns, use colours, and show missing facts as "-"."""
 
 from __future__ import annotations
 

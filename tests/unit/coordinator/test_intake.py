@@ -1,4 +1,4 @@
-"""A promised write is stored exactly once, even if the coordinator process dies at any moment."""
+"""A spooled write is stored exactly once, even if the coordinator process dies at any moment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def an_item(time: int) -> Item:
 
 
 class Process:
-    """The path of promised writes: spool, outbox, store.
+    """The path of spooled writes: spool, outbox, store.
 
     The process can die (`Killed`) between any two steps.
     """
@@ -189,7 +189,7 @@ async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # Nobody was promised this write, so the intake queues its record to be removed.
+    # The caller left before it was told that the write is kept, so the record is to be removed.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()

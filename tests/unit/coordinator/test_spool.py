@@ -1,4 +1,4 @@
-"""The spool keeps promised records over crashes and full disks until they are settled."""
+"""The spool keeps acknowledged writes through crashes and full disks, until stored or refused."""
 
 import resource
 import signal

@@ -1,4 +1,4 @@
-"""A spool of the previous version is replayed; unreadable records are set aside by name."""
+"""A spool of the previous version is replayed; unreadable records are set aside with a reason."""
 
 from __future__ import annotations
 

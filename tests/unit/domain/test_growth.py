@@ -1,4 +1,4 @@
-"""New fields can be added to specifications: recorded specifications keep their names."""
+"""New fields can be added to specifications without a change of any recorded digest."""
 
 from __future__ import annotations
 

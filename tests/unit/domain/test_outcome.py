@@ -1,4 +1,4 @@
-"""An outcome is scaled by its window alone; computed with others, it has the same bits."""
+"""An outcome is scaled by its own window; computed alone or with others, it has the same bits."""
 
 import numpy as np
 import pytest

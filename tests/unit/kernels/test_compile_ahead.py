@@ -82,7 +82,7 @@ def test_a_process_that_cannot_compile_is_reported_in_a_line(
     assert not list(tmp_path.iterdir())
 
 
-# The tests below load kernels from a folder that is compiled once, for two processor levels.
+# Tests that load kernels from `folder`, which is compiled once, for every level in `LEVELS`.
 
 SEARCHES = """
 import hashlib, json, logging, sys

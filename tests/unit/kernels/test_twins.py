@@ -126,8 +126,8 @@ def test_lanes_count_the_common_subsequences_of_each_window(seed: int, m: int, b
 
 
 def test_a_cell_is_the_recurrence_in_every_lane() -> None:
-    # The function is compiled in this process: for cached code the generator of the cell would not
-    # run, and coverage would not see it.
+    # The function is compiled in this process. If it came from a cache, the code generator of
+    # `lcss_cell` would not run, and coverage would not see it.
     @jit  # type: ignore[untyped-decorator]
     def one_cell(windows: Any, match: Any) -> None:
         lcss_cell.lcss_cell(match, 1, windows, 0, 2.0, 0.5)

@@ -36,7 +36,7 @@ def slow_analogs(
 ) -> tuple[list[tuple[float, str, int]], int, int]:
     """Return by the definitions the analogs that a decision may use, and two counts.
 
-    The counts are of all usable windows: those before a rise, and those before any change.
+    The counts are of all usable windows: those before a rise, and those before a rise or a fall.
     """
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)

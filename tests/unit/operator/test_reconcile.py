@@ -413,10 +413,10 @@ class Killed(Exception):
 
 @dataclass
 class Fragile:
-    """An `Api` of a process that dies at call number `dies_at`, before or `after` the call runs.
+    """An `Api` of a process that dies at call number `dies_at`.
 
-    At the calls in `lost_at` the server executes the call, but the answer is lost: `Unavailable` is
-    raised.
+    It dies before the call runs, or after the call if `after` is true. At the calls in `lost_at`
+    the server executes the call, but the answer is lost: `Unavailable` is raised.
     """
 
     inner: Caller

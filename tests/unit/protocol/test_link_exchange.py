@@ -421,7 +421,7 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
 
 
 def test_a_trace_that_is_too_long_is_not_kept_with_its_request() -> None:
-    # Waiting requests are kept for minutes, and 256 of them with traces of 4 MB would take 1 GB.
+    # Requests may wait for minutes. If 256 of them had traces of 4 MB, they would take 1 GB.
     far = a_server()
     long = frames.Survey(request=1, trace="x" * (link_exchange.TRACE_CHARACTERS_MAX + 1))
     fits = frames.Survey(request=2, trace="x" * link_exchange.TRACE_CHARACTERS_MAX)

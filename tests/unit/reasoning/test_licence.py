@@ -75,18 +75,18 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
 def test_series_that_move_together_earn_no_more_than_one_would() -> None:
     target, series = 0.8, 10
     right = np.random.default_rng(3).random((400, 500)) < target
-    # Ten copies of a series have no more wealth than one series, because the gate averages them.
+    # `Gate` averages the wealth of all series, so ten equal series have the wealth of one.
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # If the gate multiplied their wealth instead, as if the copies were independent, more than
-    # DELTA of the streams would get a licence.
+    # If the wealth of ten equal series were multiplied instead, as if they were independent, more
+    # than DELTA of the streams would get a licence.
     copied = np.repeat(right, series, axis=1)
     assert first_licences(copied, target, licence.needed(0)) > DELTA
 
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # The last numbers are half of 1020, 4012 and 3892. These are the median waits for a licence
-    # from a gate that bets only on the top fifth of decisions, with stakes up to 0.7.
+    # The last numbers are half of 1020, 4012 and 3892. These are the median numbers of decisions
+    # before a licence if bets are only on the top fifth, with stakes up to 0.7.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(

@@ -86,7 +86,8 @@ async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_los
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    # A move to another link and a loss both cancel the task; only a loss also closes the feed.
+    # The task is cancelled if the session moves to another link, and also if the link is lost. Only
+    # then is the feed closed too.
     feed.closed = lost
     running.cancel()
     await asyncio.wait({running})

@@ -16,7 +16,7 @@ LIMITS = st.integers(1, 9)
 
 
 class Watched:
-    """`Places` under test, with a simple model of the entries inside and in line, oldest first."""
+    """`Places` under test, with a simple model of the entries inside and waiting, oldest first."""
 
     def __init__(self, limit: int, line: int) -> None:
         self.places = Places(limit, line=line)

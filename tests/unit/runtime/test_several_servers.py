@@ -67,7 +67,7 @@ async def test_a_draining_server_behind_a_shared_address_is_left_out_at_once() -
         assert max(took_s) < 0.5
         assert [name for _, _, name in carrier.dialled] == ["c1", "c1", "c1", "c1", "c2"]
         assert _linked(session) == "c2"
-        # One request more was sent before the client knew of the drain.
+        # One more request was sent to it before the client knew of the drain.
         assert len(servers[0].asked_s) <= 2
 
 

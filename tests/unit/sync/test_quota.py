@@ -102,7 +102,7 @@ def test_a_series_counts_for_the_client_that_asked_first() -> None:
 
 
 async def test_a_series_counts_for_the_second_client_when_the_first_is_refused() -> None:
-    """A series counts for the client that creates it, even if another client was refused it before.
+    """A series counts for the client that creates it, not for one whose write was refused before.
 
     Otherwise the second client's series would count for nobody.
     """

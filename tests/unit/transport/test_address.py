@@ -1,4 +1,4 @@
-"""Addresses as people and templates write them, with brackets around IPv6 and IPv4."""
+"""Addresses as people and templates write them: IPv6 and IPv4, with or without brackets."""
 
 from __future__ import annotations
 

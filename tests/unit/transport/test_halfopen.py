@@ -1,4 +1,4 @@
-"""Half-open connections are bounded: the origin that holds the most loses its oldest one."""
+"""Half-open connections are limited: the host or network with most of them loses its oldest."""
 
 from __future__ import annotations
 
