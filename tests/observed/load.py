@@ -131,7 +131,7 @@ class Asking:
             log.error("load.not_refused", identity=STRANGER)
 
     async def intrude(self, _due_s: float) -> None:
-        """Send a frame that clients may not send, on its own link: the coordinator closes that."""
+        """Send a frame that clients may not send, on a new link, which the coordinator closes."""
         address = self._arguments.addresses.partition(",")[0]
         search = frames.Search(specification=WANTED, windows=(), shards=())
         try:

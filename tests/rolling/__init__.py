@@ -16,7 +16,6 @@ To extend the plan: add a member to ``plan.MEMBERS`` and ``plan.HOME``, a settin
 ``fleet.settings_of``, a kind of event to `plan.Event` and ``drive.perform``, a promise to
 ``judgement.broken``. `test_rolling` runs a short plan in the test suite.
 
-Two settings are newer: a maximum age of links (``limits.link_age_s``) and a list of syncs (``sync``
-of agents and coordinators). They are set when this version's settings classes have them, and never
-for the previous version.
+Two settings are set for this version only, and only if its settings classes have them: a maximum
+age of links (``limits.link_age_s``) and a list of syncs (``sync`` of agents and coordinators).
 """

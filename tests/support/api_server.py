@@ -205,7 +205,7 @@ class ApiServer:
         The real API server also removes fields that the manager set before and no longer sends.
         """
         if body.get("metadata", {}).get("name") != name or not body.get("kind"):
-            raise Refusal(400, "BadRequest", "apply: no kind, or not the name in the path")
+            raise Refusal(400, "BadRequest", "apply: no kind, or another name than in the path")
         if reason := self.rejects(collection, body):
             raise Refusal(422, "Invalid", reason)
         if part == "status":

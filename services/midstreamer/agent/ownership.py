@@ -330,7 +330,7 @@ class Core:
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # only the last of the frames that bring a page has a new position
+            return []  # a page comes in frames, and only the last has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position

@@ -34,8 +34,8 @@ the generator returns one Evidence for each window."""
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows with which a search compares those of its windows that have one time.  The
-    lists have one entry for each shard."""
+    """The past windows with which a search compares its windows of one time.  The lists have one
+    entry for each shard."""
 
     runs: list[kernels.Run]
     laid: search.Ground
