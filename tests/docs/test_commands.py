@@ -225,7 +225,7 @@ HELP = list(in_help())
 
 
 def words_of(command: str) -> list[str] | None:
-    """Return the words of one of our commands, also for `make run ARGS=…`; None for any other."""
+    """Return the words of our command, or of what `make run` starts; None for other programs."""
     words = shlex.split(command.removesuffix("&"))
     if words[:2] == ["make", "run"]:
         (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]

@@ -98,9 +98,8 @@ def module(path: Path) -> Module:
                 (defined if isinstance(ctx, ast.Store) else names).add(name)
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
-    if (
-        path.name == "__init__.py"
-    ):  # a package also defines its modules, and names that it loads later
+    if path.name == "__init__.py":
+        # A package also defines its modules, and names in its strings, which it imports when used.
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))
@@ -116,7 +115,7 @@ def quotes(path: Path) -> Iterator[Quote]:
     """Yield every text in backticks of a file."""
     if path.suffix == ".py":
         proses = [*module(path).docstrings, *comments(path)]
-    else:  # blocks of code are not prose
+    else:  # a page, without its blocks of code, which are not prose
         text = re.sub(
             r"```.*?```", lambda m: "\n" * m[0].count("\n"), text_of(path), flags=re.DOTALL
         )
@@ -160,7 +159,7 @@ def paths() -> frozenset[str]:
 
 @functools.cache
 def values() -> frozenset[str]:
-    """Return the first words of the lines of `config.toml` and of the charts' values files."""
+    """Return the names of settings: the first words of lines of `config.toml` and chart values."""
     files = [TOP / "config.toml", *TOP.glob("charts/*/values.yaml")]
     found = re.findall(r"^#? ?\[?(\w+)", "\n".join(map(text_of, files)), re.MULTILINE)
     return frozenset(found)

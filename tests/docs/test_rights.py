@@ -1,4 +1,4 @@
-"""The handbook's table of RBAC rights equals the list of rights that cluster tests remove."""
+"""The handbook's table of RBAC rights lists the rights that cluster tests remove one by one."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _client() -> QuicConnection:
     return client
 
 
-# targets with packets of an accepted peer
+# The next targets send packets of an accepted peer.
 
 
 @dataclass
@@ -121,7 +121,7 @@ def take_packet(data: bytes) -> None:
     if not _pair or _pair[0].over or _pair[0].number > 30_000:
         _pair[:] = [Established()]
     payload = data[:PAYLOAD_BYTES_MAX]
-    # Header protection needs at least 4 bytes.
+    # Header protection needs at least 4 bytes, so a shorter payload is padded.
     _pair[0].give(payload + bytes(max(0, 4 - len(payload))))
 
 
@@ -135,7 +135,7 @@ def packet_seeds() -> list[bytes]:
         b"\x05\x00\x00",  # STOP_SENDING
         b"\x06\x00\x04abcd",  # CRYPTO
         stream,
-        b"\x0e\x04\x80\x7f\xff\xff\x01x",  # STREAM at a far offset
+        b"\x0e\x04\x80\x7f\xff\xff\x01x",  # STREAM with one byte at a far offset
         b"\x10\x44\x00",  # MAX_DATA
         b"\x11\x00\x44\x00",  # MAX_STREAM_DATA
         b"\x18\x07\x00\x08" + bytes(8) + bytes(16),  # NEW_CONNECTION_ID
@@ -146,7 +146,7 @@ def packet_seeds() -> list[bytes]:
     ]
 
 
-# targets with packets of a peer that is not accepted yet
+# The next targets send packets of a peer that is not accepted yet.
 
 _CID = bytes(range(8))
 
@@ -178,7 +178,7 @@ def _hello() -> bytes:
 
 
 def take_handshake(data: bytes) -> None:
-    """The server answers an unknown client's first packet and later TLS messages, or closes."""
+    """The server answers an unknown client's packet and TLS messages, or closes the connection."""
     if data[:1] == b"\x01":
         _take_flight(data[1:])
         return
@@ -198,7 +198,7 @@ def _take_flight(messages: bytes) -> None:
     context = server.tls
     output = {epoch: Buffer(capacity=16384) for epoch in tls.Epoch}
     context.alpn_negotiated = None
-    context.alpn_cb = None  # aioquic's callback needs transport parameters, which are not tested
+    context.alpn_cb = None  # aioquic's callback reads transport parameters, and `_HELLO` has none
     context.handle_message(_HELLO, output)
     before = context.state
     assert before is tls.State.SERVER_EXPECT_CERTIFICATE, before

@@ -243,7 +243,7 @@ def _bodies() -> list[bytes]:
 
 def all_targets() -> dict[str, Target]:
     """Return every target by name, with the QUIC and WebSocket targets."""
-    from tests.fuzz import quic, websocket  # late, because `quic` makes certificates
+    from tests.fuzz import quic, websocket  # imported late: importing `quic` makes certificates
 
     return {
         "codec": Target(decode_frame, _bodies, 3_000_000),

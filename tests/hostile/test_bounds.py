@@ -99,7 +99,7 @@ class Held:
     def __init__(self) -> None:
         self.most_s = 0.0
         gc.collect()
-        gc.freeze()  # no collection of earlier tests' objects may fall into the measurement
+        gc.freeze()  # garbage of earlier tests must not be collected during the measurement
 
     async def watch(self) -> None:
         while True:
@@ -124,7 +124,7 @@ async def refusal(peer: Peer, *several: Column) -> str:
 
 
 async def held_s(attack: asyncio.Task[str]) -> float:
-    """Return the CPU seconds of the longest turn of the event loop until the task was done."""
+    """Return the CPU seconds of the longest turn of the event loop until the attack has ended."""
     held = Held()
     watching = asyncio.create_task(held.watch())
     await attack

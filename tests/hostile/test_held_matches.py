@@ -1,4 +1,4 @@
-"""Waiting matches of one identity, and feeds of one connection, take a bounded memory."""
+"""Waiting matches of one identity, and feeds of one connection, use a bounded amount of memory."""
 
 from __future__ import annotations
 

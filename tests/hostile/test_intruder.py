@@ -1,4 +1,4 @@
-"""The hostile client that these tests use works: each of its protocol violations is noticed."""
+"""Tests of the hostile client itself: each of its protocol violations is noticed by the server."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
 
 
 def endless_appends(peer: Peer, series: str) -> Callable[[], Awaitable[object]]:
-    """Appends of 32 kB, each sent when the previous Append was received, before it is durable."""
+    """Appends of 32 kB; each is answered when it is received, before its data are durable."""
     next_time = iter(range(0, 1 << 40, 2000))
 
     def request() -> Awaitable[object]:
@@ -211,7 +211,7 @@ async def test_a_client_that_floods_the_agents_delays_no_other() -> None:
     async with running(agents=("a1",), shard_points=2048) as fleet:
         good, greedy = await fleet.client("good"), await fleet.client("greedy")
         await append(good, *universe)
-        # The first answer is slow, because the fleet prepares for searches only once.
+        # The first answer is slow, because the agent prepares its shards for the first search.
         await good.ask(single, budget_s=20.0)
         flood = [asyncio.ensure_future(greedy.ask(many, budget_s=BUDGET_S)) for _ in range(120)]
         await eventually(lambda: any(match.done() for match in flood))
@@ -239,7 +239,7 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            # The error shows that this request got a place and was not refused.
+            # A request that waits until its deadline has got a place: it was not refused.
             await good.ask(request, budget_s=0.5)
         for match in flood:
             match.cancel()

@@ -33,7 +33,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> hostile.End:
-    """Send bytes before the protocol handshake, check that no link opens, and return the end."""
+    """Send bytes before the protocol handshake, check that no link opens; return how it ended."""
     links: list[Link] = []
 
     async def serve(link: Link) -> None:

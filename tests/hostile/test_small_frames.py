@@ -52,7 +52,7 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
     many = tuple(number.to_bytes(3, "big") for number in range(frames.DECISIONS_MAX + 1))
     async with running(tmp_path) as fleet:
         greedy = await fleet.client("greedy")
-        # Stops sync: a request that is forwarded to sync would now fail with another error.
+        # Stop sync, so that a Lookup that is forwarded to sync would fail with another error.
         fleet.tasks[0].cancel()
         await asyncio.wait([fleet.tasks[0]])
         with pytest.raises(BadInput, match="257 experiences in one Lookup, at most 256"):

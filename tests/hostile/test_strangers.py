@@ -104,8 +104,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     original = sender.get_frame
 
     def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        # Keep back the last bytes of the Finished message. It follows the certificate, which the
-        # server refuses.
+        # Keep back the last bytes of the Finished message, so that they arrive after the server
+        # has refused the certificate.
         kept_back = 20
         return original(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
 
@@ -189,7 +189,7 @@ async def test_bytes_with_a_gap_after_each_are_not_held_for_ever(
 
 
 async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
-    """A server, and both ends of a link to it that no task reads."""
+    """A server, and both ends of a link to it; only the test itself reads from them."""
     met: asyncio.Queue[Link] = asyncio.Queue()
 
     async def serve(link: Link) -> None:

@@ -115,7 +115,7 @@ def test_a_client_that_proves_its_key_with_sha_1_is_turned_away_by_an_alert(
     signer, write = an_authority(), tls.push_certificate_verify
 
     def state(buf: Any, verify: tls.CertificateVerify) -> None:
-        """Write the message; if it is the client's (only its key is RSA), name ``stated`` in it."""
+        """Write a CertificateVerify; the client's (only it has an RSA key) claims ``stated``."""
         if verify.algorithm == tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256:
             verify = dataclasses.replace(verify, algorithm=stated)
         write(buf, verify)

@@ -105,7 +105,7 @@ async def quic(tmp_path: Path) -> AsyncIterator[Quic]:
     await server.close()
 
 
-# a frame with too many nested values
+# These tests send a frame with too many nested values.
 
 
 async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> None:
@@ -131,7 +131,7 @@ async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic
     await quic.all_given_back()
 
 
-# an error in each callback of an open connection
+# Each callback of an open connection, in which a test raises an error.
 
 OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
     "quic.receive_datagram": (lambda quic: quic.wire().quic, "receive_datagram"),
@@ -289,7 +289,7 @@ async def test_a_nested_value_ends_a_link_in_memory_too() -> None:
     assert not server.open_links.links
 
 
-# a frame of which only a part arrives
+# These tests send only a part of a frame.
 
 
 async def test_half_a_frame_ends_its_connection_in_time(quic: Quic) -> None:

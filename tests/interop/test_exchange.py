@@ -1,4 +1,4 @@
-"""Clients on other QUIC libraries use a fleet: large frames, key updates, new ports, no tickets."""
+"""Clients on other QUIC libraries use a fleet: large frames, new keys and ports, no resumption."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
     append = frames.Append(request=1, columns=columns(36_000, series=3))
     position = (await user.ask(append)).frame["position"]
     history = append.columns[0]
-    # Long windows and few analogs make a large answer that is still allowed: the limit of an answer
-    # counts each analog as if its series had a name of maximum length.
+    # The answer must be large but within its limit. Long windows make it large. Analogs are few,
+    # because the limit counts each as if its series had a name of maximum length.
     wanted = a_specification(window=2048, neighbours=8, band=0, grid=8)
     count = min(160, 60 * megabytes)
     ends = range(12_000 - 37 * count, 12_000, 37)
@@ -215,7 +215,7 @@ async def test_a_server_changes_keys_and_is_understood(
         await survey(user, 10 * number)
 
 
-# Only quic-go: quinn cannot change its port without knowing it, it can only migrate.
+# Only quic-go: quinn changes its port only by a migration, so it always knows of the change.
 @pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)
 async def test_a_client_whose_port_changed_beneath_it_goes_on(
     user: ForeignClient, fleet: QuicFleet

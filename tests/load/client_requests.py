@@ -6,8 +6,8 @@ Requests start when they are due, even if earlier requests are still open (an op
 accepts ticks only in order of time. So there are several series; an append takes a series that no
 other append is using, and a failed append is repeated later with the same ticks.
 
-Every event is reported as a map for `records.Heard.take`: each finished request, each attempt that
-the SDK retried, and each acknowledgement.
+Each finished request, each attempt that the SDK retried, and each acknowledgement is reported as a
+map for `client_reports.Heard.take`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Lane:
 
 
 def time_at(index: int) -> int:
-    """Return the time of a tick; the first tick is at one hour."""
+    """Return the time of a tick; the first is one hour after the epoch."""
     return (index + 1) * HOUR
 
 

@@ -274,7 +274,7 @@ def pods_ready(server: ApiServer, *, share: int = 1) -> None:
 
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
-    """Send certificate requests of a pod inside the block; ``rogues`` adds some in a false name."""
+    """Send certificate requests of a pod in the block; ``rogues`` adds some under a false name."""
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:

@@ -53,12 +53,12 @@ STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
 AGAINST_PER_S = 20.0
-"""Requests per second of `Against`. They are many, because a confidence is a rank among the last
-1,000 decisions of a stream, and those of `Against` must replace the older ones.
+"""Requests per second of `Against`. The rate is high, because a confidence is a rank among the last
+1,000 decisions of a stream, and the decisions of `Against` must soon replace the others.
 """
 RECENT, SMALL = 1000, 0.1
-"""Number of recent decisions with which a confidence is compared; a change, in scales of the
-decision, that every interval contains."""
+"""`RECENT` is the number of recent decisions with which a confidence is compared. `SMALL` is a
+change, in units of the decision's scale, that lies inside every interval."""
 START, LARGE = 100.0, 1e9
 """The first value of a series, and the value beyond which the series begins again at the first."""
 log = logs.get(__name__)
@@ -131,7 +131,7 @@ class Asking:
             log.error("load.not_refused", identity=STRANGER)
 
     async def intrude(self, _due_s: float) -> None:
-        """Send a frame that clients may not send; the coordinator closes its separate link."""
+        """Send a frame that clients may not send, on a new link, which the coordinator closes."""
         address = self._arguments.addresses.partition(",")[0]
         search = frames.Search(specification=WANTED, windows=(), shards=())
         try:
@@ -191,15 +191,15 @@ class Against:
 
 
 def change(decision: Decision, *, comes_true: bool) -> float:
-    """Return a change of the series by which the decision's forecast comes true, or one against it.
+    """Return a change of the series that makes the decision's forecast come true, or refutes it.
 
-    The first is small and in the forecast direction. The second has the other direction and goes
-    beyond the end of the interval.
+    A change that makes it come true is small and in the forecast direction. A change that refutes
+    it has the other direction and goes beyond the end of the interval.
     """
     rises = (decision.probability >= 0.5) == comes_true
     edge = decision.high if rises else decision.low
     beyond = abs(edge) if math.isfinite(edge) and not comes_true else 0.0
-    # A flat window has no scale; with a change of zero the series would stay flat.
+    # A flat window has no scale: use 1, because a change of zero would keep the series flat.
     size = beyond + (SMALL if comes_true else 1.0) * (decision.scale or 1.0)
     return size if rises else -size
 
@@ -255,7 +255,7 @@ def main() -> None:
         "--rogues", type=int, default=1, help="0: send nothing that must be refused"
     )
     exit_with_parent.follow(os.environ)
-    logs.configure(json=False, level="info")  # to stderr: `say` writes to stdout
+    logs.configure(json=False, level="info")  # logs go to stderr: `say` writes to stdout
     asyncio.run(run(parser.parse_args()))
 
 

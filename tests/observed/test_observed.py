@@ -1,4 +1,4 @@
-"""Prometheus scrapes every process of a fleet; its metrics show the work and a failure."""
+"""Prometheus scrapes every process of a fleet, and shows that each works, or that it is gone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rolling restarts of a fleet under load, with half of its processes on the previous version.
 
-    make rolling                                 every process twice, by SIGTERM
+    make rolling                                 restart every process twice, by SIGTERM
     make rolling ARGS="--kill"                   the same by SIGKILL
     make rolling ARGS="--rate 0.2 --rounds 1"    a fifth of the load, every process once
     make rolling ARGS="--keep --json out.json"   keep logs and database; write the figures
@@ -12,11 +12,10 @@
 * `judgement`  no I/O: how each event affected the requests, and which promises are broken
 * `drive`      carries a plan out under load, and checks the store and the logs afterwards
 
-To change it: add a member to ``plan.MEMBERS`` and ``plan.HOME``, a setting of a process to
+To extend the plan: add a member to ``plan.MEMBERS`` and ``plan.HOME``, a setting of a process to
 ``fleet.settings_of``, a kind of event to `plan.Event` and ``drive.perform``, a promise to
 ``judgement.broken``. `test_rolling` runs a short plan in the test suite.
 
-Newer abilities are found by inspecting the settings classes: a maximum age of links
-(``limits.link_age_s``) and a list of syncs (``sync`` of agents and coordinators) are set when this
-version has them, and never for the previous version.
+Two settings are set for this version only, and only if its settings classes have them: a maximum
+age of links (``limits.link_age_s``) and a list of syncs (``sync`` of agents and coordinators).
 """

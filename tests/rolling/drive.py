@@ -27,7 +27,7 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 """Matches and appends per second, of both clients together."""
 DEADLINE_S = 30.0
 CALM_S = 4.0
-"""Seconds of load before the first event; later events are compared with this time."""
+"""Seconds of load before the first event; they show how long requests take without an event."""
 BETWEEN_S = 1.0
 DRAIN_S = 15.0
 """Seconds that a client may take to end, beyond the deadline of its last request."""
@@ -181,7 +181,7 @@ async def listen(
         ready.set()  # so that no task waits for a client that has ended
 
 
-# --- checks that run after the load has ended -----------------------------------------------------
+# --- these checks run after the load has ended ----------------------------------------------------
 
 
 async def look(fleet: Fleet, heard: Heard) -> Evidence:

@@ -131,7 +131,7 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(previous_version.unpacked)  # takes long if it is not built yet
+            await asyncio.to_thread(previous_version.unpacked)  # may build it, which takes long
         members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(identities.prepare, self.state.certs, members)
         await self.server.start()
@@ -239,7 +239,7 @@ class Fleet:
         while not await child_processes.complete(place.health):
             status = f"{name} ({place.version}) is not ready: {one.last_words()}; see {one.log}"
             if one.process.returncode is not None:
-                raise AssertionError(f"ended with {one.process.returncode}: {status}")
+                raise AssertionError(f"exit code {one.process.returncode}: {status}")
             _in_time(since_s, status)
             await asyncio.sleep(POLL_S)
 
@@ -270,7 +270,7 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        # In the working directory is a config.toml with sections that the previous version lacks.
+        # Read no file: the config.toml here has sections that the previous version lacks.
         shared |= previous_version.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 

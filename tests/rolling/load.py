@@ -55,7 +55,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     for name in ("--appends-per-s", "--matches-per-s", "--deadline-s"):
         parser.add_argument(name, required=True, type=float)
-    logs.configure(json=False, level="info")  # to stderr: `say` writes to stdout
+    logs.configure(json=False, level="info")  # logs go to stderr: `say` writes to stdout
     asyncio.run(run(parser.parse_args()))
 
 

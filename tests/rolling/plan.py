@@ -1,8 +1,8 @@
 """The plan of a rolling restart: members, their versions, and events in order. No I/O.
 
 Every member alternates between the two versions, and half of them begin with each. The order is
-drawn once from the seed and stays the same in every round. Therefore, of two members with a link,
-at one time only the first runs the new version, and at another time only the second.
+drawn once from the seed and stays the same in every round. So each of two linked members runs the
+new version at some time while the other runs the previous version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The order of a rolling restart covers every pair of versions."""
+"""Tests: in every plan, linked members meet in all four combinations of the two versions."""
 
 from __future__ import annotations
 

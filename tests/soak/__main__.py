@@ -74,12 +74,12 @@ class Phase:
     seconds: float = 0.0
 
     def percentile_ms(self, what: str, q: float) -> float:
-        """Return a percentile of one kind of request, in milliseconds; infinite without any."""
+        """Return a percentile of one kind of request, in milliseconds; infinite for no requests."""
         taken = self.latencies_s[what]
         return float(np.percentile(taken, q)) * 1e3 if taken else float("inf")
 
     def slope_mb_per_minute(self, process: str) -> float:
-        """Return the slope of a process's memory, by least squares over the second half."""
+        """Return the slope of a process's memory, by least squares over the phase's second half."""
         samples = self.memory_mb.get(process, [])
         late = samples[len(samples) // 2 :]
         if len(late) < 3:

@@ -48,7 +48,7 @@ ENDS_S = 0.2
 """Maximum seconds for which a flood waits until the server closes a connection."""
 IDENTITY = "client/flood"
 AHEAD = 5000
-"""Number of feed positions that a Match may be ahead of the feed and wait."""
+"""The feed position, far ahead of the feed, for which the Matches of `places` wait."""
 
 
 class Over(Exception):
@@ -296,7 +296,7 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # An error before that time means that an answer was missing or unreadable: go on.
+                # The time is over. An earlier error means a missing or unreadable answer: go on.
                 return pace
 
 

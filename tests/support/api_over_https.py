@@ -100,7 +100,7 @@ class Served:
     server: ApiServer
     port: int
     directory: Path
-    """The directory with ``ca.crt``; the service accounts of `account` have their folders in it."""
+    """The directory with ``ca.crt``; `account` makes a folder in it for each service account."""
     connections: int = 0
     watches: int = 0
     breaks: list[str] = field(default_factory=list)

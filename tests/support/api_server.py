@@ -205,7 +205,7 @@ class ApiServer:
         The real API server also removes fields that the manager set before and no longer sends.
         """
         if body.get("metadata", {}).get("name") != name or not body.get("kind"):
-            raise Refusal(400, "BadRequest", "apply needs the kind, and the name of the path")
+            raise Refusal(400, "BadRequest", "apply: no kind, or another name than in the path")
         if reason := self.rejects(collection, body):
             raise Refusal(422, "Invalid", reason)
         if part == "status":
@@ -309,7 +309,7 @@ class Caller:
             raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
-# rules that the real API server also applies
+# The real API server also applies these rules.
 
 
 def _is_collection(path: str) -> bool:

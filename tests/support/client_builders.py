@@ -32,7 +32,7 @@ class Script:
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
         if isinstance(frame, frames.Lookup) and not frame.experience_ids:
-            # A client asks on each new link which other coordinators exist.
+            # With an empty Lookup a client asks which other coordinators exist: none.
             return frames.Experiences()
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

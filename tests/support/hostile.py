@@ -144,7 +144,7 @@ class QuicIntruder(Intruder):
         self._timer: asyncio.TimerHandle | None = None
         self._socket = self._opened_socket()
 
-    # steps that honest clients also take
+    # honest clients take these steps too
 
     def begin(self) -> Self:
         """Build the first packet; the caller may still change it before `flush`."""
@@ -190,7 +190,7 @@ class QuicIntruder(Intruder):
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
-    # steps that only a hostile client takes
+    # only a hostile client takes these steps
 
     def raw(self, datagram: bytes) -> None:
         """Send any bytes as one datagram."""
@@ -373,10 +373,10 @@ class MemoryIntruder(Intruder):
         self.wire = MemoryWire()
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes on a stream; over memory a single stream cannot end."""
+        """Send bytes on a stream; ``end`` is ignored: in memory a single stream cannot end."""
         self.wire.write(stream, data)
 
-    # methods that the memory wire calls
+    # the memory wire calls these methods
 
     def data(self, stream: int, data: bytes) -> None:
         """Receive the bytes that the server wrote."""
@@ -402,7 +402,7 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
     return intruder
 
 
-# one interface for tests on any carrier
+# `Ground` gives tests the same interface on every carrier.
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class WssIntruder(Intruder):
         self.writer.write(data)
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes of a stream in binary messages; over WebSocket a single stream cannot end."""
+        """Send bytes of a stream in binary messages; ``end`` is ignored: no stream can end."""
         for at in range(0, len(data), CHUNK_BYTES):
             self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
 

@@ -33,7 +33,7 @@ OUTSIDE = "TEST_NETWORK_OUTSIDE"
 
 
 def why_not() -> str:
-    """Return why a plain user cannot create a network namespace; empty when possible or root."""
+    """Return why this user cannot create a network namespace; empty if possible, as for root."""
     if os.geteuid() == 0:
         return ""
     if missing := [name for name in COMMANDS if shutil.which(name) is None]:

@@ -116,7 +116,7 @@ LABEL = f"midstreamer.dev/{NAMESPACE}.{RELEASE}"
 
 
 def a_client_request(**changes: Any) -> SigningRequest:
-    """A valid request for a client certificate, by pod shop-0 of a namespace with the label."""
+    """A valid request for a client certificate, by pod shop-0 of the namespace `CLIENTS`."""
     user = a_pod_user(CLIENTS, "default", "shop-0", UID)
     good = a_request(
         signer=POLICY.client_signer,

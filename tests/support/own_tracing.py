@@ -16,7 +16,7 @@ def provided(provider: TracerProvider | None) -> Iterator[None]:
     """Set this OpenTelemetry provider, or none; restore the previous provider when the block ends.
 
     OpenTelemetry lets a process set its provider only once. Many tests share a process, so this
-    function sets OpenTelemetry's variable, and closes what the SDK built with the provider.
+    function sets OpenTelemetry's private variable. At the end it also turns our own spans off.
     """
     before = trace._TRACER_PROVIDER
     trace._TRACER_PROVIDER = provider

@@ -97,14 +97,14 @@ async def commit(committer: Committer, write: Write) -> Written:
 
 
 async def contents(store: Store) -> dict[str, Any]:
-    """Return everything in a store that a writer can cause, in a form that can be compared."""
+    """Return the points, states and events of a store, in a form that can be compared."""
     points = {}
     for each in (await store.catalogue("", 10_000)).series:
         (part,) = await store.load([_whole(each.series, each.count)], each.count)
         points[each.series] = list(zip(part.times.tolist(), part.values.tolist(), strict=True))
     states = {state.stream: (state.version, state.body) for _, state in await store.streams()}
     learned = {
-        # The order of events with equal time is free, and the learned state does not depend on it.
+        # Events with equal time may have any order: the learned state does not depend on it.
         stream: sorted(await store.events(stream, 0, version), key=_by_experience)
         for stream, (version, _) in states.items()
     }

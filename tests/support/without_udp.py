@@ -132,7 +132,7 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
     """Drop UDP for `DROPPED_S` seconds; if ``late`` is set, start the client `late` meanwhile."""
     begin_s = time.monotonic()
     network.drop_udp()
-    dropped_s = time.monotonic()  # adding the rules can take a second on busy cores
+    dropped_s = time.monotonic()  # not earlier: adding the rules can take a second
     try:
         if late:
             await asyncio.sleep(LATE_AFTER_S)

@@ -35,13 +35,14 @@ class AgentSettings(Settings):
     """Number of threads that compare windows. 0: one for each processor that the agent may use by
     its affinity and its cgroup quota (rounded down, at least one). More threads gain nothing."""
     searches_max: int = Field(128, ge=1, le=4096)
-    """Maximum number of searches accepted at once, including those that wait for a thread, at most
-    half of them of one coordinator. More are refused as `overloaded`, and the coordinator asks
-    another replica. With a larger value, latency grows under load instead."""
+    """Maximum number of searches accepted at once, including those that wait for a thread. One
+    coordinator may have at most half of them. Further searches are refused as `overloaded`, and the
+    coordinator asks another replica. A larger value refuses fewer searches, but makes latency grow
+    under load."""
     waits_max: int = Field(64, ge=1, le=4096)
-    """Maximum number of searches that wait for a position of the change feed, at most half of them
-    of one coordinator. More are refused as `overloaded`. These waiting searches do not count
-    towards `searches_max`."""
+    """Maximum number of searches that wait until this agent reaches the feed position that they
+    require. One coordinator may have at most half of them. Further searches are refused as
+    `overloaded`. These waiting searches do not count towards `searches_max`."""
     heartbeat_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two reports of the held shards to a coordinator while nothing changes."""
     loads_max: int = Field(4, ge=1, le=64)
@@ -52,9 +53,9 @@ class AgentSettings(Settings):
     """Timeout in seconds of one request for points; after the timeout the request is retried."""
     derived_bytes_max: int = Field(1 << 30, ge=1 << 24, le=1 << 42)
     """Approximate maximum number of bytes of the data derived from points for the specifications in
-    use, over all shards. The least recently used data are evicted and derived again when needed. A
-    point takes about 24 bytes for each window length in use, and 32 more for each window on the
-    grid."""
+    use, over all shards. The least recently used data are evicted and derived again when needed.
+    For each window length in use, a point takes about 24 bytes, and a window on the grid 32
+    more."""
     drain_s: float = Field(30.0, gt=0, le=3600)
     """Timeout of a drain, in seconds. During a drain the agent still answers searches while other
     agents load its shards. Give the process slightly more time than this before it is killed."""

@@ -1,10 +1,10 @@
 """Bound the memory of the data that an agent derives from its points, over all its shards.
 
-Each combination of window length, grid, horizon and transform in a request adds a history and a
-ledger to every shard.  Both are caches: after an eviction they are derived again when needed.  When
-all caches together exceed the bound, the least recently used cache is evicted first, whichever
-shard it belongs to.  Without a bound, the caches of 16 specifications took 36 times the memory of
-the points.
+Requests with new window lengths, grids, horizons or transforms add histories (transformed points)
+and ledgers (outcomes) to every shard.  Both are caches: after an eviction they are derived again
+when needed.  When all caches together exceed the bound, the least recently used cache is evicted
+first, whichever shard it belongs to.  Without a bound, the caches of 16 specifications took 36
+times the memory of the points.
 
 The threads that search call this module, so it is thread-safe.
 """
@@ -29,8 +29,8 @@ class Derived:
     def used(self, key: Hashable, size: int, drop: Callable[[], None]) -> None:
         """Record that the cache ``key`` was created or used and now has ``size`` bytes.
 
-        ``drop`` is called when the cache is evicted.  This method may call the ``drop`` of any
-        cache, so the caller must not hold a lock that a ``drop`` takes.
+        ``drop`` is called when the cache is evicted.  This method evicts caches, so it may call the
+        ``drop`` of any cache: the caller must not hold a lock that a ``drop`` takes.
         """
         leaving = []
         with self._lock:

@@ -1,13 +1,12 @@
 """The points of one shard, and the data derived from them: histories and ledgers.
 
 A shard keeps its own points and some points after its end.  With those, every window that the shard
-owns can be compared, its outcome can be computed and its embargo checked.  Points arrive by
-absolute position, from loads and from the change feed.  Points that the shard has are skipped;
-points that would leave a gap are refused.
+owns can be compared, its outcome can be computed, and the horizon after the outcome (the embargo)
+can be checked.  Points arrive by absolute position, from loads and from the change feed.  Points
+that the shard has are skipped; points that would leave a gap are refused.
 
 Two kinds of data are derived when first needed and extended as points arrive: a kernel `History`
-for each transform and window length, and a `Ledger` of outcomes for each combination that `_Way`
-lists.
+for each transform and window length, and a `Ledger` of outcomes for each `_Way`.
 
 The event loop appends points while threads search.  Values below ``count`` are never rewritten, and
 a full buffer is replaced by a larger one, so a reader that reads ``count`` first sees complete
@@ -37,7 +36,7 @@ ledgers (outcomes).  Beyond that, the least recently used history or ledger is e
 HISTORY_POINT_BYTES = 24
 """Approximate bytes of one point in a history: its value and the statistics of its window."""
 LEDGER_WINDOW_BYTES = 32
-"""Bytes of one window in a ledger: its outcome and three running counts."""
+"""Bytes of one window in a ledger: its outcome, and three running counts of the windows so far."""
 ENTRY_BYTES = 1024
 """Approximate bytes of an empty history or an empty ledger."""
 _CAPACITY_MIN = 16
@@ -123,8 +122,8 @@ class Held:
         return self._values[:count]
 
     def count_until(self, time: int) -> int:
-        """Return how many points of the series have a time of at most ``time``, judged by the
-        points of this shard alone."""
+        """Return how many points of the series have a time of at most ``time``, as far as this
+        shard shows: all points before the shard are counted, and none after it."""
         return self.first + int(np.searchsorted(self.times(), time, side="right"))
 
     def difference(self, begin: int, window: Floats) -> tuple[int, float | None]:
@@ -146,7 +145,8 @@ class Held:
         """Return whether a result ``count`` of `count_until` is exact for the whole series.
 
         It is exact when the last counted point lies inside this shard.  If all points of the shard
-        count, later shards may have more such points.  If none counts, ``count`` may be too large.
+        are counted, points of later shards may be missing.  If none is counted, ``count`` may be
+        too large, because it includes all points before the shard.
         """
         return self.first < count < self.stop
 

@@ -6,10 +6,10 @@ are loaded; then the agent reports it.  A shard that the agent no longer owns is
 owners hold it, so a change of the fleet never leaves too few copies.
 
 Leases do not list shards.  When an agent holds all shards that it owns, its lease has the digest of
-the list of agents from which it computed the owners, and a feed position: it knows all shards up to
-that position.  Another agent that has had the same list since an earlier position then knows which
-shards the first agent holds.  The position is needed because the same list may occur twice, for
-example when agent 4 joins and leaves again, and a lease may still refer to the first time.
+the list of agents from which it computed the owners, and the feed position that it had reached.
+Another agent that had the same list at that position can compute which shards the first agent
+holds.  The position is needed because the same list may occur twice, for example when agent 4 joins
+and leaves again: a lease may still refer to the first time.
 
 A draining agent owns nothing: all agents, also the draining one, compute the owners without it. It
 keeps its shards and answers searches of them until the other agents hold all of them.
@@ -94,7 +94,7 @@ class Draining:
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""Value of `Joined.position` if the change feed brought the list: it is as new as the feed."""
+"""Value of `Joined.position` if the change feed brought the list: such a list is never outdated."""
 
 # --- effects ------------------------------------------------------------------------------------
 
@@ -157,16 +157,17 @@ class Core:
     digest: int = 0
     """`domain.shard.digest` of the whole shards."""
     whole_for: str = ""
-    """Digest of the list of agents from which this agent computed its shards, if all of these are
-    whole; else empty.  The lease has it in the field of this name: see `Member`."""
+    """Digest of the list of agents from which this agent computed which shards it owns, if all
+    these shards are whole; else empty.  The lease carries this digest: see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
     """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
-    """Feed position reached after ``_agents`` was received; None before.  An agent whose lease
-    names this list and at least this position holds all shards that it owns."""
+    """First feed position that this agent reached after it received the list ``_agents``; None
+    until then.  An agent whose lease names this list and at least this position holds all shards
+    that it owns."""
     _listed_from: int = 0
     """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
@@ -177,9 +178,9 @@ class Core:
     _foreign: set[Shard] = field(default_factory=set)
     """Shards in ``_held`` that other agents own."""
     _joined_at: int | None = None
-    """Feed position by which the feed had announced that this agent joined; None before."""
+    """First feed position that this agent reached after its own lease was listed; None before."""
     _grown_at: int | None = 0
-    """Feed position by which the newest known shard had begun; None until the position is known."""
+    """A feed position at which the newest shard had already begun; None until one is known."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -187,7 +188,7 @@ class Core:
     _drained: bool = False
     _left: int = 0
     _left_for: object = None
-    """The values from which ``_left`` was counted; ``_left`` is valid while they are the same."""
+    """The facts from which `_count_left` computed ``_left``; it counts again when they differ."""
 
     def handle(self, event: Event) -> list[Effect]:
         """Apply one event and return the effects to carry out."""
@@ -224,7 +225,7 @@ class Core:
 
     @property
     def understood(self) -> bool:
-        """Whether all other agents run versions that know the lease of a draining member."""
+        """Whether all other agents run versions in which a lease tells that its member drains."""
         agents = (member for member in self.members if _kind(member) is Kind.AGENT)
         return all("stage" in member.evidence for member in agents if member.name != self.me)
 
@@ -251,10 +252,10 @@ class Core:
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
-        """Return whether a link to this address may be dropped: no member with a lease has it."""
+        """Return whether a link to this address may be dropped: no lease names the address."""
         return address not in {where(member) for member in self.members}
 
-    # --- events that change which shards this agent owns ---
+    # --- these methods handle events that change which shards this agent owns ---
 
     def _survey(self, event: Surveyed) -> list[Effect]:
         self.shard_points = event.shard_points
@@ -277,7 +278,7 @@ class Core:
     def _join(self, members: tuple[Member, ...], position: int) -> list[Effect]:
         everybody = self._sharing(members)
         if everybody != self._agents and position != TOLD and position < self._position:
-            return []  # the feed has brought a newer list of members
+            return []  # ignore this list: the feed has brought a newer one
         self.members = members
         self._present = self.me in {member.name for member in members}
         if not self._present:
@@ -325,11 +326,11 @@ class Core:
         self._lacking.update(shard for shard in own if not self._held.get(shard))
         return self._load(own)
 
-    # --- events that change the content of the lease ---
+    # --- these methods handle events that change the content of this agent's lease ---
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # several frames may bring one page; only the last has a new position
+            return []  # a page comes in frames, and only the last has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -354,7 +355,7 @@ class Core:
         before, self.whole_for = self.whole_for, ""
         return [Renew()] if before else []
 
-    # --- loading and dropping shards ---
+    # --- these methods choose the shards to load and to drop ---
 
     def _load_own(self) -> list[Effect]:
         return self._load(sorted(self._own - self._held.keys()))
@@ -392,16 +393,16 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # Another agent holds all its shards if its lease says so as of `since` or later, that
-            # is after this agent joined and the newest shard began. Do not require a later
-            # position: the feed does not send a lease when only its position has changed.
+            # A lease as of `since` or later counts: this agent had joined by then, and the newest
+            # shard had begun. If a later position were required, the drain could wait in vain,
+            # because the feed does not send a lease when only its position has changed.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the whole shards that at least one owner still lacks; cached until this changes."""
+        """Count the whole shards that an owner still lacks; recount only when the facts changed."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:

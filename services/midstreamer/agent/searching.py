@@ -34,7 +34,7 @@ the generator returns one Evidence for each window."""
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows to which a search compares its windows, as of one time.  The lists have one
+    """The past windows with which a search compares its windows of one time.  The lists have one
     entry for each shard."""
 
     runs: list[kernels.Run]
@@ -116,8 +116,8 @@ class Search:
         )
 
     def _prospect(self, time: int, stop: kernels.Stop) -> _Prospect:
-        """Return the past windows as of a time.  They are prepared once and cached, because most
-        windows of one request have the same time."""
+        """Return the past windows for all windows with this time.  They are prepared once and
+        cached, because most windows of one request have the same time."""
         if time not in self._prospects:
             try:
                 self._prospects[time] = self._prepare(time, stop)
@@ -148,10 +148,10 @@ class Search:
 
     def _place(self, window: Window) -> tuple[int, bool]:
         """Return the index of the window's last point in its series, and whether that point may be
-        the newest as of the window's time.
+        the newest point that the series had at the window's time.
 
         The index is -1 when no shard here has the point.  The point is not the newest when a shard
-        here shows that another point was.
+        here shows that the newest point of that time was another.
         """
         index, newest = -1, True
         for held in self._shards:
@@ -176,7 +176,7 @@ class Search:
             return -1, None
         begin = index + 1 - self._specification.window
         if begin < 0:
-            return 0, None  # the series is shorter than the window
+            return 0, None  # the window begins before the series, so its first value differs
         differences = [
             held.difference(begin, window.array())
             for held in self._shards

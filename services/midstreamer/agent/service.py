@@ -2,7 +2,7 @@
 
 `agent.ownership` decides what to hold and whom to dial; this module does the I/O.  The event loop
 appends points and sends answers.  Threads compare windows, because the kernels release the GIL.  A
-frame of the feed is applied as a whole before other code runs, so all shards have one position.
+frame of the feed is applied as a whole before other code runs: all shards have the same position.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Maximum searches per thread that run or wait for the thread. One coordinator may have half of
-them (4), and one client half of these (2): one that runs and one that waits."""
+"""Maximum number of searches per thread that run or wait for it. Of these, one coordinator may have
+half (4), and one client half of that (2): one that runs and one that waits."""
 DRAIN_TOLD_S = 5.0
 """Seconds after which a draining agent reads all leases again, and logs the shards left."""
 DESERTED_S = 3.0
@@ -97,7 +97,7 @@ class AgentService:
         self.life = Lifecycle(drain_s=config.drain_s)
         """Stage of the process, and the way to drain it; `run` may replace the object."""
         self._drained = asyncio.Event()
-        """Set when a draining agent need not wait longer for other agents to load its shards."""
+        """Set when the drain no longer waits for other agents to load this agent's shards."""
         self._reporter = lease_evidence.Reporter(
             carrier, threads=config.threads_used, engine=config.engine
         )
@@ -200,7 +200,7 @@ class AgentService:
     def _send_away(self) -> None:
         """Report to coordinators that do not know the frame Drain that no shards are held here.
 
-        Otherwise they would send searches until the link closes, and the drain would never end.
+        Without this report they would send searches until the drain times out.
         """
         for peer, telling in self._tellings.items():
             if Capability.DRAIN not in peer.capabilities:
@@ -220,7 +220,7 @@ class AgentService:
         log.info("agent.deserted", left=self._core.left)
         self._drained.set()
 
-    # --- the change feed: the methods that `Follower` calls ---
+    # --- `Follower`, which reads the change feed, calls these methods ---
 
     async def begin(self, peer: Peer) -> int:
         """Survey all series and members; return the position from which to follow the feed."""
@@ -246,7 +246,7 @@ class AgentService:
                 case frames.Joined(members):
                     self._joined(members, ownership.TOLD)
                 case frames.Learned():
-                    pass  # agents do not use learning states
+                    pass  # agents ignore changes of learning states
         self._do(self._core.handle(ownership.Reached(changes.position)))
         asyncio.get_running_loop().call_soon(self._progressed)
 
@@ -263,7 +263,7 @@ class AgentService:
         if not self._ready.is_set() and not self.complete_reasons():
             self._ready.set()
 
-    # --- events for `ownership.Core`, and the effects that it returns ---
+    # --- these methods give events to `ownership.Core` and carry out its effects ---
 
     def _do(self, effects: Sequence[ownership.Effect]) -> None:
         for effect in effects:
@@ -323,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # this agent stops: it ignores coordinators that the feed still announces
+            return  # an agent that stops dials no coordinators, even if the feed announces them
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:
@@ -428,7 +428,7 @@ class AgentService:
 
 
 def _places(config: AgentSettings) -> Admission:
-    """Let few searches run at once; the others wait in a queue that treats clients fairly."""
+    """Return an `Admission` that lets few searches run at once; others wait in a fair queue."""
     running = min(config.searches_max, RUNNING_PER_THREAD * config.threads_used)
     return Admission(
         running,

@@ -1,9 +1,9 @@
 """The shards of one agent: loaded from sync and then kept current by the change feed.
 
 One request to sync loads several shards. A shard is *whole* once it has all of its points that the
-feed has announced. A load and the feed may bring the same points, because each point has its
-position. When the answer to a load lacks points that the feed has announced, another load requests
-these points. Shards change only on the event loop, between two awaits.
+feed has announced. A load and the feed may bring the same points: they are recognised by their
+positions, and skipped. When the answer to a load lacks points that the feed has announced, another
+load requests these points. Shards change only on the event loop; no change contains an await.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Library:
         return held
 
     def take(self, start: int, column: Column) -> None:
-        """Append points that the change feed brought to every held shard of their series that needs
-        them."""
+        """Append points of one series, which the change feed brought, to every held shard that
+        needs them."""
         times, values = column.times_array(), column.values_array()
         end = start + len(column)
         for shard, held in list(self._held.get(column.series, {}).items()):

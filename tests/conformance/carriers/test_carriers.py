@@ -1,7 +1,7 @@
 """The promises of every carrier, tested on QUIC and WebSocket over real sockets, and on memory.
 
-``gevent`` is the dialling end of load tests. It runs in a separate process and serves nothing, so
-its other end is QUIC on asyncio.
+``gevent`` is the carrier of load tests. It runs in a separate process and can only dial, so the
+server that it dials is QUIC on asyncio.
 """
 
 import asyncio
@@ -178,7 +178,7 @@ async def test_frames_are_delivered_on_arrival_and_the_rest_are_received_in_orde
     for position in range(4):
         near.send(holdings(position), flush=position == 3)
     received = [await asyncio.wait_for(far.receive(), 2) for _ in range(2)]
-    # While a frame waits, later frames wait behind it and are not offered to the callback.
+    # `take` refused the third frame, so the fourth waits behind it and is not offered to `take`.
     assert (offered, received) == ([0, 1, 2], [holdings(2), holdings(3)])
     await near.close()
 

@@ -1,8 +1,8 @@
 """Compare the kernels with other packages: ``make conformance`` prints one line for each part.
 
-It runs in the environment of requirements/peers.txt, whose numba is older than the product's. So
-the kernels' own tests also run there, compiled for this processor and, on x86-64, for less capable
-ones. Arguments are passed to pytest.
+The tests run in the environment of requirements/peers.txt, whose numba is older than the product's.
+So the kernels' own tests also run there, compiled for this processor and, on x86-64, for processors
+with fewer instructions. Arguments are passed to pytest.
 """
 
 from __future__ import annotations

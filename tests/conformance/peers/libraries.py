@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
     """Return dtaidistance's DTW distance; with a band, the lengths must be equal.
 
-    Its parameter `window` is the band plus one. Pruning is off, because with pruning some distances
-    become infinite when their last bit is rounded up.
+    Its parameter `window` is the band plus one. Pruning is off, because it returns infinity when
+    rounding lifts a distance above the bound of the pruning.
     """
     window = None if band is None else band + 1
     return float(dtaidistance.dtw.distance_fast(a, b, window=window, use_pruning=False))
@@ -47,7 +47,7 @@ def aeon_dtw(a: Floats, b: Floats, band: int | None) -> float:
 
 
 def aeon_lcss(a: Floats, b: Floats, epsilon: float, band: int | None) -> int:
-    """Return the LCSS length; aeon's distance is the share of the shorter series outside it."""
+    """Return the LCSS length from aeon's distance, which is 1 - length / shorter series' length."""
     distance = aeon.distances.lcss_distance(a, b, window=_share(a, band), epsilon=epsilon)
     return round((1 - float(distance)) * min(a.size, b.size))
 

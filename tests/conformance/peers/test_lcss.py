@@ -1,7 +1,7 @@
 """The longest common subsequence compared with aeon and with the textbook algorithm.
 
-With a band, aeon starts at zero at the band's edges, so it can miss a part of the subsequence and
-return too small a length. The algorithm of the textbook gives the true length.
+With a band, aeon takes all table cells outside the band as zero, so it can miss a part of the
+subsequence and return too small a length. The algorithm of the textbook gives the true length.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def series(seed: int, points: int) -> Floats:
 
 
 def textbook(a: Floats, b: Floats, epsilon: float, band: int) -> int:
-    """Return the LCSS length from the whole table; only points within the band may match."""
+    """Return the LCSS length by filling the whole table; only points within the band may match."""
     near = np.abs(np.subtract.outer(np.arange(a.size), np.arange(b.size))) <= band
     matching = near & (np.abs(np.subtract.outer(a, b)) <= epsilon)
     table = np.zeros((a.size + 1, b.size + 1), dtype=int)
