@@ -5,12 +5,12 @@ exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
   address (`transport.aioquic.address_validation`).
-- One origin (see `origin`) has at most a share of all connections.  Above, its own oldest
+- One origin (see `origin`) has at most a share of all connections.  Above that, its own oldest
   connection is closed for the new one.
 - When all places are taken, the origin with most connections loses its oldest.  A new connection
   is never refused: an honest handshake takes milliseconds, so old connections are the suspect ones.
 - The received bytes of all half-open connections are limited.  Above, the origin with most bytes
-  loses its oldest connection with any bytes.  (`transport.aioquic.enforcement` limits the bytes of
+  bytes loses its oldest connection with any bytes.  (`transport.aioquic.enforcement` limits those of
   one connection.)
 
 Two kinds of attackers look like honest clients: one that shares an address with them, and one with
