@@ -82,7 +82,7 @@ class _Asker:
         return self._requests[number % len(self._requests)]
 
     async def learn(self, matches: int) -> None:
-        """Measure the usual time of each match, by sending this number of matches in turn."""
+        """Measure the usual time of each request, by sending ``matches`` requests one by one."""
         taken: dict[int, list[float]] = {}
         for number in range(matches):
             asked_at = time.perf_counter()

@@ -1,15 +1,15 @@
 """Measure a whole fleet against its targets: ``make bench-fleet``.
 
 PostgreSQL, sync, a coordinator and three agents run as processes on loopback, loaded with the
-history of twenty stocks.  A client in this process measures one thing after the other.  The
-processes of a second fleet are connected by WebSocket.  The fleets are measured alternately, and
-each result of the second is shown as a ratio to the first.  The targets are for QUIC.  Latencies
-are what the caller sees.  In an open loop, latency counts from the planned start, so that a stall
-delays every request behind it.
+history of twenty stocks.  A client in this process measures one thing after the other.  One fleet
+is connected by QUIC, a second one by WebSocket.  The fleets are measured alternately.  Each result
+over WebSocket is shown as a ratio to the result over QUIC, and the targets are for QUIC.  Latencies
+are what the caller sees.  When requests are sent at a fixed rate, latency counts from the planned
+start, so that a stall delays every request behind it.
 
-Round trips and the bare echo are measured alternately, in rounds.  Another program on the machine
-may occupy a processor for some milliseconds and so raise the p99 of one round.  The result is
-therefore the median of the rounds; the JSON has the result of each round.
+Round trips of the fleets and of a bare UDP echo are measured alternately, in rounds.  Another
+program on the machine may occupy a processor for some milliseconds and so raise the p99 of one
+round.  The result is therefore the median of the rounds; the JSON has the result of each round.
 
 An appended point counts as searchable on both replicas once every agent has reached the position of
 its append.  The agents are queried at `/metrics`, so the result includes the time of these queries.
@@ -90,7 +90,7 @@ class Row:
 
 
 def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
-    """Return the row of durations in seconds; of several rounds, it has medians of percentiles."""
+    """Return the row for durations in seconds; its percentiles are medians over the rounds."""
     p50s, p99s = (
         tuple(float(np.percentile(seconds, q)) * 1e3 for seconds in rounds) for q in (50, 99)
     )
@@ -261,7 +261,7 @@ async def feed_position(address: str) -> float:
 
 
 async def round_trips(benches: list[Bench]) -> None:
-    """Measure round trips of each fleet and of the bare echo alternately."""
+    """Measure round trips of each fleet and of a bare UDP echo alternately."""
     rounds: dict[str, list[list[float]]] = {}
     async with contextlib.AsyncExitStack() as stack:
         asks = {

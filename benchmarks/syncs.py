@@ -57,7 +57,7 @@ async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
 
 
 async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
-    """Run a sync that writes at a fixed rate; return when writes were sent, positions received.
+    """Run a sync that writes at a fixed rate; return when each position was sent and received.
 
     The process prints "ready", and reads the time of the first write from standard input.
     """
@@ -119,7 +119,7 @@ async def measured(dsn: str, names: Sequence[str]) -> list[float]:
 
 
 async def poll_cost_ms(dsn: str) -> float:
-    """Return the milliseconds of one query for the position; a sync sends four a second."""
+    """Return the milliseconds that a query for the feed position takes; a sync sends 4 a second."""
     store = PostgresStore(dsn)
     await store.open()
     begin_s = time.perf_counter()

@@ -11,8 +11,9 @@ Processor time is that of all threads of the coordinator, the sync and the agent
 measures it.  When metrics are off, two costs remain: the additions for each datagram, which are
 timed separately, and the reading of clocks.  The client in this process always counts.
 
-A scrape requests OpenMetrics, as Prometheus does.  With one scrape per second, its processor time
-is the share of a processor that scraping takes, and requests wait at most as long.
+A scrape requests OpenMetrics, as Prometheus does.  The processor seconds of a scrape are also the
+share of a processor that one scrape per second takes.  A scrape delays a request by at most these
+seconds.
 """
 
 from __future__ import annotations

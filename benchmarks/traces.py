@@ -190,7 +190,7 @@ def figures(arms: list[Arm]) -> list[dict[str, Any]]:
     """Return a row for each kind of request and each fleet.
 
     ``to_off`` is p50 divided by the p50 without traces in the same round (median over the rounds).
-    Half of the rounds lie within ``to_off_half``.
+    ``to_off_half`` has the lower and the upper quartile of these ratios.
     """
     rows = []
     for what in ASKED:

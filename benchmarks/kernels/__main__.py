@@ -6,8 +6,9 @@ Within a task the calls alternate, round after round; in a round each call is re
 fraction of a second.  Medians are compared.  With `--only` a single task runs.  With `--quick` each
 task has two rounds and growth is measured on small sizes: enough to see that everything runs.
 
-Exit status: 1 if the gate of WebAssembly against JavaScript was missed, or could not be measured
-although its task ran; 130 after Ctrl-C.  Other gates are only printed.
+A gate is a ratio to another package that the kernels must reach.  Exit status: 1 if the gate of
+WebAssembly against JavaScript was missed, or could not be measured although its task ran; 130 after
+Ctrl-C.  For other gates it is only printed whether they were reached.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ SECONDS_MAX = 120
 
 
 def node(peers: Path) -> Path:
-    """Return the path of node: that of the machine, else that in the environment of the peers."""
+    """Return the path of node: the machine's own, else that in the Python environment ``peers``."""
     found = shutil.which("node")
     if found:
         return Path(found)

@@ -1,8 +1,9 @@
 """The measured calls of our kernels; `benchmarks.kernels.peers` has those of other packages.
 
-As for the peers, preparation is not timed: a `Collection` packs and sketches its rows, and a
-`History` keeps statistics after its first search.  If all inputs are float32, the kernels compute
-in float32; searches still return the answers of float64.
+Preparation is not timed, neither here nor for other packages: a `Collection` computes the data of
+its lower bounds when it is created, and a `History` keeps statistics after its first search.  If
+all inputs are float32, the kernels compute in float32; searches still return the answers of
+float64.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from midstreamer_kernels.errors import KernelError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command named in `arguments`, by default those of the command line."""
+    """Run the command in `arguments`; None means the arguments of the command line."""
     given = _parser().parse_args(arguments)
     if given.command == "engines":
         for engine in engines():
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if sys.stderr.isatty():
         sys.stderr.write("compiling the kernels, up to a minute the first time ...\n")
-    ANNOUNCER.said = True  # log no warning that compiling is slow: the user asked for it
+    ANNOUNCER.said = True  # the user asked for compiling: do not warn that it is slow
     begin = time.perf_counter()
     if given.command == "ahead":
         try:

@@ -3,12 +3,12 @@
 Source: Petitjean, Ketterlin and Gancarski, Pattern Recognition 2011.
 
 A point-by-point mean blurs a shape that comes a little earlier in one series than in another. DTW
-barycenter averaging aligns every series with a centre by the warping path, and moves each point of
-the centre to the mean of all points paired with that point. The mean is the best value for fixed
-pairs, and the warping paths are the best pairs for a fixed centre. Hence the inertia, the sum of
-squared distances from the centre to all series, falls in each round until nothing changes. The
-result is a local minimum that depends on the start. The start is the medoid, the series with the
-least inertia.
+barycenter averaging works in rounds. A round aligns every series with a centre by the warping path,
+and moves each point of the centre to the mean of all points paired with that point. The mean is the
+best value for fixed pairs, and the warping paths are the best pairs for a fixed centre. Hence the
+inertia, the sum of squared distances from the centre to all series, falls in each round until
+nothing changes. The result is a local minimum that depends on the centre of the first round. That
+centre is the medoid: the series with the least inertia.
 """
 
 from __future__ import annotations

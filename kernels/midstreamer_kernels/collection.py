@@ -2,12 +2,13 @@
 
 Distances are computed in float64 from the rows or from their z-normal forms. The result equals that
 of comparing every row in float64. A DTW search with the numba engine runs the cascade of
-`native.collection_cascade`: sketch bound, envelope bounds, DTW in float32 lanes, and DTW in float64
-for the few rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row
-by row (`row_by_row`).
+`native.collection_cascade`: lower bounds, then DTW in float32 lanes, and DTW in float64 for the few
+rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row by row
+(`row_by_row`).
 
-Memory per point for rows of 128 points: 4 bytes for float32 rows, 12 if they are normalised, 12 for
-float64 rows; in each case half a byte more for the sketch. `scan_all` adds 4 bytes if it is called.
+Memory per point with the numba engine: 4 bytes for float32 rows; 12 bytes for float64 rows and for
+all normalised rows, which are kept in float64 and in float32. A few means per row for the lower
+bounds take half a byte more per point, if rows have 128 points. `scan_all` adds 4 bytes per point.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Collection:
         Compare the z-normal forms of the rows and of the query. The z-normal form of a constant row
         is all zeros.
     engine : {"auto", "numba", "wasm"}
-        The WebAssembly engine compares row by row, for DTW in ascending order of lower bounds.
+        The WebAssembly engine compares the rows one by one. For DTW it begins with the rows that
+        have the least lower bounds.
 
     Raises
     ------
@@ -117,13 +119,13 @@ class Collection:
 
         Parameters
         ----------
-        query : array_like, shape (n,)
-            Its length may differ from that of the rows by at most `band`.
+        query : array_like, shape (q,)
+            Its length q may differ from that of the rows, m, by at most `band`.
         k : int or None
             Number of rows. None with a `cutoff` returns every row within the cutoff.
         measure : {"dtw", "lcss"}
-            The LCSS distance is ``1 - length / m``, where `length` is that of the longest common
-            subsequence and m that of the shorter series.
+            The LCSS distance is ``1 - length / min(q, m)``, with the length of the longest common
+            subsequence.
         epsilon : float
             For LCSS: two points match when they differ by at most `epsilon` (after normalisation).
         band : int, optional
@@ -250,7 +252,7 @@ class _Index:
         return moved.astype(np.float32)
 
     def within_reach(self, plan: _Plan, *, bounded: bool = True) -> NDArray[np.int64]:
-        """Return the numbers of the rows that may be one of the k nearest by float32 distances."""
+        """Return the numbers of the rows that bounds and DTW in float32 do not rule out."""
         count = len(self._rows)
         most = (float(np.abs(plan.query).max()) + abs(self._middle)) * self._scale
         if (plan.k == count and plan.cutoff == math.inf) or not most <= NARROW_MAX:
@@ -294,7 +296,7 @@ class _Index:
         return found
 
     def _ready(self, plan: _Plan) -> collection_cascade.Query:
-        """Return the float32 query, its envelope, and the rounding tolerances of `cascade`."""
+        """Return the float32 query, its envelope, and the tolerances for rounding to float32."""
         points = self._narrow(plan.query)
         m = self._rows.shape[1]
         envelope = np.stack(envelope_of(points, plan.band, m))
@@ -312,7 +314,7 @@ class _Index:
 
 
 def _frame(rows: Floats) -> tuple[float, float]:
-    """Return the offset to subtract from `rows`, and the power of two to multiply the rest by.
+    """Return the offset to subtract from `rows`, and the power of two to multiply by after that.
 
     float32 rows stay unchanged (offset 0 and factor 1) unless their squares would be too small for
     float32. All other rows are moved to values around zero of at most 2 in magnitude, where the
@@ -338,7 +340,7 @@ def _room(count: int, k: int, shared: NDArray[np.float64]) -> collection_cascade
 def _nearest_of(
     query: collection_cascade.Query, k: int, within: float, parts: list[collection_cascade.Found]
 ) -> NDArray[np.int64]:
-    """Return the numbers of those rows found in all `parts` that may be one of the k nearest."""
+    """Return the numbers of the rows found in any of `parts` that may be among the k nearest."""
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:

@@ -13,8 +13,9 @@ from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series import Floats, filled
 
-# Relative tolerance for the rounding of the squared cutoff. The partial sums of a path never exceed
-# its total, so no larger tolerance is needed.
+# Relative tolerance that is added to the squared cutoff, because squaring rounds. A comparison may
+# stop early when the partial sums of all paths exceed this limit. That needs no larger tolerance,
+# because partial sums never exceed the total of their path.
 _SLACK = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
 
 

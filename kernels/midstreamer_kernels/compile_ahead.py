@@ -2,10 +2,10 @@
 
 A container image carries such a folder, so that its processes need not compile. `build` fills the
 folder for every level in `native.cpu_levels`; `native.cpu_target` describes how a process uses the
-folder. At the level of this machine, or at the baseline x86-64, the calls of `compile_calls` run
-once, and numba compiles what they call. The signatures seen there are then compiled for the other
-levels without running anything. One process of numba compiles for one processor level, so each
-level gets its own process.
+folder. The calls of `compile_calls` run once, at the highest level that this machine supports (the
+baseline x86-64 if it supports none), and numba compiles what they call. The signatures seen there
+are then compiled for the other levels without running anything. One process of numba compiles for
+one processor level, so each level gets its own process.
 """
 
 from __future__ import annotations

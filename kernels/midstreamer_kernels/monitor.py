@@ -70,8 +70,8 @@ class Monitor:
     at least as near as the one before. Of equally near sub-sequences the one that ends first is
     reported, and of those with the same end the shortest (unless they are equal only through
     rounding). After a report the search starts again at the reported end, as if the stream began
-    there. The published SPRING differs: it goes on with its matrix, where paths that are discarded
-    may already have displaced others.
+    there. The published SPRING differs: after a report it only removes the paths that began before
+    the reported end. Such a path may already have displaced another one, whose match is then lost.
 
     Distances are computed in float64 and have the same bits as brute force over all sub-sequences,
     however many points the stream has. A point takes O(m) time for each pattern, and less while
@@ -123,7 +123,7 @@ class Monitor:
         return self._search.count
 
     def push(self, value: float) -> list[Detection]:
-        """Add the next point; return the detections that are final now, by pattern and position.
+        """Add a point; return the detections that are now final, sorted by pattern and start.
 
         In plain mode a detection ends at this point or earlier, in normalised mode at this point.
 

@@ -28,8 +28,8 @@ from midstreamer_kernels.options import (
 )
 from midstreamer_kernels.series import Floats, table
 
-CELLS_MAX = 2**26  # cells of all cost matrices in one tile, which take 10 to 50 milliseconds
-TILES_PER_THREAD = 8  # least number of tiles per thread, so that all threads end at about one time
+CELLS_MAX = 2**26  # greatest number of matrix cells in one tile; they take 10 to 50 milliseconds
+TILES_PER_THREAD = 8  # at least so many tiles per thread: then all threads end almost together
 
 Progress = Callable[[int, int], object]
 
@@ -84,7 +84,8 @@ def pairwise(
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Lanes hold columns, so the larger table becomes the columns: distances are symmetric.
+    # Distances are symmetric, so the two tables may be swapped. The larger one becomes the columns,
+    # because the lanes of a vector hold columns.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)

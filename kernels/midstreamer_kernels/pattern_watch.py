@@ -1,18 +1,19 @@
 """Plain mode of a monitor: which patterns get an exact column, and which points are kept.
 
-A column is the newest column of a pattern's SPRING cost matrix, one cell per pattern point. A
-pattern is *asleep* while the filter in `native.spring` rules out a match: then only an integer
-approximation of its column is updated. If the filter cannot rule out a match, the pattern *wakes*:
-its exact column is recomputed from the points since the oldest start of a path within the
-threshold, and is then updated in a slot. From then on costs, starts and matches have the same bits
-as `reference.spring`. A pattern without matches for some time goes back to sleep.
+A column is the newest column of a pattern's SPRING cost matrix, one cell per pattern point. While
+the filter in `native.spring` rules out a match, a pattern is *asleep*: only an integer
+approximation of its column is updated. When the filter cannot rule out a match, the pattern
+*wakes*. It gets a *slot*, which is memory for an exact column. The column is first recomputed from
+the points since the oldest start of a path within the threshold, then updated point by point. From
+then on costs, starts and matches have the same bits as `reference.spring`. A pattern without
+matches for some time goes back to sleep.
 
-Therefore points are kept as far back as a sleeping pattern may need them. A path can stay within
-the threshold for any time: where a pattern crosses the value of a constant stream, a path along
-that value costs nothing. So each sleeping pattern is *audited* once per `AUDIT` points, and it
-wakes if a path that began before the last `AUDIT` points is still within the threshold. Sleeping
-patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has a match that may
-still change can need all points since the end of that match.
+A sleeping pattern may wake later, so points are kept as far back as its paths may begin. A path can
+stay within the threshold for any time: if a pattern has a point with the value of a constant
+stream, a path that stays at that point costs nothing. So each sleeping pattern is *audited* once
+per `AUDIT` points: it wakes if a path that began before the last `AUDIT` points is still within the
+threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has
+a match that may still change can need all points since the end of that match.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native import spring
 
-# Number of points within which every sleeping pattern is audited once. An audit takes about 50 us,
-# so a thousand patterns take 0.4 us per point.
+# Once per this number of points, every pattern without an exact column is checked for a path that
+# is older than this. A check takes about 50 us, so a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
 # A difference equal to the threshold becomes at most this integer in the filter, whose integers end
 # at 65,535.
@@ -75,7 +76,8 @@ class Watch:
     threshold : float
         The greatest DTW distance of a match; finite.
     audit : int
-        Points within which each sleeping pattern is audited once; it does not change the results.
+        Number of points within which each pattern without an exact column is checked once for old
+        paths. The number does not change the results.
     """
 
     def __init__(
@@ -106,11 +108,11 @@ class Watch:
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a copy or a pickle, without the view `_state` of `_states`."""
+        """Return the state for a copy or a pickle, without the view that `__setstate__` creates."""
         return {name: value for name, value in vars(self).items() if name != "_state"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state of a copy or a pickle, and store the new addresses of the arrays."""
+        """Restore the state of a copy or a pickle; store the addresses of the copied arrays."""
         vars(self).update(state)
         self._state = self._states[0]
         for name, array in self._arrays.items():
@@ -208,7 +210,7 @@ class Watch:
     # Slots
 
     def _add_slots(self) -> None:
-        """Create the first group of slots, or double the number of slots; contents are kept."""
+        """Create the first slots, the memory of exact columns, or double their number."""
         groups = max(1, 2 * int(self._state["slot_groups"]))
         slots, rows = groups * spring.SLOTS, int(self._state["rows"])
         cells = slots * rows
@@ -239,7 +241,7 @@ class Watch:
         lengths = self._arrays["slot_lengths"].reshape(-1, spring.SLOTS)
         self._arrays["slot_rows"][group] = lengths[group].max()
 
-    # Events: patterns wake, their matches become final, patterns go to sleep
+    # The events that `spring.advance` reports: a pattern wakes, is done with a match, goes to sleep
 
     def _handle(self) -> list[Match]:
         found: list[Match] = []
@@ -269,7 +271,7 @@ class Watch:
         return self._settle(slot) if certain else []
 
     def _settle(self, slot: int) -> list[Match]:
-        """Return the final match of a slot, and matches after its end that are final too."""
+        """Return the final match of the pattern in `slot`, and later matches that are final too."""
         held, lane = self._arrays, self._slots[slot]
         found: list[Match] = []
         certain = True
@@ -281,7 +283,7 @@ class Watch:
         return found
 
     def _begin_anew(self, slot: int, begin: int) -> bool:
-        """Recompute the column of a slot from the points since `begin`.
+        """Recompute the exact column of the pattern in `slot` from the points since `begin`.
 
         If a match becomes final during these points, stop there. Return whether that happened.
         """
@@ -299,7 +301,7 @@ class Watch:
         return bool(match[2])
 
     def _rest(self, slot: int) -> None:
-        """Put the pattern of a slot to sleep, so that only the filter updates its column.
+        """Put the pattern in `slot` to sleep: from now on only the filter updates its column.
 
         The pattern stays awake if a path that began before the last `audit` points is still within
         the threshold.

@@ -136,14 +136,15 @@ class History:
     Notes
     -----
     Memory per point: 4 or 8 bytes for the point, and 16 bytes of window statistics for each of the
-    last 8 window lengths searched. A running search takes 4 bytes more. A new point costs the
-    statistics of one window per length.
+    last 8 window lengths searched. A running search takes 4 bytes more per point. For each new
+    point, the next search computes the statistics of one window.
     Several threads may append and search at the same time.
 
     A search is exact: it returns the same bits as comparing every window in float64. Every window
-    gets a coarse lower bound of about thirty operations. Windows within reach get a fine bound,
-    O(m). The few that neither bound rules out are compared, O(m * band). With `exclusion` the
-    search is repeated for four times as many matches until `k` of them are far enough apart.
+    gets a coarse lower bound of about thirty operations. Windows that it does not rule out get a
+    fine bound, O(m). The few that neither bound rules out are compared, O(m * band). With
+    `exclusion` the search is repeated for four times as many matches until `k` of them are far
+    enough apart.
 
     Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
     because the window after it matched less well, which depends on the future of the kept window.
@@ -372,7 +373,7 @@ def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
 
 
 def _row(run: Run, shot: Snapshot, m: int, step: int) -> tuple[int, ...]:
-    """Return the row for `run` in the table of histories that `plan` describes."""
+    """Return the row for `run` in the table of histories that `search_inputs` describes."""
     start = run.history.storage.start
     low = start if run.first is None else max(start, run.first)
     high = start + shot.points - m + 1

@@ -55,7 +55,7 @@ class Stop:
 
     @contextmanager
     def copied(self, cell: NDArray[np.uint8]) -> Iterator[None]:
-        """Mirror the flag in the array `cell`, shape (1,), in the context; clear `cell` on exit."""
+        """Copy the flag to `cell`, shape (1,), now and when it is set; clear `cell` on exit."""
         with self._lock:
             cell[0] = self._flag[0]
             self._copies.append(cell)

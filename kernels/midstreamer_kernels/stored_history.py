@@ -30,7 +30,7 @@ LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently 
 
 FillStatistics = Callable[
     [Floats, int, int, int, NDArray[np.float64], NDArray[np.float64]], None
-]  # its arguments are named values, length, begin, end, shift and scale
+]  # arguments: values, length, begin, end, and shift and scale, which the function fills
 
 
 class _Buffer:

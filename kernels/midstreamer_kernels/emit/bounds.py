@@ -31,7 +31,8 @@ def emit_unmatched(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Fun
     """Emit the LCSS bounds of ``lanes * rows`` windows: the number of points without a match.
 
     The function has the arguments of `emit_keogh` and also `epsilons`. It adds 1 to the sum of a
-    window for each point where the excess is greater than the window's element of `epsilons`.
+    window for each point that lies outside of the other series' envelope by more than the window's
+    element of `epsilons`.
     """
     return _emit_sums(module, shape, index, "unmatched", _plus_one, ("epsilons",))
 
@@ -41,8 +42,8 @@ def emit_keogh(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
 
     A term compares one point, or one mean of several points. The function adds squared excesses to
     `forward` and `backward`, and returns whether the greater of these two sums is below `limits`
-    for any window. ``places[t]`` is the offset of the point or mean of term t from a window's own
-    element of `points`, `uppers` and `lowers`.
+    for any window. ``places[t]`` is the offset in elements from a window's first point to the point
+    or mean of term t. It is the same in `points`, `uppers` and `lowers`.
     """
     return _emit_sums(module, shape, index, "keogh", _plus_square, ())
 

@@ -7,27 +7,29 @@ row of cells, whatever the band:
     row i - 1:   ... [ s ] [s+1] ...     diagonal, up
     row i    :   [s-1] [ s ] ...         left, the cell
 
-Computed row by row, each cell would load and store memory and wait for the cell before it. So
-`rows` rows are computed together, each two slots behind the row above it: at step s row r is at
-slot ``s - 2r``. Row r needs the cells above and diagonal of row r - 1, computed one and two steps
-ago; the lesser of the two is still in a register. One step computes `rows` cells that do not wait
-for each other, with one load and one store of the row in memory:
+If rows were computed one after the other, each cell would load and store memory and wait for the
+cell before it. So a group of `Shape.rows` rows is computed together. Each row is two slots behind
+the row above it: at step s row r is at slot ``s - 2r``. A cell of row r needs two cells of the row
+above: the one above it, computed one step ago, and the diagonal one, computed two steps ago. The
+lesser of these two is ``pairs[r - 1]``, and ``newest[r]`` is the newest cell of row r; both stay in
+registers. One step computes one cell per row. These cells do not wait for each other, and the step
+takes one load and one store of the row in memory:
 
     newest[r] <- (query[r] - point)**2 + min(newest[r], pairs[r - 1])
-    pairs[r]  <- min(newest[r], its value before)
+    pairs[r]  <- min(newest[r], newest[r] of the step before)
 
-At the two ends of the band not every row has a cell. Those steps are unrolled, so that no cell is
-computed needlessly, and the loop between them is the same for all bands. The loop itself is
-unrolled twice, because values then need not move between registers. Slots outside of the matrix are
-skipped, except the few that the rows of a group do not share; there the padding of the windows
-makes the cells infinite.
+In the first and the last steps of a group not every row has a cell. Those steps are unrolled, so
+that no cell is computed needlessly, and the loop between them is the same for all bands. The loop
+itself is unrolled twice, because values then need not move between registers. Slots outside of the
+matrix are skipped, except a few that are inside of it for another row of the group. There the
+padding of the windows makes the cells infinite.
 
-The two minima of a cell use different instructions. The minimum in the chain from cell to cell
-compares floats, because it is between two additions, and many processors need an extra cycle to
-pass a value to their integer unit. The other minimum is not in that chain and compares integers,
-for which there are more units. With AVX2 (Zen 3, twice the lanes of a register, 2 rows) this
-reaches 60 % of the measured limit of the machine at a band of 6 and 67 % at 100. Integers for both
-minima reach 54 %, floats for both 50 %, and one row at a time 46 %.
+The two minima of a cell use different instructions. The minimum with ``newest[r]`` is in the chain
+from cell to cell. It compares floats, because it is between two additions, and many processors need
+an extra cycle to pass a value to their integer unit. The minimum in ``pairs[r]`` is not in that
+chain. It compares integers, for which there are more units. With AVX2 (Zen 3, twice the lanes of a
+register, 2 rows) this reaches 60 % of the measured limit of the machine at a band of 6 and 67 % at
+100. Integers for both minima reach 54 %, floats for both 50 %, and one row at a time 46 %.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
     """Emit ``dtw_lanes(query, n, windows, m, band, limit, cells, costs, stop)``.
 
     query : n elements
-    windows : ``(m + 2 * padding) * lanes`` elements, where the padding is ``rows - 1`` points:
+    windows : ``(m + 2 * padding) * lanes`` elements, with a padding of ``shape.rows - 1`` points:
         point t of lane l at ``(padding + t) * lanes + l``, and infinity in the padding
     band : half-width of the band, at least ``|n - m|``
     limit : squared distance; if every lane exceeds it, the comparison may stop early, and all costs
@@ -109,7 +111,7 @@ class _Lanes:
         vec.store(vec.every(0.0), self.cells, self.elements(self.band))
 
     def _fits(self) -> ir.Value:
-        """Return one bit: whether every group of rows has a slot for each unrolled step."""
+        """Return one bit: whether band and windows are wide enough to compute rows in groups."""
         build, vec, rows = self.builder, self.vectors, self.shape.rows
         surplus = self._greater(build.sub(self.n, self.m), vec.constant(0))
         return build.and_(

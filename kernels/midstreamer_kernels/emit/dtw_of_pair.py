@@ -9,10 +9,11 @@ computes the columns that its rows may use::
     strip 1  ################                     strip 1       #######
     strip 2  ################                     strip 2           ######
 
-A mask gives the cells outside of the band an infinite cost. The mask is the same for every strip of
-K vectors of L lanes: if the strip starts in column ``base - w``, row r is in step t at
-``i - j = w + 2 r - t``, so lane l of vector k is within the band when
-``0 <= t - 2 k - 2 K l <= 2 w``. One table of vectors, read at ``t - 2 k``, serves all strips.
+A mask gives the cells outside of the band an infinite cost. One table of masks serves all strips,
+because the mask of a vector depends only on the step. To see that, let a strip of K vectors of L
+lanes begin in row b and column ``b - w``. In step t, row r of the strip computes the cell with
+``i - j = w + 2 r - t``. Lane l of vector k is row ``r = l K + k``, so it is within the band when
+``0 <= t - 2 k - 2 K l <= 2 w``. Vector k therefore reads the table at ``t - 2 k``.
 
 Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
 alternative keeps the two newest anti-diagonals of the band in memory: nothing is wasted, and two
@@ -143,8 +144,8 @@ def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # `matrix_strip.lay` uses the scratch line twice, for the columns and then for the masks. It is
-    # large enough for either.
+    # `matrix_strip.lay` uses the same scratch memory first for the columns, then for the masks.
+    # Room for the sum of both counts is enough for either.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return matrix_strip.line_room(vectors, both, 2 * vectors.shape.rows)
 

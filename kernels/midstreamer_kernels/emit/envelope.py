@@ -4,7 +4,8 @@ The extremes of ``2 * band + 1`` points are found by quadrupling. The extremes o
 points from each index on are those of four adjacent spans of a quarter of that length; in the last
 pass the four spans overlap. That takes log4(2 * band + 1) vectorised passes over the row. The queue
 of candidates of Lemire (2009) handles one point at a time instead. Doubling would need fewer
-instructions, but every pass waits for the stores of the one before, so it takes half as long again.
+instructions, but more passes. Each pass waits for the stores of the one before, so doubling takes
+1.5 times as long.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> 
 
     passes : the least p with ``SPANS**p >= 2 * band + 1``
     room : scratch of `ROWS` rows of `stride` elements
-    stride : at least ``max(n, m) + 2 * band`` and three vectors
+    stride : at least ``max(n, m) + 2 * band`` elements plus three vectors
     """
     number = shape.number
     emitted, builder = function(

@@ -59,7 +59,7 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
             left, point = vectors.load(given["cells"], place), vectors.load(given["points"], place)
             apart = builder.or_(
                 whole.less(under[row], point), whole.less(point, over[row])
-            )  # at least one difference is 0, so `or` returns the other
+            )  # one of the two values is 0 by saturation, so this is the other one
             step = builder.mul(whole.least(apart, caps[row]), factors[row])
             below, diagonal = loop.values[row], loop.values[shape.rows + row]
             best = whole.least(whole.least(left, diagonal), below)

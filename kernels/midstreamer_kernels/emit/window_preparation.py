@@ -95,11 +95,11 @@ def emit_narrow(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the slope, offset and noise of `count` windows that begin `step` points apart.
 
-    A stored point x, in units of `most` relative to `origin`, has the z-normal value
-    ``x * slope - offset``. ``slope = scale * most``, and
-    ``offset = ((first - origin) + shift) * scale`` with the window's first point. The noise is the
-    rounding error allowed for a bound: ``slope * noise_slope + noise``. A window whose slope
-    exceeds `blind` gets slope and offset 0 and infinite noise.
+    Slope and offset z-normalise a window: a point is stored as ``x = (value - origin) / most``, and
+    its z-normal value is ``x * slope - offset``. So ``slope = scale * most``, and
+    ``offset = ((first - origin) + shift) * scale``, where `first` is the window's first value. The
+    noise is the rounding error allowed for a bound: ``slope * noise_slope + noise``. A window whose
+    slope exceeds `blind` is too flat for a bound: it gets slope and offset 0 and infinite noise.
     """
     emitted, builder = function(
         module, f"scales_{shape.name}", VOID,
@@ -133,9 +133,10 @@ def emit_scales(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
 def emit_corners(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the first term of both LB_Keogh bounds: the costs of the first and last pair of points.
 
-    Every warping path has these two pairs. Each cost is multiplied by `first_share` or
-    `last_share`, and their sum is written to `forward` and to `backward`. `firsts` points to the
-    first point of the first window, `lasts` to its last point; windows are `stride` points apart.
+    Every warping path has these two pairs. The costs are multiplied by `first_share` and
+    `last_share`; a share of 0 leaves a pair out. Their sum is written to `forward` and to
+    `backward`. `firsts` points to the first point of the first window, `lasts` to its last point.
+    Windows are `stride` points apart.
     """
     emitted, builder = function(
         module, f"corners_{shape.name}", VOID,

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import extending, types
 
 WORD_BITS = 64
-WORDS = 4  # words of a strip: more would not fit into 16 registers with sums and masks
+WORDS = 4  # 64-bit words added at once: more, with sums and masks, do not fit 16 registers
 
 # The type is Any, because numba's annotation wrongly demands its typing context in every call.
 intrinsic: Any = extending.intrinsic

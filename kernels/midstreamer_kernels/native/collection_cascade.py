@@ -2,18 +2,19 @@
 
 Each step examines only the rows that the step before could not rule out:
 
-1. *Sketch*: a lower bound of every row from its segment means (`sketch`).
+1. *Sketch*: a lower bound of every row from its segment means (`collection_sketch`).
 2. *Seeds*: the rows with the least bounds are compared first, so that the k-th best distance is
    nearly final early.
-3. *Envelopes*: LB_Keogh (Keogh and Ratanamahatana 2005), which is the squared excess of a row over
-   the query's envelope. If that does not rule the row out, the squared excess of the query over the
-   row's envelope.
+3. *Envelopes*: the bound LB_Keogh (Keogh and Ratanamahatana 2005), which is the squared excess of a
+   row over the query's envelope. For rows that it does not rule out, a second bound follows: the
+   squared excess of the query over the row's envelope.
 4. *Lanes*: DTW in float32 lanes (`windows_in_lanes`).
 5. *Float64*: the caller compares the remaining rows in float64; only those distances are returned.
 
-The rounding error of float32 is bounded as follows. Let x and y be the exact points, shifted and
-scaled by the same numbers to fit float32, and x', y' their float32 values. A path has at most
-p = n + m - 1 cells, and u = 2**-24.
+Rounding to float32 must not rule out a row that is among the nearest. So limits are raised by the
+greatest possible rounding error, which follows from these estimates. Let x and y be the exact
+points, shifted and scaled by the same numbers to fit float32, and x', y' their float32 values. A
+path has at most p = n + m - 1 cells, and u = 2**-24.
 
 - Along any path each difference changes by at most e = max|x - x'| + max|y - y'|. By the triangle
   inequality the root of a path's cost, and of the least cost, changes by at most sqrt(p) e.
@@ -28,8 +29,8 @@ g = exp((p + 4) u) > (1 + u)**(p + 3), which also covers the rounding of float64
     narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
     exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
 
-The bounds are sums of fewer terms, each at most one term of the path, so the first line holds for
-them too. Means are rounded like points; e is doubled for that.
+The first line holds for lower bounds too, because a bound has fewer terms than a path, and each is
+at most one term of the path. Means are rounded like points; e is doubled for that.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def sketch_bounds(sketch: Any, ends: Any, upper: Any, lower: Any, first: int, bo
 
 @jit
 def near_threshold(bounds: Any, wanted: int) -> Any:
-    """Return a threshold that at least `wanted` of `bounds`, seldom many more, do not exceed.
+    """Return a threshold such that at least `wanted` bounds, and seldom many more, are within it.
 
     Non-negative floats have the same order as their bits taken as integers. So the upper bits of a
     float32 are the number of its histogram bucket, and one pass over `bounds` counts the buckets.

@@ -7,9 +7,9 @@ reordered: lower bounds, which are compared with a tolerance for rounding.
 
 numba writes its cache to ``NUMBA_CACHE_DIR`` if that is set, otherwise beside the sources, or to
 the user's cache folder if the sources' folder is not writable. If none of them is writable, the
-functions still work, but every process compiles them again. With code compiled ahead of time (see
-`cpu_target`) only that folder is used: it is only read, and missing code is compiled in memory. A
-faulty cache costs only time, and one warning is logged.
+functions still work, but every process compiles them again. If a folder of code compiled ahead of
+time is in use (see `cpu_target`), it takes the place of numba's cache. That folder is only read,
+and missing code is compiled in memory. A faulty cache costs only time, and one warning is logged.
 
 numba recompiles a function when its source file changes, but not when functions it calls change, or
 when the width of the emitted vectors changes. Therefore the names of our cache files contain a

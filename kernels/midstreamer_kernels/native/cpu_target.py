@@ -1,14 +1,14 @@
 """The processor that numba compiles for in this process, read once when the package is imported.
 
-numba reads the processor's name from the environment before each compilation, but creates the
-target machine for its code only once. The emitted loops have the vector width of a machine too (see
-`simd_registers`). All three must agree: code for vectors of 64 bytes gives wrong results on arrays
-laid out for 32 bytes. Therefore the target is read once, and a name that changes later has no
-effect.
+Three things must fit one another: the processor's name, which numba reads from the environment
+before each compilation; numba's target machine, which it creates only once; and the vector width of
+the emitted loops (see `simd_registers`). For example, code for vectors of 64 bytes gives wrong
+results on arrays laid out for 32 bytes. Therefore the target is read once, and a name that changes
+later has no effect.
 
-``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead of time (see `ahead`). Compiled
-code is then loaded from that folder, and numba compiles for the processor level that `cpu_levels`
-chooses, in the whole process.
+``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead of time (see `compile_ahead`).
+Compiled code is then loaded from that folder, and numba compiles for the processor level that
+`cpu_levels` chooses, in the whole process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Target(NamedTuple):
     model: str
     """LLVM's name of the processor; empty if numba compiles for the processor it runs on."""
     key: tuple[str, str, str]
-    """The triple, model and features by which numba distinguishes compiled code."""
+    """LLVM's target triple, processor name and features: numba's key of compiled code."""
     certain: bool
     """False if `model` is set, but numba had created its target before this package was imported.
 

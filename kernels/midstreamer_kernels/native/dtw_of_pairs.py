@@ -62,4 +62,4 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
         scratch[0] = _banded_pair(a, x, n, y, m, band, limit, place)
     else:
         scratch[0] = _pair(a, x, n, y, m, limit, place)
-    return scratch[0]  # using `scratch` here keeps its memory alive; its address would not
+    return scratch[0]  # this use of `scratch` keeps its memory alive until here

@@ -1,8 +1,8 @@
 """The histories of a scan: the numbering of their candidates and strips, and the coarse bounds.
 
 A candidate is a window that the search may return. The candidates of all histories are numbered one
-after the other, in the order of the table. A strip is `query_profile.STRIP` candidates of one
-history, the last one of a history maybe fewer; strips are numbered in the same order.
+after the other, in the order of the table. A strip is `query_profile.STRIP` consecutive candidates
+of one history; the last strip of a history may have fewer. Strips are numbered in the same order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Histories(NamedTuple):
     """
 
     table: NDArray[np.int64]
-    """One row per history, shape (histories, COLUMNS); `plan` describes the columns."""
+    """One row per history, shape (histories, COLUMNS); see `search_inputs` for the columns."""
     before: NDArray[np.int64]
     """Element i is the number of candidates in the histories before history i; the last element is
     the number in all histories. Shape (histories + 1,)."""

@@ -45,7 +45,7 @@ def scan(
     Parameters
     ----------
     table : ndarray, shape (runs, COLUMNS), int64
-        The histories to search; `plan` describes the columns.
+        The histories to search; `midstreamer_kernels.search_inputs` describes the columns.
     query : ndarray, shape (m,), float64
         Not z-normalised; if the options say so, this function normalises the query.
     options : SearchOptions

@@ -13,8 +13,10 @@ For DTW the costs of these two pairs are added in full, and the places are the p
 LCSS any point may stay without a match. So for LCSS both levels are the same: they have all points,
 and count the points that cannot match.
 
-Bounds are computed in float32, in units of `unit`, from values relative to `origin`. The rounding
-error of a bound, in short (u = 2**-24, |point| <= 1 within a block, slope a, query q):
+Bounds are computed in float32, in units of `unit`, from values relative to `origin`. To be valid in
+spite of rounding, each bound is reduced by twice its greatest possible rounding error before it is
+compared with the limit. An estimate of that error, with u = 2**-24, points of magnitude at most 1
+within a block, and a window of slope a compared with a query point q:
 
 - A point has the error u, and a mean of 2**n points (1 + n) u. The slope, the product, the offset
   (|offset| <= a, because a mean lies between the extremes) and the difference (at most 2 a) add
@@ -23,8 +25,6 @@ error of a bound, in short (u = 2**-24, |point| <= 1 within a block, slope a, qu
 - So the error of an excess is less than ``E = u ((10 + n) a + 4 |q|)``. By the triangle inequality
   the error of the root of m summed squared excesses is less than ``sqrt(m) E``. Adding m squares
   changes the sum by less than (m + 8) u of itself.
-
-Twice this error is subtracted from a bound, and only then it is compared with the limit.
 
 The profile is computed with numpy in a hundred microseconds; numba would compile for seconds.
 """
@@ -43,7 +43,7 @@ from midstreamer_kernels.search_inputs import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
 TINY = 1e-15  # allowed error, in units of the plan, for squares that are too small for float32
-# Least unit of the plan, which is the greatest difference of a query point from the first one. If
+# The unit of the plan is the greatest difference of a query point from the query's first point. If
 # that is not greater than `UNIT_MIN`, the unit is 1.
 UNIT_MIN = 1e-30
 # A coarse bound has at least this number of terms, each for the mean of one segment of points. If
@@ -70,14 +70,14 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
         ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
-        ("stride", "i8"),  # step within a block, which leaves out points that no window needs
-        ("size", "i8"),  # elements of each row of `block.Room.space`
+        ("stride", "i8"),  # points from one window to the next, not counting unused points
+        ("size", "i8"),  # elements of each row of `window_preparation.Room.space`
         (
             "row",
             "i8",
         ),  # elements per row, when points are sorted into `stride` rows; see `window_preparation`
         ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
-        ("unit", "f8"),  # number by which points are then divided; 1 if windows are normalised
+        ("unit", "f8"),  # divisor of ``point - origin``; 1 if windows are normalised
         ("shrink", "f8"),  # factor of each bound, for the rounding error of its sum
         ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
         ("noise", "f8"),

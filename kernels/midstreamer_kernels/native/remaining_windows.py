@@ -1,19 +1,21 @@
 """Comparison of the windows that lower bounds did not rule out: float32, then float64, then rank.
 
 Both comparisons take as many windows at once as the processor has lanes. The float32 comparison is
-only a filter before the float64 comparison; no result depends on it. Its rounding error is bounded
-as follows. Let d be a difference of two points on the best path of the exact comparison, q the
-query's point there, and u = 2**-24. Rounding both points to float32 changes d by at most
-``u (|d| + 2 |q|)``. The path has at most 2 m - 1 cells, so by the triangle inequality the root of
-its cost changes by at most u of itself plus ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums
-round every term by less than (2 m + 4) u in total, and the best path in float32 costs no more than
-this path. Hence, in units of the plan,
+only a filter before the float64 comparison; no result depends on it. It rules out a window only if
+rounding cannot explain how far the float32 distance exceeds the limit. In units of the plan,
+with u = 2**-24 and a query of m points,
 
     float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u).
 
-Clipping points to `emit.window_preparation.CLIP` does not move them away from the query, so a
-window that is ruled out with clipped points would also be ruled out without clipping.
-`query_profile` doubles each term.
+Proof: let d be a difference of two points on the best path of the exact comparison, and q the
+query's point there. Rounding both points to float32 changes d by at most ``u (|d| + 2 |q|)``. The
+path has at most 2 m - 1 cells, so by the triangle inequality the root of its cost changes by at
+most u of itself plus ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums round every term by
+less than (2 m + 4) u in total. The best path in float32 costs no more than this path.
+
+`query_profile` doubles each of these errors. Clipping points to `emit.window_preparation.CLIP` does
+not move them away from the query, so a window that is ruled out with clipped points would also be
+ruled out without clipping.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class Scratch(NamedTuple):
     """The arrays of one comparison in lanes (`native.windows_in_lanes`)."""
 
     block: Any
-    """The windows in the number type of the comparison, with padding; see `lanes.dtw_block`.
+    """The windows in the number type of the comparison; see `windows_in_lanes.dtw_block`.
 
     An LCSS comparison reads the windows of the group instead and has an empty block.
     """

@@ -3,13 +3,13 @@
 Each new point gives every pattern a new column of its cost matrix. All patterns have a column of
 16-bit integers (`emit.spring.emit_filter`), which is a lower bound of the exact column. Only
 patterns that this filter cannot rule out also have an exact column, in float64 with the starts of
-the paths, in a *slot*. `watch` assigns slots to patterns and takes them away. For that it needs the
-oldest start of a path that is still within the threshold (`oldest_start`), and the column after
-given points (`replay`).
+the paths, in a *slot*. `pattern_watch` assigns slots to patterns and takes them away. For that it
+needs the oldest start of a path that is still within the threshold (`oldest_start`), and the column
+after given points (`replay`).
 
-`advance` processes points until there is an event that `watch` must handle. Its arrays are reached
-by the addresses in one record of the type `STATE`, because numba takes a fifth of a microsecond for
-each array argument, more than for a hundred patterns.
+`advance` processes points until there is an event that `pattern_watch` must handle. Its arrays are
+reached by the addresses in one record of the type `STATE`, because numba takes a fifth of a
+microsecond for each array argument, more than for a hundred patterns.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SCALE_MOST = 65_534
 # Relative tolerance for sums and positions. The rounding error of a path of a million cells is a
 # tenth of this tolerance.
 SLACK = 1e-9
-# A pattern of m points goes to sleep after this number times m points without a match. A slot takes
-# a tenth of a microsecond per point, and waking a pattern takes as long as 1,000 points in a slot.
-# So a pattern that will match again within that time should stay awake.
+# A pattern of m points gives up its exact column after this number times m points without a match.
+# Updating an exact column takes a tenth of a microsecond per point, and beginning one takes as long
+# as 1,000 points. So a pattern that will match again within that time should keep its column.
 REST_AFTER = 8
 
 _LANE_ARRAYS = ("cells", "points", "under", "over", "factors", "caps", "limits", "origins",
@@ -57,8 +57,9 @@ STATE = np.dtype(
     [(name, np.int64) for name in (*ARRAYS, *_NUMBERS)] + [("threshold_squared", np.float64)]
 )
 
-# Events of `advance`. WAKE: the filter cannot rule out a lane. CERTAIN: the match of a slot is
-# final. TIRED: a slot has had no match for `REST_AFTER` lengths of its pattern.
+# Events of `advance`. WAKE: the filter cannot rule out that the pattern in a lane matches. CERTAIN:
+# a match is final. TIRED: a pattern with an exact column has had no match for `REST_AFTER` times
+# its length.
 WAKE, CERTAIN, TIRED = range(3)
 
 
@@ -191,10 +192,10 @@ def _advance_slots(state: Any, value: float) -> None:
 
 @jit
 def _judge(state: Any, slot: int, group: int, lane: int) -> None:
-    """Update the best match of a slot.
+    """Update the best match of the pattern whose exact column is in `slot`.
 
-    Add an event if the match is final, or if the slot has had no match for `REST_AFTER` times the
-    length of its pattern.
+    Add an event if the match is final, or if there was no match for `REST_AFTER` times the length
+    of the pattern.
     """
     last = carray(_int64_at(state.slot_lengths), slot + 1)[slot] - 1
     if last < 0:

@@ -65,8 +65,8 @@ class Selection(NamedTuple):
 class _Sources(NamedTuple):
     """Where the sums of a block read and write: addresses and lengths of rows, in bytes.
 
-    Numba would pass whole arrays in thirty parts to each call of `_sum`, and every vector takes a
-    call.
+    `_sum` is called for every vector of windows, and numba would pass the arrays themselves to it
+    as about thirty numbers. Addresses are fewer.
     """
 
     points: Any
@@ -280,7 +280,7 @@ def _any_within(values: Any, limit: Any) -> bool:
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
     """Write the limit for the sum of squares of each window to row `LIMITS` of `lanes`.
 
-    It is ``(limit + t)**2``, where t is the window's tolerance for rounding.
+    It is ``((limit + t) * f)**2``. The window's noise t and the factor f allow for rounding.
     """
     factor = np.float32(UP / plan.shrink)
     for t in range(lanes.shape[1]):
@@ -309,9 +309,9 @@ def _alive(lanes: Any, window: int) -> Any:
 
 @inlined
 def _pays(plan: Any, bounds: Any, limit: Any) -> Any:
-    """Return whether computing fine bounds of a block costs less than DTW of its possible windows.
+    """Return whether fine bounds of a block cost less than DTW of the windows that remain in it.
 
-    Possible are the windows whose coarse bound in `bounds` is within `limit`.
+    Those are the windows whose coarse bound in `bounds` is within `limit`.
     """
     if limit == np.inf:
         return False

@@ -1,9 +1,9 @@
 """Sub-sequences of a stream that match a pattern (SPRING: Sakurai, Faloutsos, Yamamuro 2007).
 
 A sub-sequence matches when its DTW distance to the pattern is within the threshold. Many matches
-overlap, so only the best are reported. The matches are examined in the order of their ends. A
-nearer match that overlaps the best so far replaces it. A nearer match that begins after the end of
-the best so far makes the best so far final. The search then starts again at the end of the final
+overlap, so only the best are reported. The matches are examined in the order of their ends, and the
+best so far is kept. A match that is nearer than the best so far replaces it if the two overlap. If
+they do not overlap, the best so far is final. The search then starts again at the end of the final
 match, as if the stream began there. So reported matches do not overlap. Every sub-sequence within
 the threshold is linked to a reported match by a chain of overlapping sub-sequences, each at least
 as near as the one before.
@@ -16,9 +16,9 @@ of the reported sub-sequence.
 `brute_force` is the definition and compares every sub-sequence. `spring` is the algorithm: one
 column of the cost matrix per point, with the start of each cell's path. Of equally near
 sub-sequences with the same end the shortest is taken, and of equally near matches the one that ends
-first. Two sub-sequences can have equal costs only because the last additions were rounded. There
-`spring` decides by the cost before the last additions, and may begin a match earlier than
-`brute_force`; the costs have the same bits.
+first. Rounding of the last additions can make the costs of two sub-sequences equal. `spring` then
+takes the one that was cheaper before these additions, so it may begin a match earlier than
+`brute_force`. The costs have the same bits.
 """
 
 from __future__ import annotations

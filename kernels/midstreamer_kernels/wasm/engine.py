@@ -159,7 +159,7 @@ class _Search:
                 "no memory left for the scratch of a search in a WebAssembly memory of at most "
                 "4 GiB: search fewer windows at a time"
             )
-        self._stop.check()  # raises if the call was stopped, whose result is not valid
+        self._stop.check()  # raises if the search was stopped: then the result is not valid
         return self._instance.memory.read(self._target, count, np.float64)
 
     def distances(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -132,8 +132,8 @@ class Instance:
     def kept(self, size: int) -> int:
         """Return a block of at least `size` bytes, which later calls reuse if it is large enough.
 
-        Do not call this method inside of a `session`: at its end a session frees everything that
-        was allocated since its begin.
+        Do not call this method inside of a `session`: when a session ends, it frees all memory that
+        was allocated since it started.
         """
         pointer, kept = self._kept
         if size > kept:
@@ -173,7 +173,7 @@ def instance_here() -> Instance:
 
 @contextmanager
 def session() -> Iterator[Instance]:
-    """Yield this thread's instance; at the end free everything allocated since the begin."""
+    """Yield this thread's instance; on exit free all memory allocated in it since the start."""
     instance = instance_here()
     mark = instance.room(0)
     try:

@@ -15,8 +15,8 @@ TRIPLE = "wasm32-unknown-unknown"
 FEATURES = "+simd128,+bulk-memory"  # no relaxed SIMD, because its results depend on the host
 
 # WebAssembly has no i64x2.min, so float64 costs are compared as floats. WebAssembly runtimes hardly
-# reorder loads; a store between loads would keep many values in registers, so stores come last.
-# Strips of four vectors were the fastest of 3 to 7.
+# reorder loads, and with a store between its loads a loop would keep more values in registers. So
+# each iteration stores last. Of strips with 3 to 7 vectors, those with four were the fastest.
 SHAPES = {
     "f32": Shape(FLOAT32, 4, 4, stores_last=True),
     "f64": Shape(FLOAT64, 2, 4, integers=False, stores_last=True),
