@@ -16,6 +16,6 @@ namespace.  `cluster_mark` prevents tests from running on a cluster that is not 
 
 Modules that test an installed release of the chart: `load` sends requests from outside,
 `disturbance_plan` (pure) and `disturb` delete and kill its pods one after the other through
-`apiproxy`, `request_events` (pure) and `report` show the effect, `replay` compares the decisions
-with those of a local run, and `outside_trials` combines these modules.
+`apiproxy`, `request_events` (pure) and `report` show the effect, `replay_comparison` compares the
+decisions with those of a local run, and `outside_trials` combines these modules.
 """

@@ -70,7 +70,7 @@ class Trial:
         return [f"{each['address']}:{port}" for each in kinds if each["type"] == "InternalIP"]
 
     def client_words(self) -> list[str]:
-        """Return the client arguments of `tests.cluster.load` and `tests.cluster.replay`.
+        """Return the client arguments of `tests.cluster.load` and `replay_comparison`.
 
         Make the credentials that they name, if they do not exist.
         """
@@ -129,12 +129,12 @@ class Trial:
     def replayed(self, *words: str, timeout_s: float = 1800.0) -> str:
         """Replay the same data to the fleet and to a local fleet, and compare the decisions.
 
-        `words` are arguments of `tests.cluster.replay` that choose the data.  Return the output of
-        the comparison; raise KitError with the first differences.
+        `words` are arguments of `tests.cluster.replay_comparison` that choose the data.  Return the
+        output of the comparison; raise KitError with the first differences.
         """
         here, there = str(self.folder / "here.jsonl"), str(self.folder / "there.jsonl")
         client = [*self.client_words(), "--write", there, *words]
-        local = [sys.executable, "-m", "tests.cluster.replay"]
+        local = [sys.executable, "-m", "tests.cluster.replay_comparison"]
         _run(self.outside("replay", "fleet", *client), timeout_s)
         _run([*local, "local", "--write", here, *words], timeout_s)
         return _run([*local, "compare", here, there], timeout_s)

@@ -39,7 +39,7 @@ OTHERS = {
     " -out a1.csr      -subj /CN=a1 -addext"
     ' "subjectAltName=URI:spiffe://midstreamer.local/agent/a1"': "runs for real, below",
     "kubectl -n kube-system create configmap midstreamer-test-cluster": "marks a cluster for tests;"
-    " tests/cluster/test_kit.py checks that the refusal shows it",
+    " tests/cluster/without_cluster/test_kit.py checks that the refusal shows it",
     **dict.fromkeys(
         (
             "helm install midstreamer-cluster charts/midstreamer-cluster --namespace kube-system"

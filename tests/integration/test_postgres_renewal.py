@@ -47,7 +47,7 @@ class NamingIssuer(ScriptedIssuer):
 
 @dataclass
 class Running:
-    """The database process in the loop of this test, and its source of certificates."""
+    """A `PostgresService` in the event loop of this test, and the source of its certificates."""
 
     issuer: NamingIssuer
     source: RequestedSource

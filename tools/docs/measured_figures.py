@@ -187,7 +187,7 @@ def replaced(text: str, name: str, made: str) -> str:
 
 
 def main() -> None:
-    """Replace the figures of the given files in each page that has marks for them."""
+    """Write the measured numbers from the given files between the marks in the pages."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.docs.measured_figures", description=__doc__
     )

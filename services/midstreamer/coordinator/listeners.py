@@ -43,12 +43,12 @@ class Entrances:
 
     @property
     def address(self) -> str:
-        """``host:port`` that the inside listener is bound to."""
+        """``host:port`` of the listener inside the network of the fleet."""
         return self._inside.address
 
     @property
     def outside_address(self) -> str:
-        """``host:port`` that the outside listener is bound to; empty when there is none."""
+        """``host:port`` of the listener outside the network of the fleet; "" when there is none."""
         return self._outside.address if self._outside else ""
 
     @property

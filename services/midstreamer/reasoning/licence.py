@@ -184,7 +184,7 @@ class Gate:
         self._bets = np.concatenate([self._bets, bets[np.newaxis]])
 
     def _bet(self, pending: Pending, *, right: bool) -> None:
-        """Update the wealth of the bets on one verdict, and grant the licence if it suffices."""
+        """Pay the bets on one verdict, and grant the licence if the wealth suffices now."""
         cell = (self._series[pending.series], pending.phase)
         growth = 1.0 + _STAKES / self._target * (float(right) - self._target)
         settled = [probe for probe, cut in enumerate(_CUTS) if pending.rank >= cut]

@@ -70,7 +70,8 @@ YES_NO = _words("true false")
 TICKS = _words("stored repeated")
 COMMITS = _words("committed clashed failed")
 CANCELLED = "cancelled"
-"""Result of a request whose caller stopped waiting, as the caller's process reports it."""
+"""Result of a request when its sender has stopped waiting for the answer. Only the metrics of the
+sending process have it."""
 CARRIERS = _words("quic wss memory")
 DIRECTIONS = _words("received sent")
 PACKET_FATES = _words("sent lost probed")

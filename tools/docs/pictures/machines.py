@@ -30,7 +30,7 @@ def arrows(table: Mapping[Any, Mapping[Any, Any]]) -> dict[tuple[str, str], list
 
 
 def draw(title: str, table: Mapping[Any, Mapping[Any, Any]]) -> str:
-    """Return the picture of one table as SVG."""
+    """Return a picture of a state machine as SVG, drawn from its table of transitions."""
     states = [word(state) for state in table]
     rows = arrows(table)
     heights = [ROW + LINE * (len(_lines(events)) - 1) for events in rows.values()]

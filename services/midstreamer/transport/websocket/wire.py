@@ -29,8 +29,8 @@ from midstreamer.transport.address import Scheme
 from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.websocket import websocket_protocol
+from midstreamer.transport.websocket.send_queue import Waiting
 from midstreamer.transport.websocket.tls import HANDSHAKE_FAILED, Tls
-from midstreamer.transport.websocket.unsent_bytes import Waiting
 
 log = logs.get(__name__)
 

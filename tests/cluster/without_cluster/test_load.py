@@ -1,4 +1,4 @@
-"""Tests of the load and its report, without a fleet; `test_under_load` uses a fleet."""
+"""Tests of the load and its report, without a fleet; `test_load_audit_and_replay` uses a fleet."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Replay a data set to a fleet from outside, and compare the result with a local run, bit by bit.
 
-    python -m tests.cluster.replay fleet --addresses A,B --certs DIR --write there.jsonl
-    python -m tests.cluster.replay local --write here.jsonl
-    python -m tests.cluster.replay compare here.jsonl there.jsonl
+    python -m tests.cluster.replay_comparison fleet --addresses A,B --certs DIR --write there.jsonl
+    python -m tests.cluster.replay_comparison local --write here.jsonl
+    python -m tests.cluster.replay_comparison compare here.jsonl there.jsonl
 
 `fleet` loads the history and replays the live part, as `midstreamer replay` does.  --data, --start,
 --stop and --series choose the data; give `local` the same values.  `local` starts a fleet of
@@ -106,7 +106,7 @@ def _named(several: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise commands_here.KitError(
                 f"line {number}, {text[:60]!r}, is no decision or verdict: give a file that"
-                " `python -m tests.cluster.replay` wrote"
+                " `python -m tests.cluster.replay_comparison` wrote"
             ) from error
         yield name, words
 
@@ -229,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     shown = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser(
-        "python -m tests.cluster.replay", description=__doc__, formatter_class=shown
+        "python -m tests.cluster.replay_comparison", description=__doc__, formatter_class=shown
     )
     verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     fleet, local = verbs.add_parser("fleet"), verbs.add_parser("local")

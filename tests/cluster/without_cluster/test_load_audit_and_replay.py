@@ -34,7 +34,7 @@ WITHIN_S = 90.0
 SERVER = "postgres.nowhere.invalid"
 LINES = 3
 """How many reports of the load, one a second, a test awaits before and after a disturbance."""
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 
 
 class Ended(NamedTuple):
