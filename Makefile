@@ -87,7 +87,7 @@ interop: dev  ## clients on quic-go and quinn against a fleet; skipped where Go 
 	$(BIN)/pytest tests/interop $(ARGS)
 
 conformance: peers  ## the kernels against other packages and brute force, on an older numba too
-	$(PEERS)/bin/python -m tests.conformance.peers $(ARGS)
+	$(PEERS)/bin/python -m tests.conformance.other_packages $(ARGS)
 
 bench: setup peers  ## the kernels beside other packages (ARGS="--json FILE --chart FILE --only NAME --quick")
 	$(BIN)/python -m benchmarks.kernels $(ARGS)
@@ -108,7 +108,7 @@ bench-sizing: setup  ## memory, disk and time of a match as history grows (ARGS=
 	$(BIN)/python -m benchmarks.sizing $(ARGS)
 
 bench-syncs: setup  ## two syncs on one database beside one (ARGS="--json figures.json")
-	$(BIN)/python -m benchmarks.syncs $(ARGS)
+	$(BIN)/python -m benchmarks.two_syncs $(ARGS)
 
 bench-telemetry: setup  ## what counting and being scraped cost a request (ARGS="--pairs 60 --json figures.json")
 	$(BIN)/python -m benchmarks.telemetry $(ARGS)

@@ -46,8 +46,8 @@ import midstreamer_kernels
 from benchmarks import udp_echo
 from midstreamer import AsyncClient, Specification, Tick, Window, window
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column
 from midstreamer.market import datasets

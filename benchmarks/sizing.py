@@ -27,8 +27,8 @@ from rich.table import Table
 from benchmarks.fleet import reached
 from midstreamer import AsyncClient, Specification, window
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain import series
 from midstreamer.domain.series import Column
 from midstreamer.domain.specification import Transform

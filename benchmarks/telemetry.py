@@ -45,8 +45,8 @@ from rich.table import Table
 from benchmarks.fleet import BATCH, COLUMNS, DAY, SETTLE_S, Bench, machine
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.telemetry import logs, metrics
 
 SWITCHED = Path(__file__).parent / "switched"

@@ -35,8 +35,8 @@ from benchmarks.fleet import machine
 from benchmarks.telemetry import processor_s
 from midstreamer import AsyncClient, Specification, Tick
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet, free_ports
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain.specification import Transform
 from midstreamer.telemetry import logs
 

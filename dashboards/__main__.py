@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 
 from dashboards import (
-    board_json,
+    board_reader,
     built_dashboards,
     built_files,
     dashboard_linting,
@@ -32,7 +32,7 @@ from dashboards import (
 )
 from dashboards.recording_rules import RECORDINGS
 from midstreamer.telemetry import logs
-from tests.cluster import build as programs
+from tests.cluster import program_builds as programs
 
 LIVE_S = 90.0
 """Default seconds of load in a ``live`` run."""
@@ -78,10 +78,10 @@ def show() -> int:
     """Print each dashboard with its size and the questions of its rows."""
     for board in built_dashboards.boards():
         read = board.read()
-        shown = list(board_json.panels(read))
+        shown = list(board_reader.panels(read))
         queries = sum(len(panel.queries) for panel in shown)
         print(f"{board.title}: {len(shown)} panels, {queries} queries ({board.uid})")
-        for question in board_json.rows(read):
+        for question in board_reader.rows(read):
             print(f"  {question}")
     return 0
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dashboards import board_json, panels, query_checks
+from dashboards import board_reader, panels, query_checks
 from dashboards.board import TAG
-from dashboards.board_json import Panel
+from dashboards.board_reader import Panel
 from midstreamer.telemetry import metrics
 
 Board = Mapping[str, Any]
@@ -79,7 +79,7 @@ def datasource_is_chosen(board: Board) -> Found:
         each.get("type") == "datasource" and each.get("query") == "prometheus" for each in listed
     ):
         yield "", "it has no variable for the data source"
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         sources = [panel.told.get("datasource"), *_of_targets(panel, "datasource")]
         if any((source or {}).get("uid") != "${datasource}" for source in sources):
             yield panel.title, "its data source is not the variable ${datasource}"
@@ -91,7 +91,7 @@ def variables_are_kept(board: Board) -> Found:
     Grafana must query the choices again when the reader changes the time range.
     """
     try:
-        found = list(board_json.variables(board))
+        found = list(board_reader.variables(board))
     except ValueError as error:
         yield "", str(error)
         return
@@ -114,7 +114,7 @@ VARIABLE_RULES = (
 def variables_are_used(board: Board) -> Found:
     """Every variable is used by a query, and every variable in a query is defined."""
     listed = [each["name"] for each in board.get("templating", {}).get("list", [])]
-    text = " ".join(query.text for panel in board_json.panels(board) for query in panel.queries)
+    text = " ".join(query.text for panel in board_reader.panels(board) for query in panel.queries)
     for name in listed:
         if name != "datasource" and not re.search(rf"\${name}\b", text):
             yield "", f"no panel uses the variable {name}"
@@ -124,21 +124,21 @@ def variables_are_used(board: Board) -> Found:
 
 def rows_ask(board: Board) -> Found:
     """Every panel belongs to a row, and the title of each row is a unique question."""
-    asked = board_json.rows(board)
+    asked = board_reader.rows(board)
     for title in asked:
         if not title.endswith("?"):
             yield title, "its title is no question: end it with a question mark"
         if asked.count(title) > 1:
             yield title, "another row has the same title"
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         if not panel.row:
             yield panel.title, "it belongs to no row"
 
 
 def panels_speak(board: Board) -> Found:
     """A panel has a short, unique title, and a description in the three parts of `panels.Says`."""
-    titles = [(panel.row, panel.title) for panel in board_json.panels(board)]
-    for panel in board_json.panels(board):
+    titles = [(panel.row, panel.title) for panel in board_reader.panels(board)]
+    for panel in board_reader.panels(board):
         most = LETTERS * panel.told["gridPos"]["w"]
         if not 0 < len(panel.title) <= most:
             yield panel.title, f"its title has {len(panel.title)} characters: 1 to {most} fit"
@@ -154,7 +154,7 @@ def panels_speak(board: Board) -> Found:
 
 def panels_have_units(board: Board) -> Found:
     """A panel has one of `KINDS` as its type, and one of `panels.UNITS` as its unit."""
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         if panel.kind not in KINDS:
             yield panel.title, f"it is a {panel.kind or 'nothing'}: take one of {sorted(KINDS)}"
         if panel.unit not in panels.UNITS:
@@ -164,7 +164,7 @@ def panels_have_units(board: Board) -> Found:
 def panels_do_not_overlap(board: Board) -> Found:
     """Panels do not overlap, and end within the width of the grid."""
     taken: dict[tuple[int, int], str] = {}
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         at = panel.told["gridPos"]
         x, y = at.get("x", 0), at.get("y", 0)
         if x + at["w"] > panels.WIDTH:
@@ -177,7 +177,7 @@ def panels_do_not_overlap(board: Board) -> Found:
 
 def queries_are_true(board: Board) -> Found:
     """Every panel has a query, and every query follows the rules of `dashboards.query_checks`."""
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         if not panel.queries:
             yield panel.title, "it has no query"
         for query in panel.queries:
@@ -187,7 +187,7 @@ def queries_are_true(board: Board) -> Found:
 
 def legends_tell_lines_apart(board: Board) -> Found:
     """The legend of a query contains every label of its result, and no other label."""
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         for query in panel.queries:
             if query.instant or panel.kind == "heatmap":
                 continue
@@ -208,7 +208,7 @@ def legends_tell_lines_apart(board: Board) -> Found:
 
 def latencies_lead_to_traces(board: Board) -> Found:
     """A graph of one of the `TRACED` histograms shows exemplars on at least one line."""
-    for panel in board_json.panels(board):
+    for panel in board_reader.panels(board):
         if panel.kind not in ("timeseries", "heatmap"):
             continue
         asked = [query for query in panel.queries if _is_latency(query.text)]

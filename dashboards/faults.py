@@ -34,9 +34,9 @@ from dashboards.fault_environment import (
 )
 from dashboards.packet_loss_fault import lossy
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli import identities
-from midstreamer.cli.identities import ALLOWLIST
+from midstreamer.cli import peer_credentials
 from midstreamer.cli.local_fleet import TRUST_DOMAIN
+from midstreamer.cli.peer_credentials import ALLOWLIST
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.security import files
 from tests.load.client_requests import UNIVERSE, time_at
@@ -179,7 +179,7 @@ async def database_stopped(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def appending(world: World, name: str) -> AsyncIterator[None]:
     """Run an additional client that keeps twenty appends in flight at one coordinator."""
-    me = identities.named(f"client/{name}", TRUST_DOMAIN)
+    me = peer_credentials.named(f"client/{name}", TRUST_DOMAIN)
     files.issue(files.open_authority(world.certs), me, world.certs)
     address = world.seen.fleet.coordinators(Version.NEW)[:1]
     connecting = AsyncClient.connect(
@@ -259,7 +259,10 @@ async def not_renewed(world: World) -> AsyncIterator[None]:
 
     The key of the authority is moved away, so that no new certificate can be issued.
     """
-    authority, me = files.open_authority(world.certs), identities.named("agent/a1", TRUST_DOMAIN)
+    authority, me = (
+        files.open_authority(world.certs),
+        peer_credentials.named("agent/a1", TRUST_DOMAIN),
+    )
     hidden = world.folder / "authority.pem"
     shutil.move(files.authority_path(world.certs), hidden)
     began_s = time.time() - 3_600

@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dashboards import board_json, built_dashboards, query_results, rules, small_load
+from dashboards import board_reader, built_dashboards, query_results, rules, small_load
 from dashboards.board import Board
-from dashboards.board_json import Query
+from dashboards.board_reader import Query
 from dashboards.query_results import Answer, Kept, Line
 from tests.observed import fleet
 from tests.support import prometheus
@@ -86,7 +86,7 @@ async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
     found: list[Answer] = []
     for board in built_dashboards.boards():
         found += await _variables(asked, board)
-        for panel in board_json.panels(board.read()):
+        for panel in board_reader.panels(board.read()):
             for query in panel.queries:
                 found.append(await _answered(asked, board, panel.title, query, begin_s, end_s))
     return Kept(begin_s, end_s, tuple(found))
@@ -94,8 +94,8 @@ async def everything(asked: Prometheus, begin_s: float, end_s: float) -> Kept:
 
 async def _variables(asked: Prometheus, board: Board) -> list[Answer]:
     found = []
-    for variable in board_json.variables(board.read()):
-        series = board_json.filled(variable.series, VALUES)
+    for variable in board_reader.variables(board.read()):
+        series = board_reader.filled(variable.series, VALUES)
         values = await asked.label_values(variable.label, series)
         lines = tuple(Line({variable.label: value}, (0.0,), (1.0,)) for value in values)
         found.append(Answer(board.uid, f"${variable.name}", series, "", lines))
@@ -105,7 +105,7 @@ async def _variables(asked: Prometheus, board: Board) -> list[Answer]:
 async def _answered(
     asked: Prometheus, board: Board, panel: str, query: Query, begin_s: float, end_s: float
 ) -> Answer:
-    text = board_json.filled(query.text, {**VALUES, "__rate_interval": INTERVAL})
+    text = board_reader.filled(query.text, {**VALUES, "__rate_interval": INTERVAL})
     lines = await _lines(asked, text, query.instant, begin_s, end_s)
     bare = query_results.without_default(text)
     quiet = bare != text and not await asked.query(bare, at_s=end_s)

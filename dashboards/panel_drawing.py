@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dashboards import panels, units
-from dashboards.board_json import Panel
+from dashboards import panels, value_format
+from dashboards.board_reader import Panel
 from dashboards.query_results import Answer, Line
 
 INK, FAINT, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
@@ -128,7 +128,7 @@ def _axes(axes: Any, panel: Panel, custom: dict[str, Any]) -> None:
     axes.tick_params(labelsize=SMALL, colors=FAINT, length=0)
     axes.yaxis.set_major_locator(_ticker().MaxNLocator(4))
     axes.xaxis.set_major_locator(_ticker().MaxNLocator(5))
-    axes.yaxis.set_major_formatter(lambda value, _: units.said(value, panel.unit))
+    axes.yaxis.set_major_formatter(lambda value, _: value_format.said(value, panel.unit))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
     _range(axes, panel)
 
@@ -161,7 +161,7 @@ def _bounds(axes: Any, panel: Panel) -> None:
             high = max(high, value * 1.1)
             axes.axhline(value, color=STEPS[colour], linewidth=0.9, linestyle=(0, (4, 3)))
         else:
-            far.append(units.said(value, panel.unit))
+            far.append(value_format.said(value, panel.unit))
     axes.set_ylim(low, high)
     if far:
         text = f"limits above this: {', '.join(far)}"
@@ -197,7 +197,7 @@ def _number(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> No
         x = (number + 0.5) / len(shown)
         if panel.told["fieldConfig"]["defaults"].get("decimals") == 0:
             value = round(value)
-        text = units.said(value, panel.unit)
+        text = value_format.said(value, panel.unit)
         style = {"ha": "center", "va": "center", "textcoords": "offset points"}
         place = {"xy": (x, 0.5), "xycoords": "axes fraction"}
         colour = colour_of(value, panel)
@@ -224,7 +224,7 @@ def _heat(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> None
         edges, np.arange(len(ordered) + 1), np.sqrt(cells), cmap="Blues", rasterized=True
     )
     unit = panel.told["options"]["yAxis"].get("unit", panel.unit)
-    tops = [units.said(float(each.labels["le"]), unit) for each in ordered]
+    tops = [value_format.said(float(each.labels["le"]), unit) for each in ordered]
     places = np.arange(1, len(ordered) + 1)
     axes.set_yticks(places[::2], [name.replace("–", "more") for name in tops[::2]])
     axes.tick_params(labelsize=SMALL, colors=FAINT, length=0)
@@ -299,7 +299,7 @@ def listed(axes: Any, panel: Panel, answered: Sequence[Answer]) -> None:
         axes.text(0.01, y, name, color=INK, **style)
         for at, each in enumerate(several, 1):
             if name in each.values:
-                text = units.said(each.values[name], each.unit)
+                text = value_format.said(each.values[name], each.unit)
                 axes.text(
                     0.01 + at * width,
                     y,

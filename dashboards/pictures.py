@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from dashboards import board_json, built_dashboards, panel_drawing, panels, query_results
+from dashboards import board_reader, built_dashboards, panel_drawing, panels, query_results
 from dashboards.board import Board
 from dashboards.query_results import Kept
 
@@ -67,9 +67,9 @@ def draw(board: Board, kept: Kept) -> bytes:
         figure = pyplot.figure(figsize=size, dpi=DPI)
         _head(figure, board, size)
         for told in several:
-            if told["type"] == board_json.ROW:
+            if told["type"] == board_reader.ROW:
                 _question(figure, told, size)
-        for panel in board_json.panels(read):
+        for panel in board_reader.panels(read):
             _panel(figure, board, panel, kept, size)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -103,7 +103,7 @@ def _line(figure: Any, y: float) -> Any:
 
 
 def _panel(
-    figure: Any, board: Board, panel: board_json.Panel, kept: Kept, size: tuple[float, float]
+    figure: Any, board: Board, panel: board_reader.Panel, kept: Kept, size: tuple[float, float]
 ) -> None:
     at = panel.told["gridPos"]
     graph = panel.kind in ("timeseries", "heatmap")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import fleet, latency_curve, load_plan, profiling, report, schedule
+from loadtests import fleet, latency_curve, load_plan, profiling, report, start_times
 from loadtests.load_plan import Plan
-from loadtests.schedule import Spacing
+from loadtests.start_times import Spacing
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs
 
@@ -133,7 +133,7 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     ) as running:
         made = load_plan.at(made, running.coordinator)
         before = fleet.scraped(running)
-        seconds = schedule.length_s(shape.stages)
+        seconds = start_times.length_s(shape.stages)
         begin_s = shape.users / made.handshakes_per_s
         news(
             f"{shape.users} users connect in {begin_s:.0f} s and load the fleet for {seconds:.0f} s"

@@ -25,9 +25,9 @@ from rich.console import Console
 
 from loadtests import identities, load_plan, report, user_certificates, user_requests
 from loadtests.load_plan import Plan
-from loadtests.schedule import Spacing, length_s, steady
+from loadtests.start_times import Spacing, length_s, steady
 from midstreamer import AsyncClient, __version__
-from midstreamer.cli.identities import carrier
+from midstreamer.cli.peer_credentials import carrier
 from midstreamer.cluster import kubernetes_names
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.runtime.config import LimitSettings, SecuritySettings

@@ -11,8 +11,8 @@ from pathlib import Path
 from loadtests import identities, user_requests
 from midstreamer import AsyncClient
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.telemetry import metrics
 
 __all__ = ["TRUST_DOMAIN", "running", "scraped"]

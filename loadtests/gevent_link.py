@@ -1,4 +1,4 @@
-"""A link under gevent: `loadtests.connection_machine` with a UDP socket, a timer and a clock.
+"""A link under gevent: `loadtests.connection_core` with a UDP socket, a timer and a clock.
 
 It uses neither threads nor asyncio.  The socket and the timer call back in gevent's loop, and each
 waiting request is a greenlet.  All datagrams that have arrived are read before anything is sent,
@@ -16,7 +16,7 @@ import gevent
 import gevent.socket
 from gevent.event import AsyncResult, Event
 
-from loadtests.connection_machine import Figures, Machine, answer_of
+from loadtests.connection_core import Figures, Machine, answer_of
 from midstreamer.domain.errors import LinkClosed, MidstreamerError, Unavailable
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.protocol.frames import Answer, Frame, Request

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from midstreamer.cli import identities
+from midstreamer.cli import peer_credentials
 from midstreamer.domain.identity import Identity
 from midstreamer.security import files
 from midstreamer.security.credentials_in_files import FileSource
@@ -34,17 +34,17 @@ ENTRY = f"{PREFIX}*  universes={TICKS}"
 
 def user(number: int, trust_domain: str) -> Identity:
     """Return the identity of user ``number``."""
-    return identities.named(f"{PREFIX}{number:05d}", trust_domain)
+    return peer_credentials.named(f"{PREFIX}{number:05d}", trust_domain)
 
 
 def sdk(trust_domain: str, worker: int = 0) -> Identity:
     """Return the identity of the SDK user of a worker."""
-    return identities.named(f"{PREFIX}sdk-{worker}", trust_domain)
+    return peer_credentials.named(f"{PREFIX}sdk-{worker}", trust_domain)
 
 
 def loader(trust_domain: str) -> Identity:
     """Return the identity that stores the history in a cluster; it may append to `HISTORY` only."""
-    return identities.named(LOADER, trust_domain)
+    return peer_credentials.named(LOADER, trust_domain)
 
 
 def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
@@ -60,7 +60,7 @@ def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[
 
 def stranger(trust_domain: str) -> Identity:
     """Return the identity that the fleet must refuse, because it is on no allowlist."""
-    return identities.named(STRANGER, trust_domain)
+    return peer_credentials.named(STRANGER, trust_domain)
 
 
 def make(directory: Path, users: int, trust_domain: str) -> None:
@@ -72,7 +72,7 @@ def make(directory: Path, users: int, trust_domain: str) -> None:
     everybody = [user(number, trust_domain) for number in range(users)]
     for each in (*everybody, sdk(trust_domain), stranger(trust_domain)):
         files.CertificateManager(directory, each).load_or_generate()
-    path = directory / identities.ALLOWLIST
+    path = directory / peer_credentials.ALLOWLIST
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     if ENTRY not in lines:
         files.write_allowlist(path, [*lines, ENTRY])

@@ -18,7 +18,7 @@ from rich.table import Table
 from loadtests import load_plan
 from loadtests.report import Figures
 from loadtests.result_counts import Durations, Tally
-from loadtests.schedule import Stage, steady
+from loadtests.start_times import Stage, steady
 from midstreamer.domain.errors import BadInput
 
 IDLE_S, STEP_S, REST_S = 12.0, 6.0, 3.0

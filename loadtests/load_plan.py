@@ -1,8 +1,8 @@
 """The plan of a load test as one value; the command writes it, and the processes of the test read
 it.
 
-A shape is a sequence of stages (`schedule.Stage`) and the behaviour of the users in them.  To add a
-shape, add an entry to `SHAPES` or write a JSON file with the same fields; see
+A shape is a sequence of stages (`start_times.Stage`) and the behaviour of the users in them.  To
+add a shape, add an entry to `SHAPES` or write a JSON file with the same fields; see
 docs/how-to/load-testing.md.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from loadtests import thresholds
-from loadtests.schedule import Spacing, Stage, steady
+from loadtests.start_times import Spacing, Stage, steady
 from midstreamer.domain.errors import BadInput
 
 KINDS = ("append", "match", "lookup", "survey", "refusal")

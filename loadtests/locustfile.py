@@ -23,7 +23,7 @@ from locust import User, constant, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests import load_plan as plans
-from loadtests import merged_results, result_counts, schedule, user_of_sdk
+from loadtests import merged_results, result_counts, start_times, user_of_sdk
 from loadtests.users import Crowd, Ended
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.telemetry import logs, metrics
@@ -119,7 +119,7 @@ class Generator:
             metrics.LOAD_USERS.labels("quic").set(len(self.crowd.users))
             metrics.LOAD_USERS.labels("sdk").set(1 if self.plan.sdk_per_s else 0)
             passed_s = now_s - self._began_s
-            metrics.LOAD_OFFERED.set(schedule.rate_at(self.plan.shape.stages, passed_s))
+            metrics.LOAD_OFFERED.set(start_times.rate_at(self.plan.shape.stages, passed_s))
 
     def _run_sdk(self) -> None:
         """Run the SDK user in its own process, and count the requests that it reports."""
@@ -164,7 +164,7 @@ class Gatherer:
             file=sys.stderr,
             flush=True,
         )
-        until_s = time.monotonic() + schedule.length_s(self.plan.shape.stages)
+        until_s = time.monotonic() + start_times.length_s(self.plan.shape.stages)
         until_s += 3 * self.plan.budget_s + LATEST_S
         while len(self.told) < self.plan.workers and time.monotonic() < until_s:
             self._new.wait(timeout=until_s - time.monotonic())

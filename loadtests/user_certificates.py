@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from midstreamer.cli import identities as named
+from midstreamer.cli import peer_credentials as named
 from midstreamer.cluster import service_account
 from midstreamer.cluster.api import Client
 from midstreamer.cluster.certificate_requests import ClusterIssuer

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from loadtests import identities, load_plan, schedule, user_requests
+from loadtests import identities, load_plan, start_times, user_requests
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli.identities import carrier
+from midstreamer.cli.peer_credentials import carrier
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.runtime.config import LimitSettings, SecuritySettings
 from midstreamer.telemetry import logs
@@ -34,7 +34,7 @@ async def ask(made: load_plan.Plan) -> None:
     me = carrier(identities.sdk(made.trust_domain, made.worker), security, LimitSettings())
     specification, dice = user_requests.specification(), random.Random(made.seed + made.worker)
     asked = user_requests.windows(user_requests.history(), specification.window)
-    stages = (schedule.steady(schedule.length_s(made.shape.stages), made.sdk_per_s),)
+    stages = (start_times.steady(start_times.length_s(made.shape.stages), made.sdk_per_s),)
     client = AsyncClient(me, list(made.addresses), deadline_s=made.budget_s)
 
     async def send(kind: str, number: int, due_s: float) -> None:
@@ -57,7 +57,7 @@ async def ask(made: load_plan.Plan) -> None:
     async with client, asyncio.TaskGroup() as group:
         begin_s = time.monotonic() + 0.1
         for number, after_s in enumerate(
-            schedule.arrivals(stages, seed=made.seed + 1 + made.worker)
+            start_times.arrivals(stages, seed=made.seed + 1 + made.worker)
         ):
             due_s = begin_s + after_s
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))

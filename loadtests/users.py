@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import gevent
 from gevent.lock import RLock
 
-from loadtests import identities, schedule
+from loadtests import identities, start_times
 from loadtests.gevent_link import GeventLink, dial
 from loadtests.load_plan import Plan
 from loadtests.result_counts import Durations, Tally
@@ -195,7 +195,7 @@ class Crowd:
         others = [gevent.spawn(self._churn), gevent.spawn(self._slow)]
         begin_s = time.monotonic()
         kinds, weights = list(plan.mix), list(plan.mix.values())
-        moments = schedule.arrivals(
+        moments = start_times.arrivals(
             plan.shape.stages, seed=self._seed, spacing=plan.spacing, share=self._share
         )
         for number, due_s in enumerate(moments):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cluster import cluster_mark
+from tests.cluster import cluster_guard
 from tests.cluster.commands_here import KitError
 from tools import version
 
@@ -66,7 +66,7 @@ def packages(folder: Path) -> None:
 
 def charts(folder: Path) -> None:
     """Run `helm lint` on each chart, and then package the chart."""
-    helm = cluster_mark.helm()
+    helm = cluster_guard.helm()
     for name in CHARTS:
         run(helm, "lint", "--quiet", f"charts/{name}")
         run(helm, "package", f"charts/{name}", "--destination", folder / "charts")

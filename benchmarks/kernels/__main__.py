@@ -26,7 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.kernels import chart, first_use, growth, npm, report
+from benchmarks.kernels import chart, first_use, growth, report, rival_packages
 from benchmarks.kernels.children import TOP, Children, commands
 from benchmarks.kernels.data import Files
 from benchmarks.kernels.gates import stopped, verdicts
@@ -140,12 +140,12 @@ def javascript() -> tuple[Path, Path]:
 
     If the packages cannot be fetched, this is printed, and their rows have no results.
     """
-    node = npm.node(PEERS)
+    node = rival_packages.node(PEERS)
     try:
-        return node, npm.fetched(node)
+        return node, rival_packages.fetched(node)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         sys.stderr.write(f"the packages for node could not be fetched: {error}\n")
-        return node, npm.FOLDER
+        return node, rival_packages.FOLDER
 
 
 def main() -> int:

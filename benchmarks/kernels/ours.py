@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import midstreamer_kernels as kernels
-from benchmarks.kernels import processor_limit, spring
+from benchmarks.kernels import processor_limit, spring_baseline
 from benchmarks.kernels.data import BAND, EPSILON, NARROW, THRESHOLD, Files
 from midstreamer_kernels.collection import scan_all
 
@@ -77,7 +77,7 @@ def monitor(files: Files) -> Call:
 
 def plain_spring(files: Files) -> Call:
     stream = files.read("stream").tolist()
-    watching = spring.Spring(files.read("patterns"))
+    watching = spring_baseline.Spring(files.read("patterns"))
     return lambda number: watching.push(stream[number % len(stream)])
 
 

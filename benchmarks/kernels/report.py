@@ -33,7 +33,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.kernels import npm
+from benchmarks.kernels import rival_packages
 from benchmarks.kernels.gates import Verdict
 from benchmarks.kernels.measure import Row
 from midstreamer_kernels import engines
@@ -92,7 +92,7 @@ def packages(peers: Path, node: Path) -> dict[str, str]:
             [str(part) for part in command], capture_output=True, text=True, check=True, timeout=60
         ).stdout.strip()
 
-    wanted = json.loads(npm.WANTED.read_text(encoding="utf-8"))
+    wanted = json.loads(rival_packages.WANTED.read_text(encoding="utf-8"))
     archives = {f"npm {name}": each["package"].rpartition("@")[2] for name, each in wanted.items()}
     installed: dict[str, str] = json.loads(said(peers / "bin/python", "-c", ASK_VERSIONS))
     return {**installed, **archives, "node": said(node, "--version").removeprefix("v")}

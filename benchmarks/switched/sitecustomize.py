@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from midstreamer.sync import commit_metrics
+from midstreamer.sync import forecast_metrics
 from midstreamer.telemetry import metric_builders
 
 OFF, ON, TALLY = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
@@ -58,8 +58,8 @@ _INSTEAD: dict[tuple[Any, str], Any] = {
     (Histogram, "time"): untimed,
     (metric_builders.Family, "labels"): uncounted,
     (metric_builders.Family, "clear"): nothing,
-    (commit_metrics, "count_verdicts"): nothing,
-    (commit_metrics, "count_ticks"): nothing,
+    (forecast_metrics, "count_verdicts"): nothing,
+    (forecast_metrics, "count_ticks"): nothing,
 }
 _AS_IT_IS = {(owner, name): getattr(owner, name) for owner, name in _INSTEAD}
 

@@ -24,7 +24,7 @@ from midstreamer_kernels.band import half_width
 from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_count
 from midstreamer_kernels.pairwise import pairwise
-from midstreamer_kernels.series import Floats, table
+from midstreamer_kernels.series_checks import Floats, table
 
 # Maximum number of series among which the medoid is chosen. The number of their pairwise distances
 # grows with its square.

@@ -4,7 +4,7 @@ Distances are computed in float64 from the rows or from their z-normal forms. Th
 of comparing every row in float64. A DTW search with the numba engine runs the cascade of
 `native.collection_cascade`: lower bounds, then DTW in float32 lanes, and DTW in float64 for the few
 rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row by row
-(`row_by_row`).
+(`collection_row_search`).
 
 Memory per point with the numba engine: 4 bytes for float32 rows; 12 bytes for float64 rows and for
 all normalised rows, which are kept in float64 and in float32. A few means per row for the lower
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from midstreamer_kernels import row_by_row
+from midstreamer_kernels import collection_row_search
 from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import DEFAULT, backend
 from midstreamer_kernels.native import collection_cascade, collection_sketch
@@ -39,7 +39,7 @@ from midstreamer_kernels.options import (
     checked_measure,
 )
 from midstreamer_kernels.search import Matches
-from midstreamer_kernels.series import Floats, filled, table
+from midstreamer_kernels.series_checks import Floats, filled, table
 from midstreamer_kernels.value_of_rank import value_of_rank
 
 ROUNDING = 2.0**-24  # greatest relative rounding error of one float32 operation
@@ -193,14 +193,14 @@ class Collection:
         exact_costs(self._rows, plan.query, plan.band, chosen, costs)
         return chosen, np.sqrt(costs)
 
-    def _row_by_row(self, plan: _Plan, first: int, last: int) -> row_by_row.Found:
+    def _row_by_row(self, plan: _Plan, first: int, last: int) -> collection_row_search.Found:
         if not plan.lcss:
-            return row_by_row.nearest_first(
+            return collection_row_search.nearest_first(
                 self._backend.dtw_squared, self._rows, plan.query, plan.k,
                 band=plan.band, cutoff=plan.cutoff, first=first, last=last,
             )  # fmt: skip
         one_by_one = self._backend.lcss_length if self._index is None else None
-        return row_by_row.common_subsequences(
+        return collection_row_search.common_subsequences(
             self._rows, plan.query, epsilon=plan.epsilon, band=plan.band,
             first=first, last=last, one_by_one=one_by_one,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from midstreamer_kernels.band import half_width
 from midstreamer_kernels.engines import backend
 from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
-from midstreamer_kernels.series import Floats, filled
+from midstreamer_kernels.series_checks import Floats, filled
 
 # Relative tolerance that is added to the squared cutoff, because squaring rounds. A comparison may
 # stop early when the partial sums of all paths exceed this limit. That needs no larger tolerance,

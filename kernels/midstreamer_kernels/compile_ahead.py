@@ -25,9 +25,9 @@ from numba.core.dispatcher import Dispatcher
 
 from midstreamer_kernels import compile_calls
 from midstreamer_kernels.errors import KernelError
-from midstreamer_kernels.native.compiling import SOURCES_DIGEST
 from midstreamer_kernels.native.cpu_levels import LEVELS, level_of
 from midstreamer_kernels.native.cpu_target import VARIABLE
+from midstreamer_kernels.native.jit_decorators import SOURCES_DIGEST
 from midstreamer_kernels.native.simd_registers import instruction_set_of
 
 __all__ = ["VARIABLE", "Made", "build"]
@@ -110,7 +110,7 @@ def _read(path: Path) -> Signatures:
 
 
 def _functions() -> Iterator[tuple[str, str, Any]]:
-    """Yield module, name and dispatcher of each function that `native.compiling.jit` compiles."""
+    """Yield module, name and dispatcher of each function that `jit_decorators.jit` compiles."""
     prefix = "midstreamer_kernels.native."
     for module in sorted(name for name in sys.modules if name.startswith(prefix)):
         for name, found in vars(sys.modules[module]).items():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from midstreamer_kernels.emit.vector_operations import FLOAT32
 from midstreamer_kernels.errors import OptionError
-from midstreamer_kernels.native import dtw_of_pairs, history_scan, lcss, windows
+from midstreamer_kernels.native import dtw_of_pair, history_scan, lcss, windows
 from midstreamer_kernels.native.simd_registers import instruction_set
 from midstreamer_kernels.wasm import engine as wasm
 from midstreamer_kernels.wasm import object_file
@@ -43,7 +43,7 @@ class Engine:
 
 _BACKENDS = {
     "numba": Backend(
-        dtw_of_pairs.dtw_squared, lcss.lcss_length, windows.window_statistics, history_scan.scan
+        dtw_of_pair.dtw_squared, lcss.lcss_length, windows.window_statistics, history_scan.scan
     ),
     "wasm": Backend(
         wasm_pairs.dtw_squared, wasm_pairs.lcss_length, wasm.window_statistics, wasm.scan

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from midstreamer_kernels.errors import NotFiniteError, OptionError, ShapeError
+from midstreamer_kernels.monitor_plain_mode import Match, Watch
 from midstreamer_kernels.options import checked_distance, checked_flag
-from midstreamer_kernels.pattern_watch import Match, Watch
-from midstreamer_kernels.series import MAGNITUDE_MAX, filled, floats
-from midstreamer_kernels.trailing_windows import Trail
+from midstreamer_kernels.pattern_distances import Trail
+from midstreamer_kernels.series_checks import MAGNITUDE_MAX, filled, floats
 
 _MOST = MAGNITUDE_MAX[np.dtype(np.float64)]
 

@@ -26,7 +26,7 @@ from midstreamer_kernels.options import (
     checked_measure,
     checked_threads,
 )
-from midstreamer_kernels.series import Floats, table
+from midstreamer_kernels.series_checks import Floats, table
 
 CELLS_MAX = 2**26  # greatest number of matrix cells in one tile; they take 10 to 50 milliseconds
 TILES_PER_THREAD = 8  # at least so many tiles per thread: then all threads end almost together

@@ -39,7 +39,7 @@ from midstreamer_kernels.options import (
     checked_position,
 )
 from midstreamer_kernels.search_inputs import COLUMNS, COUNT, FIRST, SearchOptions
-from midstreamer_kernels.series import Floats, filled, floats
+from midstreamer_kernels.series_checks import Floats, filled, floats
 from midstreamer_kernels.stop import NEVER, Stop
 from midstreamer_kernels.stored_history import Snapshot, Storage
 

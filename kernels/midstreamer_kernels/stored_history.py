@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.series import Floats
+from midstreamer_kernels.series_checks import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
 CAPACITY_MIN = 64  # capacity of a new buffer, in elements

@@ -18,14 +18,14 @@ from midstreamer_operator.resources import (
     access_reviews,
     agentpools,
     certificate_ledger,
+    client_namespace_label,
     deployments,
-    namespaces,
+    pod_certificate_fields,
     pod_waits,
-    pods,
 )
 from midstreamer_operator.resources.deployments import Deployment
+from midstreamer_operator.resources.pod_certificate_fields import Pod
 from midstreamer_operator.resources.pod_waits import Told, Waiter
-from midstreamer_operator.resources.pods import Pod
 from midstreamer_operator.resources.signing_requests import SigningRequest
 
 PAGE = "200"
@@ -41,7 +41,7 @@ async def pod(api: Api, namespace: str, name: str) -> Pod | None:
     Raise MidstreamerError when the API server cannot be asked.
     """
     found = await _object(api, f"/api/v1/namespaces/{namespace}/pods/{quote(name, safe='')}")
-    return None if found is None else pods.read(found)
+    return None if found is None else pod_certificate_fields.read(found)
 
 
 async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
@@ -53,7 +53,7 @@ async def answer(api: Api, request: SigningRequest, asked: Question, policy: Pol
     match asked:
         case OfNamespace(name):
             found = await _object(api, f"/api/v1/namespaces/{quote(name, safe='')}")
-            return found is not None and namespaces.has_clients(
+            return found is not None and client_namespace_label.has_clients(
                 found, policy.namespace, policy.release
             )
         case OfAccess(name):

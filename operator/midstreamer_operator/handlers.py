@@ -19,9 +19,9 @@ from kopf._cogs.structs.credentials import Vault
 
 from midstreamer.cluster.service_account import Account
 from midstreamer.runtime import tasks
-from midstreamer_operator.pools import Pools
-from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.pool_reconciler import Pools
 from midstreamer_operator.resources import agentpools, deployments, signing_requests
+from midstreamer_operator.signing_reconciler import Signer
 
 LEFT_S = 0.2
 """Seconds to wait for cancelled tasks that kopf left behind; some of them never end."""

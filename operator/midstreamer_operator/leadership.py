@@ -22,11 +22,11 @@ from midstreamer.telemetry import logs, metrics
 from midstreamer_operator import api_reads, api_writes, authority, database_password, handlers
 from midstreamer_operator.api_writes import Overtaken
 from midstreamer_operator.plan.election import Election, Move
-from midstreamer_operator.pools import Pools
-from midstreamer_operator.reconcile import Signer
+from midstreamer_operator.pool_reconciler import Pools
 from midstreamer_operator.resources import leases
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
+from midstreamer_operator.signing_reconciler import Signer
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3

@@ -12,9 +12,9 @@ from midstreamer.cluster.service_account import Account
 from midstreamer.domain.errors import ConfigError
 from midstreamer.runtime import health
 from midstreamer_operator.leadership import Replica
-from midstreamer_operator.reconcile import PASSES_AT_ONCE
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
+from midstreamer_operator.signing_reconciler import PASSES_AT_ONCE
 
 
 async def run(settings: OperatorSettings, who: Account | None = None) -> None:

@@ -33,22 +33,22 @@ from pathlib import Path
 from images import build_images
 from images.parts import Refused
 from tests.cluster import (
-    build,
-    cluster_mark,
-    commands,
+    cluster_guard,
     commands_here,
-    configuration,
+    component_commands,
+    component_configs,
     crashes,
     leftovers,
     machine,
     names,
-    network,
+    network_namespaces,
     nodes,
     preflight,
-    state,
+    program_builds,
+    state_files,
     up,
 )
-from tests.cluster.configuration import Smaller, Timing
+from tests.cluster.component_configs import Smaller, Timing
 
 NODE_VERBS = {
     "remove": nodes.remove,
@@ -66,8 +66,8 @@ def prepare(cluster: names.Cluster, *, install: bool) -> None:
 
     Raises KitError when something that a cluster needs is still missing.
     """
-    cache = build.cache_directory()
-    wanted = preflight.Wanted(build.go_wanted(), build.missing(cache))
+    cache = program_builds.cache_directory()
+    wanted = preflight.Wanted(program_builds.go_wanted(), program_builds.missing(cache))
     seen = machine.observe(cluster.state, cache)
     found = preflight.problems(seen, wanted)
     for line in found:
@@ -94,7 +94,7 @@ def bring_up(arguments: argparse.Namespace) -> None:
     cluster = names.cluster(arguments.name)
     with commands_here.locked(cluster.lock):
         if up.is_up(cluster):
-            count = len(state.nodes(cluster))
+            count = len(state_files.nodes(cluster))
             if count != arguments.nodes:
                 raise commands_here.KitError(
                     f"cluster {cluster.name!r} is up with {count} node(s), not {arguments.nodes}: "
@@ -103,8 +103,10 @@ def bring_up(arguments: argparse.Namespace) -> None:
             commands_here.say(f"cluster {cluster.name!r} is already up")
         else:
             prepare(cluster, install=True)
-            programs = build.build(build.cache_directory(), keep_go_cache=arguments.keep_go_cache)
-            timing = configuration.timing(arguments.nodes)
+            programs = program_builds.build(
+                program_builds.cache_directory(), keep_go_cache=arguments.keep_go_cache
+            )
+            timing = component_configs.timing(arguments.nodes)
             if arguments.grace_s:
                 timing = Timing(arguments.grace_s, arguments.toleration_s)
             up.bring_up(cluster, programs, count=arguments.nodes, timing=timing)
@@ -112,7 +114,7 @@ def bring_up(arguments: argparse.Namespace) -> None:
 
 
 def _tell(cluster: names.Cluster) -> None:
-    if state.read(cluster).filters_bridges:
+    if state_files.read(cluster).filters_bridges:
         commands_here.say(
             "NetworkPolicies are enforced on every node, also between pods of the same node "
             f"(log/{up.ENFORCER}.log names each policy that cannot be enforced)"
@@ -177,7 +179,7 @@ def run_in_one(arguments: argparse.Namespace) -> None:
 def change_node(arguments: argparse.Namespace) -> None:
     """Add, remove, kill, start, cut, mend, freeze or thaw the node that the arguments name."""
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     node = cluster.node(names.node_index(arguments.node))
     with commands_here.locked(cluster.lock):
         if arguments.verb == "add":
@@ -190,7 +192,7 @@ def change_node(arguments: argparse.Namespace) -> None:
 def restart(arguments: argparse.Namespace) -> None:
     """Kill the process of the cluster that the arguments name, and start it again."""
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     number = signal.Signals[f"SIG{arguments.signal}"]
     up.restart(cluster, arguments.process, number)
 
@@ -198,7 +200,7 @@ def restart(arguments: argparse.Namespace) -> None:
 def kill_pod(arguments: argparse.Namespace) -> None:
     """Send SIGKILL to all processes in the containers of a pod."""
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     namespace, _, pod = arguments.pod.rpartition("/")
     killed = crashes.kill_pod(cluster, namespace or "default", pod)
     commands_here.say(f"killed {len(killed)} process(es) in {arguments.pod}")
@@ -207,7 +209,7 @@ def kill_pod(arguments: argparse.Namespace) -> None:
 def import_images(arguments: argparse.Namespace) -> None:
     """Import into every node the images that `make images` built; print their names and tag."""
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     try:
         found = build_images.found()
     except Refused as error:
@@ -229,7 +231,7 @@ def _make_images() -> None:
 def run_inside(arguments: argparse.Namespace) -> None:
     """Run a command in node-0's network namespace; end this process with its exit code."""
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     _run_in(cluster.label, cluster.kubeconfig, arguments.command)
 
 
@@ -239,9 +241,9 @@ def run_outside(arguments: argparse.Namespace) -> None:
     The namespace is a neighbour of the nodes: it reaches the nodes and no pod.
     """
     cluster = names.cluster(arguments.name)
-    state.read(cluster)
+    state_files.read(cluster)
     with commands_here.locked(cluster.lock):
-        network.make_outside(cluster)
+        network_namespaces.make_outside(cluster)
     _run_in(cluster.outside, cluster.state / "admin.conf", arguments.command)
 
 
@@ -250,7 +252,7 @@ def _run_in(namespace: str, kubeconfig: Path, command: list[str]) -> None:
     if not words:
         raise commands_here.KitError("there is no command to run: write the command after the verb")
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-    entered = commands.inside(namespace, words)
+    entered = component_commands.inside(namespace, words)
     # The command replaces this process, so that a signal to this process reaches the command.
     os.execvpe(entered[0], entered, environment)
 
@@ -279,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     verb_parser.add_argument("--keep-go-cache", action="store_true")
     verb_parser.set_defaults(do=_build)
     verbs.add_parser("mark").set_defaults(
-        do=lambda _: commands_here.say(f"{cluster_mark.check()}: marked")
+        do=lambda _: commands_here.say(f"{cluster_guard.check()}: marked")
     )
     verb_parser = verbs.add_parser("node")
     verb_parser.add_argument("verb", choices=["add", *NODE_VERBS])
@@ -331,7 +333,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    build.build(build.cache_directory(), keep_go_cache=arguments.keep_go_cache)
+    program_builds.build(program_builds.cache_directory(), keep_go_cache=arguments.keep_go_cache)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Fixtures of the tests in a cluster: kubectl, a namespace per test module, one shared release.
 
-Every fixture refuses a cluster that is not marked for tests (see `tests.cluster.cluster_mark`).
+Every fixture refuses a cluster that is not marked for tests (see `tests.cluster.cluster_guard`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster import cluster_mark, commands_here
+from tests.cluster import cluster_guard, commands_here
 from tests.cluster.pods import READY_S_MAX, Kubernetes
 from tests.cluster.releases import Release
 
@@ -19,8 +19,8 @@ from tests.cluster.releases import Release
 @contextmanager
 def a_namespace() -> Iterator[Kubernetes]:
     """Make a namespace that enforces the pod security standard "restricted"; delete it at exit."""
-    cluster_mark.check()
-    kubernetes = Kubernetes(cluster_mark.kubectl(), f"midstreamer-smoke-{secrets.token_hex(4)}")
+    cluster_guard.check()
+    kubernetes = Kubernetes(cluster_guard.kubectl(), f"midstreamer-smoke-{secrets.token_hex(4)}")
     kubernetes("create", "namespace", kubernetes.namespace)
     enforced = "pod-security.kubernetes.io/enforce=restricted"
     kubernetes("label", "namespace", kubernetes.namespace, enforced)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.cluster import cgroups, commands_here, names, state
+from tests.cluster import cgroups, commands_here, names, state_files
 
 
 def kill_pod(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
@@ -40,7 +40,7 @@ def frozen(cluster: names.Cluster, namespace: str, pod: str) -> Iterator[None]:
 
 
 def _processes(cluster: names.Cluster, namespace: str, pod: str) -> list[int]:
-    text = state.kubectl(cluster, "-n", namespace, "get", "pod", pod, "-o", "json")
+    text = state_files.kubectl(cluster, "-n", namespace, "get", "pod", pod, "-o", "json")
     found = json.loads(text)
     node = cluster.node(names.node_index(found["spec"]["nodeName"]))
     below = f"{cluster.label}/{node.name}"

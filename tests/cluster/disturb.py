@@ -12,7 +12,8 @@ processes.
 
 The exit code is 0 when the installation recovered from every step, 1 when it did not recover within
 --within-s seconds (then no further step is made), 2 when the first step was not possible.  Run the
-load, `tests.cluster.load`, at the same time; `tests.cluster.report` combines both results.
+load, `tests.cluster.load`, at the same time; `tests.cluster.disturbance_report` combines both
+results.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from typing import IO, Protocol
 from urllib.parse import quote
 
 from tests.cluster import (
-    apiproxy,
-    cluster_mark,
+    api_requests,
+    cluster_guard,
     commands_here,
     crashes,
     disturbance_plan,
+    load_judgement,
     names,
-    request_events,
     up,
 )
-from tests.cluster.apiproxy import Api, Away
+from tests.cluster.api_requests import Api, Away
 from tests.cluster.disturbance_plan import COMPONENTS, DATABASE, PROCESSES, Act, Pod, Step
+from tests.cluster.load_judgement import Event
 from tests.cluster.releases import INSTANCE
-from tests.cluster.request_events import Event
 
 POLL_S = 0.2
 WITHIN_S = 120.0
@@ -201,7 +202,7 @@ def disturb(
         return [f"before the first step: {complaint}"]
     for number, step in enumerate(steps, start=1):
         event = disturber.perform(step)
-        file.write(request_events.line(event))
+        file.write(load_judgement.line(event))
         file.flush()
         how = event.complaint or f"recovered after {event.to_s - event.from_s:.1f} s"
         say(f"{number} of {len(steps)}: {event.name}: {how}")
@@ -237,7 +238,7 @@ def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
 
     Raises KitError when it is None and the arguments need such a cluster.
     """
-    cluster = cluster_mark.made_here()
+    cluster = cluster_guard.made_here()
     if cluster is None and set(arguments.acts) & {Act.KILL, Act.RESTART}:
         raise commands_here.KitError(
             f"KUBECONFIG={os.environ.get('KUBECONFIG', '')} is no file of a cluster that"
@@ -253,11 +254,11 @@ def main() -> int:
     # SIGTERM must end this process by an exception, so that `kubectl proxy` is ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        cluster_mark.check()
+        cluster_guard.check()
         cluster = kit_cluster(arguments)
         with (
             arguments.write.open("w", encoding="utf-8") as file,
-            apiproxy.proxied(cluster_mark.kubectl()) as api,
+            api_requests.proxied(cluster_guard.kubectl()) as api,
         ):
             hands = InCluster(
                 api, arguments.namespace, arguments.release, cluster, arguments.health_port

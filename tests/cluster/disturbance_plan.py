@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any
 
 from tests.cluster import crashes
+from tests.cluster.load_judgement import Kind
 from tests.cluster.releases import COMPONENT, is_ready
-from tests.cluster.request_events import Kind
 
 COMPONENTS = ("agent", "coordinator", "sync", "operator")
 DATABASE = "postgres"

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from midstreamer.cluster import kubernetes_names
-from tests.cluster import cluster_mark, commands_here, releases
+from tests.cluster import cluster_guard, commands_here, releases
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 from tests.load.client_reports import Request
@@ -28,7 +28,7 @@ def let_in(fleet: Release, app: Kubernetes, *more: str) -> None:
     entries = ",".join((releases.CLIENTS, f"client/{app.namespace}/*", *more))
     words = ["upgrade", fleet.name, str(releases.CHART), "--namespace", fleet.namespace]
     words += ["--reuse-values", "--set", f"clients.namespaces={{{app.namespace}}}"]
-    commands_here.run([cluster_mark.helm(), *words, "--set", f"allowlist={{{entries}}}"])
+    commands_here.run([cluster_guard.helm(), *words, "--set", f"allowlist={{{entries}}}"])
 
 
 def label(app: Kubernetes, fleet: Release) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cluster import cgroups, commands_here, names, network, state
+from tests.cluster import cgroups, commands_here, names, network_namespaces, state_files
 
 MOUNTS = Path("/proc/self/mountinfo")
 CNI_RESULTS = Path("/var/lib/cni/results")
@@ -23,7 +23,7 @@ def found(cluster: names.Cluster) -> list[str]:
     label = cluster.label
     left = [f"process {process}" for process in cgroups.processes(label)]
     left += [f"cgroup {tree}" for tree in cgroups.trees(label) if tree.exists()]
-    left += [f"network namespace {name}" for name in network.of_cluster(cluster)]
+    left += [f"network namespace {name}" for name in network_namespaces.of_cluster(cluster)]
     left += [f"mount {point}" for point in mounts_below(cluster.state, _mounts())]
     left += [f"CNI result {name}" for name in _cni_results(cluster)]
     left += [f"log {path}" for path in _container_logs(cluster.state)]
@@ -44,10 +44,10 @@ def clear_boot(node: names.Node) -> None:
     """Remove what a node loses in a power cut; its processes must have ended before."""
     _remove_shim_sockets(node)
     unmount_below(node.directory)
-    network.unplug(node)
-    network.remove(node.namespace)
+    network_namespaces.unplug(node)
+    network_namespaces.remove(node.namespace)
     cgroups.remove(f"{node.cluster.label}/{node.name}")
-    state.remove(node.directory / "run")
+    state_files.remove(node.directory / "run")
     (node.directory / "run").mkdir(exist_ok=True)
 
 
@@ -65,14 +65,14 @@ def clear(cluster: names.Cluster) -> None:
     SIGKILL is enough, because the state of the processes is removed too.
     """
     cgroups.kill(cluster.label)
-    for node in state.nodes(cluster):
+    for node in state_files.nodes(cluster):
         _remove_shim_sockets(node)
     unmount_below(cluster.state)
-    for namespace in network.of_cluster(cluster):
-        network.remove(namespace)
+    for namespace in network_namespaces.of_cluster(cluster):
+        network_namespaces.remove(namespace)
     clear_outside(cluster)
     cgroups.remove(cluster.label)
-    state.remove(cluster.state)
+    state_files.remove(cluster.state)
 
 
 def unmount_below(directory: Path) -> None:

@@ -11,8 +11,8 @@ ended.  DIR contains the client's certificate and trust.pem, as
 The load writes one JSON object a line to stdout: {"ready": true, …} when its history is stored, one
 object for each second, and {"ended": true, …}.  It ends by SIGTERM or SIGINT or after --for-s
 seconds, and then waits for the open requests.  --write names the output file for
-`tests.cluster.report`, with all requests, retries and acknowledged keys; it is written during the
-load.
+`tests.cluster.disturbance_report`, with all requests, retries and acknowledged keys; it is written
+during the load.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tests.cluster import cluster_mark, commands_here, crashes, example_application, releases
+from tests.cluster import cluster_guard, commands_here, crashes, example_application, releases
 from tests.cluster.conftest import a_namespace
 from tests.cluster.outside_trials import Trial
 from tests.cluster.pods import Kubernetes
@@ -105,12 +105,12 @@ class Load:
     def install(self, values: Mapping[str, Any]) -> None:
         """Install the chart of the load test; raises KitError with Helm's error output."""
         words = ["install", NAME, str(CHART), "--namespace", self.kubernetes.namespace]
-        commands_here.run([cluster_mark.helm(), *words, "--values", "-"], stdin=json.dumps(values))
+        commands_here.run([cluster_guard.helm(), *words, "--values", "-"], stdin=json.dumps(values))
 
     def uninstall(self) -> None:
         """Uninstall the load test chart; this also removes its roles from the fleet's namespace."""
         words = ["uninstall", NAME, "--namespace", self.kubernetes.namespace, "--wait"]
-        commands_here.run([cluster_mark.helm(), *words])
+        commands_here.run([cluster_guard.helm(), *words])
 
     def log(self, part: str = "master", tail: int = 80) -> str:
         """Return the end of the logs of the master or of the workers; "" while their pods start."""
@@ -145,7 +145,7 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
     acts = [each for each in ("delete", "kill") if each in asked.faults]
     if acts:
         Trial(fleet, folder).disturb("--acts", *acts)
-    if "freeze" in asked.faults and (cluster := cluster_mark.made_here()):
+    if "freeze" in asked.faults and (cluster := cluster_guard.made_here()):
         pod = fleet.pods("coordinator")[0]["metadata"]["name"]
         with crashes.frozen(cluster, fleet.namespace, pod):
             time.sleep(FREEZE_S)
@@ -272,7 +272,7 @@ def main() -> int:
         given.life_s,
     )
     try:
-        cluster_mark.check()
+        cluster_guard.check()
         with tempfile.TemporaryDirectory(prefix="midstreamer-loaded-") as folder:
             return run(asked, Path(folder))
     except commands_here.KitError as error:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster import cgroups, commands, commands_here, names, preflight
+from tests.cluster import cgroups, commands_here, component_commands, names, preflight
 
 TRIAL = "midstreamer-.trial"
 
@@ -71,7 +71,7 @@ def _tried_devices() -> set[str]:
         works = {
             word
             for word, trial in trials.items()
-            if commands_here.succeeds(commands.inside(TRIAL, trial))
+            if commands_here.succeeds(component_commands.inside(TRIAL, trial))
         }
     finally:
         commands_here.run(["ip", "netns", "delete", TRIAL])

@@ -22,7 +22,14 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import apiproxy, build, commands, commands_here, names, programs
+from tests.cluster import (
+    api_requests,
+    commands_here,
+    component_commands,
+    names,
+    program_builds,
+    programs,
+)
 from tests.cluster.pods import Kubernetes
 from tests.support.prometheus import LISTENS
 
@@ -37,7 +44,7 @@ ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10)
 
 def definitions() -> list[Path]:
     """Return the files with the CustomResourceDefinitions of the Prometheus operator."""
-    beside = build.program("prometheus-operator").parent
+    beside = program_builds.program("prometheus-operator").parent
     return [beside / name for name in programs.DEFINITIONS]
 
 
@@ -59,9 +66,9 @@ def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
     Raises KitError when `kubectl proxy` does not start.
     """
     log = folder / "prometheus-operator.log"
-    with apiproxy.proxied(kubernetes.program) as api, log.open("wb") as output:
+    with api_requests.proxied(kubernetes.program) as api, log.open("wb") as output:
         words = [
-            build.program("prometheus-operator"),
+            program_builds.program("prometheus-operator"),
             f"-apiserver=http://{api.address}",
             f"-namespaces={kubernetes.namespace}",
             "-web.listen-address=127.0.0.1:0",
@@ -166,7 +173,7 @@ def scraping(
     path.write_text(yaml.safe_dump(_outside_of_pods(made, cluster, folder)), encoding="utf-8")
     log = folder / "prometheus.log"
     words: list[str | Path] = [
-        build.program("prometheus"),
+        program_builds.program("prometheus"),
         f"--config.file={path}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--web.listen-address=127.0.0.1:0",
@@ -174,7 +181,7 @@ def scraping(
     ]
     with (
         log.open("wb") as output,
-        _running(commands.inside(cluster.label, words), output) as process,
+        _running(component_commands.inside(cluster.label, words), output) as process,
     ):
         address = _listening(process, log)
         yield Asked(cluster.label, address)
@@ -208,7 +215,7 @@ def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def _inside(namespace: str, url: str) -> str:
-    return commands_here.run(commands.inside(namespace, [sys.executable, "-c", ASK, url]))
+    return commands_here.run(component_commands.inside(namespace, [sys.executable, "-c", ASK, url]))
 
 
 @contextmanager

@@ -22,16 +22,16 @@ from pathlib import Path
 from tests.cluster import (
     certificates,
     cgroups,
-    commands,
     commands_here,
-    configuration,
+    component_commands,
+    component_configs,
+    component_processes,
     leftovers,
     names,
-    network,
-    processes,
-    state,
+    network_namespaces,
+    state_files,
 )
-from tests.cluster.configuration import Smaller
+from tests.cluster.component_configs import Smaller
 
 PROCESSES = ("containerd", "kubelet", "kube-proxy")
 READY_S_MAX = 60.0
@@ -50,8 +50,8 @@ def add(node: names.Node, *, zone: str = "", smaller: Smaller | None = None) -> 
             f"{node.name} already exists: `start` it, or `remove` it first"
         )
     first = node.cluster.node(0)
-    if not network.joined(first):
-        network.join(first, [])
+    if not network_namespaces.joined(first):
+        network_namespaces.join(first, [])
     configure(node, zone=zone, smaller=smaller or Smaller())
     boot(node)
 
@@ -63,18 +63,18 @@ def remove(node: names.Node) -> None:
     _power_off(node)
     leftovers.clear_boot(node)
     cluster = node.cluster
-    state.kubectl(cluster, "delete", "node", node.name, "--ignore-not-found", "--timeout=20s")
+    state_files.kubectl(cluster, "delete", "node", node.name, "--ignore-not-found", "--timeout=20s")
     its = f"--field-selector=spec.nodeName={node.name}"
-    state.kubectl(cluster, "delete", "pods", "-A", its, "--force", "--grace-period=0")
-    others = [each for each in state.nodes(cluster) if each != node]
-    network.forget(node, others)
+    state_files.kubectl(cluster, "delete", "pods", "-A", its, "--force", "--grace-period=0")
+    others = [each for each in state_files.nodes(cluster) if each != node]
+    network_namespaces.forget(node, others)
     leftovers.clear_outside(cluster)
     for file in (
         *cluster.state.glob(f"p*/{node.name}-*"),
         cluster.state / f"{node.name}-kubelet.conf",
     ):
         file.unlink(missing_ok=True)
-    state.remove(node.directory)
+    state_files.remove(node.directory)
 
 
 def kill(node: names.Node) -> None:
@@ -96,12 +96,12 @@ def start(node: names.Node) -> None:
 
 def cut(node: names.Node) -> None:
     """Disconnect a node from the network; its processes go on."""
-    network.set_port(node, up=False)
+    network_namespaces.set_port(node, up=False)
 
 
 def mend(node: names.Node) -> None:
     """Connect a node to the network again after `cut`."""
-    network.set_port(node, up=True)
+    network_namespaces.set_port(node, up=True)
 
 
 def freeze(node: names.Node) -> None:
@@ -120,17 +120,17 @@ def thaw(node: names.Node) -> None:
 
 def import_image(cluster: names.Cluster, archive: Path) -> None:
     """Import an image archive into every node whose containerd runs; raises KitError."""
-    state.read(cluster)
+    state_files.read(cluster)
     if not archive.is_file():
         raise commands_here.KitError(f"there is no image archive {archive}")
-    for node in state.nodes(cluster):
+    for node in state_files.nodes(cluster):
         if node.socket.exists():
             _ctr(node, "images", "import", str(archive.absolute()))
 
 
 def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
     """Write those files of a node that a reboot keeps: its certificate and configuration files."""
-    cluster, timing = node.cluster, state.read(node.cluster).timing
+    cluster, timing = node.cluster, state_files.read(node.cluster).timing
     for name in ("kubelet", "cni", "pod-logs", "run"):
         (node.directory / name).mkdir(parents=True, exist_ok=True)
     issuer = certificates.read_authority(cluster.state / "pki", "ca")
@@ -144,12 +144,12 @@ def configure(node: names.Node, *, zone: str, smaller: Smaller) -> None:
         addresses=(node.address,),
         dns_names=(node.name,),
     )
-    state.write_kubeconfig(cluster, f"{user}.conf", user, state.api_url())
+    state_files.write_kubeconfig(cluster, f"{user}.conf", user, state_files.api_url())
     files = {
-        "containerd.toml": configuration.containerd(node),
-        "cni/10-bridge.conflist": configuration.cni(node),
-        "kubelet.json": configuration.kubelet(node, timing, smaller),
-        "proxy.json": configuration.proxy(node),
+        "containerd.toml": component_configs.containerd(node),
+        "cni/10-bridge.conflist": component_configs.cni(node),
+        "kubelet.json": component_configs.kubelet(node, timing, smaller),
+        "proxy.json": component_configs.proxy(node),
         "node.json": json.dumps({"zone": zone or f"zone-{node.index}", **asdict(smaller)}),
     }
     for name, text in files.items():
@@ -162,8 +162,10 @@ def boot(node: names.Node) -> None:
     Raises KitError.
     """
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    network.make(node)
-    network.join(node, [each for each in state.nodes(node.cluster) if each != node])
+    network_namespaces.make(node)
+    network_namespaces.join(
+        node, [each for each in state_files.nodes(node.cluster) if each != node]
+    )
     start_runtime(node)
     start_agents(node)
     wait_ready(node, since)
@@ -172,21 +174,21 @@ def boot(node: names.Node) -> None:
 def start_runtime(node: names.Node) -> None:
     """Start containerd, and import the image that every pod's sandbox container runs."""
     cgroups.make(_cgroup(node), cgroups.SYSTEM)
-    _start(node, "containerd", commands.runtime(node))
+    _start(node, "containerd", component_commands.runtime(node))
     commands_here.until(
         f"containerd of {node.name} answers",
         lambda: commands_here.succeeds(["ctr", "-a", node.socket, "version"]),
         timeout_s=CONTAINERD_S_MAX,
     )
-    if configuration.PROBE_IMAGE not in _ctr(node, "images", "ls", "-q").split():
+    if component_configs.PROBE_IMAGE not in _ctr(node, "images", "ls", "-q").split():
         _ctr(node, "images", "import", str(node.cluster.state / "probe.tar"))
 
 
 def start_agents(node: names.Node) -> None:
     """Start the kubelet and kube-proxy of a node."""
     zone = json.loads((node.directory / "node.json").read_text(encoding="utf-8"))["zone"]
-    programs = state.read(node.cluster).programs
-    for name, command in commands.agents(node, programs, zone).items():
+    programs = state_files.read(node.cluster).programs
+    for name, command in component_commands.agents(node, programs, zone).items():
         _start(node, name, command)
 
 
@@ -202,7 +204,7 @@ def wait_ready(node: names.Node, since: str) -> None:
 
     def ready() -> bool:
         try:
-            words = state.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
+            words = state_files.kubectl(node.cluster, "get", "node", node.name, "-o", path).split()
         except commands_here.KitError:
             return False
         return len(words) == 2 and words[0] == "True" and words[1] >= since
@@ -211,7 +213,7 @@ def wait_ready(node: names.Node, since: str) -> None:
 
 
 def _start(node: names.Node, name: str, command: list[str]) -> None:
-    processes.start(
+    component_processes.start(
         node.cluster,
         f"{node.name}-{name}",
         command,
@@ -221,7 +223,7 @@ def _start(node: names.Node, name: str, command: list[str]) -> None:
 
 
 def _power_off(node: names.Node) -> None:
-    network.unplug(node)
+    network_namespaces.unplug(node)
     cgroups.kill(_cgroup(node))
 
 
@@ -236,7 +238,7 @@ def _cgroup(node: names.Node) -> str:
 
 def _there(node: names.Node) -> None:
     if not node.directory.exists():
-        known = ", ".join(each.name for each in state.nodes(node.cluster))
+        known = ", ".join(each.name for each in state_files.nodes(node.cluster))
         raise commands_here.KitError(
             f"the cluster {node.cluster.name} has no {node.name}; its nodes: {known}"
         )

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.cluster import cluster_mark, commands_here
+from tests.cluster import cluster_guard, commands_here
 from tests.cluster.outside_trials import REPOSITORY, Trial
 from tests.cluster.releases import Release
 
@@ -32,7 +32,7 @@ AGAIN_S = 0.2
 
 def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `midstreamer-k8s` for a release, as the user of KUBECONFIG; return result and output."""
-    path = f"{cluster_mark.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{cluster_guard.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
     target = ("--namespace", release.namespace, "--release", release.name)
     code = "from midstreamer_operator.k8s.cli import main; main()"
     return subprocess.run(
@@ -116,7 +116,7 @@ class Forward:
     def run(self) -> None:
         """Keep the forward running until `stop` is called."""
         words = [
-            str(cluster_mark.kubectl()),
+            str(cluster_guard.kubectl()),
             "-n",
             self.release.namespace,
             "port-forward",

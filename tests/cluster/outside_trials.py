@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import cluster_mark, commands_here
+from tests.cluster import cluster_guard, commands_here
 from tests.cluster.releases import Release
 
 REPOSITORY = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ class Trial:
         return _run([*local, "compare", here, there], timeout_s)
 
     def report(self, limit_s: float | None = None) -> str:
-        """Return the output of `tests.cluster.report`; raises KitError with all failed checks.
+        """Return the output of `disturbance_report`; raises KitError with all failed checks.
 
         `limit_s`, if given, is the latency limit of each request in seconds, instead of the limits
         of the events' kinds.
@@ -149,7 +149,7 @@ class Trial:
         words += [] if limit_s is None else ["--limit-s", f"{limit_s:g}"]
         if self.events_file.exists():
             words += ["--events", str(self.events_file)]
-        if cluster_mark.made_here():
+        if cluster_guard.made_here():
             words += self._store_words()
         return _run(_placed("inside", *_module("report", *words)), REPORT_S_MAX)
 
@@ -176,7 +176,7 @@ def _placed(verb: str, *command: str) -> list[str]:
 
     For a cluster that the kit did not make, return the command itself.
     """
-    cluster = cluster_mark.made_here()
+    cluster = cluster_guard.made_here()
     if cluster is None:
         return list(command)
     return [sys.executable, "-m", "tests.cluster", "--name", cluster.name, verb, *command]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import commands_here, configuration
+from tests.cluster import commands_here, component_configs
 
 READY_S_MAX = 60.0
 
@@ -57,7 +57,7 @@ def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
     }
     container = {
         "name": "probe",
-        "image": configuration.PROBE_IMAGE,
+        "image": component_configs.PROBE_IMAGE,
         "imagePullPolicy": "Never",
         "args": list(arguments),
         "securityContext": confined,

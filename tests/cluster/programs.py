@@ -1,6 +1,6 @@
 """The programs of a test cluster, and the sources of each.
 
-Pure: `tests.cluster.build` compiles the programs.
+Pure: `tests.cluster.program_builds` compiles the programs.
 
 A component is a directory below `programs/` with go.mod and go.sum, which pin the hash of every Go
 module.  For Kubernetes, etcd, Helm and the checks of charts, go.mod names the package as `tool`;
@@ -60,7 +60,7 @@ DEFINITIONS = tuple(
     for plural in ("podmonitors", "probes", "prometheuses", "prometheusrules", "servicemonitors")
 )
 
-# Components that a cluster does not need; `build.program` builds one when it is asked for.
+# Components that a cluster does not need; `program_builds.program` builds one when it is asked for.
 OTHERS = (
     Component(
         "prometheus",

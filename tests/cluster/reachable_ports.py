@@ -19,7 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import cluster_mark, commands, commands_here, names, network, pods, releases
+from tests.cluster import (
+    cluster_guard,
+    commands_here,
+    component_commands,
+    names,
+    network_namespaces,
+    pods,
+    releases,
+)
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import COMPONENT, INSTANCE, PYTHON, Release
 
@@ -73,7 +81,9 @@ class Place:
     def run(self, *words: str) -> str:
         """Run Python there with these arguments and return its output; raises KitError."""
         if self.kubernetes is None:
-            return commands_here.run(commands.inside(self.namespace, [sys.executable, *words]))
+            return commands_here.run(
+                component_commands.inside(self.namespace, [sys.executable, *words])
+            )
         return self.kubernetes("exec", self.pod, "--", PYTHON, *words)
 
 
@@ -242,8 +252,8 @@ def _arranged(release: Release, spaces: Mapping[str, Kubernetes]) -> Visitors:
     }
     for name, port in (("collector", COLLECTOR_PORT), ("stranger", OPEN_PORT)):
         targets[name] = _target("tcp", spaces[name].get(f"pod/{_pod_name(name)}"), port)
-    if cluster := cluster_mark.made_here():
-        network.make_outside(cluster)
+    if cluster := cluster_guard.made_here():
+        network_namespaces.make_outside(cluster)
         sources["node-0"] = Place(None, "", cluster.label)
         sources["outside"] = Place(None, "", cluster.outside)
         targets["kubelet"] = Target("tcp", names.API_ADDRESS, KUBELET_PORT)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from midstreamer_operator.resources import authorities
-from tests.cluster import cluster_mark, commands_here, releases
+from tests.cluster import cluster_guard, commands_here, releases
 from tests.cluster.outside_client import k8s
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import COMPONENT, INSTANCE, Release
@@ -78,7 +78,7 @@ class Place:
 
     def volume(self) -> None:
         """Make the volume that the server's database claims, if the kit made the cluster."""
-        if cluster := cluster_mark.made_here():
+        if cluster := cluster_guard.made_here():
             self.server.volume(cluster)
 
     def again(self, component: str, release: str = "mid") -> None:

@@ -23,7 +23,7 @@ from midstreamer.domain import identity
 from midstreamer.domain.identity import Kind
 from midstreamer.security import files
 from midstreamer_operator.resources import authorities, passwords
-from tests.cluster import cluster_mark, commands_here, names
+from tests.cluster import cluster_guard, commands_here, names
 from tests.cluster.pods import Kubernetes
 
 CHART = Path(__file__).parents[2] / "charts/midstreamer"
@@ -47,7 +47,7 @@ class Release:
 
     def install(self) -> None:
         """Install the chart without waiting; raises KitError with Helm's error output."""
-        if cluster := cluster_mark.made_here():
+        if cluster := cluster_guard.made_here():
             self.volume(cluster)
         self.put()
 
@@ -58,7 +58,7 @@ class Release:
         """
         install_definitions(self.kubernetes)
         words = ["upgrade", "--install", self.name, str(CHART), "--namespace", self.namespace]
-        commands_here.run([cluster_mark.helm(), *words, "--values", "-"], stdin=self.given())
+        commands_here.run([cluster_guard.helm(), *words, "--values", "-"], stdin=self.given())
 
     def given(self) -> str:
         """Return the values of the release as JSON, for Helm."""
@@ -67,14 +67,14 @@ class Release:
     def take_away(self) -> None:
         """Run `helm uninstall`, which keeps data and the operator's objects; raises KitError."""
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
-        commands_here.run([cluster_mark.helm(), *words, "--timeout", "90s"])
+        commands_here.run([cluster_guard.helm(), *words, "--timeout", "90s"])
 
     def uninstall(self, *, volume: bool = True) -> None:
         """Uninstall the release, delete the database's claim and volume; raises KitError."""
         self.take_away()
         claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"
         self.kubernetes("delete", claim, "--timeout=60s", "--ignore-not-found")
-        if volume and cluster_mark.made_here():
+        if volume and cluster_guard.made_here():
             self.kubernetes("delete", "persistentvolume", self._volume_name, "--timeout=60s")
 
     @property
@@ -154,7 +154,7 @@ class Release:
             "prometheus": {"namespaceLabels": self.monitoring},
             "otlp": {"namespaceLabels": self.monitoring, "ports": [4317]},
         }
-        if cluster_mark.made_here():
+        if cluster_guard.made_here():
             api = f"{names.API_ADDRESS}/32"
             narrow["apiServer"] = {"cidrs": [api], "ports": [names.API_PORT]}
             narrow["outside"] = {"cidrs": ["0.0.0.0/0"], "except": [names.PODS]}

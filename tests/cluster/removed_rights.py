@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.cluster import commands_here, renders, rights, tasks
+from tests.cluster import commands_here, renders, rights
+from tests.cluster import rights_tasks as tasks
 from tests.cluster.rights import Right
-from tests.cluster.tasks import Deed
-from tools.docs import charts, measured_figures
+from tests.cluster.rights_tasks import Deed
+from tools.docs import chart_files, measured_figures
 
-PAGE = charts.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
+PAGE = chart_files.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
 """The clients' namespace in the renders of the charts from which the rights are listed."""
 SAYS = "`/readyz` of the operator"
@@ -237,7 +238,10 @@ def rendered(
     fleet = renders.render(
         {"clients": {"namespaces": [client]}}, release=release, namespace=namespace
     )
-    return [*renders.objects(renders.render(values, chart=charts.CLUSTER)), *renders.objects(fleet)]
+    return [
+        *renders.objects(renders.render(values, chart=chart_files.CLUSTER)),
+        *renders.objects(fleet),
+    ]
 
 
 def table() -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import cluster_mark, commands_here
-from tools.docs.charts import ALL, FLEET
+from tests.cluster import cluster_guard, commands_here
+from tools.docs.chart_files import ALL, FLEET
 
 RECORDED = Path(__file__).parent / "recorded"
 RELEASE, NAMESPACE = "mid", "fleet"
@@ -35,7 +35,7 @@ def render(
         (str(values), "") if isinstance(values, Path) else ("-", json.dumps(values or {}))
     )
     words = ["template", release, str(chart), "--namespace", namespace, "--include-crds"]
-    return commands_here.run([cluster_mark.helm(), *words, "--values", given], stdin=stdin)
+    return commands_here.run([cluster_guard.helm(), *words, "--values", given], stdin=stdin)
 
 
 def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
@@ -44,7 +44,7 @@ def refusal(values: Mapping[str, Any], *, has: Sequence[str] = ()) -> str:
     ``has`` lists API versions, or kinds with their versions, that Helm takes as present in the
     cluster.
     """
-    words = [str(cluster_mark.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
+    words = [str(cluster_guard.helm()), "template", RELEASE, str(FLEET), "--namespace", NAMESPACE]
     words += [f"--api-versions={each}" for each in has]
     done = subprocess.run(
         [*words, "--values", "-"],

@@ -33,10 +33,10 @@ from typing import Any
 import msgspec
 
 from midstreamer import AsyncClient
-from midstreamer.cli import run as runs
+from midstreamer.cli import run_work as runs
 from midstreamer.cli import state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.verdict import Verdict

@@ -9,23 +9,23 @@ from pathlib import Path
 from platform import machine as architecture
 
 from tests.cluster import (
-    archive,
+    api_server_relay,
     certificates,
     cgroups,
-    cluster_mark,
-    commands,
+    cluster_guard,
     commands_here,
-    configuration,
+    component_commands,
+    component_configs,
+    component_processes,
+    image_archives,
     leftovers,
     names,
-    network,
+    network_namespaces,
+    network_policies,
     nodes,
-    policy_enforcer,
-    processes,
-    relay,
-    state,
+    state_files,
 )
-from tests.cluster.configuration import Smaller, Timing
+from tests.cluster.component_configs import Smaller, Timing
 
 RELAY = "relay"
 ENFORCER = "policies"
@@ -46,14 +46,14 @@ REPOSITORY = Path(__file__).parents[2]
 
 def is_up(cluster: names.Cluster) -> bool:
     """Whether the cluster has started completely, and its API server and node-0 still run."""
-    needed = [*commands.FIRST, *commands.REST, RELAY]
-    if state.complete(cluster) and state.read(cluster).filters_bridges:
+    needed = [*component_commands.FIRST, *component_commands.REST, RELAY]
+    if state_files.complete(cluster) and state_files.read(cluster).filters_bridges:
         needed.append(ENFORCER)
     needed += [f"{cluster.node(0).name}-{name}" for name in nodes.PROCESSES]
     return (
-        state.complete(cluster)
-        and all(processes.running(cluster, name) for name in needed)
-        and state.answers(cluster)
+        state_files.complete(cluster)
+        and all(component_processes.running(cluster, name) for name in needed)
+        and state_files.answers(cluster)
     )
 
 
@@ -80,9 +80,11 @@ def bring_up(
             nodes.add(cluster.node(index))
         _wait_until_pods_are_taken(cluster)
         _wait_until_policies_hold(cluster)
-        state.set_complete(cluster)
+        state_files.set_complete(cluster)
     except commands_here.KitError as error:
-        raise commands_here.KitError(f"{error}\n{processes.complaints(cluster)}") from error
+        raise commands_here.KitError(
+            f"{error}\n{component_processes.complaints(cluster)}"
+        ) from error
     commands_here.say(f"{count} node(s) ready after {time.monotonic() - started_s:.1f} s")
 
 
@@ -92,20 +94,20 @@ def _prepare(cluster: names.Cluster, programs: dict[str, Path], timing: Timing) 
     for name, path in programs.items():
         (cluster.state / "bin" / name).symlink_to(path)
     (cluster.state / "resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="ascii")
-    image = archive.archive(
-        configuration.PROBE_IMAGE,
+    image = image_archives.archive(
+        component_configs.PROBE_IMAGE,
         programs["probe"].read_bytes(),
         name="probe",
         architecture=architecture(),
     )
     (cluster.state / "probe.tar").write_bytes(image)
     first = cluster.node(0)
-    network.make(first)
-    filters = network.bridged_traffic_is_filtered(cluster)
-    state.write(cluster, state.Remembered(timing, programs, filters))
+    network_namespaces.make(first)
+    filters = network_namespaces.bridged_traffic_is_filtered(cluster)
+    state_files.write(cluster, state_files.Remembered(timing, programs, filters))
     cgroups.make(cluster.label, cgroups.CONTROL)
     _write_identities(cluster)
-    (cluster.state / "Corefile").write_text(configuration.corefile(cluster), encoding="ascii")
+    (cluster.state / "Corefile").write_text(component_configs.corefile(cluster), encoding="ascii")
     nodes.configure(first, zone="", smaller=Smaller())
     nodes.start_runtime(first)
 
@@ -127,29 +129,29 @@ def _write_identities(cluster: names.Cluster) -> None:
     )
     masters = ("system:masters",)
     certificates.leaf(pki, issuer, "apiserver-kubelet", "apiserver-kubelet", organizations=masters)
-    state.write_user(cluster, issuer, "admin", "admin", *masters)
-    state.write_user(cluster, issuer, "coredns", "midstreamer-test-dns")
-    state.write_user(cluster, issuer, "proxy", "system:kube-proxy")
+    state_files.write_user(cluster, issuer, "admin", "admin", *masters)
+    state_files.write_user(cluster, issuer, "coredns", "midstreamer-test-dns")
+    state_files.write_user(cluster, issuer, "proxy", "system:kube-proxy")
     for user in ("controller-manager", "scheduler"):
-        state.write_user(cluster, issuer, user, f"system:kube-{user}")
+        state_files.write_user(cluster, issuer, user, f"system:kube-{user}")
 
 
 def _start_control_plane(cluster: names.Cluster, timing: Timing) -> None:
-    lines = commands.control(cluster, state.read(cluster).programs, timing)
-    for name in commands.FIRST:
+    lines = component_commands.control(cluster, state_files.read(cluster).programs, timing)
+    for name in component_commands.FIRST:
         _start(cluster, name, lines[name])
     _start_relay(cluster)
     _wait_until_it_answers(cluster)
-    for name in commands.REST:
+    for name in component_commands.REST:
         _start(cluster, name, lines[name])
 
 
 def _wait_until_it_answers(cluster: names.Cluster) -> None:
     def ready() -> bool:
-        for name in commands.FIRST:
-            if not processes.running(cluster, name):
+        for name in component_commands.FIRST:
+            if not component_processes.running(cluster, name):
                 raise commands_here.KitError(f"the process {name} ended during its start")
-        return state.answers(cluster)
+        return state_files.answers(cluster)
 
     commands_here.until("the API server is ready", ready, timeout_s=API_S_MAX)
 
@@ -157,7 +159,7 @@ def _wait_until_it_answers(cluster: names.Cluster) -> None:
 def _start(
     cluster: names.Cluster, name: str, command: list[str], inherited: tuple[int, ...] = ()
 ) -> None:
-    processes.start(
+    component_processes.start(
         cluster,
         name,
         command,
@@ -168,14 +170,20 @@ def _start(
 
 
 def _start_relay(cluster: names.Cluster, port: int = 0) -> None:
-    with relay.listen(port) as listener:
+    with api_server_relay.listen(port) as listener:
         port = listener.getsockname()[1]
         # PYTHONPATH makes Python find the package from any working directory.
-        way = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "tests.cluster.relay"]
+        way = [
+            "env",
+            f"PYTHONPATH={REPOSITORY}",
+            sys.executable,
+            "-m",
+            "tests.cluster.api_server_relay",
+        ]
         file = listener.fileno()
         _start(cluster, RELAY, [*way, str(file)], inherited=(file,))
     (cluster.state / "relay-port").write_text(str(port), encoding="ascii")
-    state.write_kubeconfig(cluster, "kubeconfig", "admin", f"https://127.0.0.1:{port}")
+    state_files.write_kubeconfig(cluster, "kubeconfig", "admin", f"https://127.0.0.1:{port}")
 
 
 def _start_enforcer(cluster: names.Cluster) -> None:
@@ -183,23 +191,23 @@ def _start_enforcer(cluster: names.Cluster) -> None:
 
     It must start before any pod, so that each pod is isolated from its first moment.
     """
-    if state.read(cluster).filters_bridges:
+    if state_files.read(cluster).filters_bridges:
         way = [
             "env",
             f"PYTHONPATH={REPOSITORY}",
             sys.executable,
             "-m",
-            "tests.cluster.policy_enforcer",
+            "tests.cluster.network_policies",
         ]
         _start(cluster, ENFORCER, [*way, cluster.name])
 
 
 def _wait_until_policies_hold(cluster: names.Cluster) -> None:
-    if state.read(cluster).filters_bridges:
-        wanted = [node.name for node in state.nodes(cluster)]
+    if state_files.read(cluster).filters_bridges:
+        wanted = [node.name for node in state_files.nodes(cluster)]
         commands_here.until(
             "NetworkPolicies are enforced on every node",
-            lambda: policy_enforcer.enforced_on(cluster) == wanted,
+            lambda: network_policies.enforced_on(cluster) == wanted,
             timeout_s=POLICIES_S_MAX,
         )
 
@@ -211,29 +219,31 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     For etcd and the API server, return only when the API server answers again: the processes that
     need the API server at their own start are not restarted.
     """
-    processes.end(cluster, name, number)
+    component_processes.end(cluster, name, number)
     if name == RELAY:  # it needs a new socket outside the namespace
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
-        processes.start_again(cluster, name)
-    if name in commands.FIRST:
+        component_processes.start_again(cluster, name)
+    if name in component_commands.FIRST:
         _wait_until_it_answers(cluster)
 
 
 def _start_dns(cluster: names.Cluster) -> None:
-    state.kubectl(cluster, "apply", "-f", "-", stdin=configuration.dns_objects())
-    url = f"http://127.0.0.1:{configuration.DNS_READY_PORT}/ready"
-    asked = commands.inside(cluster.label, [sys.executable, "-c", ASK, url])
+    state_files.kubectl(cluster, "apply", "-f", "-", stdin=component_configs.dns_objects())
+    url = f"http://127.0.0.1:{component_configs.DNS_READY_PORT}/ready"
+    asked = component_commands.inside(cluster.label, [sys.executable, "-c", ASK, url])
     commands_here.until("DNS is ready", lambda: commands_here.succeeds(asked), timeout_s=DNS_S_MAX)
 
 
 def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
     def account() -> bool:
         try:
-            state.kubectl(cluster, "get", "serviceaccount/default")  # every pod needs this account
+            state_files.kubectl(
+                cluster, "get", "serviceaccount/default"
+            )  # every pod needs this account
         except commands_here.KitError:
             return False
         return True
 
     commands_here.until("the default ServiceAccount exists", account, timeout_s=ACCOUNT_S_MAX)
-    state.kubectl(cluster, "apply", "-f", "-", stdin=cluster_mark.manifest())
+    state_files.kubectl(cluster, "apply", "-f", "-", stdin=cluster_guard.manifest())

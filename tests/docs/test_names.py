@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.docs.test_repository import TOP, tracked
+from tests.docs.test_forbidden_content import TOP, tracked
 
 ROOTS = ("services/", "operator/", "kernels/")
 QUOTED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")

@@ -27,7 +27,7 @@ from midstreamer.security import certificate_chain
 from midstreamer.security.authority import Authority, establish
 from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.security.credentials import Credentials
-from midstreamer.transport.aioquic import enforcement
+from midstreamer.transport.aioquic import mutual_tls
 from midstreamer.transport.carrier import Limits
 
 DOMAIN = "fuzz.invalid"
@@ -59,18 +59,18 @@ def _accept_server(presented: Presented) -> None:
 
 def _server(original_cid: bytes) -> QuicConnection:
     server = QuicConnection(
-        configuration=enforcement.configuration(SERVER, Limits(), is_client=False),
+        configuration=mutual_tls.configuration(SERVER, Limits(), is_client=False),
         original_destination_connection_id=original_cid,
     )
-    enforcement.enforce(server, _judge)
+    mutual_tls.enforce(server, _judge)
     return server
 
 
 def _client() -> QuicConnection:
     client = QuicConnection(
-        configuration=enforcement.configuration(CLIENT, Limits(), is_client=True)
+        configuration=mutual_tls.configuration(CLIENT, Limits(), is_client=True)
     )
-    enforcement.enforce(client, _accept_server)
+    mutual_tls.enforce(client, _accept_server)
     client.connect(FAR, now=time.monotonic())
     return client
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midstreamer.cli.config import RunSettings
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.coordinator import request_checks
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
@@ -33,7 +33,7 @@ from midstreamer.protocol.connection_effects import Finish
 from midstreamer.runtime import config
 from midstreamer.security import allowlist
 from midstreamer.store import dsn
-from midstreamer.sync import planning
+from midstreamer.sync import write_planning
 from midstreamer.sync.config import SyncSettings
 
 FRAME_BYTES_MAX = 64 * 1024
@@ -99,7 +99,7 @@ def judge_request(data: bytes) -> None:
         elif isinstance(frame, frames.Match):
             request_checks.check_match(frame)
         elif isinstance(frame, frames.Write):
-            planning.check_write(frame)
+            write_planning.check_write(frame)
 
 
 def drive_connection(data: bytes) -> None:

@@ -17,7 +17,7 @@ from midstreamer.domain.errors import Refused
 from midstreamer.domain.identity import Kind
 from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import metrics
-from midstreamer.transport.aioquic import enforcement
+from midstreamer.transport.aioquic import mutual_tls
 from midstreamer.transport.carrier import Limits, Link
 from tests.support.identity_builders import (
     Installation,
@@ -84,7 +84,7 @@ async def test_a_weak_server_is_refused(
 def server_was_reached(client: Credentials, server: Credentials) -> bool:
     """Connect two peers in memory; return whether the server completed the handshake."""
     near, far = (
-        enforcement.configuration(each, Limits(), is_client=each is client)
+        mutual_tls.configuration(each, Limits(), is_client=each is client)
         for each in (client, server)
     )
     dialling = QuicConnection(configuration=near)
@@ -93,7 +93,7 @@ def server_was_reached(client: Credentials, server: Credentials) -> bool:
         configuration=far,
         original_destination_connection_id=dialling.original_destination_connection_id,
     )
-    enforcement.enforce(serving, lambda presented: None)
+    mutual_tls.enforce(serving, lambda presented: None)
     for _ in range(8):
         for source, target, place in ((dialling, serving, NEAR), (serving, dialling, FAR)):
             for data, _ in source.datagrams_to_send(now=0.0):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dashboards import promtool, rules
-from tests.cluster import build
+from tests.cluster import program_builds
 from tests.support import prometheus
 
 pytestmark = [
@@ -20,15 +20,15 @@ pytestmark = [
 
 
 def test_promtool_has_nothing_against_the_rules() -> None:
-    assert promtool.checked(build.program("promtool")) == ""
+    assert promtool.checked(program_builds.program("promtool")) == ""
 
 
 def test_alerts_fire_and_stay_silent_as_their_cases_say() -> None:
-    assert promtool.tested(build.program("promtool"), rules.alerts()) == ""
+    assert promtool.tested(program_builds.program("promtool"), rules.alerts()) == ""
 
 
 def test_an_alert_that_fires_where_its_case_says_silent_is_noticed() -> None:
     alert = next(each for each in rules.alerts() if each.name == "PostgresDown")
     wrong = replace(alert, cases=(replace(alert.cases[0], labels=(), says=()),))
 
-    assert "MidstreamerPostgresDown" in promtool.tested(build.program("promtool"), [wrong])
+    assert "MidstreamerPostgresDown" in promtool.tested(program_builds.program("promtool"), [wrong])

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from midstreamer.cli import child_processes, identities, local_fleet
+from midstreamer.cli import child_processes, local_fleet, peer_credentials
 from midstreamer.client.api import AsyncClient
 from midstreamer.client.request_retries import Policy
 from midstreamer.domain.decision import Reason
@@ -480,7 +480,7 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child_processes.
         "MIDSTREAMER_SYNC__TELEMETRY__LISTEN": f"127.0.0.1:{health}",
     }
     certs = place.fleet.state.certs
-    identities.prepare(certs, [identities.named("sync/s2", local_fleet.TRUST_DOMAIN)])
+    peer_credentials.prepare(certs, [peer_credentials.named("sync/s2", local_fleet.TRUST_DOMAIN)])
     log = place.folder / "s2.log"
     sync = child_processes.Child("s2", "sync", environment, f"127.0.0.1:{health}", log, 0, print)
     await sync.start()
@@ -493,8 +493,8 @@ async def another_sync(place: Place, dsn: str) -> AsyncIterator[child_processes.
 async def survey(place: Place, sync: child_processes.Child) -> frames.Answer:
     """Send a Survey to a sync process with the certificate of a coordinator."""
     security = config.SecuritySettings(directory=place.fleet.state.certs)
-    me = identities.named(f"coordinator/{local_fleet.COORDINATOR}", local_fleet.TRUST_DOMAIN)
-    carrier = identities.carrier(me, security, config.LimitSettings())
+    me = peer_credentials.named(f"coordinator/{local_fleet.COORDINATOR}", local_fleet.TRUST_DOMAIN)
+    carrier = peer_credentials.carrier(me, security, config.LimitSettings())
     peer = await dial(carrier, sync.environment["MIDSTREAMER_SYNC__LISTEN"], expect=Kind.SYNC)
     try:
         return await peer.ask(frames.Survey(), budget_s=ASK_S)

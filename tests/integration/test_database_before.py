@@ -15,14 +15,14 @@ import msgspec
 import pytest
 
 from midstreamer import reasoning
-from midstreamer.cli import check_command
+from midstreamer.cli import db_check_command
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput
 from midstreamer.store import row_conversion
 from midstreamer.store.audit import Audit, Report
-from midstreamer.store.audit_reading import PostgresReader
+from midstreamer.store.audit_rows import PostgresReader
 from midstreamer.store.postgres import PostgresStore
-from tests.support import previous_version, settle_program
+from tests.support import commit_program, previous_version
 from tests.support import store_builders as build
 
 pytestmark = pytest.mark.integration
@@ -53,10 +53,10 @@ class Databases(NamedTuple):
 def databases() -> Databases:
     server = build.the_server()
     begun = asyncio.run(_empty(asyncio.run(server.start())))
-    _before(begun, 0, settle_program.BREAK)
+    _before(begun, 0, commit_program.BREAK)
     before_dsn, now_dsn = (asyncio.run(_copied(begun)) for _ in range(2))
-    _before(before_dsn, settle_program.BREAK, settle_program.END)
-    asyncio.run(settle_program.commit(now_dsn, settle_program.BREAK, settle_program.END))
+    _before(before_dsn, commit_program.BREAK, commit_program.END)
+    asyncio.run(commit_program.commit(now_dsn, commit_program.BREAK, commit_program.END))
     return Databases(begun, before_dsn, now_dsn)
 
 
@@ -75,9 +75,9 @@ async def _copied(dsn: str) -> str:
 
 
 def _before(dsn: str, first: int, last: int) -> None:
-    """Run `settle_program` with the previous version, to commit its steps `first` to `last - 1`."""
+    """Run `commit_program` with the previous version, to commit its steps `first` to `last - 1`."""
     ended = subprocess.run(
-        [sys.executable, "-P", settle_program.__file__, dsn, str(first), str(last)],
+        [sys.executable, "-P", commit_program.__file__, dsn, str(first), str(last)],
         timeout=STORY_S,
         capture_output=True,
         text=True,
@@ -98,7 +98,7 @@ async def _audited(dsn: str) -> Report:
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction():
-            return await Audit(PostgresReader(connection), check_command.rules()).run()
+            return await Audit(PostgresReader(connection), db_check_command.rules()).run()
     finally:
         await connection.close()
 
@@ -107,10 +107,10 @@ async def test_decisions_were_open_at_the_upgrade_in_every_stream(databases: Dat
     decisions = [
         row_conversion.decision(row[0]) for row in await _fetched(databases.broken_off, OPEN)
     ]
-    horizons = sum(each.horizon for each in settle_program.SPECIFICATIONS)
-    assert len(decisions) == settle_program.SERIES * horizons
+    horizons = sum(each.horizon for each in commit_program.SPECIFICATIONS)
+    assert len(decisions) == commit_program.SERIES * horizons
     assert len({each.specification.stream for each in decisions}) == len(
-        settle_program.SPECIFICATIONS
+        commit_program.SPECIFICATIONS
     )
 
 
@@ -148,12 +148,12 @@ async def test_the_check_of_all_that_is_stored_finds_nothing(databases: Database
 
 async def test_two_versions_that_take_turns_leave_what_one_leaves(databases: Databases) -> None:
     dsn = await _copied(databases.broken_off)
-    turns = [*range(settle_program.BREAK, settle_program.END, 10), settle_program.END]
+    turns = [*range(commit_program.BREAK, commit_program.END, 10), commit_program.END]
     for number, (first, last) in enumerate(itertools.pairwise(turns)):
         if number % 2:
             _before(dsn, first, last)
         else:
-            await settle_program.commit(dsn, first, last)
+            await commit_program.commit(dsn, first, last)
     for query in DERIVED.values():
         assert await _fetched(dsn, query) == await _fetched(databases.before, query)
 
@@ -178,20 +178,20 @@ async def _rewritten(dsn: str, fields: dict[str, Any], where: str) -> str:
 
 
 async def _ticks_only(dsn: str) -> list[Any]:
-    """Commit the ticks of the remaining steps of `settle_program`, without their decisions.
+    """Commit the ticks of the remaining steps of `commit_program`, without their decisions.
 
     Return the stored decisions that have no verdict afterwards.
     """
     store = PostgresStore(dsn)
     await store.open()
-    for write in settle_program.part(settle_program.BREAK, settle_program.END):
+    for write in commit_program.part(commit_program.BREAK, commit_program.END):
         if write.columns:
             await build.commit(build.a_committer(store), write)
     await store.close()
     return await _fetched(dsn, OPEN)
 
 
-LAST_TIME = f"time = {settle_program.BREAK * settle_program.HOUR}"
+LAST_TIME = f"time = {commit_program.BREAK * commit_program.HOUR}"
 """SQL condition for the open decisions with the latest time."""
 
 
@@ -207,9 +207,9 @@ async def test_open_decisions_that_cannot_be_read_stay_open_and_stop_no_ticks(
 ) -> None:
     dsn = await _with_a_newer_field(databases)
     left = await _ticks_only(dsn)
-    assert len(left) == len(settle_program.SPECIFICATIONS)
+    assert len(left) == len(commit_program.SPECIFICATIONS)
     assert all(b"trim" in row[0] for row in left)
-    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settle_program.END,)]
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(commit_program.END,)]
 
 
 async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_asked_for(
@@ -219,7 +219,7 @@ async def test_a_decision_that_cannot_be_read_is_refused_by_name_when_it_is_aske
     await store.open()
     decisions = [
         decision
-        for write in settle_program.part(settle_program.BREAK - 1, settle_program.BREAK)
+        for write in commit_program.part(commit_program.BREAK - 1, commit_program.BREAK)
         for decision in write.decisions
         if decision.series == "story/00"
     ]
@@ -237,7 +237,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
     store = PostgresStore(dsn)
     await store.open()
     committer = build.a_committer(store)
-    for write in settle_program.part(settle_program.BREAK, settle_program.END):
+    for write in commit_program.part(commit_program.BREAK, commit_program.END):
         decisions = tuple(_of_the_next_version(decision) for decision in write.decisions)
         await build.commit(committer, msgspec.structs.replace(write, decisions=decisions))
     states = [reasoning.decode(state.body) for _, state in await store.streams()]
@@ -260,18 +260,18 @@ async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
-    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(settle_program.END,)]
+    assert (await _fetched(dsn, "SELECT min(count) FROM series")) == [(commit_program.END,)]
     unlearned = """
         SELECT count(*) FROM verdicts v WHERE NOT EXISTS (
             SELECT FROM events e WHERE e.experience_id = v.experience_id AND e.kind = 'V')"""
-    assert (await _fetched(dsn, unlearned)) == [(len(settle_program.SPECIFICATIONS),)]
+    assert (await _fetched(dsn, unlearned)) == [(len(commit_program.SPECIFICATIONS),)]
 
 
 async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot_be_learned(
     databases: Databases,
 ) -> None:
     forgotten, missing = await _copied(databases.now), await _copied(databases.now)
-    stream = settle_program.SPECIFICATIONS[1].stream
+    stream = commit_program.SPECIFICATIONS[1].stream
     # The stream forgets that it learned these decisions, so it cannot learn their verdicts.
     for table in ("events", "snapshots", "states"):
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from midstreamer.cli import check_command, main
+from midstreamer.cli import db_check_command, main
 from midstreamer.cli.state_folder import StateFolder
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column as Ticks
@@ -24,7 +24,7 @@ from midstreamer.domain.specification import Measure, Transform
 from midstreamer.protocol.frames import Member
 from midstreamer.store import queries, row_conversion
 from midstreamer.store.audit import EVER, Audit, Progress, Report
-from midstreamer.store.audit_reading import PostgresReader
+from midstreamer.store.audit_rows import PostgresReader
 from midstreamer.store.embedded_postgres import EmbeddedServer
 from midstreamer.store.postgres import PostgresStore
 from tests.support import changed_values, fleet
@@ -98,7 +98,7 @@ async def changed(dsn: str) -> AsyncIterator[Any]:
 
 
 async def audited(connection: Any, *, since: int = EVER) -> Report:
-    return await Audit(PostgresReader(connection), check_command.rules(), since=since).run()
+    return await Audit(PostgresReader(connection), db_check_command.rules(), since=since).run()
 
 
 def words(report: Report) -> str:
@@ -203,7 +203,7 @@ async def noticed(connection: Any) -> bool:
         if audit.report.total:
             raise _FoundError
 
-    audit = Audit(PostgresReader(connection), check_command.rules(), progress=stop)
+    audit = Audit(PostgresReader(connection), db_check_command.rules(), progress=stop)
     try:
         return (await audit.run()).total > 0
     except _FoundError:

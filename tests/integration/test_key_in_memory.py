@@ -32,7 +32,7 @@ from midstreamer.domain.series import Tick
 from midstreamer.security import files
 from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.store.embedded_postgres import EmbeddedServer
-from midstreamer.store.leftover_processes import processes_in
+from midstreamer.store.postgres_leftovers import processes_in
 from midstreamer.transport.trust import AdmittedPeer, Trust
 from tests.support.identity_builders import DOMAIN, stranger_key, who
 from tests.support.processes import readiness, until

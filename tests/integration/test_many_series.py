@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midstreamer.cli import identities
+from midstreamer.cli import peer_credentials
 from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.identity import Kind
 from midstreamer.domain.series import Column, column
@@ -111,9 +111,9 @@ async def test_ten_thousand_series_of_long_names_are_ready_and_small(tmp_path: P
 
 async def an_agent(fleet: Processes) -> Peer:
     """Connect to sync with an agent's certificate."""
-    me = identities.named("agent/a1", TRUST_DOMAIN)
+    me = peer_credentials.named("agent/a1", TRUST_DOMAIN)
     security = config.SecuritySettings(directory=fleet.fleet.state.certs, trust_domain=TRUST_DOMAIN)
-    carrier = identities.carrier(me, security, config.LimitSettings())
+    carrier = peer_credentials.carrier(me, security, config.LimitSettings())
     address = fleet.part("sync").environment["MIDSTREAMER_SYNC__LISTEN"]
     return await peers.dial(carrier, address, expect=Kind.SYNC)
 

@@ -24,7 +24,7 @@ from midstreamer.security.requested_credentials import RequestedSource
 from midstreamer.telemetry import metrics
 from midstreamer_operator import handlers, process
 from midstreamer_operator.leadership import Replica
-from midstreamer_operator.pools import Pools
+from midstreamer_operator.pool_reconciler import Pools
 from midstreamer_operator.resources import agentpools
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals

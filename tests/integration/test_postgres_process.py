@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from midstreamer.security import tls
-from midstreamer.store import leftover_processes
+from midstreamer.store import postgres_leftovers
 from tests.support.database import NAMES, WORD, Database, a_database
 from tests.support.identity_builders import an_authority
 from tests.support.processes import readiness, until
@@ -172,7 +172,7 @@ async def test_a_client_that_vanishes_keeps_nothing_locked(database: Database) -
 def seen_of(database: Database) -> Iterator[tuple[str, bytes]]:
     """Yield arguments and environment of all processes of the database, and the files written."""
     assert database.process is not None
-    several = [database.process.pid, *leftover_processes.processes_in(database.home / "data")]
+    several = [database.process.pid, *postgres_leftovers.processes_in(database.home / "data")]
     assert len(several) > 2
     for pid in several:
         with contextlib.suppress(OSError):  # a database session may have ended meanwhile
@@ -287,7 +287,7 @@ async def test_it_stops_within_seconds_though_clients_are_there_and_starts_with_
             assert time.monotonic() - began_s < 5
             with pytest.raises((asyncpg.PostgresError, OSError, asyncpg.InterfaceError)):
                 await connection.fetchval("SELECT 1")
-        assert list(leftover_processes.processes_in(database.home / "data")) == []
+        assert list(postgres_leftovers.processes_in(database.home / "data")) == []
         database.set_password("one-that-changed-while-it-was-down")
         database.start()
         await database.ready()
@@ -364,7 +364,7 @@ def _speaks(database: Database) -> Any:
 def holders_of(path: Path, database: Database) -> list[int]:
     """Return the processes, of `midstreamer` and of PostgreSQL, that have a file open."""
     assert database.process is not None
-    several = (database.process.pid, *leftover_processes.processes_in(database.home / "data"))
+    several = (database.process.pid, *postgres_leftovers.processes_in(database.home / "data"))
     return [
         pid
         for pid in several

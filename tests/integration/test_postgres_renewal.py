@@ -16,7 +16,7 @@ from midstreamer.cli.local_fleet import free_ports
 from midstreamer.domain.errors import StoreError
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.postgres import service
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.postgres.service import PostgresService
 from midstreamer.runtime import credential_renewal
 from midstreamer.runtime.lifecycle import Lifecycle

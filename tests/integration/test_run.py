@@ -17,7 +17,7 @@ import pytest
 
 from midstreamer.market.report import Report
 from midstreamer.store.embedded_postgres import EmbeddedServer
-from midstreamer.store.leftover_processes import processes_in
+from midstreamer.store.postgres_leftovers import processes_in
 from tests.support import fleet
 from tests.support.client_builders import a_csv
 

@@ -16,7 +16,7 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol.frames import Changes, Member, Points, Renew, Tail
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.postgres import PostgresStore
-from tests.support import previous_version, recomputed_states, shared_database
+from tests.support import previous_version, recomputed_states, sync_program
 from tests.support import store_builders as build
 
 pytestmark = pytest.mark.integration
@@ -48,18 +48,18 @@ def shared() -> Shared:
 async def _share(dsn: str) -> Shared:
     dsn = await build.a_database(dsn)
     store = PostgresStore(dsn)
-    async with build.a_sync(store, name="now", lease_s=shared_database.LEASE_S) as fleet:
+    async with build.a_sync(store, name="now", lease_s=sync_program.LEASE_S) as fleet:
         reader, writer = await fleet.dial(Kind.AGENT, "a1"), await fleet.dial()
         await reader.ask(Renew(member=Member("", "", "", evidence={"stage": "serving"})))
         beside = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", shared_database.__file__, dsn, "test/before", str(COUNT)),
+            *(sys.executable, "-P", sync_program.__file__, dsn, "test/before", str(COUNT)),
             env=os.environ | previous_version.environment(), stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         starts: dict[str, list[int]] = {}
         heard_s: dict[int, float] = {}
         following = asyncio.create_task(_follow(reader, starts, heard_s))
         for at in range(COUNT):
-            await writer.ask(shared_database.a_write(shared_database.OTHER, at))
+            await writer.ask(sync_program.a_write(sync_program.OTHER, at))
             await asyncio.sleep(0.05)
         output, _ = await asyncio.wait_for(beside.communicate(), 60)
         position = await store.position()
@@ -87,7 +87,7 @@ def _note(page: Changes, starts: dict[str, list[int]]) -> None:
             starts.setdefault(change.column.series, []).append(change.start)
 
 
-WHOLE = {"test/before": list(range(COUNT)), shared_database.OTHER: list(range(COUNT))}
+WHOLE = {"test/before": list(range(COUNT)), sync_program.OTHER: list(range(COUNT))}
 
 
 def test_followers_of_both_see_every_row_once(shared: Shared) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from midstreamer.cli import check_command
+from midstreamer.cli import db_check_command
 from midstreamer.domain.decision import Decision
 from midstreamer.store import audit
 from midstreamer.store.postgres import PostgresStore
@@ -92,7 +92,7 @@ async def faults(dsn: str) -> list[str]:
     await store.open()
     try:
         async with store.auditing() as reader:
-            report = await audit.Audit(reader, check_command.rules()).run()
+            report = await audit.Audit(reader, db_check_command.rules()).run()
         return [str(each) for each in report.kept]
     finally:
         await store.close()

@@ -12,7 +12,7 @@ from midstreamer.cli.child_processes import Child
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
 from midstreamer.cli.state_folder import StateFolder
 from midstreamer.postgres import service
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.runtime import config
 from midstreamer.store.embedded_postgres import EmbeddedServer
 

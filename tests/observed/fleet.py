@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from midstreamer.cli import child_processes, exit_with_parent, state_folder
-from midstreamer.cli.identities import ALLOWLIST
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
+from midstreamer.cli.peer_credentials import ALLOWLIST
 from midstreamer.cli.state_folder import StateFolder
 from midstreamer.domain import identity, shard
 from midstreamer.domain.identity import Kind

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from midstreamer import AsyncClient, Tick
-from midstreamer.cli import exit_with_parent, identities
+from midstreamer.cli import exit_with_parent, peer_credentials
 from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import MidstreamerError
@@ -67,8 +67,8 @@ log = logs.get(__name__)
 async def carrier_of(identity: str, certs: str) -> Carrier:
     """Return the carrier of a peer, whose certificate is in the folder ``certs``."""
     settings = SecuritySettings(directory=certs, trust_domain=TRUST_DOMAIN)
-    me = identities.named(identity, TRUST_DOMAIN)
-    return await asyncio.to_thread(identities.carrier, me, settings, LimitSettings())
+    me = peer_credentials.named(identity, TRUST_DOMAIN)
+    return await asyncio.to_thread(peer_credentials.carrier, me, settings, LimitSettings())
 
 
 class Asking:

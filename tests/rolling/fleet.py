@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 from pydantic import ValidationError
 
 from midstreamer.agent.config import AgentSettings
-from midstreamer.cli import child_processes, identities
+from midstreamer.cli import child_processes, peer_credentials
 from midstreamer.cli.child_processes import Child
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, free_ports
 from midstreamer.cli.state_folder import StateFolder
@@ -132,8 +132,8 @@ class Fleet:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
             await asyncio.to_thread(previous_version.unpacked)  # may build it, which takes long
-        members = [identities.named(each, TRUST_DOMAIN) for each in self.named]
-        await asyncio.to_thread(identities.prepare, self.state.certs, members)
+        members = [peer_credentials.named(each, TRUST_DOMAIN) for each in self.named]
+        await asyncio.to_thread(peer_credentials.prepare, self.state.certs, members)
         await self.server.start()
         listen = free_ports(len(MEMBERS))
         health = free_ports(len(MEMBERS))
@@ -192,7 +192,7 @@ class Fleet:
         held = {name: await self._certificate_ends(name) for name in MEMBERS}
         authority = files.open_authority(self.state.certs)
         for member in self.named:
-            identity = identities.named(member, TRUST_DOMAIN)
+            identity = peer_credentials.named(member, TRUST_DOMAIN)
             await asyncio.to_thread(files.issue, authority, identity, self.state.certs)
         for name in MEMBERS:
             while await self._certificate_ends(name) <= held[name]:

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from benchmarks.fleet import machine
 from midstreamer import AsyncClient, Specification, Tick
-from midstreamer.cli import identities, state_folder
-from midstreamer.cli.config import RunSettings
+from midstreamer.cli import peer_credentials, state_folder
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain.errors import MidstreamerError
 from midstreamer.domain.specification import Scale, Transform
 from midstreamer.telemetry import logs
@@ -193,8 +193,8 @@ async def soak(folder: Path, names: list[str], minutes: float, screen: Console) 
     with state_folder.held(folder) as kept:
         fleet = LocalFleet(kept, RunSettings(), config_file=None, news=screen.print)
         async with fleet, AsyncClient(fleet.client_carrier(), [fleet.coordinator]) as client:
-            flooder = identities.named(IDENTITY, TRUST_DOMAIN)
-            await asyncio.to_thread(identities.prepare, kept.certs, [flooder])
+            flooder = peer_credentials.named(IDENTITY, TRUST_DOMAIN)
+            await asyncio.to_thread(peer_credentials.prepare, kept.certs, [flooder])
             good = Good(client)
             await good.begin()
             await good.run(Phase("warm-up"), 5.0)

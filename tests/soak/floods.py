@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from aioquic import tls
 
-from midstreamer.cli import identities
+from midstreamer.cli import peer_credentials
 from midstreamer.cli.local_fleet import TRUST_DOMAIN
 from midstreamer.domain.identity import Identity
 from midstreamer.domain.series import Column, Window
@@ -302,7 +302,7 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
 
 def main(kind: str, address: str, directory: Path, seconds: float) -> None:
     """Flood for some seconds, and print the steps and the share of a core used."""
-    me = identities.named(IDENTITY, TRUST_DOMAIN)
+    me = peer_credentials.named(IDENTITY, TRUST_DOMAIN)
     manager = CertificateManager(directory, me)
     manager.load_or_generate()
     other = authority.establish(me.trust_domain, now_s=time.time(), days=1)

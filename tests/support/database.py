@@ -20,7 +20,7 @@ import asyncpg
 
 from midstreamer.cli.local_fleet import free_ports
 from midstreamer.postgres import service
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.security import files, tls
 from midstreamer.store.embedded_postgres import EmbeddedServer
 from tests.support.identity_builders import DOMAIN

@@ -5,7 +5,8 @@
         ...
         spans = await seen.trace(trace_id, enough)
 
-`tests.cluster.build` builds Jaeger once and keeps the program. Its process ends with the context.
+`tests.cluster.program_builds` builds Jaeger once and keeps the program. Its process ends with the
+context.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import aiohttp
 import yaml  # type: ignore[import-untyped]
 
 from midstreamer.cli.local_fleet import free_ports
-from tests.cluster import build
+from tests.cluster import program_builds
 from tests.support import programs
 
 READY_S = 60.0
@@ -114,7 +115,7 @@ def read(answer: Any) -> list[Span]:
 
 def is_built() -> bool:
     """Return whether Jaeger is built; tests that need Jaeger are skipped when it is not."""
-    return build.built("jaeger") is not None
+    return program_builds.built("jaeger") is not None
 
 
 @contextlib.asynccontextmanager
@@ -124,7 +125,7 @@ async def running(folder: Path) -> AsyncIterator[Jaeger]:
     Raise JaegerFailed with the end of the log when Jaeger does not start, and KitError when Jaeger
     cannot be built.
     """
-    program = await asyncio.to_thread(build.program, "jaeger")
+    program = await asyncio.to_thread(program_builds.program, "jaeger")
     takes, query, grpc = (f"127.0.0.1:{port}" for port in free_ports(3))
     settings, log = _written(folder, _settings(takes, query, grpc)), folder / "jaeger.log"
     async with (

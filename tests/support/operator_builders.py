@@ -23,9 +23,9 @@ from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security.authority import Authority, establish
 from midstreamer_operator import authority
 from midstreamer_operator.plan.issuance import Policy
-from midstreamer_operator.reconcile import Signer
-from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.pod_certificate_fields import Pod
 from midstreamer_operator.resources.signing_requests import Condition, SigningRequest
+from midstreamer_operator.signing_reconciler import Signer
 from tests.support.api_server import ADMIN, ApiServer, Caller, User, a_pod_user
 
 NAMESPACE, RELEASE, DOMAIN = "fleet", "mid", "test.local"

@@ -30,9 +30,9 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 @contextmanager
 def end(folder: Path) -> Iterator[Path]:
-    """A running `gevent_end` process; yields the path of its Unix socket."""
+    """A running `gevent_process` process; yields the path of its Unix socket."""
     place = folder / "gevent.sock"
-    process = subprocess.Popen([sys.executable, "-m", "tests.support.gevent_end", str(place)])
+    process = subprocess.Popen([sys.executable, "-m", "tests.support.gevent_process", str(place)])
     try:
         until_s = time.monotonic() + WITHIN_S
         while not _listens(place):

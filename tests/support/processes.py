@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 
 from midstreamer.cli import child_processes, state_folder
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.local_fleet import LocalFleet
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.client.api import AsyncClient
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.series import Column, column

@@ -5,8 +5,8 @@
         await seen.all_up()
         found = await seen.query("sum by (component) (rate(midstreamer_frames_total[10s]))")
 
-`tests.cluster.build` builds Prometheus once and keeps the program. It writes only below the folder
-that the caller gives, and its process ends with the context.
+`tests.cluster.program_builds` builds Prometheus once and keeps the program. It writes only below
+the folder that the caller gives, and its process ends with the context.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 import yaml  # type: ignore[import-untyped]
 
-from tests.cluster import build
+from tests.cluster import program_builds
 from tests.support import programs
 
 JOB = "midstreamer"
@@ -222,7 +222,7 @@ class Prometheus:
 
 def is_built() -> bool:
     """Return whether Prometheus is built; tests that need Prometheus are skipped when it is not."""
-    return build.built("prometheus") is not None
+    return program_builds.built("prometheus") is not None
 
 
 @contextlib.asynccontextmanager
@@ -238,7 +238,7 @@ async def running(
     Raise PrometheusFailed with the end of its log when it does not start, for example because of a
     broken rule, and KitError when it cannot be built.
     """
-    program = await asyncio.to_thread(build.program, "prometheus")
+    program = await asyncio.to_thread(program_builds.program, "prometheus")
     kept, scraped = tuple(each.absolute() for each in rules), list(targets)
     _configure(folder, scraped, kept, pace)
     log = folder / "prometheus.log"

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from midstreamer import AsyncClient
-from midstreamer.cli import identities, state_folder
-from midstreamer.cli.config import RunSettings
+from midstreamer.cli import peer_credentials, state_folder
 from midstreamer.cli.local_fleet import SYNC, TRUST_DOMAIN, LocalFleet, free_ports
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.domain.identity import Identity
 from midstreamer.telemetry import logs
 from tests.load.client_requests import TICKS, Load, at_rate, say
@@ -83,7 +83,7 @@ class Fleet(LocalFleet):
 
     def _members(self) -> list[Identity]:
         more = [f"coordinator/{COORDINATORS[1]}", *(f"client/{name}" for name in CLIENTS)]
-        return [*super()._members(), *(identities.named(name, TRUST_DOMAIN) for name in more)]
+        return [*super()._members(), *(peer_credentials.named(name, TRUST_DOMAIN) for name in more)]
 
     def _plan(self, dsn: str) -> None:
         # Nothing else uses this network, so a port that is free on loopback is free everywhere.

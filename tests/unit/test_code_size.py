@@ -17,8 +17,8 @@ PARAMETERS_MAX = 8
 FLAGS = "typer reads the flags of a command from the parameters of its function"
 PUBLIC = "part of the public interface: users already pass these options by keyword"
 MANY_PARAMETERS = {
-    "services/midstreamer/cli/query_commands.py::replay": FLAGS,
-    "services/midstreamer/cli/run_command.py::run": FLAGS,
+    "services/midstreamer/cli/query_flags.py::replay": FLAGS,
+    "services/midstreamer/cli/run_flags.py::run": FLAGS,
     "kernels/midstreamer_kernels/search.py::History.search": PUBLIC,
     "kernels/midstreamer_kernels/search.py::nearest": PUBLIC,
     "kernels/midstreamer_kernels/reference/search.py::search": "takes the options of its twin, "

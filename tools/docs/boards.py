@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dashboards import board_json, built_dashboards, panels, units
+from dashboards import board_reader, built_dashboards, panels, value_format
 from dashboards.board import Board
 
 INTRO = """Each dashboard is a file in `dashboards/boards`; `make dashboards` builds them into the
@@ -41,28 +41,30 @@ def _board(board: Board) -> str:
     read = board.read()
     picture = f"![The dashboard {board.title}](../pictures/boards/{board.name}.png)"
     parts = [f"## {board.title}\n\n{board.says} Its uid is `{board.uid}`.\n"]
-    for question in board_json.rows(read):
-        several = [panel for panel in board_json.panels(read) if panel.row == question]
+    for question in board_reader.rows(read):
+        several = [panel for panel in board_reader.panels(read) if panel.row == question]
         parts.append(f"**{question}**\n\n" + "".join(_rows(several)))
     return "\n".join([*parts, f"{picture}\n"])
 
 
-def _rows(several: list[board_json.Panel]) -> Iterator[str]:
+def _rows(several: list[board_reader.Panel]) -> Iterator[str]:
     yield "| panel | shows | limits |\n|---|---|---|\n"
     for panel in several:
         shows = panel.told["description"].partition("\n")[0].replace("|", "\\|")
         yield f"| {panel.title} ({_kind(panel)}) | {shows} | {_limits(panel)} |\n"
 
 
-def _kind(panel: board_json.Panel) -> str:
+def _kind(panel: board_reader.Panel) -> str:
     if panel.kind == "table":
         return KINDS[panel.kind]
     return f"{UNITS[panel.unit]}, {KINDS[panel.kind]}"
 
 
-def _limits(panel: board_json.Panel) -> str:
+def _limits(panel: board_reader.Panel) -> str:
     steps = panel.told["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    told = [units.said(step["value"], panel.unit) for step in steps if step["value"] is not None]
+    told = [
+        value_format.said(step["value"], panel.unit) for step in steps if step["value"] is not None
+    ]
     return ", ".join(told) or "–"
 
 

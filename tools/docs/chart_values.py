@@ -1,7 +1,7 @@
 """The values that users may set in the charts, each declared as a JSON schema.
 
 The charts' schemas are generated from these declarations and from the settings.
-`tools.docs.charts` adds to each value its description, which is the comment above its key in
+`tools.docs.chart_files` adds to each value its description, which is the comment above its key in
 values.yaml, and its default from values.yaml. ``examples`` holds a value other than the default,
 with which tests check that the value is used. A value that is not declared here is refused.
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.docs import (
     alerts,
     boards,
-    charts,
+    chart_files,
     crds,
     docstrings_of_code,
     reference_pages,
@@ -62,7 +62,7 @@ def generated() -> dict[Path, str]:
     made[DOCS / "reference/state-machines.md"] = "\n".join(
         [reference_pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
     )
-    made |= charts.generated()
+    made |= chart_files.generated()
     return made
 
 

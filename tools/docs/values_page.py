@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tools.docs import charts
+from tools.docs import chart_files
 
 INTRO = """# Values of the charts
 
@@ -14,15 +14,17 @@ The values that `helm install` takes with `--values` and `--set`. `helm show val
 the defaults with the same descriptions. A value that is not listed here is refused by name before
 anything is installed. See [how to install](../how-to/cluster.md)."""
 OF_CHART = {
-    charts.FLEET: "The fleet, in one namespace. The role `admin` of the namespace can install it.",
-    charts.CLUSTER: "The resources of the whole cluster; an administrator installs them once.",
-    charts.LOADTEST: "A load test inside a cluster: see [how to](../how-to/load-testing.md).",
+    chart_files.FLEET: (
+        "The fleet, in one namespace. The role `admin` of the namespace can install it."
+    ),
+    chart_files.CLUSTER: "The resources of the whole cluster; an administrator installs them once.",
+    chart_files.LOADTEST: "A load test inside a cluster: see [how to](../how-to/load-testing.md).",
 }
 
 
 def page(note: str) -> str:
     """Return the page of the charts' values as Markdown; ``note`` is its first line."""
-    generated = charts.generated()
+    generated = chart_files.generated()
     parts = [note, INTRO]
     for chart, told in OF_CHART.items():
         schema = json.loads(generated[chart / "values.schema.json"])

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from midstreamer_kernels.emit import stopping
+from midstreamer_kernels.emit import cancel_flag
 from midstreamer_kernels.emit.vector_operations import VOID, Shape, Vectors, function
 
 CHECK_GROUPS = 8  # groups of rows between two checks of the limit and of the stop flag
@@ -54,15 +54,15 @@ def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
         are infinite
     cells : scratch of ``(2 * band + 2) * lanes`` elements
     costs : receives the squared distances, `lanes` elements
-    stop : address of the flag that cancels the comparison (see `emit.stopping`); all costs are then
-        infinite
+    stop : address of the flag that cancels the comparison (see `emit.cancel_flag`); all costs are
+    then infinite
     """
     number = shape.number
     emitted, builder = function(
         module, f"dtw_lanes_{shape.name}", VOID,
         query=number.pointer, n=index, windows=number.pointer, m=index, band=index,
         limit=number.type, cells=number.pointer, costs=number.pointer,
-        stop=stopping.FLAG,
+        stop=cancel_flag.FLAG,
     )  # fmt: skip
     _Lanes(emitted, Vectors(builder, shape, index)).write()
     return emitted
@@ -76,7 +76,7 @@ class _Lanes:
         query, n, windows, m, band, limit, cells, costs, stop = emitted.args
         self.query, self.n, self.m, self.band = query, n, m, band
         self.limit, self.cells, self.costs = limit, cells, costs
-        self.stop = stopping.readable(self.builder, stop)
+        self.stop = cancel_flag.readable(self.builder, stop)
         self.windows = vectors.at(windows, (self.shape.rows - 1) * self.shape.lanes)
         self.failed = emitted.append_basic_block("failed")
 
@@ -158,7 +158,7 @@ class _Lanes:
         """Emit the exit if the stop flag is set, because then nobody needs the costs any more."""
         build = self.builder
         following = build.append_basic_block("wanted")
-        build.cbranch(stopping.is_set(build, self.stop), self.failed, following)
+        build.cbranch(cancel_flag.is_set(build, self.stop), self.failed, following)
         build.position_at_end(following)
 
     def _leave_when_beyond(self, i: ir.Value) -> None:

@@ -1,6 +1,6 @@
 """The numba engine: functions that are compiled, release the GIL and are cached on disk.
 
-`compiling` has the decorators that compile a function, `dtw_of_pairs` compares two series, and
+`jit_decorators` has the decorators that compile a function, `dtw_of_pair` compares two series, and
 `history_scan` searches many windows. Functions here check nothing: callers have already checked
 shapes, types, bands and finiteness.
 """

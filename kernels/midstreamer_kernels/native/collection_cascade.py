@@ -39,15 +39,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midstreamer_kernels.emit import envelope as emit_envelope
-from midstreamer_kernels.emit.bounds_within_limit import emit_choose
+from midstreamer_kernels.emit import backward_bound as emit_envelope
+from midstreamer_kernels.emit.bound_selection import emit_choose
 from midstreamer_kernels.emit.transposition import emit_fetch, emit_gather
 from midstreamer_kernels.emit.vector_operations import FLOAT32, Shape
 from midstreamer_kernels.native import windows_in_lanes
 from midstreamer_kernels.native.collection_sketch import near_threshold, sketch_bounds
-from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.heap import offer
+from midstreamer_kernels.native.jit_decorators import jit
 from midstreamer_kernels.native.windows_in_lanes import (
     LANES_32,
     PADDING,

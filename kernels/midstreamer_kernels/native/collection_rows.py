@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.jit_decorators import jit
 from midstreamer_kernels.native.windows_in_lanes import (
     LANES_32,
     LANES_64,

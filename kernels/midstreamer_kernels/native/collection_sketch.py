@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.jit_decorators import jit
 
 CHUNK = 1024  # rows per chunk: their bounds are summed within the L1 cache
 SEGMENTS_MAX = 16  # greatest number of segments of a row

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midstreamer_kernels.native.compiling import jit
-from midstreamer_kernels.native.dtw_of_pairs import dtw_squared
+from midstreamer_kernels.native.dtw_of_pair import dtw_squared
+from midstreamer_kernels.native.jit_decorators import jit
 from midstreamer_kernels.native.lcss import common_lengths
 from midstreamer_kernels.native.windows_in_lanes import (
     PADDING,

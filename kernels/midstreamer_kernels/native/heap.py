@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from midstreamer_kernels.native.compiling import inlined, jit
+from midstreamer_kernels.native.jit_decorators import inlined, jit
 
 
 @inlined

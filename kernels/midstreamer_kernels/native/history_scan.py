@@ -2,7 +2,7 @@
 
 The steps of a scan:
 
-1. *Coarse bounds* of all windows are computed in float32 lanes (`window_selection`).
+1. *Coarse bounds* of all windows are computed in float32 lanes (`bound_filter`).
 2. *Seeds*: the windows with the least bounds are compared first, so that the k-th best distance is
    nearly final before the other windows are examined.
 3. *Fine bounds* are computed for windows that the coarse bounds do not rule out, for one vector of
@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.native import remaining_windows, window_preparation, window_selection
+from midstreamer_kernels.native import bound_filter, remaining_windows, window_preparation
 from midstreamer_kernels.native.histories import numbered, places
 from midstreamer_kernels.native.query_profile import STRIP, Profile, profile_of
 from midstreamer_kernels.search_inputs import SEEDS_PER_MATCH, SearchOptions
@@ -102,7 +102,7 @@ class _Scan:
     def bound(self) -> None:
         """Compute the coarse bounds of all windows."""
         profile = self._profile
-        window_selection.bound_all(
+        bound_filter.bound_all(
             profile.plan[0], self._histories, profile.narrow, profile.coarse, self._room
         )
         self._stop.check()  # raises if the search was stopped: then some bounds are missing
@@ -111,18 +111,18 @@ class _Scan:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
         if self._kept < self._windows:  # if all windows are wanted, no order saves time
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
-            taken = window_selection.seeds(self._histories, most)
+            taken = bound_filter.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))
 
     def refine(self) -> None:
         """Compute fine bounds and compare the remaining windows, until no window is left."""
         plan, profile = self._profile.plan[0], self._profile
         capacity = max(CHOSEN_MAX, int(plan["windows"])) + STRIP
-        selection = window_selection.Selection(
+        selection = bound_filter.Selection(
             np.zeros(2, np.int64), np.empty(capacity, np.int64), np.empty(capacity, np.float32)
         )
         while selection.cursor[0] < len(self._histories.table):
-            count = window_selection.refine(
+            count = bound_filter.refine(
                 plan, self._histories, profile.narrow, profile.fine, self._room, self._reach(),
                 selection,
             )  # fmt: skip

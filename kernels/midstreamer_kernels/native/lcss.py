@@ -37,7 +37,7 @@ from midstreamer_kernels.native.bit_intrinsics import (
     chosen,
     count_ones,
 )
-from midstreamer_kernels.native.compiling import jit
+from midstreamer_kernels.native.jit_decorators import jit
 
 STRIP = WORDS * WORD_BITS  # columns of a strip, whose row is kept in registers
 TILE = 1024  # columns sorted together, few enough for their tables to fit the L1 cache

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.stopping import emit_stopped
+from midstreamer_kernels.emit.cancel_flag import emit_stopped
 from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.emit.window_preparation import emit_narrow, emit_place, emit_value
-from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.heap import offer
+from midstreamer_kernels.native.jit_decorators import inlined, jit
 from midstreamer_kernels.native.lcss_cell import LANES
 from midstreamer_kernels.native.window_preparation import value_at
 from midstreamer_kernels.native.windows_in_lanes import (

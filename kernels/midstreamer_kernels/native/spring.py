@@ -3,12 +3,12 @@
 Each new point gives every pattern a new column of its cost matrix. All patterns have a column of
 16-bit integers (`emit.spring.emit_filter`), which is a lower bound of the exact column. Only
 patterns that this filter cannot rule out also have an exact column, in float64 with the starts of
-the paths, in a *slot*. `pattern_watch` assigns slots to patterns and takes them away. For that it
-needs the oldest start of a path that is still within the threshold (`oldest_start`), and the column
-after given points (`replay`).
+the paths, in a *slot*. `monitor_plain_mode` assigns slots to patterns and takes them away. For that
+it needs the oldest start of a path that is still within the threshold (`oldest_start`), and the
+column after given points (`replay`).
 
-`advance` processes points until there is an event that `pattern_watch` must handle. Its arrays are
-reached by the addresses in one record of the type `STATE`, because numba takes a fifth of a
+`advance` processes points until there is an event that `monitor_plain_mode` must handle. Its arrays
+are reached by the addresses in one record of the type `STATE`, because numba takes a fifth of a
 microsecond for each array argument, more than for a hundred patterns.
 """
 
@@ -22,8 +22,8 @@ from numba import extending, types
 
 from midstreamer_kernels.emit.spring import UINT16, emit_columns, emit_filter
 from midstreamer_kernels.emit.vector_operations import FLOAT64, Shape
-from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.jit_decorators import jit
 from midstreamer_kernels.native.simd_registers import instruction_set
 
 carray: Any = numba.carray  # type: ignore[attr-defined]  # exported, but missing in its types

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.emit.anti_diagonal import LANES, emit_turns
 from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
-from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted_like
+from midstreamer_kernels.native.jit_decorators import jit
 
 BYTES_MAX = 2**26  # greatest size in bytes of one of the two bit arrays
 MATRICES = 3  # anti-diagonals of cells in memory: two that are read, one that is written

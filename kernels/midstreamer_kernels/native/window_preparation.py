@@ -35,8 +35,8 @@ from midstreamer_kernels.emit.window_preparation import (
     emit_value,
 )
 from midstreamer_kernels.native import simd_registers
-from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted
+from midstreamer_kernels.native.jit_decorators import inlined, jit
 from midstreamer_kernels.search_inputs import COUNT, FIRST, ITEM_BYTES, SCALE, SHIFT, VALUES
 
 # Greatest slope, the factor that makes the points of a window z-normal. A window that needs a

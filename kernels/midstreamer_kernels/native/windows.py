@@ -17,8 +17,8 @@ import numpy as np
 from midstreamer_kernels.emit.mean_and_variance import emit_moments
 from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native import simd_registers
-from midstreamer_kernels.native.compiling import jit
 from midstreamer_kernels.native.emitted import emitted_like
+from midstreamer_kernels.native.jit_decorators import jit
 
 TOGETHER = 16  # windows summed at once: enough to hide the latency of an addition
 

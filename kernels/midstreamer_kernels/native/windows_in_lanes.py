@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from midstreamer_kernels.emit.cancel_flag import emit_stopped
 from midstreamer_kernels.emit.dtw_in_lanes import emit_lanes
-from midstreamer_kernels.emit.stopping import emit_stopped
 from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Number, Shape
 from midstreamer_kernels.native import simd_registers
-from midstreamer_kernels.native.compiling import inlined, jit
 from midstreamer_kernels.native.emitted import emitted, emitted_like
+from midstreamer_kernels.native.jit_decorators import inlined, jit
 from midstreamer_kernels.native.lcss_cell import LANES, lcss_cell
 
 ROWS = 2  # matrix rows computed together; more would need more registers

@@ -22,7 +22,7 @@ import numpy as np
 import wasmtime
 from numpy.typing import ArrayLike, NDArray
 
-from midstreamer_kernels import series
+from midstreamer_kernels import series_checks
 from midstreamer_kernels.errors import (
     ModuleError,
     ModuleLoadError,
@@ -250,8 +250,8 @@ class KernelModule:
         InputError
             A series is empty, not one-dimensional or not finite.
         """
-        left = series.filled(a, name="a", dtype=np.float32)
-        right = series.filled(b, name="b", dtype=np.float32)
+        left = series_checks.filled(a, name="a", dtype=np.float32)
+        right = series_checks.filled(b, name="b", dtype=np.float32)
         with self._translated():
             distance = self._compare(left, right)
         if not distance >= 0.0:

@@ -1,4 +1,4 @@
-"""Comparison of two whole series by ``dtw.wasm``, with the same bits as `native.dtw_of_pairs`.
+"""Comparison of two whole series by ``dtw.wasm``, with the same bits as `native.dtw_of_pair`.
 
 The arguments and the series are written to the module's memory, and the result is read from there;
 the call itself passes nothing. So a comparison takes one call into the module and a few copies,
@@ -35,7 +35,7 @@ class _Pair(ctypes.LittleEndianStructure):
 def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
     """Return the squared DTW distance of `a` and `b`, or infinity if it surely exceeds `limit`.
 
-    Arguments and result are those of `native.dtw_of_pairs.dtw_squared`.
+    Arguments and result are those of `native.dtw_of_pair.dtw_squared`.
 
     Raises
     ------

@@ -15,11 +15,11 @@ import midstreamer_operator
 from midstreamer.cli import error_lines
 from midstreamer.domain.errors import BadInput
 from midstreamer_operator.k8s import (
+    installation_status,
     kubectl,
     purge_release,
     request_certificate,
     status_lines,
-    status_reading,
 )
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CO
     async def work() -> None:
         place = namespace or await kubectl.namespace(context)
         async with kubectl.api(context) as api:
-            found = await status_reading.found(api, place, release)
+            found = await installation_status.found(api, place, release)
         for line in status_lines.shown(found, time.time()):
             typer.echo(line)
 

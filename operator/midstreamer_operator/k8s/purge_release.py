@@ -9,7 +9,7 @@ from midstreamer.cluster.api import Api
 from midstreamer.domain.errors import BadInput
 from midstreamer_operator import api_reads
 from midstreamer_operator.resources import authorities, deployments, passwords
-from midstreamer_operator.resources.pods import ENDED
+from midstreamer_operator.resources.pod_certificate_fields import ENDED
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from midstreamer.cluster import pod_reports
 from midstreamer.domain import identity
 from midstreamer.domain.errors import BadInput, shortened
 from midstreamer.domain.identity import Kind
-from midstreamer_operator.k8s import pod_measures
-from midstreamer_operator.k8s.pod_measures import Measured
+from midstreamer_operator.k8s import pod_shard_lag
+from midstreamer_operator.k8s.pod_shard_lag import Measured
 from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.resources import deployments
 from midstreamer_operator.resources.certificate_ledger import Entry
@@ -65,7 +65,7 @@ def shown(found: Found, now_s: float) -> list[str]:
     if waits := list(_waits(found)):
         lines += ["", "waiting", *(f"  {line}" for line in waits)]
     if found.measured:
-        lines += ["", "history", *pod_measures.shown(found.measured)]
+        lines += ["", "history", *pod_shard_lag.shown(found.measured)]
     lines += ["", *_certificates(found, now_s)]
     if found.notes:
         lines += ["", "not shown", *(f"  {note}" for note in found.notes)]

@@ -31,7 +31,7 @@ from midstreamer.domain.errors import BadInput, quoted
 from midstreamer.domain.identity import Identity, Kind
 from midstreamer.security import certificate_chain
 from midstreamer_operator.plan.denial_reasons import Reason
-from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.pod_certificate_fields import Pod
 from midstreamer_operator.resources.signing_requests import APPROVED, DENIED, FAILED, SigningRequest
 
 LIFE_S = 86_400.0

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from midstreamer_operator.resources import object_reading
-from midstreamer_operator.resources.pods import ENDED
+from midstreamer_operator.resources.pod_certificate_fields import ENDED
 
 
 class _Waiting(msgspec.Struct, frozen=True):

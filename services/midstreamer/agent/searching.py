@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.held_shards import Held
+from midstreamer.agent.shard_data import Held
 from midstreamer.analogs import search
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Evidence

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from midstreamer.agent.derived_data_limit import Derived
-from midstreamer.agent.held_shards import Held
+from midstreamer.agent.shard_data import Held
 from midstreamer.domain.errors import MidstreamerError, Unavailable, shortened
 from midstreamer.domain.series import Column
 from midstreamer.domain.shard import Shard

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from midstreamer.cli import identities, settings
+from midstreamer.cli import peer_credentials, settings
 from midstreamer.client.config import ClientSettings
 from midstreamer.domain.errors import BadInput
 from midstreamer.runtime.config import SecuritySettings
@@ -49,12 +49,12 @@ def issue(
     _check_days(days)
     chosen = _security(context, directory)
     signer = files.open_authority(chosen.directory)
-    members = [identities.named(name, chosen.trust_domain) for name in names]
+    members = [peer_credentials.named(name, chosen.trust_domain) for name in names]
     for member in members:
         path = files.issue(signer, member, chosen.directory, days=days)
         _say(f"{member.name}: {path}")
     if allow:
-        identities.allow(_allowlist(chosen), members)
+        peer_credentials.allow(_allowlist(chosen), members)
 
 
 @commands.command()
@@ -76,7 +76,7 @@ def sign(
     """
     _check_days(days)
     chosen = _security(context, directory)
-    member = identities.named(name, chosen.trust_domain)
+    member = peer_credentials.named(name, chosen.trust_domain)
     chain = local_issuer.signed(chosen.directory, _request(request), member, days=days)
     if out is None:
         typer.echo(files.pem_of(chain).decode(), nl=False)
@@ -147,7 +147,7 @@ def _security(context: typer.Context, directory: str | None) -> SecuritySettings
 
 def _allowlist(chosen: SecuritySettings) -> Path:
     """Return the path of the allowlist."""
-    return chosen.allowlist or chosen.directory / identities.ALLOWLIST
+    return chosen.allowlist or chosen.directory / peer_credentials.ALLOWLIST
 
 
 def _say(text: str) -> None:

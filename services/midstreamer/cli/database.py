@@ -71,7 +71,7 @@ def check(
 
     - midstreamer db check --state-dir ~/.local/state/midstreamer --since 2020-03-01
     """
-    from midstreamer.cli import check_command
+    from midstreamer.cli import db_check_command
     from midstreamer.console.terminal import console_here
     from midstreamer.market import tick_rows
     from midstreamer.store.audit import EVER
@@ -84,9 +84,9 @@ def check(
 
     async def prove(store: PostgresStore) -> Report:
         await store.open()
-        return await check_command.checked(store, begin)
+        return await db_check_command.checked(store, begin)
 
-    check_command.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
+    db_check_command.told(_with_store(context, dsn, state_dir, prove), console_here(), json_report)
 
 
 def _with_store(

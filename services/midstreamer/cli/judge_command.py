@@ -9,13 +9,13 @@ import msgspec
 import typer
 
 if TYPE_CHECKING:  # importing the kernels is slow, and other commands do not need them
-    from midstreamer.cli import run as runs
-    from midstreamer.market.judgement import Judgement
+    from midstreamer.cli import run_work as runs
+    from midstreamer.market.judgement_values import Judgement
 
 
 def judged(selection: runs.Selection) -> Judgement:
     """Run a backtest over one data set and judge the second half of its decisions."""
-    from midstreamer.cli import run as runs
+    from midstreamer.cli import run_work as runs
     from midstreamer.market import backtest
     from midstreamer.market import judge as judges
 
@@ -42,7 +42,7 @@ def judge(
 
     Example: midstreamer judge --data load --json judge.json
     """
-    from midstreamer.cli import run as runs
+    from midstreamer.cli import run_work as runs
     from midstreamer.console import judgements as tables
     from midstreamer.console.terminal import console_here
 

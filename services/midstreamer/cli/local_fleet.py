@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Self
 
 from midstreamer.agent.config import AgentSettings
-from midstreamer.cli import identities
+from midstreamer.cli import peer_credentials
 from midstreamer.cli.child_processes import Child
-from midstreamer.cli.config import RunSettings
 from midstreamer.cli.error_lines import foreseen
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.cli.state_folder import StateFolder
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import Unavailable
@@ -75,7 +75,7 @@ class LocalFleet:
             dsn = await self.server.start()
             self._news("preparing identities")
             await asyncio.to_thread(
-                identities.prepare,
+                peer_credentials.prepare,
                 self.state.certs,
                 self._members(),
                 in_memory=_in_memory(self._config_file),
@@ -118,16 +118,16 @@ class LocalFleet:
 
     def client_carrier(self) -> Carrier:
         """Return a carrier for this process as the local client of the fleet."""
-        me = identities.named(f"client/{CLIENT}", TRUST_DOMAIN)
+        me = peer_credentials.named(f"client/{CLIENT}", TRUST_DOMAIN)
         security = config.SecuritySettings(directory=self.state.certs, trust_domain=TRUST_DOMAIN)
-        return identities.carrier(me, security, config.LimitSettings())
+        return peer_credentials.carrier(me, security, config.LimitSettings())
 
     def _members(self) -> list[Identity]:
         """Return the identities that need a certificate or an allowlist entry."""
         agents = [f"agent/{each}" for each in self._agent_ids()]
         people = [f"client/{CLIENT}", f"operator/{CLIENT}"]
         names = [f"sync/{SYNC}", f"coordinator/{COORDINATOR}", *people, *agents]
-        return [identities.named(name, TRUST_DOMAIN) for name in names]
+        return [peer_credentials.named(name, TRUST_DOMAIN) for name in names]
 
     def _agent_ids(self) -> list[str]:
         """Return the ids of all agents."""

@@ -15,8 +15,8 @@ from midstreamer.cli import (
     error_lines,
     judge_command,
     options,
-    query_commands,
-    run_command,
+    query_flags,
+    run_flags,
     service_commands,
     settings,
 )
@@ -65,10 +65,10 @@ HERE, FLEET, UPKEEP = "On this machine", "A fleet's processes", "Upkeep"
 """Headings of the groups of commands in the help text."""
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     HERE: (
-        run_command.run,
-        query_commands.replay,
-        query_commands.match,
-        query_commands.status,
+        run_flags.run,
+        query_flags.replay,
+        query_flags.match,
+        query_flags.status,
         judge_command.judge,
     ),
     FLEET: (
@@ -76,7 +76,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         service_commands.coordinator,
         service_commands.agent,
         service_commands.postgres,
-        query_commands.drain,
+        query_flags.drain,
     ),
 }
 """Commands by heading."""

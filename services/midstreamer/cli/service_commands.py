@@ -19,14 +19,14 @@ from typing import Protocol, TypeAlias, TypeVar
 import typer
 
 from midstreamer.agent.config import AgentSettings
-from midstreamer.cli import exit_with_parent, identities, settings
+from midstreamer.cli import exit_with_parent, peer_credentials, settings
 from midstreamer.cluster import pod_reports
 from midstreamer.cluster.pod_reports import Standing
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain import identity
 from midstreamer.domain.errors import ConfigError, StoreError
 from midstreamer.domain.identity import Kind
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.runtime import credential_renewal, garbage_collection, health, shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.security.credentials import CredentialSource, Renewed
@@ -199,7 +199,7 @@ def _carrier(
     """Return the carriers of a service."""
     from midstreamer.transport import carriers
 
-    limits = identities.limits_of(service_settings.limits)
+    limits = peer_credentials.limits_of(service_settings.limits)
     return carriers.build(credentials, limits=limits, proxy=service_settings.security.proxy)
 
 
@@ -244,9 +244,9 @@ async def _run(
     me = identity.make(
         service_settings.security.trust_domain, Kind(service_settings.section), service_settings.id
     )
-    source = identities.source(me, service_settings.security, hosts=hosts)
+    source = peer_credentials.source(me, service_settings.security, hosts=hosts)
     asked = Asked(source)
-    teller = identities.teller(me, service_settings.security)
+    teller = peer_credentials.teller(me, service_settings.security)
     async with (
         health.served(service_settings.telemetry.listen, asked.checks),
         pod_reports.told(teller, lambda: None if life.draining else asked.standing()),

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import typer
 
 from midstreamer.agent.config import AgentSettings
-from midstreamer.cli.config import RunSettings
+from midstreamer.cli.run_settings import RunSettings
 from midstreamer.client.config import ClientSettings
 from midstreamer.coordinator.config import CoordinatorSettings
 from midstreamer.domain.errors import BadInput
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.runtime import config
 from midstreamer.runtime.config import Settings
 from midstreamer.sync.config import SyncSettings

@@ -17,7 +17,7 @@ from midstreamer.domain.decision import Decision, Direction, Reason
 from midstreamer.domain.match import Match
 from midstreamer.domain.specification import Transform
 from midstreamer.domain.verdict import Verdict
-from midstreamer.market.judgement import Figure
+from midstreamer.market.judgement_values import Figure
 from midstreamer.market.report import JudgedPart, Kept, Latency, Part, Report, Rival, Share
 from midstreamer.market.tick_rows import instant
 from midstreamer.protocol.frames import Surveyed

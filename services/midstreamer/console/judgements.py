@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from midstreamer.market.judgement import Figure, Judgement, RivalJudgement
+from midstreamer.market.judgement_values import Figure, Judgement, RivalJudgement
 
 HEADINGS = ("hit, all", "hit, signals", "precision", "Brier skill", "coverage")
 

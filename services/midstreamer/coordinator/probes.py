@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midstreamer.coordinator.catalogue import Catalogue
-from midstreamer.coordinator.dispatcher import Dispatcher
+from midstreamer.coordinator.dispatch_io import Dispatcher
 from midstreamer.coordinator.intake import Intake
+from midstreamer.coordinator.store_mirror import Catalogue
 from midstreamer.runtime.feed_following import Follower
 from midstreamer.runtime.fleet_member import Membership
 from midstreamer.runtime.peer import Session

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.coordinator.store_mirror import Catalogue
 from midstreamer.domain import outcome, specification
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, UnknownSeries, quoted, shortened

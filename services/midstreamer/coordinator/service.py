@@ -1,9 +1,9 @@
 """The coordinator service: clients and agents connect to it, and it connects to sync.
 
 The steps of a Match: check it, wait until the catalogue has reached the requested feed position,
-search at the agents (`dispatcher`), merge, `reasoning.decide` with one state for all windows,
+search at the agents (`dispatch_io`), merge, `reasoning.decide` with one state for all windows,
 write through the outbox, answer.  An Append is checked and goes to the outbox.  The process only
-keeps data that sync sent (`catalogue`, `states`) and writes that wait for sync.
+keeps data that sync sent (`store_mirror`, `states`) and writes that wait for sync.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 
 from midstreamer import reasoning
 from midstreamer.coordinator import dispatch, listeners, request_checks
-from midstreamer.coordinator.catalogue import Catalogue
 from midstreamer.coordinator.config import CoordinatorSettings
-from midstreamer.coordinator.dispatcher import Dispatcher
+from midstreamer.coordinator.dispatch_io import Dispatcher
 from midstreamer.coordinator.intake import Intake
 from midstreamer.coordinator.listeners import Entrances
 from midstreamer.coordinator.outbox_writer import Writer, limits_of
@@ -26,6 +25,7 @@ from midstreamer.coordinator.probes import Readiness
 from midstreamer.coordinator.spool import Record, Spool
 from midstreamer.coordinator.state_requests import RECALL_S, Recaller
 from midstreamer.coordinator.states import States
+from midstreamer.coordinator.store_mirror import Catalogue
 from midstreamer.coordinator.stored_items import Item
 from midstreamer.domain.decision import Decision, Evidence
 from midstreamer.domain.errors import BadInput, DeadlineExceeded, Overloaded, Unavailable

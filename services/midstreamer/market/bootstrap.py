@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from midstreamer.domain.series import Floats, Integers
-from midstreamer.market.judgement import Figure
+from midstreamer.market.judgement_values import Figure
 
 DRAWS = 1000
 """Number of bootstrap draws."""

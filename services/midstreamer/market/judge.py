@@ -11,7 +11,8 @@ stream is judged after it has learned. The figures are:
   and on an equal number of its own most confident decisions. A rival that does better is reported
   as winning.
 
-Each figure has a 95 % interval by block bootstrap. The result is a `market.judgement.Judgement`.
+Each figure has a 95 % interval by block bootstrap. The result is a
+`market.judgement_values.Judgement`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from midstreamer.domain.verdict import Verdict
 from midstreamer.market import baselines, bootstrap
 from midstreamer.market.backtest import Memory, Points
 from midstreamer.market.bootstrap import figure
-from midstreamer.market.judgement import Judgement, RivalJudgement, Threshold
+from midstreamer.market.judgement_values import Judgement, RivalJudgement, Threshold
 
 
 class _Sample(NamedTuple):

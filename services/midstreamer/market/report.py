@@ -18,7 +18,7 @@ from midstreamer.domain.decision import Decision
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import bootstrap
-from midstreamer.market.judgement import Figure, Judgement
+from midstreamer.market.judgement_values import Figure, Judgement
 from midstreamer.market.replay_tally import Latencies, Settled, Tally
 from midstreamer.market.tick_rows import instant
 

@@ -21,8 +21,8 @@ from contextlib import AsyncExitStack
 from cryptography import x509
 
 from midstreamer.domain.errors import ConfigError, MidstreamerError
-from midstreamer.postgres import scram
-from midstreamer.postgres.config import PostgresSettings
+from midstreamer.postgres import scram_verifier
+from midstreamer.postgres.postgres_settings import PostgresSettings
 from midstreamer.postgres.tls_gate import Gate
 from midstreamer.runtime import shutdown
 from midstreamer.runtime.lifecycle import Lifecycle
@@ -31,7 +31,7 @@ from midstreamer.security.credentials import CredentialSource
 from midstreamer.store import driver, password
 from midstreamer.store.driver import Way
 from midstreamer.store.embedded_postgres import EmbeddedServer
-from midstreamer.store.server_settings import DATABASE, ROLE, Setup
+from midstreamer.store.embedded_settings import DATABASE, ROLE, Setup
 from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.trust import Trust
@@ -270,7 +270,7 @@ def _own(word: str) -> str:
 
 
 def _verifier(word: str) -> str:
-    return scram.verifier(word, secrets.token_bytes(scram.SALT_BYTES))
+    return scram_verifier.verifier(word, secrets.token_bytes(scram_verifier.SALT_BYTES))
 
 
 def _exactly(certificate: x509.Certificate) -> ssl.SSLContext:

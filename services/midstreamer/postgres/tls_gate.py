@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import cast
 
 from midstreamer.domain.errors import ConfigError
-from midstreamer.postgres import client_startup
-from midstreamer.postgres.client_startup import Ask
+from midstreamer.postgres import startup_message
+from midstreamer.postgres.startup_message import Ask
 from midstreamer.runtime.lifecycle import Lifecycle
 from midstreamer.security import tls
 from midstreamer.security.credentials import Credentials
@@ -133,8 +133,8 @@ class Gate:
             await loop.create_unix_connection(lambda: far, str(self._behind))
         except OSError:
             near.end(
-                client_startup.refusal(
-                    client_startup.STARTING, "the database system is starting up"
+                startup_message.refusal(
+                    startup_message.STARTING, "the database system is starting up"
                 )
             )
             await near.ended.wait()
@@ -177,22 +177,22 @@ class Guest(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer the client's first request; refuse it unless it asks for TLS."""
         self._head += data
-        match client_startup.read(self._head):
+        match startup_message.read(self._head):
             case Ask.MORE:
                 pass
             case Ask.TLS:
                 self._done()
                 self.transport.pause_reading()
-                self.transport.write(client_startup.YES)
+                self.transport.write(startup_message.YES)
                 self._gate.admit(self)
             case Ask.GSS:
                 self._head = b""
-                self.transport.write(client_startup.NO)
+                self.transport.write(startup_message.NO)
             case Ask.TALK:
                 refused(self, "the client did not ask for TLS")
                 reason = "only TLS is answered here: set sslmode=verify-full"
                 self.transport.write(
-                    client_startup.refusal(client_startup.INVALID_AUTHORIZATION, reason)
+                    startup_message.refusal(startup_message.INVALID_AUTHORIZATION, reason)
                 )
                 self.transport.close()
             case Ask.NONSENSE:

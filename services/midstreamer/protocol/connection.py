@@ -30,7 +30,7 @@ from midstreamer.domain.identity import Identity
 from midstreamer.protocol import capabilities, codec, frames
 from midstreamer.protocol.authorisation import CLAIM_MISMATCH
 from midstreamer.protocol.connection_effects import Deliver, Effect, Finish, Opened, Transmit
-from midstreamer.protocol.deadlines import FRAME_S, FrameDeadlines
+from midstreamer.protocol.frame_deadlines import FRAME_S, FrameDeadlines
 from midstreamer.protocol.frames import Frame
 
 CONTROL_STREAM = 0

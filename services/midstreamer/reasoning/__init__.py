@@ -7,15 +7,15 @@
 `forecast` turns analogs into probabilities and an interval. `mixture` weights the arms (the
 forecasting methods) by their past losses. `interval_tracker` widens the interval until it reaches
 the wanted coverage. `licence` permits signals only while the evidence shows that their precision
-holds. `deciding`, `judging` and `learning` combine these; `encoded_growth` bounds the size of a
+holds. `deciding`, `judging` and `learning` combine these; `state_size_bound` bounds the size of a
 state.
 """
 
 from midstreamer.reasoning.deciding import LIBRARY, decide
-from midstreamer.reasoning.encoded_growth import room
 from midstreamer.reasoning.encoding import decode, encode
 from midstreamer.reasoning.forecast import ARMS
 from midstreamer.reasoning.judging import judge
 from midstreamer.reasoning.learning import initial, learn
+from midstreamer.reasoning.state_size_bound import room
 
 __all__ = ["ARMS", "LIBRARY", "decide", "decode", "encode", "initial", "judge", "learn", "room"]

@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 
 from midstreamer.domain.errors import ConfigError
-from midstreamer.protocol import deadlines, frames
+from midstreamer.protocol import frame_deadlines, frames
 from midstreamer.runtime.addresses import Place
 from midstreamer.telemetry import logs
 
@@ -135,7 +135,7 @@ class LimitSettings(Settings):
     A process needs one or two. Connections of a killed process remain for `idle_s`."""
     handshake_s: float = Field(5.0, gt=0, le=60)
     """Maximum seconds that a new connection may take for its handshake before it is closed."""
-    frame_s: float = Field(deadlines.FRAME_S, gt=0, le=3600)
+    frame_s: float = Field(frame_deadlines.FRAME_S, gt=0, le=3600)
     """Maximum seconds from the first byte of a frame to its last, plus one second for each 16 kB of
     it received. This closes the connection of a peer that stops inside a frame, but not of a slow
     peer."""

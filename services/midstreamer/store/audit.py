@@ -1,6 +1,6 @@
 """`midstreamer db check`: reads the whole store and recomputes every value that can be recomputed.
 
-This module reads the tables and calls `store.row_checks` and `store.recomputation`, which compare.
+This module reads the tables and calls `store.row_checks` and `store.decision_audit`, which compare.
 It reads pages of a cursor in a single read-only transaction, so a fleet can write meanwhile.
 Memory is limited to one page, the cached blocks of ticks (`store.tick_cache`), one state per
 stream, and the findings that are kept.  Each stream learns its events again from the first one, or
@@ -21,8 +21,8 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Points
-from midstreamer.store import migrate, recomputation, row_checks, row_conversion
-from midstreamer.store.recomputation import Rules
+from midstreamer.store import decision_audit, migrate, row_checks, row_conversion
+from midstreamer.store.decision_audit import Rules
 from midstreamer.store.row_checks import Finding, Row, finding
 from midstreamer.store.store_interface import SNAPSHOT_VERSIONS
 from midstreamer.store.tick_cache import Blocks
@@ -203,15 +203,15 @@ class Audit:
             self._checked("verdicts", len(page))
 
     async def _verdict(self, row: Row) -> None:
-        verdict, found = recomputation.verdict_of(row)
+        verdict, found = decision_audit.verdict_of(row)
         self.report.add(found)
         try:
             decision = row_conversion.decision(row["decision"])
         except Exception:
             return  # the check of decisions reports a decision that cannot be decoded
         if verdict is not None:
-            ticks = await self._ticks.runs([recomputation.due_of(decision)])
-            self.report.add(recomputation.judged_again(self._rules, verdict, decision, ticks))
+            ticks = await self._ticks.runs([decision_audit.due_of(decision)])
+            self.report.add(decision_audit.judged_again(self._rules, verdict, decision, ticks))
 
     # --- streams ----------------------------------------------------------------------------------
 
@@ -237,19 +237,19 @@ class Audit:
         self._checked("events", folding.taken())
 
     async def _decision(self, row: Row, folding: _Folding) -> None:
-        decision, found = recomputation.decision_of(row)
+        decision, found = decision_audit.decision_of(row)
         self.report.add(found)
         if decision is None:
             return
-        ticks = await self._ticks.runs(recomputation.runs_of(decision))
-        self.report.add(recomputation.of_ticks(decision, ticks, self._rules.distances))
+        ticks = await self._ticks.runs(decision_audit.runs_of(decision))
+        self.report.add(decision_audit.of_ticks(decision, ticks, self._rules.distances))
         if decision.library != self._rules.library:
             self.report.foreign += 1
             return
         state = await folding.at(decision)
         if state is not None:
             most = self._windows[decision.specification.universe]
-            self.report.add(recomputation.decided_again(self._rules, decision, state, most))
+            self.report.add(decision_audit.decided_again(self._rules, decision, state, most))
 
     def _checked(self, table: str, count: int) -> None:
         self.report.checked[table] += count

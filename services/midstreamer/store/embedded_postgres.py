@@ -31,9 +31,9 @@ from typing import IO
 from urllib.parse import quote
 
 from midstreamer.domain.errors import StoreError
-from midstreamer.store import embedded_installation, leftover_processes
+from midstreamer.store import embedded_installation, postgres_leftovers
 from midstreamer.store.embedded_installation import Installation
-from midstreamer.store.server_settings import (
+from midstreamer.store.embedded_settings import (
     ADVICE,
     ALONE,
     BECOME,
@@ -248,7 +248,7 @@ class EmbeddedServer:
 
     async def _clear_leftovers(self) -> None:
         for folder in (self.data, self.home / "data.making"):
-            await leftover_processes.clear(folder)
+            await postgres_leftovers.clear(folder)
         # No process uses the directory, so a pid in these files is stale or another program's.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self._socket() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, Joined, Learned, Member
 from midstreamer.store import (
-    audit_reading,
+    audit_rows,
     binary_copy,
     commit_notifications,
     dsn,
@@ -27,7 +27,7 @@ from midstreamer.store import (
     queries,
     row_conversion,
 )
-from midstreamer.store.audit_reading import PostgresReader
+from midstreamer.store.audit_rows import PostgresReader
 from midstreamer.store.commit_notifications import Ear
 from midstreamer.store.driver import Connection, Way, door
 from midstreamer.store.store_interface import (
@@ -52,7 +52,7 @@ SERVER_MIN = 14
 """Oldest major version of PostgreSQL that is supported."""
 
 _SQL = queries.load()
-_CHECKS = audit_reading.CHECKS
+_CHECKS = audit_rows.CHECKS
 
 
 class PostgresStore:

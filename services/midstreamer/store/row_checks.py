@@ -2,7 +2,7 @@
 
 Each function takes rows and returns findings.  A finding names the table, the key, the column, the
 stored value and the derived (recomputed) value.  Numbers are compared bit for bit.
-`store.recomputation` does the same for decisions and verdicts, and `store.audit` reads the rows.
+`store.decision_audit` does the same for decisions and verdicts, and `store.audit` reads the rows.
 """
 
 from __future__ import annotations

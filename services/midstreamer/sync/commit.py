@@ -1,7 +1,7 @@
 """Commits one batch of Writes in one transaction.
 
-`Committer` reads the facts that `sync.planning` asks for, computes the verdicts on decisions that
-are due, lets their streams learn, and writes everything at once.
+`Committer` reads the facts that `sync.write_planning` asks for, computes the verdicts on decisions
+that are due, lets their streams learn, and writes everything at once.
 
 The learning states of recently used streams are cached in memory.  Inside the transaction, under
 the stream's lock, PostgreSQL says whether a cached version is still the newest.  Any failure
@@ -21,11 +21,11 @@ from midstreamer.domain.state import State
 from midstreamer.domain.verdict import Verdict
 from midstreamer.protocol.frames import Change, PartRefused, Points, Write, Written
 from midstreamer.store.store_interface import Effects, Span, Store, Transaction, Unreadable
-from midstreamer.sync import commit_metrics, planning, quota, settling, write_parts
-from midstreamer.sync.planning import BatchPlan, Facts, PartTaken
+from midstreamer.sync import forecast_metrics, quota, settling, write_parts, write_planning
 from midstreamer.sync.quota import Counted, Quotas
 from midstreamer.sync.settling import Folded, Rules, Settlement, Unsettled
 from midstreamer.sync.write_parts import Given
+from midstreamer.sync.write_planning import BatchPlan, Facts, PartTaken
 from midstreamer.telemetry import logs
 
 log = logs.get(__name__)
@@ -65,7 +65,7 @@ class Committer:
         self._streams_memory = streams_memory
         self._quotas = quotas
         self._states: OrderedDict[str, State] = OrderedDict()
-        self.licences = commit_metrics.Licences()
+        self.licences = forecast_metrics.Licences()
         self._position = 0
         """Position of the change feed after the last commit of this process."""
 
@@ -80,7 +80,7 @@ class Committer:
                 if before < self._position:  # the database was replaced by an older one
                     self._forget()
                 facts = await self._read(transaction, batch)
-                plan = planning.plan(batch, facts, self._quotas)
+                plan = write_planning.plan(batch, facts, self._quotas)
                 judged = settling.judged(self._rules, plan.due, plan.decisions)
                 folded = await self._learn(transaction, judged)
                 settling.check_sizes(self._rules, folded, judged.lessons)
@@ -110,11 +110,11 @@ class Committer:
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
         # Three rounds of reads: the names and ids in the batch, then the points and decisions at
         # positions that follow from the length of each series, then the quota counts.
-        asked = planning.asked(batch)
+        asked = write_planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)
         decisions = {key: found for key, found in stored.items() if isinstance(found, Decision)}
-        needed = planning.needed(batch, summaries, decisions)
+        needed = write_planning.needed(batch, summaries, decisions)
         return Facts(
             summaries,
             decisions,

@@ -16,7 +16,7 @@ from midstreamer.runtime.config import (
     TelemetrySettings,
 )
 from midstreamer.store.dsn import Dsn
-from midstreamer.sync import leases, quota
+from midstreamer.sync import lease_limits, quota
 
 
 class SyncSettings(Settings):
@@ -68,7 +68,7 @@ class SyncSettings(Settings):
     """Seconds after which a lease expires unless it is renewed. A member renews its lease three
     times in this period. A shorter lease moves shards away from a dead agent sooner, but also from
     an agent that is only slow."""
-    members_max: int = Field(512, ge=1, le=leases.MEMBERS_MAX)
+    members_max: int = Field(512, ge=1, le=lease_limits.MEMBERS_MAX)
     """Maximum members that may hold a lease at once. A further member is refused as `overloaded`.
     The limit exists because every member receives the list of all members in one frame."""
     shard_points: int = Field(2048, ge=64, le=1_000_000)

@@ -17,7 +17,7 @@ from midstreamer.protocol.frames import Member
 from midstreamer.runtime.lifecycle import Stage
 from midstreamer.runtime.peer import Peer
 from midstreamer.store.store_interface import FleetView, Store
-from midstreamer.sync import leases, visible_members
+from midstreamer.sync import lease_limits, visible_members
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
 from midstreamer.telemetry import logs, metrics
@@ -68,7 +68,7 @@ class Fleet:
     async def renew(self, peer: Peer, renew: frames.Renew) -> frames.Fleet:
         """Renew the lease of a peer, or delete it if the peer is leaving.
 
-        Raise BadInput or Overloaded when the peer may not have a lease (`leases.check`).
+        Raise BadInput or Overloaded when the peer may not have a lease (`lease_limits.check`).
         """
         name = peer.identity.name
         if renew.leaving:
@@ -87,7 +87,9 @@ class Fleet:
 
     async def _lease(self, member: Member, capabilities: frozenset[str]) -> FleetView:
         held = {holder.name for holder in self._view.members} | self._joining
-        leases.check(member, held, members_max=self._config.members_max, capabilities=capabilities)
+        lease_limits.check(
+            member, held, members_max=self._config.members_max, capabilities=capabilities
+        )
         self._joining.add(member.name)
         try:
             return self._tell(await self._store.renew(member, self._config.lease_s))

@@ -38,8 +38,8 @@ from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
 from midstreamer.sync.feed import Feed
 from midstreamer.sync.fleet import Fleet
-from midstreamer.sync.health import StoreHealth
 from midstreamer.sync.link_drain import Leaving
+from midstreamer.sync.postgres_health import StoreHealth
 from midstreamer.sync.read_requests import Reads
 from midstreamer.sync.settling import Rules
 from midstreamer.sync.writes import Writes

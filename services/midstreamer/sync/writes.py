@@ -19,10 +19,10 @@ from midstreamer.protocol import frames
 from midstreamer.runtime.fair_queue import FairQueue
 from midstreamer.runtime.peer import Peer
 from midstreamer.runtime.places import Shares
-from midstreamer.sync import commit_metrics, planning
+from midstreamer.sync import forecast_metrics, write_planning
 from midstreamer.sync.commit import Committed, Committer
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.health import CLASH_S, StoreHealth, is_away
+from midstreamer.sync.postgres_health import CLASH_S, StoreHealth, is_away
 from midstreamer.sync.write_parts import Given
 from midstreamer.telemetry import logs, metrics, queues, tracing
 
@@ -94,7 +94,7 @@ class Writes:
         Raise BadInput for an invalid Write, and Overloaded when the queue, or the share of the
         peer's identity, is full.
         """
-        write = planning.check_write(write)
+        write = write_planning.check_write(write)
         identity, places = peer.identity.name, self._places
         if not places.fits(identity):
             raise Overloaded(
@@ -214,8 +214,8 @@ class Writes:
             else:
                 waiting.answer.set_result(outcome)
         metrics.WRITE_BATCH_ROWS.observe(committed.rows)
-        commit_metrics.count_ticks(committed.outcomes)
-        commit_metrics.count_verdicts(committed.verdicts)
+        forecast_metrics.count_ticks(committed.outcomes)
+        forecast_metrics.count_verdicts(committed.verdicts)
         for verdict in committed.verdicts:
             if verdict.void:
                 name = verdict.experience_id.hex()

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from midstreamer.domain.grant import Grant
 from midstreamer.domain.identity import Identity, Kind
-from midstreamer.protocol import connection, deadlines, frames
+from midstreamer.protocol import connection, frame_deadlines, frames
 from midstreamer.protocol.frames import Frame
 from midstreamer.transport.address import Scheme
 
@@ -39,7 +39,7 @@ class Limits:
     server."""
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection until its handshake must be complete."""
-    frame_s: float = deadlines.FRAME_S
+    frame_s: float = frame_deadlines.FRAME_S
     """Seconds in which a frame must arrive, from its first byte, plus 1 s per 16 KiB received."""
     idle_s: float = 5.0
     """Seconds without a packet after which a link counts as lost. A keepalive is sent after a third

@@ -10,7 +10,7 @@ exchange, before any certificate was shown.  So there are four limits:
 - When all places are taken, the origin with most connections loses its oldest.  A new connection
   is never refused: an honest handshake takes milliseconds, so old connections are the suspect ones.
 - The received bytes of all half-open connections are limited.  Above that, the origin with most
-  bytes loses its oldest connection with any bytes.  (`transport.aioquic.enforcement` limits the
+  bytes loses its oldest connection with any bytes.  (`transport.aioquic.mutual_tls` limits the
   bytes of one connection.)
 
 Two kinds of attackers look like honest clients: one that shares an address with them, and one with

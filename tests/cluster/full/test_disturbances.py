@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import cluster_mark
+from tests.cluster import cluster_guard
 from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import Release
 
@@ -21,7 +21,7 @@ def test_no_request_fails_whatever_is_deleted_killed_or_restarted(
     release: Release, tmp_path: Path
 ) -> None:
     trial = Trial(release, tmp_path)
-    acts = ("delete", "kill", "restart") if cluster_mark.made_here() else ("delete",)
+    acts = ("delete", "kill", "restart") if cluster_guard.made_here() else ("delete",)
 
     with trial.load():
         trial.disturb("--acts", *acts)

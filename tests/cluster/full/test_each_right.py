@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from midstreamer.cluster import kubernetes_names
-from tests.cluster import commands_here, removed_rights, rights, signing, tasks
+from tests.cluster import commands_here, removed_rights, requester_accounts, rights, rights_tasks
 from tests.cluster.conftest import a_namespace
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
 from tests.cluster.removed_rights import ROWS, WAYS
 from tests.cluster.rights import Right
-from tests.cluster.tasks import Deed, Place
+from tests.cluster.rights_tasks import Deed, Place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
@@ -143,7 +143,7 @@ def _missed(place: Place, deed: Deed, evidence: str) -> str:
 
 
 @contextmanager
-def _begun(place: Place, deed: Deed) -> Iterator[tasks.Look]:
+def _begun(place: Place, deed: Deed) -> Iterator[rights_tasks.Look]:
     try:
         yield deed.begin(place)
     finally:
@@ -195,11 +195,11 @@ def _told(place: Place, right: Right) -> str:
 
 
 def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -> Place:
-    members = signing.Installation(release.kubernetes, factory.mktemp("members"))
-    others = signing.Installation(app, factory.mktemp("others"))
+    members = requester_accounts.Installation(release.kubernetes, factory.mktemp("members"))
+    others = requester_accounts.Installation(app, factory.mktemp("others"))
     agent = members.pod("agent-0", f"{release.name}-agent")
     shop = others.pod("shop-0", "default")
-    jane = signing.Bound("jane", "", others.person("jane"))
+    jane = requester_accounts.Bound("jane", "", others.person("jane"))
     who = f"--serviceaccount={app.namespace}:jane"
     use = Right(
         "Role",
@@ -218,7 +218,7 @@ def _place(release: Release, app: Kubernetes, factory: pytest.TempPathFactory) -
     release.kubernetes("apply", "-f", "-", stdin=json.dumps(role))
     release.kubernetes("create", "rolebinding", "desk", "--role=desk", who)
     place = Place(release, members, agent, shop, jane)
-    tasks.a_pool(place, tasks.STUCK, replicas=1, nodeSelector={"no-such": "node"})
+    rights_tasks.a_pool(place, rights_tasks.STUCK, replicas=1, nodeSelector={"no-such": "node"})
     return place
 
 

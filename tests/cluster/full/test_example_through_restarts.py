@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import cluster_mark, commands_here, example_application, report, request_events
+from tests.cluster import (
+    cluster_guard,
+    commands_here,
+    disturbance_report,
+    example_application,
+    load_judgement,
+)
 from tests.cluster.conftest import a_namespace
 from tests.cluster.outside_trials import Trial
 from tests.cluster.pods import Kubernetes
@@ -17,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 WITHIN_S = 90.0
 FEW = 5
-LIMIT_S = request_events.Kind.CRASH.limit_s
+LIMIT_S = load_judgement.Kind.CRASH.limit_s
 """The greatest latency of a request, in seconds.
 
 It is wide, because the example shares the machine with the fleet; `test_disturbances` has the
@@ -39,7 +45,7 @@ def app() -> Iterator[Kubernetes]:
 def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted_and_killed(
     app: Kubernetes, release: Release, tmp_path: Path
 ) -> None:
-    acts = ("delete", "kill") if cluster_mark.made_here() else ("delete",)
+    acts = ("delete", "kill") if cluster_guard.made_here() else ("delete",)
     trial = Trial(release, tmp_path)
     example_application.let_in(release, app)
     example_application.label(app, release)
@@ -57,10 +63,10 @@ def test_no_request_of_the_example_fails_while_every_pod_of_the_fleet_is_deleted
     requests = example_application.requests(lines)
     begun_s = requests[0].due_s
     calm = [each for each in requests if each.what == "match" and each.due_s - begun_s < CALM_S]
-    rows = request_events.rows(report.happened(trial.events_file), requests, LIMIT_S)
+    rows = load_judgement.rows(disturbance_report.happened(trial.events_file), requests, LIMIT_S)
     commands_here.say(f"{len(calm) / CALM_S:.1f} matches a second without disturbances")
-    commands_here.say(request_events.plain(rows))
-    assert request_events.broken(rows, len(requests)) == []
+    commands_here.say(load_judgement.plain(rows))
+    assert load_judgement.broken(rows, len(requests)) == []
     assert example_application.restarts(app) == before
     assert not [line for line in lines if "error[" in line]
     assert len(calm) >= SHARE * example_application.PER_SECOND * CALM_S

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import cluster_mark, commands_here, outside_client, releases
+from tests.cluster import cluster_guard, commands_here, outside_client, releases
 from tests.cluster.conftest import a_namespace
+from tests.cluster.load_judgement import Kind
 from tests.cluster.outside_client import Desk
 from tests.cluster.releases import Release
-from tests.cluster.request_events import Kind
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -60,7 +60,7 @@ def test_commands_and_the_sdk_work_from_outside(desk: Desk, fleet: Release) -> N
 
 
 def test_no_request_from_outside_fails_while_pods_are_deleted_and_killed(desk: Desk) -> None:
-    acts = ("delete", "kill") if cluster_mark.made_here() else ("delete",)
+    acts = ("delete", "kill") if cluster_guard.made_here() else ("delete",)
 
     with desk.load():
         desk.disturb("--acts", *acts)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import cluster_mark, commands_here, monitoring
+from tests.cluster import cluster_guard, commands_here, monitoring
 from tests.cluster.monitoring import EVERY, Asked
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import Release
-from tools.docs import charts
+from tools.docs import chart_files
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -54,7 +54,7 @@ def operated(
 def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select_by(
     way: str, operated: Kubernetes, tmp_path: Path
 ) -> None:
-    cluster = cluster_mark.made_here()
+    cluster = cluster_guard.made_here()
     if cluster is None:
         pytest.skip("Prometheus runs in the network of a node: needs a cluster of `make cluster`")
     release = Release(operated, values=values(way))
@@ -76,7 +76,7 @@ def test_every_pod_is_scraped_once_under_the_labels_that_panels_and_rules_select
         pod["metadata"]["name"] for pod in release.pods()
     }
     assert set(recorded.values()) == {"ok"}
-    assert len(recorded) >= len(list((charts.FLEET / "rules").glob("*.yaml")))
+    assert len(recorded) >= len(list((chart_files.FLEET / "rules").glob("*.yaml")))
 
 
 def _way(job: dict[str, Any]) -> str:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import cluster_mark, commands_here
+from tests.cluster import cluster_guard, commands_here
 from tests.cluster.pods import Kubernetes
 from tests.cluster.releases import CHART, READY_S_MAX, Release
 from tests.cluster.smoke.test_helm_test import AGREES
-from tools.docs.charts import CLUSTER
+from tools.docs.chart_files import CLUSTER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -32,24 +32,24 @@ def release(kubernetes: Kubernetes) -> Iterator[Release]:
     # The CustomResourceDefinition of AgentPool may exist from another test.
     owned = (*words, "--take-ownership", "--values", "-")
     commands_here.run(
-        [cluster_mark.helm(), *owned], stdin=json.dumps({"installations": installations})
+        [cluster_guard.helm(), *owned], stdin=json.dumps({"installations": installations})
     )
     kubernetes("create", "rolebinding", ANN, "--clusterrole=admin", f"--user={ANN}")
-    if cluster := cluster_mark.made_here():
+    if cluster := cluster_guard.made_here():
         prepared.volume(cluster)
     try:
         yield prepared
     finally:
         prepared.uninstall()
         commands_here.run(
-            [cluster_mark.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"]
+            [cluster_guard.helm(), "uninstall", WIDE, "--namespace", "kube-system", "--wait"]
         )
 
 
 def as_ann(release: Release, verb: str, *words: str, stdin: str = "") -> str:
     """Run Helm as the user Ann on her release, return its output; raises KitError."""
     about = [release.name, *words, "--namespace", release.namespace, "--kube-as-user", ANN]
-    return commands_here.run([cluster_mark.helm(), verb, *about], stdin=stdin)
+    return commands_here.run([cluster_guard.helm(), verb, *about], stdin=stdin)
 
 
 def test_admin_of_one_namespace_is_enough(release: Release) -> None:

@@ -23,11 +23,11 @@ from midstreamer.cluster import kubernetes_names
 from midstreamer.telemetry import metrics
 from midstreamer_operator.api_writes import COMPONENT as OPERATOR
 from midstreamer_operator.resources import authorities
-from tests.cluster import commands_here, releases, request_events
+from tests.cluster import commands_here, load_judgement, releases
 from tests.cluster.conftest import a_namespace
+from tests.cluster.load_judgement import Event, Kind
 from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import COMPONENT, Release
-from tests.cluster.request_events import Event, Kind
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -104,7 +104,7 @@ def felt_by(one: Trial, name: str) -> Iterator[None]:
 def happened(one: Trial, event: Event) -> None:
     """Write an event to the events file of a trial, for its report."""
     with one.events_file.open("a", encoding="utf-8") as file:
-        file.write(request_events.line(event))
+        file.write(load_judgement.line(event))
 
 
 # --- certificates ---------------------------------------------------------------------------------

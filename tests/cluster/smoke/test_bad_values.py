@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from tests.cluster.renders import refusal
-from tools.docs import charts
+from tools.docs import chart_files
 
 pytestmark = [pytest.mark.cluster]
 
-SCHEMA: dict[str, Any] = json.loads((charts.FLEET / "values.schema.json").read_text())
+SCHEMA: dict[str, Any] = json.loads((chart_files.FLEET / "values.schema.json").read_text())
 NETWORK = "a network with its prefix length, such as 192.0.2.0/24 or 192.0.2.7/32"
 NAME = "empty, or a name in Kubernetes: lower-case letters, digits, - and ."
 IMAGE = "only the name of an image, in lower case: registry, tag and digest have their own keys"
@@ -94,7 +94,7 @@ OF_A_TYPE = {"boolean": "yes", "string": 42, "array": "x", "object": "x", "integ
 
 
 def test_every_value_that_is_bounded_has_a_bad_example() -> None:
-    bounded = {path for path, one in charts.leaves(SCHEMA) if set(_rules(one)) & BOUNDS}
+    bounded = {path for path, one in chart_files.leaves(SCHEMA) if set(_rules(one)) & BOUNDS}
 
     assert set(BAD) == bounded
 
@@ -106,9 +106,9 @@ def test_a_bad_value_is_refused_with_its_key_and_the_way_out(path: str) -> None:
     assert _said(_of(BAD), path, sentence)
 
 
-@pytest.mark.parametrize("path", [path for path, _ in charts.leaves(SCHEMA)])
+@pytest.mark.parametrize("path", [path for path, _ in chart_files.leaves(SCHEMA)])
 def test_a_value_of_another_type_is_refused_with_its_key_and_the_type(path: str) -> None:
-    wrong = {each: _of_another_type(one["type"]) for each, one in charts.leaves(SCHEMA)}
+    wrong = {each: _of_another_type(one["type"]) for each, one in chart_files.leaves(SCHEMA)}
 
     assert _said(_of(wrong), path, wrong[path][1])
 

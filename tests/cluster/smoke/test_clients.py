@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cluster import kubernetes_names
-from tests.cluster import cluster_mark, commands_here, example_application
+from tests.cluster import cluster_guard, commands_here, example_application
 from tests.cluster.conftest import a_namespace
 from tests.cluster.example_application import decisions, deployed, log, restarts
 from tests.cluster.outside_client import Desk, k8s
@@ -172,7 +172,7 @@ def test_what_an_uninstalled_release_leaves_is_purged_and_nothing_else(
 
     commands_here.until("the operator has made its objects", is_whole, timeout_s=WITHIN_S)
     commands_here.run(
-        [cluster_mark.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"]
+        [cluster_guard.helm(), "uninstall", "gone", "--namespace", kubernetes.namespace, "--wait"]
     )
     commands_here.until(
         "the release's pods are gone", lambda: not release.pods(), timeout_s=WITHIN_S

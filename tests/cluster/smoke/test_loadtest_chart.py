@@ -10,20 +10,20 @@ import pytest
 from images.parts import NAMES
 from loadtests import cluster_load, identities, load_plan
 from midstreamer.domain.errors import MidstreamerError
-from tests.cluster import cluster_mark, commands_here
+from tests.cluster import cluster_guard, commands_here
 from tests.cluster.renders import objects, render
-from tools.docs import charts
+from tools.docs import chart_files
 
 pytestmark = [pytest.mark.cluster]
 
-SCHEMA: dict[str, Any] = json.loads((charts.LOADTEST / "values.schema.json").read_text())
-VALUES = dict(charts.leaves(SCHEMA))
+SCHEMA: dict[str, Any] = json.loads((chart_files.LOADTEST / "values.schema.json").read_text())
+VALUES = dict(chart_files.leaves(SCHEMA))
 DOMAIN = "midstreamer.local"
 
 
 def made(values: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the objects that the load test chart renders from values."""
-    return objects(render(values, chart=charts.LOADTEST, release="load", namespace="loads"))
+    return objects(render(values, chart=chart_files.LOADTEST, release="load", namespace="loads"))
 
 
 def of(kind: str, some: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def test_what_the_schema_takes_as_a_threshold_the_generator_takes() -> None:
 def test_helm_tells_what_the_fleet_needs() -> None:
     notes = commands_here.run(
         [
-            cluster_mark.helm(), "install", "load", str(charts.LOADTEST), "--dry-run=client",
+            cluster_guard.helm(), "install", "load", str(chart_files.LOADTEST), "--dry-run=client",
             "--namespace", "loads",
         ]
     )  # fmt: skip

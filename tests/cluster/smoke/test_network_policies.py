@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cluster import (
-    cluster_mark,
+    cluster_guard,
     commands_here,
     names,
-    policy_enforcer,
+    network_policies,
     reachable_ports,
     releases,
 )
@@ -77,7 +77,7 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     kubernetes("apply", "-f", "-", stdin=json.dumps(_policy("strange", strange)))
 
     complaints = commands_here.eventually(
-        "a complaint names the policy", lambda: policy_enforcer.complaints(cluster), bool
+        "a complaint names the policy", lambda: network_policies.complaints(cluster), bool
     )
 
     api = kubernetes.get("service/kubernetes", "--namespace=default")["spec"]["clusterIP"]
@@ -88,13 +88,13 @@ def test_a_policy_that_cannot_be_enforced_closes_its_pods_and_is_told(
     kubernetes("delete", "networkpolicy", "strange")
     commands_here.eventually(
         "no policy has a complaint",
-        lambda: policy_enforcer.complaints(cluster),
+        lambda: network_policies.complaints(cluster),
         lambda lines: not lines,
     )
 
 
 def _made_here() -> names.Cluster:
-    cluster = cluster_mark.made_here()
+    cluster = cluster_guard.made_here()
     if cluster is None:
         pytest.skip("needs a cluster of `make cluster`: others enforce policies differently")
     return cluster

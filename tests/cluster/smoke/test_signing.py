@@ -30,7 +30,7 @@ from midstreamer_operator.resources import certificate_ledger
 from midstreamer_operator.settings import OperatorSettings
 from midstreamer_operator.signals import Signals
 from tests.cluster.pods import Kubernetes
-from tests.cluster.signing import RELEASE, Bound, Installation
+from tests.cluster.requester_accounts import RELEASE, Bound, Installation
 from tests.support.api_server import until
 from tests.support.operator_builders import csr_pem
 

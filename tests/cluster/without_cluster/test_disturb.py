@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import apiproxy, commands_here, disturb, disturbance_plan, request_events
-from tests.cluster.apiproxy import Api, Away
+from tests.cluster import api_requests, commands_here, disturb, disturbance_plan, load_judgement
+from tests.cluster.api_requests import Api, Away
 from tests.cluster.disturb import Disturber, InCluster
 from tests.cluster.disturbance_plan import Act, Pod, Step
+from tests.cluster.load_judgement import Kind
 from tests.cluster.releases import COMPONENT
-from tests.cluster.request_events import Kind
 
 COUNTS = {"agent": 2, "coordinator": 1, "sync": 1, "operator": 1, "postgres": 1}
 
@@ -177,10 +177,10 @@ def a_disturber(hands: FakeHands, **other: Any) -> Disturber:
 
 def disturbed(
     hands: FakeHands, *steps: Step, **other: Any
-) -> tuple[list[request_events.Event], list[str]]:
+) -> tuple[list[load_judgement.Event], list[str]]:
     file = io.StringIO()
     broken = disturb.disturb(a_disturber(hands, **other), steps, file, lambda _: None)
-    return request_events.read("events", file.getvalue().splitlines(keepends=True)), broken
+    return load_judgement.read("events", file.getvalue().splitlines(keepends=True)), broken
 
 
 def test_the_next_step_waits_until_all_was_whole_for_a_while() -> None:
@@ -360,7 +360,7 @@ def a_program(folder: Path, text: str) -> Path:
 def test_the_proxy_of_kubectl_is_found_by_what_it_says_and_ended(tmp_path: Path) -> None:
     script = f"echo $$ > {tmp_path}/pid; echo Starting to serve on 127.0.0.1:4711; exec sleep 60"
 
-    with apiproxy.proxied(a_program(tmp_path, script)) as api:
+    with api_requests.proxied(a_program(tmp_path, script)) as api:
         assert api.address == "127.0.0.1:4711"
 
     with pytest.raises(ProcessLookupError):
@@ -372,6 +372,6 @@ def test_a_proxy_that_does_not_begin_is_told_with_its_complaint(tmp_path: Path) 
 
     with (
         pytest.raises(commands_here.KitError, match="did not start: error: no configuration"),
-        apiproxy.proxied(program),
+        api_requests.proxied(program),
     ):
         pass

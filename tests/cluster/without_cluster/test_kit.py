@@ -18,19 +18,19 @@ import pytest
 
 from tests.cluster import (
     __main__,
-    archive,
+    api_server_relay,
     cgroups,
-    cluster_mark,
-    commands,
+    cluster_guard,
     commands_here,
-    configuration,
+    component_commands,
+    component_configs,
     crashes,
+    image_archives,
     leftovers,
     names,
-    network,
+    network_namespaces,
     preflight,
     programs,
-    relay,
 )
 
 GOOD = preflight.Machine(
@@ -182,9 +182,9 @@ def test_every_path_that_a_component_is_given_is_its_clusters() -> None:
     cluster = a_cluster()
     node = cluster.node(3)
     lines = [
-        *commands.control(cluster, INSTALLED, configuration.QUICK).values(),
-        *commands.agents(node, INSTALLED, "zone-3").values(),
-        commands.runtime(node),
+        *component_commands.control(cluster, INSTALLED, component_configs.QUICK).values(),
+        *component_commands.agents(node, INSTALLED, "zone-3").values(),
+        component_commands.runtime(node),
     ]
 
     words = [word.rpartition("=")[2] for line in lines for word in line]
@@ -197,21 +197,21 @@ def test_every_path_that_a_component_is_given_is_its_clusters() -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2, 5])
 def test_a_lost_node_is_noticed_soon_only_where_pods_have_somewhere_to_go(nodes: int) -> None:
-    chosen = configuration.timing(nodes)
+    chosen = component_configs.timing(nodes)
 
-    line = commands.control(a_cluster(), INSTALLED, chosen)["kube-controller-manager"]
+    line = component_commands.control(a_cluster(), INSTALLED, chosen)["kube-controller-manager"]
 
     wanted = "--node-monitor-grace-period=50s" if nodes == 1 else "--node-monitor-grace-period=8s"
     assert wanted in line
 
 
 def test_a_nodes_lease_is_renewed_within_its_grace() -> None:
-    smaller = configuration.Smaller(cpu_millis=500, memory_mb=1000)
-    text = configuration.kubelet(a_cluster().node(1), configuration.QUICK, smaller)
+    smaller = component_configs.Smaller(cpu_millis=500, memory_mb=1000)
+    text = component_configs.kubelet(a_cluster().node(1), component_configs.QUICK, smaller)
 
     kubelet = json.loads(text)
 
-    assert kubelet["nodeLeaseDurationSeconds"] < configuration.QUICK.grace_s
+    assert kubelet["nodeLeaseDurationSeconds"] < component_configs.QUICK.grace_s
     assert kubelet["systemReserved"] == {"cpu": "500m", "memory": "1000Mi"}
     assert kubelet["cgroupRoot"] == "/midstreamer-test/node-1"
 
@@ -219,7 +219,7 @@ def test_a_nodes_lease_is_renewed_within_its_grace() -> None:
 def test_pods_of_a_node_get_its_addresses_and_keep_them_on_the_way() -> None:
     node = a_cluster().node(7)
 
-    bridge, _ = json.loads(configuration.cni(node))["plugins"]
+    bridge, _ = json.loads(component_configs.cni(node))["plugins"]
 
     assert bridge["ipam"]["ranges"] == [[{"subnet": "198.18.7.0/24"}]]
     assert bridge["ipMasq"] is False
@@ -228,7 +228,7 @@ def test_pods_of_a_node_get_its_addresses_and_keep_them_on_the_way() -> None:
 def test_containerd_and_runc_keep_everything_below_the_node() -> None:
     node = a_cluster().node(7)
 
-    config = tomllib.loads(configuration.containerd(node))
+    config = tomllib.loads(component_configs.containerd(node))
     plugin = config["plugins"]["io.containerd.grpc.v1.cri"]
     runc = plugin["containerd"]["runtimes"]["runc"]["options"]["Root"]
 
@@ -239,9 +239,11 @@ def test_containerd_and_runc_keep_everything_below_the_node() -> None:
 
 def test_dns_is_where_the_kubelet_sends_pods() -> None:
     kubelet = json.loads(
-        configuration.kubelet(a_cluster().node(0), configuration.PATIENT, configuration.Smaller())
+        component_configs.kubelet(
+            a_cluster().node(0), component_configs.PATIENT, component_configs.Smaller()
+        )
     )
-    objects = json.loads(configuration.dns_objects())["items"]
+    objects = json.loads(component_configs.dns_objects())["items"]
 
     service = next(each for each in objects if each["kind"] == "Service")
 
@@ -252,7 +254,7 @@ def test_a_command_joins_its_cgroup_before_it_begins(tmp_path: Path) -> None:
     members = tmp_path / "cgroup.procs"
 
     output = commands_here.run(
-        commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"])
+        component_commands.joining(members, ["sh", "-c", 'echo $$ "$1"', "sh", "a b $HOME"])
     )
 
     assert output == members.read_text(encoding="ascii").strip() + " a b $HOME\n"
@@ -264,7 +266,7 @@ def test_nothing_inside_a_cluster_asks_the_proxies_of_the_environment(
     for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    line = commands.inside("some", ["env"])
+    line = component_commands.inside("some", ["env"])
 
     assert line[:2] == ["nsenter", "--net=/run/netns/some"]
     assert "_proxy" not in commands_here.run(line[2:]).lower()
@@ -302,16 +304,16 @@ def test_packets_are_counted_of_the_trials_rule_alone() -> None:
         "       5       99 ACCEPT     17   --  *      *       0.0.0.0/0            192.0.2.20\n"
     )
 
-    assert network.packets_counted(listing, "192.0.2.2") == 3
-    assert network.packets_counted("Chain FORWARD", "192.0.2.2") == 0
+    assert network_namespaces.packets_counted(listing, "192.0.2.2") == 3
+    assert network_namespaces.packets_counted("Chain FORWARD", "192.0.2.2") == 0
 
 
 # --- the rest
 
 
 def test_an_image_archive_has_what_its_digests_say_and_is_the_same_again() -> None:
-    image = archive.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
-    again = archive.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
+    image = image_archives.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
+    again = image_archives.archive("localhost/x:1", b"program", name="x", architecture="x86_64")
 
     with tarfile.open(fileobj=io.BytesIO(image)) as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
@@ -349,7 +351,7 @@ def fake_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "kubectl"
     program.write_text(FAKE_KUBECTL, encoding="ascii")
     program.chmod(0o755)
-    monkeypatch.setattr(cluster_mark, "kubectl", lambda: program)
+    monkeypatch.setattr(cluster_guard, "kubectl", lambda: program)
     (tmp_path / "kubeconfig").touch()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
 
@@ -363,7 +365,7 @@ def test_a_cluster_without_the_mark_is_refused_with_the_way_to_mark_it(
     with pytest.raises(
         commands_here.KitError, match="'production' of .*/kubeconfig is not marked"
     ) as refused:
-        cluster_mark.check()
+        cluster_guard.check()
 
     assert str(refused.value).endswith(
         "kubectl -n kube-system create configmap midstreamer-test-cluster"
@@ -374,14 +376,14 @@ def test_a_cluster_without_the_mark_is_refused_with_the_way_to_mark_it(
 def test_a_cluster_with_the_mark_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARK", "configmap/midstreamer-test-cluster")
 
-    assert cluster_mark.check() == "production"
+    assert cluster_guard.check() == "production"
 
 
 def test_no_kubeconfig_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
     with pytest.raises(commands_here.KitError, match="KUBECONFIG is not set"):
-        cluster_mark.check()
+        cluster_guard.check()
 
 
 def test_a_kubeconfig_that_is_not_there_is_said(
@@ -390,7 +392,7 @@ def test_a_kubeconfig_that_is_not_there_is_said(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
 
     with pytest.raises(commands_here.KitError, match="nowhere, which is no file"):
-        cluster_mark.check()
+        cluster_guard.check()
 
 
 def test_who_waits_for_a_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,8 +430,8 @@ async def test_the_relay_carries_bytes_both_ways_to_the_end(
     async with await asyncio.start_server(shout, "127.0.0.1", 0) as far:
         monkeypatch.setattr(names, "API_ADDRESS", "127.0.0.1")
         monkeypatch.setattr(names, "API_PORT", far.sockets[0].getsockname()[1])
-        listener = relay.listen()
-        async with await asyncio.start_server(relay.carry, sock=listener):
+        listener = api_server_relay.listen()
+        async with await asyncio.start_server(api_server_relay.carry, sock=listener):
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(b"x" * 200_000)
             writer.write_eof()
@@ -439,7 +441,7 @@ async def test_the_relay_carries_bytes_both_ways_to_the_end(
 
 
 def test_the_relay_listens_on_this_machine_only() -> None:
-    with relay.listen() as listener:
+    with api_server_relay.listen() as listener:
         assert listener.family == socket.AF_INET
         assert listener.getsockname()[0] == "127.0.0.1"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import load, report, request_events
+from tests.cluster import disturbance_report, load, load_judgement
 from tests.cluster.load import Meter
-from tests.cluster.request_events import Event, Kind
+from tests.cluster.load_judgement import Event, Kind
 from tests.load import client_requests
 
 GIVEN = ["--addresses", "a:1, b:2,", "--certs", "certs", "--write", "load.jsonl"]
@@ -80,7 +80,7 @@ def files(folder: Path, *happened: Event, error: str = "") -> list[str]:
     """Write a load's files with one request, from 11 s to 12 s; return arguments for `report`."""
     request = {"what": "match", "due_s": 11.0, "end_s": 12.0, "error": error}
     (folder / "load.jsonl").write_text(json.dumps(request) + "\n")
-    (folder / "events.jsonl").write_text("".join(request_events.line(event) for event in happened))
+    (folder / "events.jsonl").write_text("".join(load_judgement.line(event) for event in happened))
     return ["--load", str(folder / "load.jsonl"), "--events", str(folder / "events.jsonl")]
 
 
@@ -89,7 +89,9 @@ def test_a_report_writes_the_table_and_tells_what_did_not_hold(
 ) -> None:
     words = files(tmp_path, Event("kill x", Kind.CRASH, 10.0, 20.0), error="unavailable: gone")
 
-    broken = report.judged(report.parsed([*words, "--markdown", str(tmp_path / "table.md")]))
+    broken = disturbance_report.judged(
+        disturbance_report.parsed([*words, "--markdown", str(tmp_path / "table.md")])
+    )
 
     assert [each.partition(":")[0] for each in broken] == ["kill x"]
     assert "| kill x | crash | 10.0 | 1 | 1 |" in (tmp_path / "table.md").read_text()
@@ -99,7 +101,7 @@ def test_a_report_writes_the_table_and_tells_what_did_not_hold(
 def test_a_report_of_what_held_has_nothing_to_tell(tmp_path: Path) -> None:
     words = files(tmp_path, Event("kill x", Kind.CRASH, 10.0, 20.0))
 
-    assert report.judged(report.parsed(words)) == []
+    assert disturbance_report.judged(disturbance_report.parsed(words)) == []
 
 
 @pytest.mark.parametrize("words", [["--address", "127.0.0.1"], ["--faults"]])
@@ -107,19 +109,19 @@ def test_what_is_for_a_store_needs_one(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        report.parsed(["--load", "x", *words])
+        disturbance_report.parsed(["--load", "x", *words])
 
     assert "need --dsn, which is not given" in capsys.readouterr().err
 
 
 def test_of_many_faults_some_are_told_and_the_others_counted() -> None:
-    assert report.some("lost", list("abcdefg"))[-2:] == ["lost: e", "lost: 2 more"]
-    assert report.some("lost", list("abcde"))[-1] == "lost: e"
-    assert report.some("lost", []) == []
+    assert disturbance_report.some("lost", list("abcdefg"))[-2:] == ["lost: e", "lost: 2 more"]
+    assert disturbance_report.some("lost", list("abcde"))[-1] == "lost: e"
+    assert disturbance_report.some("lost", []) == []
 
 
 async def test_a_host_of_a_dsn_is_found_where_it_was_said_to_be_and_no_other_is() -> None:
-    report.lead_to("192.0.2.7", ["postgres.nowhere.invalid"])
+    disturbance_report.lead_to("192.0.2.7", ["postgres.nowhere.invalid"])
     loop = asyncio.get_running_loop()
 
     found = await loop.getaddrinfo("postgres.nowhere.invalid", 5432)

@@ -15,13 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from midstreamer.cli import identities
+from midstreamer.cli import peer_credentials
 from midstreamer.cli.local_fleet import TRUST_DOMAIN, LocalFleet
 from midstreamer.security import files
-from tests.cluster import certificates, commands_here, request_events
+from tests.cluster import certificates, commands_here, load_judgement
+from tests.cluster.load_judgement import Event, Kind
 from tests.cluster.outside_trials import Trial
 from tests.cluster.releases import Release
-from tests.cluster.request_events import Event, Kind
 from tests.support import processes
 from tests.support.client_builders import a_csv
 from tests.support.processes import Processes, World
@@ -95,7 +95,7 @@ class LocalRelease:
 
     def client(self, directory: Path) -> None:
         authority = files.open_authority(self.fleet.state.certs)
-        files.issue(authority, identities.named("client/local", TRUST_DOMAIN), directory)
+        files.issue(authority, peer_credentials.named("client/local", TRUST_DOMAIN), directory)
 
 
 @asynccontextmanager
@@ -163,7 +163,7 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
             await running.back("agent-1", after=running.kill("agent-1"))
             await seconds(trial, LINES)
             killed = Event("kill agent-1", Kind.CRASH, from_s, time.monotonic())
-        trial.events_file.write_text(request_events.line(killed))
+        trial.events_file.write_text(load_judgement.line(killed))
         words = ("--load", str(trial.load_file), "--dsn", running.fleet.server.dsn)
 
         table = await asyncio.to_thread(trial.report)

@@ -1,4 +1,4 @@
-"""Tests of `tests.cluster.processes`, which need no cluster."""
+"""Tests of `tests.cluster.component_processes`, which need no cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import commands_here, names, processes
+from tests.cluster import commands_here, component_processes, names
 
 HALF_ENDED = """
 import ctypes, threading
@@ -28,7 +28,7 @@ def test_a_process_runs_until_its_last_thread_has_ended(tmp_path: Path) -> None:
             timeout_s=10,
         )
 
-        assert processes.running(cluster, "half")
+        assert component_processes.running(cluster, "half")
 
         process.communicate("an end\n")
-        assert not processes.running(cluster, "half")
+        assert not component_processes.running(cluster, "half")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.held_shards import Held
 from midstreamer.agent.searching import Search, step
+from midstreamer.agent.shard_data import Held
 from midstreamer.coordinator import evidence_merging
 from midstreamer.domain import match, outcome
 from midstreamer.domain.decision import Evidence

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import midstreamer_kernels as kernels
-from midstreamer.agent.held_shards import Held
+from midstreamer.agent.shard_data import Held
 from midstreamer.analogs.outcome_ledger import CELLS_AT_ONCE, Ledger
 from midstreamer.domain import outcome
 from midstreamer.domain.shard import Shard

@@ -14,7 +14,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from benchmarks.kernels import chart, data, gates, growth, measure, npm, report, spring, tasks
+from benchmarks.kernels import (
+    chart,
+    data,
+    gates,
+    growth,
+    measure,
+    report,
+    rival_packages,
+    spring_baseline,
+    tasks,
+)
 from benchmarks.kernels.children import Child, ChildError
 from benchmarks.kernels.measure import Row
 from midstreamer_kernels.reference.dtw import cost_matrix
@@ -108,7 +118,7 @@ def test_a_process_prepares_and_times_a_call(tmp_path: Path) -> None:
 
 def test_the_plain_spring_computes_what_it_is_measured_for() -> None:
     patterns, stream = data.normal(data.walks(1, 20, 9)), data.walks(2, 30)
-    watching = spring.Spring(patterns)
+    watching = spring_baseline.Spring(patterns)
 
     for value in stream:
         watching.push(value)
@@ -148,7 +158,7 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
     archive.write_bytes(b"not what was expected")
 
     with pytest.raises(ValueError, match=r"npm\.json has sha512-expected"):
-        npm._verify(archive, "sha512-expected")
+        rival_packages._verify(archive, "sha512-expected")
 
 
 def test_growth_is_measured_for_each_size_on_one_thread_and_on_two() -> None:

@@ -12,7 +12,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from midstreamer.cli import child_processes, exit_with_parent, identities, local_fleet, state_folder
+from midstreamer.cli import (
+    child_processes,
+    exit_with_parent,
+    local_fleet,
+    peer_credentials,
+    state_folder,
+)
 from midstreamer.cli.child_processes import Child
 from midstreamer.domain.errors import BadInput, ConfigError, Unavailable
 from midstreamer.domain.identity import Kind
@@ -97,10 +103,10 @@ def test_an_error_names_the_ports_when_none_is_free(monkeypatch: pytest.MonkeyPa
 
 
 def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
-    members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
-    identities.prepare(tmp_path, members)
+    members = [peer_credentials.named(name, "local") for name in ("agent/a1", "client/u1")]
+    peer_credentials.prepare(tmp_path, members)
     before = (tmp_path / "client" / "u1.pem").read_bytes()
-    identities.prepare(tmp_path, [*members, identities.named("agent/a2", "local")])
+    peer_credentials.prepare(tmp_path, [*members, peer_credentials.named("agent/a2", "local")])
     assert (tmp_path / "client" / "u1.pem").read_bytes() == before
     assert sorted((tmp_path / "allowlist").read_text().split()) == [
         "agent/a1", "agent/a2", "client/u1",
@@ -108,8 +114,8 @@ def test_identities_are_certified_and_let_in_once(tmp_path: Path) -> None:
 
 
 def test_no_key_file_is_written_for_a_process_with_its_key_in_memory(tmp_path: Path) -> None:
-    members = [identities.named(name, "local") for name in ("agent/a1", "client/u1")]
-    identities.prepare(tmp_path, members, in_memory={Kind.AGENT})
+    members = [peer_credentials.named(name, "local") for name in ("agent/a1", "client/u1")]
+    peer_credentials.prepare(tmp_path, members, in_memory={Kind.AGENT})
     assert [path.name for path in tmp_path.glob("*/*.pem")] == ["u1.pem"]
     assert (tmp_path / "allowlist").read_text().split() == ["agent/a1", "client/u1"]
 
@@ -132,7 +138,7 @@ def test_settings_of_the_processes_decide_which_keys_stay_in_memory(
 
 def test_a_name_without_kind_is_refused() -> None:
     with pytest.raises(BadInput, match="'laptop' is not <kind>/<id>; kinds: coordinator"):
-        identities.named("laptop", "local")
+        peer_credentials.named("laptop", "local")
 
 
 def test_a_child_whose_parent_died_before_it_asked_ends() -> None:

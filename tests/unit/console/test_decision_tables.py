@@ -13,7 +13,7 @@ from midstreamer.domain.decision import Direction, Reason
 from midstreamer.domain.match import Matches
 from midstreamer.domain.specification import Specification, Transform
 from midstreamer.market import report
-from midstreamer.market.judgement import Figure
+from midstreamer.market.judgement_values import Figure
 from midstreamer.market.replay_tally import Tally
 from midstreamer.protocol.frames import SeriesSummary, Surveyed
 from tests.support.client_builders import DAY, a_decision, a_verdict

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from midstreamer.coordinator import request_checks
-from midstreamer.coordinator.catalogue import Catalogue
+from midstreamer.coordinator.store_mirror import Catalogue
 from midstreamer.domain import identity
 from midstreamer.domain.decision import Evidence
 from midstreamer.domain.errors import BadInput, NotGranted, StaleTick, UnknownSeries

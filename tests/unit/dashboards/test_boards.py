@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import board_json, built_dashboards, built_files, dashboard_linting
+from dashboards import board_reader, built_dashboards, built_files, dashboard_linting
 from dashboards.board import Board
 from midstreamer.telemetry import metrics
 
@@ -59,7 +59,7 @@ def test_links_lead_to_boards_that_there_are() -> None:
     led = {
         link["url"].partition("?")[0].removeprefix("/d/")
         for board in built_dashboards.boards()
-        for panel in board_json.panels(board.read())
+        for panel in board_reader.panels(board.read())
         for link in panel.told.get("links", [])
     }
     assert led
@@ -70,7 +70,7 @@ def test_every_metric_is_on_a_board_or_has_a_reason_not_to_be() -> None:
     asked = " ".join(
         query.text
         for board in built_dashboards.boards()
-        for panel in board_json.panels(board.read())
+        for panel in board_reader.panels(board.read())
         for query in panel.queries
     )
     unseen = {

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from dashboards import board_json, built_dashboards, live, panel_drawing, pictures, query_results
+from dashboards import board_reader, built_dashboards, live, panel_drawing, pictures, query_results
 from dashboards.query_results import Answer, Kept, Line
 from tests.support.prometheus import Prometheus, Sample, Series
 
@@ -59,10 +59,10 @@ async def test_every_query_and_variable_is_asked_with_values_for_its_variables()
     queries = sum(
         len(panel.queries)
         for board in built_dashboards.boards()
-        for panel in board_json.panels(board.read())
+        for panel in board_reader.panels(board.read())
     )
     variables = sum(
-        len(list(board_json.variables(board.read()))) for board in built_dashboards.boards()
+        len(list(board_reader.variables(board.read()))) for board in built_dashboards.boards()
     )
     assert len(kept.answers) == queries + variables
     assert all(each.has_data for each in kept.answers)
@@ -109,7 +109,7 @@ async def test_a_run_that_was_kept_is_read_as_it_was(tmp_path: Path) -> None:
 def test_a_variable_is_not_taken_for_the_beginning_of_another(
     values: dict[str, str], text: str
 ) -> None:
-    assert board_json.filled('up{pod=~"${pod}",pods="$pods"}', values) == text
+    assert board_reader.filled('up{pod=~"${pod}",pods="$pods"}', values) == text
 
 
 def test_a_line_is_named_as_its_legend_says() -> None:
@@ -131,7 +131,7 @@ def test_a_value_has_the_colour_of_the_limit_below_it(
     steps: list[dict[str, Any]], value: float, colour: str
 ) -> None:
     described = {"fieldConfig": {"defaults": {"thresholds": {"steps": steps}}}}
-    panel = board_json.Panel("", described)
+    panel = board_reader.Panel("", described)
     assert panel_drawing.colour_of(value, panel) == panel_drawing.STEPS[colour]
 
 

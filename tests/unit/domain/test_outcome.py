@@ -6,7 +6,7 @@ import pytest
 from midstreamer.domain import outcome
 from midstreamer.domain.errors import BadInput
 from midstreamer.domain.specification import Scale, Specification, Transform
-from midstreamer_kernels.series import MAGNITUDE_MAX as MAGNITUDE_MAX_OF_KERNELS
+from midstreamer_kernels.series_checks import MAGNITUDE_MAX as MAGNITUDE_MAX_OF_KERNELS
 
 WALK = np.random.default_rng(0).standard_normal(900).cumsum()
 

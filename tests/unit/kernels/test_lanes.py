@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from midstreamer_kernels.emit.bounds_within_limit import emit_choose
+from midstreamer_kernels.emit.backward_bound import ROWS, SPANS, emit_envelope_excess
+from midstreamer_kernels.emit.bound_selection import emit_choose
 from midstreamer_kernels.emit.dtw_in_lanes import emit_lanes
-from midstreamer_kernels.emit.envelope import ROWS, SPANS, emit_envelope_excess
 from midstreamer_kernels.emit.transposition import emit_fetch, emit_gather
 from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native import windows_in_lanes

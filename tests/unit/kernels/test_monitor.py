@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels import Detection, Monitor
 from midstreamer_kernels.errors import InputError, NotFiniteError, OptionError, ShapeError
-from midstreamer_kernels.pattern_watch import Watch
+from midstreamer_kernels.monitor_plain_mode import Watch
 from midstreamer_kernels.reference.dtw import dtw
 from midstreamer_kernels.reference.normal import normalize
 from midstreamer_kernels.reference.spring import brute_force, spring

@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import pytest
 
-from midstreamer_kernels.native import compiling, heap
+from midstreamer_kernels.native import heap, jit_decorators
 from midstreamer_kernels.native.simd_registers import instruction_set
 
 FIRST = """
@@ -84,5 +84,5 @@ def test_what_is_cached_bears_the_name_of_what_it_was_compiled_for(
     assert codegen.magic_tuple() != before[1]
     assert cache._index_key(signature, codegen) == before
     assert cache._impl.filename_base.endswith(
-        f"-{compiling.SOURCES_DIGEST}-{instruction_set().name}"
+        f"-{jit_decorators.SOURCES_DIGEST}-{instruction_set().name}"
     )

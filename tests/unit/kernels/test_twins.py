@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels import normal_forms
 from midstreamer_kernels.native import (
-    compiling,
-    dtw_of_pairs,
+    bound_filter,
+    dtw_of_pair,
     heap,
     history_scan,
+    jit_decorators,
     lcss_cell,
     remaining_windows,
     window_preparation,
-    window_selection,
     windows,
     windows_in_lanes,
 )
@@ -53,7 +53,7 @@ def in_lanes(candidates: Any) -> NDArray[np.float64]:
 def test_pairs_are_the_recurrence(pair: tuple[list[float], list[float]], band: int) -> None:
     a, b = (np.array(values) for values in pair)
 
-    assert dtw_of_pairs.dtw_squared(a, b, band, np.inf) == cost_matrix(*pair, band)[-1][-1]
+    assert dtw_of_pair.dtw_squared(a, b, band, np.inf) == cost_matrix(*pair, band)[-1][-1]
 
 
 @slowly
@@ -158,9 +158,9 @@ def test_every_compiled_function_releases_the_gil() -> None:
         remaining_windows,
         heap,
         windows_in_lanes,
-        dtw_of_pairs,
+        dtw_of_pair,
         history_scan,
-        window_selection,
+        bound_filter,
         windows,
     )
     compiled = [entry for module in modules for entry in vars(module).values()]
@@ -189,16 +189,16 @@ def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatc
     def no_locator(function: Any) -> None:
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(compiling, "_Cache", no_locator)
+    monkeypatch.setattr(jit_decorators, "_Cache", no_locator)
 
-    assert compiling.jit(lambda x: x + 1)(1) == 2
+    assert jit_decorators.jit(lambda x: x + 1)(1) == 2
 
 
 def test_a_fault_of_the_cache_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(function: Any) -> None:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(compiling, "_Cache", broken)
+    monkeypatch.setattr(jit_decorators, "_Cache", broken)
 
     with pytest.raises(RuntimeError, match="something else"):
-        compiling.jit(lambda x: x)
+        jit_decorators.jit(lambda x: x)

@@ -9,7 +9,7 @@ import pytest
 from loadtests import identities, latency_curve, load_plan, user_requests
 from loadtests.load_plan import Plan, Shape
 from loadtests.result_counts import Tally
-from loadtests.schedule import steady
+from loadtests.start_times import steady
 from midstreamer.domain.errors import BadInput
 from midstreamer.protocol import frames
 from midstreamer.security import allowlist, files

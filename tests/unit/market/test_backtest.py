@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from midstreamer import reasoning
-from midstreamer.agent.held_shards import Held
 from midstreamer.agent.searching import Search
+from midstreamer.agent.shard_data import Held
 from midstreamer.domain import outcome
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.errors import BadInput

@@ -13,7 +13,7 @@ from midstreamer.domain.errors import BadInput
 from midstreamer.domain.verdict import Verdict
 from midstreamer.market import backtest, bootstrap, judge
 from midstreamer.market.backtest import Walk
-from midstreamer.market.judgement import Judgement, Threshold
+from midstreamer.market.judgement_values import Judgement, Threshold
 from tests.support import reasoning_builders as make
 
 SPECIFICATION = make.a_specification(window=24, horizon=4, neighbours=10, grid=1, target=0.7)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from midstreamer.domain.decision import Direction
 from midstreamer.domain.specification import Specification
 from midstreamer.market import report
-from midstreamer.market.judgement import Figure, Judgement, RivalJudgement, Threshold
+from midstreamer.market.judgement_values import Figure, Judgement, RivalJudgement, Threshold
 from midstreamer.market.replay import Loading, Resumed, Stepped, Waiting
 from midstreamer.market.replay_tally import Latencies, Tally
 from tests.support.client_builders import DAY, a_decision, a_verdict

@@ -18,7 +18,7 @@ from midstreamer.telemetry import label_values
 from midstreamer_operator.plan import issuance
 from midstreamer_operator.plan.denial_reasons import Reason
 from midstreamer_operator.plan.issuance import STEPS, Approve, Deny, Done, Fail, Ignore, Sign, Step
-from midstreamer_operator.resources.pods import Pod
+from midstreamer_operator.resources.pod_certificate_fields import Pod
 from midstreamer_operator.resources.signing_requests import Condition, SigningRequest
 from tests.support.api_server import a_pod_user
 from tests.support.operator_builders import (
@@ -244,7 +244,7 @@ def test_the_ledger_is_written_before_the_certificate_is_handed_over() -> None:
 
 def test_every_reason_is_a_word_of_the_metric_and_explains_itself() -> None:
     assert frozenset(Reason) | {"signed"} == label_values.SIGNED
-    # Tested in tests/unit/operator/test_clients.py.
+    # Tested in tests/unit/operator/test_client_certificates.py.
     of_clients = {Reason.NAMESPACE_NOT_LABELLED, Reason.NOT_ALLOWED}
     others = {Reason.POD_GONE, Reason.TOO_MANY}
     assert {reason for _, reason, _ in FORGED} | others == set(Reason) - of_clients

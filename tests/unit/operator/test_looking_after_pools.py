@@ -10,7 +10,7 @@ import pytest
 from midstreamer.domain.errors import BadInput
 from midstreamer.telemetry import metrics
 from midstreamer_operator.api_writes import Overtaken
-from midstreamer_operator.pools import Pools
+from midstreamer_operator.pool_reconciler import Pools
 from midstreamer_operator.resources import agentpools, deployments
 from tests.support.api_server import ADMIN, ApiServer, Caller
 from tests.support.metric_values import shown

@@ -20,7 +20,7 @@ from midstreamer.runtime import lease_evidence
 from midstreamer.runtime.fleet_member import Membership
 from midstreamer.runtime.lease_evidence import Busy, Clocks, Facts, Reporter, told, where
 from midstreamer.runtime.peer import Peer, Session
-from midstreamer.sync import leases
+from midstreamer.sync import lease_limits
 from midstreamer.transport import address
 from midstreamer.transport.carrier import TrustReport
 from midstreamer.transport.memory import MemoryCarrier, MemoryNetwork
@@ -77,7 +77,7 @@ def test_sync_accepts_any_evidence_that_a_process_reports(
     trust = TrustReport("f" * 40, 1.0, "b" * 16, ("a" * 16,) * authorities)
     facts = lease_evidence.told(Facts("draining", missing, 10**9, 1e9, 1.0, 10**9, "numba", trust))
     member = Member("agent/a1", "i", "", evidence=facts)
-    leases.check(member, (), members_max=1, capabilities=OURS)
+    lease_limits.check(member, (), members_max=1, capabilities=OURS)
 
 
 async def test_a_sync_of_the_previous_version_gets_only_the_facts_it_knows() -> None:
@@ -94,7 +94,7 @@ async def test_a_sync_of_the_previous_version_gets_only_the_facts_it_knows() -> 
     renewing.cancel()
     lease = sync.renewals[0].member
     assert lease.evidence == {"engine": "numba", "serial": "7f", "bundle": "b0"}
-    leases.check(lease, (), members_max=1)
+    lease_limits.check(lease, (), members_max=1)
 
 
 @pytest.mark.parametrize(

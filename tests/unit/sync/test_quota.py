@@ -14,10 +14,10 @@ from midstreamer.domain.specification import Specification
 from midstreamer.protocol.frames import Caller, SeriesSummary, Write
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.store_interface import Usage
-from midstreamer.sync import planning
+from midstreamer.sync import write_planning
 from midstreamer.sync.config import SyncSettings
-from midstreamer.sync.planning import Facts, PartTaken
 from midstreamer.sync.quota import Counted, Quotas
+from midstreamer.sync.write_planning import Facts, PartTaken
 from tests.support import store_builders as build
 
 QUOTAS = Quotas(series_max=5, series_per_identity_max=3, streams_max=3, streams_per_identity_max=2)
@@ -43,7 +43,7 @@ def a_decided(*horizons: int, by: str = "client/u1") -> Write:
 
 def outcomes(*writes: Write, facts: Facts | None = None) -> list[str]:
     """Plan the writes as one batch; return the error of each write, empty where it succeeded."""
-    plan = planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
+    plan = write_planning.plan([build.given(write) for write in writes], facts or Facts(), QUOTAS)
     return [
         "" if isinstance(outcome, PartTaken) else f"{outcome.code}: {outcome}"
         for outcome in plan.outcomes
@@ -95,7 +95,7 @@ def test_a_refused_write_uses_up_nothing() -> None:
 
 def test_a_series_counts_for_the_client_that_asked_first() -> None:
     first, second = a_write("a", "b"), a_write("b", "c", by="client/u2")
-    plan = planning.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
+    plan = write_planning.plan([build.given(first), build.given(second)], Facts(), QUOTAS)
     assert plan.series_makers == {
         "test/a": "client/u1", "test/b": "client/u1", "test/c": "client/u2"
     }  # fmt: skip
@@ -155,13 +155,13 @@ async def test_without_callers_the_writer_is_counted() -> None:
 def test_callers_that_do_not_share_out_a_write_are_refused(callers: tuple[Caller, ...]) -> None:
     write = msgspec.structs.replace(a_write("a", "b"), callers=callers)
     with pytest.raises(BadInput, match="2 columns and 0 decisions names callers for"):
-        planning.check_write(write)
+        write_planning.check_write(write)
 
 
 def test_more_columns_than_allowed_are_refused_before_they_are_looked_at() -> None:
     column = Column("no name at all", b"", b"")
     with pytest.raises(BadInput, match=r"0 ticks in 1,025 columns .* at most 100,000, 1,024 and"):
-        planning.check_write(Write(sequence=1, columns=(column,) * 1025))
+        write_planning.check_write(Write(sequence=1, columns=(column,) * 1025))
 
 
 def test_one_client_gets_half_unless_told_otherwise() -> None:
@@ -186,7 +186,7 @@ async def test_a_refused_item_fails_alone_and_by_the_name_of_its_caller() -> Non
             case Post(write):
                 posts += 1
                 (outcome,) = (
-                    await committer.commit([build.given(planning.check_write(write))])
+                    await committer.commit([build.given(write_planning.check_write(write))])
                 ).outcomes
                 failed = isinstance(outcome, MidstreamerError)
                 event = outbox.Failed if failed else outbox.Answered

@@ -9,8 +9,8 @@ from midstreamer.domain.series import Column
 from midstreamer.protocol.frames import Caller, Write, Written
 from midstreamer.store.memory import MemoryStore
 from midstreamer.store.store_interface import Mark
-from midstreamer.sync import planning, write_parts
-from midstreamer.sync.planning import Facts
+from midstreamer.sync import write_parts, write_planning
+from midstreamer.sync.write_planning import Facts
 from tests.support import store_builders as build
 
 
@@ -56,7 +56,7 @@ def test_a_part_of_two_columns_that_fails_at_the_second_takes_back_the_first() -
         columns=(*columns, *twice, build.a_column(4, 5, name="test/B")),
         callers=(Caller("client/u1", 2), Caller("client/u2", 2), Caller("client/u3", 1)),
     )
-    plan = planning.plan([build.given(write)], Facts())
+    plan = write_planning.plan([build.given(write)], Facts())
     assert [(start, column.series) for start, column in plan.points] == [
         (0, "test/A"), (0, "test/B"), (4, "test/B")
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import midstreamer
 import midstreamer_operator
-from midstreamer.coordinator import dispatcher
+from midstreamer.coordinator import dispatch_io
 from midstreamer.domain.errors import Refused
 from midstreamer.protocol import authorisation, frames
 from midstreamer.protocol.connection import Code
@@ -81,7 +81,7 @@ def test_accepted_sent_as_a_code_does_not_count_as_accepted() -> None:
 def test_the_words_are_those_of_the_code() -> None:
     assert set(frames.FRAMES) == label_values.FRAMES
     codes = {*Reason, *Code, wire.HANDSHAKE_FAILED, authorisation.NOT_AUTHORISED}
-    codes |= {open_links.NOT_JUDGED, dispatcher.HOLDINGS_MISMATCH}
+    codes |= {open_links.NOT_JUDGED, dispatch_io.HOLDINGS_MISMATCH}
     assert codes <= label_values.REFUSALS <= codes | label_values.CODES
 
 

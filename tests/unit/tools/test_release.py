@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import cluster_mark
+from tests.cluster import cluster_guard
 from tools import release, version
 
 Commands = list[tuple[str, ...]]
@@ -23,7 +23,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
 
     monkeypatch.setattr(release, "run", run)
     monkeypatch.setattr(version, "write", lambda wanted: ran.append(("write", wanted)))
-    monkeypatch.setattr(cluster_mark, "helm", lambda: "helm")
+    monkeypatch.setattr(cluster_guard, "helm", lambda: "helm")
     return ran
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstreamer.transport.aioquic.reassembly import SEGMENTS_MAX, Segments, TooManyGaps
-from midstreamer.transport.aioquic.receiving import Receiver
+from midstreamer.transport.aioquic.stream_receiver import Receiver
 
 STREAM = bytes(range(256))
 PIECES = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=60)

@@ -1,7 +1,7 @@
 """The QUIC carrier, with mutual TLS, on exactly one version of aioquic.
 
 A server with aioquic does not reliably authenticate clients, and a client would check a server only
-by its host name.  So this package checks certificates itself (`transport.aioquic.enforcement`),
+by its host name.  So this package checks certificates itself (`transport.aioquic.mutual_tls`),
 tests its check at every start before it serves (`selftest`), and accepts only one version of
 aioquic (`aioquic_internals`).
 

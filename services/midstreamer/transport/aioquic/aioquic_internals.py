@@ -1,8 +1,9 @@
 """All uses of private members of aioquic.
 
-`transport.aioquic.receiving` also uses private attributes, of the aioquic class that it extends.
-The code depends on `VERSION` of aioquic, and `selftest` checks at each start that the part needed
-for security still works.  Before you change `VERSION`, read the new version's code for these names.
+`transport.aioquic.stream_receiver` also uses private attributes, of the aioquic class that it
+extends. The code depends on `VERSION` of aioquic, and `selftest` checks at each start that the part
+needed for security still works.  Before you change `VERSION`, read the new version's code for these
+names.
 """
 
 # ruff: noqa: SLF001 - only this module may use private members
@@ -43,7 +44,7 @@ from aioquic.quic.stream import QuicStream
 from midstreamer.domain.errors import ConfigError
 from midstreamer.security.certificate_chain import Presented
 from midstreamer.security.refusal_reasons import Reason
-from midstreamer.transport.aioquic.receiving import CryptoReceiver, Receiver
+from midstreamer.transport.aioquic.stream_receiver import CryptoReceiver, Receiver
 
 # Our own logs name the peer and the reason; other messages of aioquic do not help our users.
 logging.getLogger("quic").setLevel(logging.CRITICAL)

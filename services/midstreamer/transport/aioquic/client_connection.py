@@ -12,7 +12,7 @@ from aioquic.quic.connection import QuicConnection
 from midstreamer.domain.identity import Kind
 from midstreamer.telemetry import logs
 from midstreamer.transport import hosts
-from midstreamer.transport.aioquic import enforcement, sockets
+from midstreamer.transport.aioquic import mutual_tls, sockets
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import QuicWire
 from midstreamer.transport.framed_link import FramedLink
@@ -40,14 +40,14 @@ class DialledLink(DialledPeer[QuicWire]):
         self._place = place
         self._refusals = 0
         quic = QuicConnection(
-            configuration=enforcement.configuration(
+            configuration=mutual_tls.configuration(
                 trust.current,
                 trust.limits,
                 is_client=True,
                 datagram_bytes=sockets.datagram_bytes(place),
             )
         )
-        enforcement.enforce(quic, self.judge)
+        mutual_tls.enforce(quic, self.judge)
         self.wire = QuicWire(quic, self)
         self._socket = DatagramSocket(
             sock, received=self._received, drained=self._drained, failed=self._failed

@@ -16,7 +16,7 @@ from midstreamer.security import certificate_chain
 from midstreamer.security.certificate_chain import Presented, Role
 from midstreamer.security.credentials import Credentials
 from midstreamer.transport import refusal_self_test
-from midstreamer.transport.aioquic import aioquic_internals, enforcement
+from midstreamer.transport.aioquic import aioquic_internals, mutual_tls
 from midstreamer.transport.carrier import Limits
 from midstreamer.transport.refusal_self_test import Met
 
@@ -57,14 +57,14 @@ def _met(client: Credentials | None, server: Credentials) -> Met:
 def _meet(client: Credentials | None, server: Credentials) -> _Outcome:
     """Connect a client and a server, exchange datagrams for some rounds, and return the events."""
     limits = Limits()
-    near = QuicConnection(configuration=enforcement.configuration(client, limits, is_client=True))
-    enforcement.enforce(near, _judge(server.anchors, Role.SERVES))
+    near = QuicConnection(configuration=mutual_tls.configuration(client, limits, is_client=True))
+    mutual_tls.enforce(near, _judge(server.anchors, Role.SERVES))
     near.connect(_FAR, now=time.monotonic())
     far = QuicConnection(
-        configuration=enforcement.configuration(server, limits, is_client=False),
+        configuration=mutual_tls.configuration(server, limits, is_client=False),
         original_destination_connection_id=near.original_destination_connection_id,
     )
-    enforcement.enforce(far, _judge(server.anchors, Role.DIALS))
+    mutual_tls.enforce(far, _judge(server.anchors, Role.DIALS))
     near.send_stream_data(near.get_next_available_stream_id(), b"let me in")
     for _ in range(_ROUNDS):
         now = time.monotonic()
@@ -75,7 +75,7 @@ def _meet(client: Credentials | None, server: Credentials) -> _Outcome:
     return _Outcome(_events(near), _events(far))
 
 
-def _judge(anchors: tuple[Certificate, ...], role: Role) -> enforcement.Judge:
+def _judge(anchors: tuple[Certificate, ...], role: Role) -> mutual_tls.Judge:
     def judge(presented: Presented) -> None:
         certificate_chain.identify(presented, anchors, role, time.time())
 

@@ -22,7 +22,7 @@ from midstreamer.domain.errors import Overloaded
 from midstreamer.protocol.connection import Code
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import hosts
-from midstreamer.transport.aioquic import enforcement, sockets
+from midstreamer.transport.aioquic import mutual_tls, sockets
 from midstreamer.transport.aioquic.address_validation import AddressProof
 from midstreamer.transport.aioquic.sockets import DatagramSocket
 from midstreamer.transport.aioquic.wire import HANDSHAKE_FAILED, QuicWire
@@ -146,7 +146,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     def _open(self, header: QuicHeader, original_cid: bytes, address: SocketAddress) -> QuicWire:
         quic = QuicConnection(
-            configuration=enforcement.configuration(
+            configuration=mutual_tls.configuration(
                 self._trust.current,
                 self._trust.limits,
                 is_client=False,
@@ -157,7 +157,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
         )
         wire = QuicWire(quic, self)
         place = hosts.written(address)
-        enforcement.enforce(quic, lambda presented: self.judge(wire, presented, place))
+        mutual_tls.enforce(quic, lambda presented: self.judge(wire, presented, place))
         try:
             self._numbers[wire] = set()
             self._half_open.add(wire, address)

@@ -22,7 +22,7 @@ from aioquic.quic.packet import QuicErrorCode
 from midstreamer.telemetry import logs, metrics
 from midstreamer.transport import close_reasons
 from midstreamer.transport.address import Scheme
-from midstreamer.transport.aioquic import aioquic_internals, enforcement
+from midstreamer.transport.aioquic import aioquic_internals, mutual_tls
 from midstreamer.transport.aioquic.traffic import SAMPLE_S, TRAFFIC
 from midstreamer.transport.framed_link import FramedLink
 from midstreamer.transport.hosts import SocketAddress
@@ -286,7 +286,7 @@ class QuicWire:
         if self.over or self._closing:
             return  # a send may fail while closing and call this method again
         self._closing = True
-        ending = self._say_goodbye(error, close_reasons.cut(reason, enforcement.REASON_BYTES_MAX))
+        ending = self._say_goodbye(error, close_reasons.cut(reason, mutual_tls.REASON_BYTES_MAX))
         self._finish(code, message)
         if not ending:
             self._forget()
