@@ -259,10 +259,8 @@ async def not_renewed(world: World) -> AsyncIterator[None]:
 
     The key of the authority is moved away, so that no new certificate can be issued.
     """
-    authority, me = (
-        files.open_authority(world.certs),
-        peer_credentials.named("agent/a1", TRUST_DOMAIN),
-    )
+    me = peer_credentials.named("agent/a1", TRUST_DOMAIN)
+    authority = files.open_authority(world.certs)
     hidden = world.folder / "authority.pem"
     shutil.move(files.authority_path(world.certs), hidden)
     began_s = time.time() - 3_600

@@ -64,9 +64,8 @@ def pairwise(
     threads : int, optional
         Number of threads, at most 256. None means one for each CPU that this process may use.
     progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of pairs after every tile, in the calling
-        thread. An exception from `progress`, or Ctrl-C, is raised as soon as each thread has
-        finished its tile, which takes some ten milliseconds or one pair.
+        Called as ``progress(done, total)`` with numbers of pairs after every tile, in this thread.
+        An exception in it, or Ctrl-C, is raised when each thread has finished its tile.
 
     Returns
     -------
