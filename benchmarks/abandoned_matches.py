@@ -5,8 +5,9 @@ some series.  First the usual time of each match is measured.  Then the client a
 after half of their usual time.  In alternating turns it sends `Cancel`, or it sends nothing, like a
 client of an earlier version.  Without `Cancel` the fleet computes each match to its end.
 
-The output is the processor time of this process for both ways, until the fleet is idle again; their
-ratio (median over the turns); and the share of the usual time after which matches were abandoned.
+For both ways the output has the processor time of this process until the fleet is idle again.  It
+also has the ratio of the two times (median over the turns).  Timers are inexact, so the output says
+after which share of its usual time a match was really abandoned (median).
 """
 
 from __future__ import annotations

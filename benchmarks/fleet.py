@@ -58,7 +58,8 @@ from midstreamer.telemetry import logs
 TIMER_S = 0.0015
 """Longest delay of the event loop's timers in seconds.
 
-A wait uses a timer until this time before its end, and then a busy loop.
+To send a request at a planned time, the client first sleeps until `TIMER_S` before that time.  A
+busy loop waits for the rest.
 """
 SETTLE_S = 3.0
 """Seconds to wait after the start of a fleet, until work such as taking first leases has ended."""
@@ -178,7 +179,10 @@ class Bench:
         await self._match(next(self.windows(1, self.specification)), self.specification)
 
     async def whole_match(self, grid: int, name: str) -> None:
-        """Measure matches from window to decision, over the history of all twenty stocks."""
+        """Measure how long a client waits for the decision on one window, on a ``grid``.
+
+        The history of all twenty stocks is searched.  ``name`` ends the title of the row.
+        """
         specification = structs.replace(self.specification, grid=grid)
         made = list(self.windows(SAMPLES + 20, specification))
         await in_turn(lambda number: self._match(made[SAMPLES + number], specification), 20)

@@ -1,4 +1,4 @@
-"""Compare one sync with two syncs on one database: time from sending a tick to all followers.
+"""Compare one sync with two on one database: how soon a tick that is sent reaches every follower.
 
     make bench-syncs
 
@@ -96,7 +96,7 @@ async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
 
 
 async def measured(dsn: str, names: Sequence[str]) -> list[float]:
-    """Return the milliseconds from sending to the last follower, for every write of these syncs."""
+    """Run these syncs; return for each write the milliseconds until every follower received it."""
     started = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.two_syncs", "--one", dsn, name),

@@ -4,9 +4,10 @@
     python -m dashboards alerts-live --only PostgresDown   only faults that make this alert fire
 
 A real Prometheus scrapes a real fleet.  It evaluates the rules as they are built, except that all
-durations are divided by one factor.  The test begins with one hour, divided by the factor, of load
-and restarts.  No alert may fire in this time.  Then the test causes each fault in turn.  The alerts
-of a fault must fire, and must end after the fault is removed.
+durations are divided by one factor.  The fleet is under load during the whole test.  First the test
+waits for an hour, divided by the factor.  In a second hour, also divided, it restarts processes; no
+alert may fire then.  After that it causes each fault in turn, and the alerts of the fault must
+fire.  It removes the fault, waits until the alerts end, and reports how long this took.
 """
 
 from __future__ import annotations
@@ -64,10 +65,11 @@ class Told:
     """Alerts that fired while there was no fault."""
     fired: list[Fired]
     heard: dict[str, Fired] = field(default_factory=dict)
-    """For each alert, when it fired for the first time in the live test, whichever fault made it.
+    """For each alert, when it first fired after a fault: its own fault or an earlier one.
 
-    An alert with a window of hours may still fire because of an earlier fault when its own fault
-    begins. The test cannot see it begin to fire again, and therefore reports the first time.
+    Some alerts look back over hours. Such an alert may still fire because of an earlier fault when
+    the test causes its own fault. The own fault then makes no visible difference, and the test
+    reports the time from the earlier fault.
     """
 
     @property

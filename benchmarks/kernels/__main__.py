@@ -37,7 +37,10 @@ PEERS = TOP / ".venv-peers"
 WIDTH = 110
 """Width of tables if the output is no terminal."""
 START_S, PREPARE_S = 30.0, 2.0
-"""Estimates in seconds for the progress bar: for all starts together, for preparing one call."""
+"""Estimates in seconds, for the progress bar.
+
+``START_S`` is for the whole part `first_use`; ``PREPARE_S`` is for the preparation of one call.
+"""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def main() -> int:
         told = f"{machine['cpu']}, {machine['instruction_set']}"
         given.chart.write_text(chart.drawn(TASKS, bench.rows, told), encoding="utf-8")
     if stopped(made.gates):
-        screen.print("[red]NO-GO: WebAssembly is not 50 times as fast as textbook JavaScript")
+        screen.print("[red]NO-GO: WebAssembly did not reach its gate against textbook JavaScript")
         return 1
     return 0
 

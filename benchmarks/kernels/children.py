@@ -106,7 +106,7 @@ class Children:
         return self._running[where]
 
     def drop(self) -> None:
-        """Make each process free the calls that it has prepared."""
+        """Tell each process to delete its prepared calls, so that their memory is released."""
         for child in self._running.values():
             child.ask(do="drop")
 

@@ -28,7 +28,10 @@ QUERIES = 50
 """Number of queries that are searched in the collection."""
 
 POINTS, PLANTED_AT = 1_000_000, 612_345
-"""Number of points of the history, and the position of its part that `planted` makes a query of."""
+"""Number of points of the history, and a position in it.
+
+`planted` makes a query of the points that begin at this position.
+"""
 
 PATTERNS, TICKS = 1_024, 4_096
 """Number of patterns of the monitor, and of ticks in the stream that it watches."""

@@ -1,8 +1,9 @@
-"""Measure the first use: compiling everything into an empty cache, and starts with a full cache.
+"""Measure the first use of the kernels, with an empty and with a full cache of compiled code.
 
 Each start runs in its own process, because its work happens once per process.  The cold start
-compiles everything that the services need into an empty folder.  The warm starts find it there,
-import the package, create a history and search it.
+compiles all kernels that the services need, and stores the machine code in an empty folder.  A warm
+start loads the machine code from this folder: it imports the package, creates a history and
+searches it.
 """
 
 from __future__ import annotations

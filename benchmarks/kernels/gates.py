@@ -1,8 +1,9 @@
 """Gates: ratios to other packages that the kernels must reach, measured in one run on one machine.
 
 The gates are defined for processors with AVX-512.  With AVX2 only, half of each gate must be
-reached.  On other processors the ratios are shown without a gate.  One gate makes the run fail on
-every processor: WebAssembly must be 50 times as fast as textbook JavaScript.
+reached.  On other processors the ratios are shown without a gate.  Only one gate can make the run
+fail, on every processor: WebAssembly must be 50 times as fast as textbook JavaScript; with AVX-512,
+55 times.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
 STOP_BELOW = 50.0
-"""Lowest ratio at which the run succeeds, for the one gate that can make the run fail."""
+"""The gate that can make the run fail requires at least this ratio, on every processor."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
 """By instruction set, the factor by which each gate is multiplied: with AVX2 half is enough."""
 
@@ -31,8 +32,10 @@ IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
 class Gate:
     """A ratio that must be reached: to the speed of a peer, or to the limit of the processor.
 
-    ``ours`` and ``peer`` are names of entries of a task.  If ``cells`` is set, the peer is the
-    micro-benchmark of the limit, and the ratio is the share of its rate that our call reaches.
+    ``ours`` and ``peer`` are names of entries of a task.  If ``cells`` is 0, the ratio says how
+    many times as fast as the peer our call is.  Otherwise our call computes this number of matrix
+    cells, and the peer is the micro-benchmark of `processor_limit`.  The ratio is then the cells
+    per second of our call, divided by those of the micro-benchmark.
     """
 
     title: str
@@ -72,8 +75,10 @@ class Verdict:
     stops: bool
     """Whether the run fails if the gate is missed."""
     unit: str
-    """What `measured`, `gate` and `goal` mean: ``x`` how many times as fast as the peer, ``%`` the
-    share of the processor's limit (0 to 1), ``s`` seconds of which the gate is the maximum.
+    """Unit of `measured`, `gate` and `goal`.
+
+    ``x``: how many times as fast as the peer our call is.  ``%``: the share of the processor's
+    limit, from 0 to 1.  ``s``: a duration in seconds; only with this unit the gate is a maximum.
     """
 
 

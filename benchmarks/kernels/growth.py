@@ -1,8 +1,8 @@
 """Measure how cost grows with size: calls on histories and collections of many sizes.
 
 These calls run in a process that may use every processor, because two threads are measured too.
-Build time and memory are measured while a call is prepared; they are returned as the answer of the
-call.
+Build time and memory are measured once, while a call is prepared.  A call searches, but its answer
+is not what it found: it returns the measured build time and memory.
 """
 
 from __future__ import annotations

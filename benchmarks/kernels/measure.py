@@ -71,7 +71,10 @@ def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> li
 def _round(
     task: Task, children: Children, samples: dict[Entry, list[float]], number: int
 ) -> dict[Entry, str]:
-    """Measure each entry once more; drop entries that failed, and return the reason for each."""
+    """Measure each entry of ``samples`` once more.
+
+    Remove entries that fail from ``samples``, and return the reason for each of them.
+    """
     entries, failed = list(samples), {}
     turn = number % max(1, len(entries))
     for entry in [*entries[turn:], *entries[:turn]]:

@@ -2,8 +2,8 @@
 
 Preparation is not timed, neither here nor for other packages: a `Collection` computes the data of
 its lower bounds when it is created, and a `History` keeps statistics after its first search.  If
-all inputs are float32, the kernels compute in float32; searches still return the answers of
-float64.
+all inputs are float32, a pair is compared in float32.  A search of a collection excludes most rows
+in float32 and compares the few others in float64, so that it returns exact distances.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def plain_spring(files: Files) -> Call:
 
 
 def cells_at_most(files: Files) -> Call:
-    """Return the micro-benchmark of the processor's limit; its answer is its cells per call."""
+    """Return the micro-benchmark of `processor_limit` as a call.
+
+    The call returns the number of matrix cells that it computes.
+    """
     mix, cells = processor_limit.best_mix()
 
     def call(_: int) -> int:

@@ -1,15 +1,16 @@
 """The measured calls of other packages, each as the documentation of the package recommends.
 
 Each function prepares a call from the data.  The call returns its answer: a distance, a length, or
-a position with its distance, in our conventions (square roots; ``|i - j| <= band``).  The packages
-get float64 arrays, with which they are fastest.  Each package has its own definition of a band:
+a position with its distance.  As in our kernels, a DTW distance is the square root of the summed
+squares, and points i and j may be aligned if ``|i - j| <= band``.  The packages get float64 arrays,
+with which they are fastest.  Each package defines the band in its own way.  It gets this number:
 
-========================  ====================================================
+========================  =======================================================
 dtaidistance              band + 1
-wildboar                  (band + 1) / length; in a history band / length
+wildboar                  (band + 1) / length; in a history (band + 0.5) / length
 aeon                      band / length
 tslearn, augurs           band
-========================  ====================================================
+========================  =======================================================
 
 Imports are inside the functions, so that a missing package does not affect the others.
 """
@@ -180,7 +181,7 @@ def tslearn_collection(files: Files) -> Call:
 
 
 def wildboar_history(files: Files, query: str) -> Call:
-    """Return a call of the UCR suite's cascade in Cython, with normalised windows."""
+    """Return a call of wildboar's UCR suite: it normalises windows and uses lower bounds."""
     from wildboar.distance import pairwise_subsequence_distance
 
     wanted, values = files.read(query), files.read("history")
@@ -196,7 +197,7 @@ def wildboar_history(files: Files, query: str) -> Call:
 
 
 def stumpy_history(files: Files, query: str) -> Call:
-    """Return a call with normalised windows but without warping, a common alternative."""
+    """Return a call that compares normalised windows point by point, a common alternative."""
     import stumpy
 
     wanted, values = files.read(query), files.read("history")

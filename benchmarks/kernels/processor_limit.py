@@ -1,11 +1,14 @@
-"""Measure the limit of the processor: the operations of DTW cells without dependencies.
+"""Measure the limit of the processor: how many DTW cells per second its arithmetic allows.
 
 A cell of the DTW matrix needs a subtraction, two minima, a multiplication and an addition.  The
 fastest instructions for these are the minimum of integers and the fused multiply-add.  Here they
-run on vectors of the processor's width.  Sums and minima are independent, so that no operation
-waits for another one of the same iteration.  Points come from the L1 cache, with one load for four
-operations.  A kernel runs the same operations in a chain, and also shifts and stores.  The share of
-this rate that a kernel reaches shows how well it hides that extra work.
+run on vectors of the processor's width.  Several cells are computed at the same time, and no cell
+needs the result of another one of the same iteration.  Each vector of cells takes one load, from
+the L1 cache.
+
+In a kernel each cell needs the results of its neighbours, and the kernel also shifts and stores
+vectors.  It therefore computes fewer cells per second than this limit.  The share that it reaches
+shows how well it hides the extra work.
 """
 
 from __future__ import annotations
@@ -23,13 +26,17 @@ from midstreamer_kernels.native.emitted import emitted
 from midstreamer_kernels.native.simd_registers import instruction_set
 
 CELLS = 40_000_000
-"""Approximate number of cells per call: they take milliseconds, beside which a call is cheap."""
+"""Approximate number of cells per call: so many that the cost of the call itself is negligible."""
 POINTS = 1_024
 """Approximate number of points in a call, which are read repeatedly: 4 KiB in float32."""
 
 
 def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``mix(turns, count, one, two, points, results)``: ``shape.rows`` cells in parallel."""
+    """Emit ``mix(turns, count, one, two, points, results)``, which does the operations of cells.
+
+    It reads the ``count`` points ``turns`` times.  In each iteration it computes ``shape.rows``
+    vectors of cells, which do not depend on each other.
+    """
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
         module, f"mix_{shape.name}", VOID,

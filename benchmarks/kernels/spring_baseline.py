@@ -32,7 +32,8 @@ def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     value, now, points, patterns, costs, starts, ends, began = added.args
     vectors = Vectors(builder, shape, index)
     x, none, here = vectors.splat(value), vectors.every(0.0), vectors.splat(now)
-    # A path that starts at a pattern's first point begins at this tick, with cost 0 so far.
+    # The first point of a pattern has no point before it.  Its neighbours there count as cost 0 and
+    # as begun at this tick, so a path can begin at any tick.
     with vectors.for_range(0, points, carried=[none, here, none, here]) as loop:
         below, below_began, corner, corner_began = loop.values
         offset = builder.mul(loop.index, vectors.constant(shape.lanes))
@@ -57,7 +58,8 @@ def _nearer(
     return vectors.least(a, b), vectors.builder.select(nearer, a_began, b_began)
 
 
-_LANES = 16  # one vector of AVX-512, or two of AVX2 whose instructions overlap
+# One vector with AVX-512.  With AVX2 two vectors: the processor works on both at the same time.
+_LANES = 16
 _tick = emitted(emit_tick, Shape(FLOAT32, _LANES, 1))
 
 
@@ -90,7 +92,11 @@ class Spring:
         self.now = 0
 
     def push(self, value: float) -> None:
-        """Process a tick; ``ends`` and ``began`` then have cost and start of paths that end now."""
+        """Process a tick.
+
+        Then ``ends`` holds the cost of the best path of each pattern that ends at this tick, and
+        ``began`` holds the tick at which this path began.
+        """
         _ticks(
             np.float32(value), np.float32(self.now), self.patterns, self.costs, self.starts,
             self.ends, self.began,

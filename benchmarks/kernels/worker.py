@@ -4,9 +4,10 @@
     {"do": "time", "budget_s": SECONDS}               ->  {"samples_s": [...]}
 
 ``prepare`` builds the data of the call, runs the call until it is warm, and returns its answer.
-``time`` repeats a prepared call for about ``budget_s`` seconds.  A sample is the mean of as many
-calls as take a fifth of a millisecond, or a single longer call.  Each call gets a number that rises
-by one, with which it can select one of many queries.
+``time`` repeats a prepared call for about ``budget_s`` seconds.  A sample is the time of one call.
+If a call takes less than a fifth of a millisecond, several calls in a row are timed together, and
+the sample is their mean.  Each call gets a number that rises by one, with which it can select one
+of many queries.
 
 This module needs only numpy and the standard library, because it also runs in the environment of
 the peers.  `peer.mjs` answers the same lines.
