@@ -11,7 +11,7 @@ from typing import Any
 
 
 def parts(package: ModuleType, attribute: str) -> tuple[Any, ...]:
-    """Return the value named ``attribute`` of every module of a package, in the order of modules.
+    """Return the value named ``attribute`` of every module of a package, sorted by module name.
 
     Raise ValueError if the ``name`` of such a value differs from the name of the module.
     """

@@ -52,7 +52,9 @@ class Urgency(NamedTuple):
     wait: str
     severity: str
     seen_at: str
-    """Time at which the alert's test cases are evaluated; the long window is then full of samples.
+    """Time since the first sample at which the alert's test cases are evaluated.
+
+    At that time the long window of the first pair is full of samples.
     """
 
 
@@ -174,14 +176,17 @@ def _pair(slo: str, windows: Windows, pace: Pace) -> str:
 
 
 def answers(frame: str, result: str, each_minute: float) -> dict[str, Values]:
-    """Return test samples for the counter of answers; it grows ``each_minute`` a minute."""
+    """Return samples for a test: a counter of answers that grows by ``each_minute`` a minute."""
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_count",
                 frame=frame, result=result)  # fmt: skip
     return {series: Grows(each_minute)}
 
 
 def in_time(frame: str, each_minute: float) -> Mapping[str, Values]:
-    """Return test samples for the counter of answers in time; it grows ``each_minute`` a minute."""
+    """Return samples for a test: a counter of successful answers that came in time.
+
+    The counter grows by ``each_minute`` a minute.
+    """
     limit = f"{recording_rules.IN_TIME_S[frame]}"
     series = of(metrics.REQUEST_LATENCY_S, "coordinator", "c1", suffix="_bucket",
                 frame=frame, result=label_values.OK, le=limit)  # fmt: skip

@@ -58,7 +58,7 @@ EXCEPTIONS: tuple[Exempt, ...] = ()
 
 
 def boards_are_known(board: Board) -> Found:
-    """A dashboard has a uid, a title, a description and the tag that links select by."""
+    """A dashboard has a uid, a title, a description and the tag by which links find it."""
     for key in ("uid", "title", "description"):
         if not board.get(key):
             yield "", f"it has no {key}"
@@ -86,7 +86,7 @@ def datasource_is_chosen(board: Board) -> Found:
 
 
 def variables_are_kept(board: Board) -> Found:
-    """There is a variable `namespace`, and each variable has up-to-date choices from known series.
+    """There is a variable `namespace`, and the choices of each variable come from known series.
 
     Grafana must query the choices again when the reader changes the time range.
     """

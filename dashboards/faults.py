@@ -50,11 +50,11 @@ from tests.support.operator_builders import csr_pem, posted, uri
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """Seconds for which `halting` freezes a process, and lets it run before it freezes it again."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams sent to a frozen process; seconds that it then stays frozen, and then runs."""
+"""Datagrams sent to each coordinator; length of the two waits in `flooded`, in seconds."""
 STORM_S, STORMS = 0.05, 12
 """Seconds between the connections of one client of a storm; number of such clients at a time."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
-"""Seconds after each restart of an agent, each forbidden frame, and each signing request."""
+"""Pauses in seconds: after a restart of an agent, a forbidden frame, and a signing request."""
 DAY_S = 86_400.0
 
 
@@ -116,7 +116,7 @@ def halting(*names: str) -> Make:
 
 @asynccontextmanager
 async def flooded(world: World) -> AsyncIterator[None]:
-    """Fault: coordinators are frozen repeatedly and receive more datagrams than buffers hold.
+    """Fault: coordinators are frozen repeatedly, and datagrams overflow their socket buffers.
 
     They must be frozen, because a running coordinator reads faster than one sender sends.
     """
@@ -229,7 +229,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def few_files(world: World) -> AsyncIterator[None]:
-    """Fault: an agent may open only four more files than now, which is enough for scrapes."""
+    """Fault: an agent may open only four more files than now; scrapes still work."""
     pid = world.seen.pid("a1")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = len(os.listdir(f"/proc/{pid}/fd"))
@@ -286,7 +286,7 @@ async def allowlist_wrong(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def another_bundle(world: World) -> AsyncIterator[None]:
-    """Fault: one agent trusts one certificate authority more, which expires in twelve hours."""
+    """Fault: one agent trusts an additional authority, which expires in twelve hours."""
     own, other = world.folder / "certs-of-a3", world.folder / "other"
     shutil.copytree(world.certs, own)
     files.init_authority(other, TRUST_DOMAIN, days=0.5)

@@ -37,7 +37,10 @@ Grafana would choose 4 s here, but over so short a window the rates of rare requ
 ASKS_S = 60.0
 """Seconds for which the load goes on while the queries of the dashboards are sent."""
 UP_S = 240.0
-"""Longest wait in seconds until all targets are scraped; the load test first starts a fleet."""
+"""Longest wait in seconds until all targets are scraped.
+
+One target is the load test, which is slow to start because it first starts a fleet of its own.
+"""
 SETTLES_S = 15.0
 """Seconds of load before the measured time, so that the first window of rates is full of data."""
 STEP_S = 1.0
@@ -47,7 +50,10 @@ VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
 
 
 async def run(seconds: float) -> int:
-    """Run a fleet under load and send all queries; return 1 if a query has no data, else 0."""
+    """Run a fleet under load and send all queries.
+
+    Return 0 if every query and every variable has data, else 1.
+    """
     with tempfile.TemporaryDirectory(prefix="midstreamer-boards-") as folder:
         lasts_s = seconds + SETTLES_S + ASKS_S
         async with _looked_at(Path(folder), lasts_s) as asked:

@@ -151,9 +151,10 @@ def ratio(part: str, whole: str) -> str:
 
 
 def or_zero(expression: str) -> str:
-    """Return PromQL whose value is 0 if there is no series, such as before the first count.
+    """Return PromQL with the result of ``expression``, or with 0 if that result is empty.
 
-    It uses ``or on()``, because a plain ``or`` would add a 0 without labels beside labelled series.
+    The result is empty before a counter has counted anything, for example. The PromQL contains
+    ``or on()``, because a plain ``or`` would add a 0 without labels beside labelled series.
     """
     return f"({expression} or on() vector(0))"
 

@@ -63,7 +63,7 @@ class Scope:
         return promql.smallest(self.series(metric, suffix="", **more), *by)
 
     def known(self, metric: Metric, /, **more: Wanted) -> str:
-        """Return PromQL for the series of a gauge above 0; a gauge is 0 until it is set."""
+        """Return PromQL for those series of a gauge that are above 0, which means: already set."""
         return f"{self.series(metric, suffix='', **more)} > 0"
 
     def rate(self, metric: Metric, /, *by: str, suffix: str = "", **more: Wanted) -> str:
@@ -91,5 +91,5 @@ class Scope:
         return promql.total(promql.increase(metric, over, suffix="", **self.labels(more)), *by)
 
     def slope(self, metric: Metric, /, **more: Wanted) -> str:
-        """Return PromQL for the slope per second of each series of a gauge that never falls."""
+        """Return PromQL for the growth per second of a gauge that never falls, for each series."""
         return f"deriv({self.series(metric, suffix='', **more)}[{OVER}])"

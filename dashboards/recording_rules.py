@@ -44,7 +44,10 @@ def failed(over: str) -> str:
 
 
 def answered(over: str) -> str:
-    """Return PromQL for the successful answers per second to Match and Append, in time or late."""
+    """Return PromQL for the successful answers to Match and Append, as a number per second.
+
+    Answers in time and late answers both count.
+    """
     return rate(
         metrics.REQUEST_LATENCY_S,
         over,
@@ -57,7 +60,7 @@ def answered(over: str) -> str:
 
 
 def in_time(over: str) -> str:
-    """Return PromQL for successful answers per second to Match and Append that came in time."""
+    """Return PromQL for those answers of `answered` that came in time, as a number per second."""
     parts = [
         rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_bucket",
              component="coordinator", frame=frame, result=label_values.OK, le=f"{limit_s}")
@@ -69,7 +72,10 @@ def in_time(over: str) -> str:
 
 
 def error_ratio(slo: str, over: str) -> str:
-    """Return PromQL for the share of requests that missed an objective; empty without requests."""
+    """Return PromQL for the share of requests that missed an objective.
+
+    Its result is empty if there were no requests.
+    """
     if slo == AVAILABILITY:
         return f"({failed(over)} or {asked(over)} * 0) / ({asked(over)} > 0)"
     return f"1 - ({in_time(over)}) / ({answered(over)} > 0)"

@@ -102,7 +102,11 @@ def _waits(alert: Alert) -> Found:
 
 
 def _speaks(alert: Alert, text: str) -> Found:
-    """Complain if the texts are missing, name unknown labels, or do not name the namespace."""
+    """Check the summary and the description of an alert.
+
+    Both must exist. They may only name labels that the result of the expression has, or that the
+    expression names. One of them must name the namespace, unless the alert is about missing series.
+    """
     for what, said in (("summary", alert.summary), ("description", alert.description)):
         if not said:
             yield "annotations", f"it has no {what}"

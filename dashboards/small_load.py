@@ -18,7 +18,7 @@ from tests.support.prometheus import Target
 USERS, PER_S, RECONNECTS_PER_S = 12, 10.0, 0.5
 """Users of the load test; requests per second; reconnects per second."""
 END_S = 120.0
-"""Longest time that the load test may take to exit after its last request, in seconds."""
+"""Longest time in seconds that `running` waits at its end for the load test to exit."""
 
 
 @contextlib.asynccontextmanager

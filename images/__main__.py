@@ -52,8 +52,8 @@ def main() -> None:
     except Refused as error:
         sys.exit(f"images: {error}")
     except BrokenPipeError:
-        # The program that reads our output, such as `head`, has ended. Python must not write the
-        # rest of the output at exit.
+        # The program that reads our output, such as `head`, has ended. Without stdout, Python does
+        # not try to write the rest of the output when it exits.
         sys.stdout = None
         sys.exit(1)
     except KeyboardInterrupt:

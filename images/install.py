@@ -42,7 +42,8 @@ STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
 def base() -> None:
     """Create the virtual environment, and compile Python's library to bytecode.
 
-    The base has no bytecode, because it runs no install scripts of Debian packages.
+    The base image has no bytecode: Debian packages compile it in their install scripts, but these
+    scripts do not run when the base image is made.
     """
     venv.create(TOP, symlinks=True, with_pip=False)
     for path in (TOP / "bin").glob("[Aa]ctivate*"):
@@ -70,7 +71,11 @@ def wheels(name: str) -> None:
 
 
 def kernels() -> None:
-    """Compile the kernels ahead for every instruction set, also those this machine lacks."""
+    """Compile the kernels to bytecode, and those for searches also to machine code.
+
+    The machine code is for every processor level that the kernels know, also for levels that this
+    machine lacks. It is made only on x86-64.
+    """
     make_bytecode(site() / "midstreamer_kernels")
     (TOP / "ahead").mkdir()
     if platform.machine() == AHEAD_FOR:

@@ -82,9 +82,9 @@ def images(tag: str) -> list[Image]:
 
 
 def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
-    """Return a hash of files (content by path) and of further texts, as 64 hexadecimal digits.
+    """Return a hash of files and of further texts (``words``), as 64 hexadecimal digits.
 
-    The order of the files has no effect.
+    ``contents`` maps the path of each file to its content. The order of the files has no effect.
     """
     digest = hashlib.sha256()
     for name in sorted(contents):
@@ -113,7 +113,7 @@ def registry(given: str) -> str:
     if given and not _REGISTRY.match(given):
         raise Refused(
             f"PUSH={given}: give a registry with a path, such as registry.example:5000/team, "
-            "without a scheme, a name or a tag"
+            "without a scheme, an image name or a tag"
         )
     return given
 

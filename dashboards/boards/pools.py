@@ -1,4 +1,4 @@
-"""Dashboard Pools: whether the wanted agents of each pool are ready, and how busy they are."""
+"""Dashboard Pools: whether each pool has as many ready agents as wanted, and how busy they are."""
 
 from __future__ import annotations
 

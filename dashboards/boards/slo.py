@@ -1,4 +1,4 @@
-"""Dashboard Objectives: whether objectives are met, burn rates of error budgets, and causes."""
+"""Dashboard Objectives: whether they are met, burn rates, and which errors spend the budgets."""
 
 from __future__ import annotations
 

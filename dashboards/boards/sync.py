@@ -1,4 +1,4 @@
-"""Dashboard Sync and PostgreSQL: writes to the disk, and the change feed to its followers."""
+"""Dashboard Sync and PostgreSQL: how soon writes are stored, and whether followers get the feed."""
 
 from __future__ import annotations
 

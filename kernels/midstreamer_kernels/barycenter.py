@@ -44,8 +44,8 @@ def barycenter(
     band : int, optional
         Half-width of the warping band in points: ``|i - j| <= band``. None is the full matrix.
     iterations : int
-        Greatest number of rounds; 0 returns the start. The rounds end early when a round does not
-        lower the computed inertia, so a larger number never gives a worse result.
+        Greatest number of rounds; 0 returns the first centre, see Notes. The rounds end early when
+        a round does not lower the computed inertia, so a larger number never gives a worse result.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def barycenter(
 
     Notes
     -----
-    The start is the medoid of `rows`, or of 64 evenly spaced rows if there are more than 64. Of
-    several medoids the first row is taken, so the result depends only on the arguments. A round
+    The first centre is the medoid of `rows`, or of 64 evenly spaced rows if there are more than 64.
+    Of several medoids the first row is taken, so the result depends only on the arguments. A round
     takes O(p * n * n) time, with a band O(p * n * band).
     """
     series = table(rows, name="rows")
@@ -76,7 +76,10 @@ def barycenter(
 
 
 def _medoid(series: Floats, band: int) -> Floats:
-    """Return a copy of the series with the least sum of squared distances to the others."""
+    """Return a copy of the series with the least sum of squared distances to the others.
+
+    If there are more than `STARTS_MAX` series, only so many evenly spaced ones are compared.
+    """
     spread = np.linspace(0, len(series) - 1, min(len(series), STARTS_MAX)).astype(np.intp)
     squares = pairwise(series[spread], band=band, threads=1) ** 2
     inertias = [math.fsum(row) for row in squares]  # exact, so equal series get equal inertias

@@ -340,7 +340,10 @@ def _room(count: int, k: int, shared: NDArray[np.float64]) -> collection_cascade
 def _nearest_of(
     query: collection_cascade.Query, k: int, within: float, parts: list[collection_cascade.Found]
 ) -> NDArray[np.int64]:
-    """Return the numbers of the rows found in any of `parts` that may be among the k nearest."""
+    """Return the numbers of those rows in `parts` that may be among the k nearest of all parts.
+
+    Each part holds the rows that one thread found in its share of the collection.
+    """
     rows = np.concatenate([found.rows[: found.count[0]] for found in parts])
     costs = np.concatenate([found.costs[: found.count[0]] for found in parts]).astype(np.float64)
     if k < costs.size:

@@ -13,9 +13,9 @@ from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series_checks import Floats, filled
 
-# Relative tolerance that is added to the squared cutoff, because squaring rounds. A comparison may
-# stop early when the partial sums of all paths exceed this limit. That needs no larger tolerance,
-# because partial sums never exceed the total of their path.
+# Relative tolerance that is added to the squared cutoff, because squaring rounds. The sum is the
+# limit at which a comparison stops early: when the partial sums of all paths exceed it. Stopping
+# early needs no larger tolerance, because a partial sum never exceeds the total of its path.
 _SLACK = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
 
 
@@ -87,12 +87,13 @@ def dtw_path(
     Returns
     -------
     distance : float
-        The same bits as ``dtw(a, b, band=band)``. It is the square root of the squared differences
-        of the path's pairs, summed from the start of the path in the type of the series.
+        The same bits as ``dtw(a, b, band=band)``: the square root of the sum of the squared
+        differences of the path's pairs. The sum begins at the start of the path and has the type of
+        the series.
     path : ndarray, shape (length, 2), int64
         Pairs (i, j) from (0, 0) to (n - 1, m - 1). From one pair to the next, i, j or both grow
-        by 1. Several paths can cost the same. Then, backwards from the end, a step in both series
-        is preferred, next a step in `a` only, last a step in `b` only.
+        by 1. If several paths cost the same, the path is chosen backwards from the end: a step in
+        both series is preferred, next a step in `a` only, last a step in `b` only.
 
     Raises
     ------

@@ -24,18 +24,25 @@ log = logging.getLogger("midstreamer_kernels")
 class Announcer(event.Listener):
     """Listener for numba's compile events: adds up the compile time and logs one warning.
 
-    When compiling one function compiles others that it calls, only the outermost time is counted.
+    While numba compiles a function, it also compiles the functions that this one calls. Then only
+    the time of the outermost compile is added, because it includes the others.
     """
 
     def __init__(self) -> None:
         self.said = False
-        """Whether no further warning is logged: there was one, or the user asked for compiling."""
+        """True if a slow compile is not reported.
+
+        The reason is that a warning was logged already, or that the user asked for compiling.
+        """
         self._told = False
         self._thread = threading.local()
         self._seconds = 0.0
 
     def tell(self, message: str) -> None:
-        """Log `message`, which says why no compiled code is cached; later calls do nothing."""
+        """Log `message`, which says why compiled code is not cached.
+
+        Only the first call logs its message.
+        """
         if not self._told:
             self._told = self.said = True
             log.warning("midstreamer_kernels: %s", message)

@@ -8,12 +8,12 @@ the points since the oldest start of a path within the threshold, then updated p
 then on costs, starts and matches have the same bits as `reference.spring`. A pattern without
 matches for some time goes back to sleep.
 
-A sleeping pattern may wake later, so points are kept as far back as its paths may begin. A path can
-stay within the threshold for any time: if a pattern has a point with the value of a constant
-stream, a path that stays at that point costs nothing. So each sleeping pattern is *audited* once
-per `AUDIT` points: it wakes if a path that began before the last `AUDIT` points is still within the
-threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has
-a match that may still change can need all points since the end of that match.
+A sleeping pattern may wake later, so points are kept as far back as its paths may begin. A path may
+never leave the threshold. For example, while the stream stays at the value of one pattern point, a
+path that stays at that point costs nothing. So each sleeping pattern is *audited* once per `AUDIT`
+points: it wakes if a path that began before the last `AUDIT` points is still within the threshold.
+Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has a match
+that may still change can need all points since the end of that match.
 """
 
 from __future__ import annotations

@@ -55,8 +55,10 @@ def envelope_of(points: NDArray[Any], band: int, m: int) -> tuple[NDArray[Any], 
 
     Element i is the maximum, or the minimum, of the points within `band` of index i. m is the
     length of the series to compare with; it differs from ``points.size`` by at most `band`. The
-    first and the last point are repeated beyond the ends, which changes no extreme. Each pass
-    doubles the number of points of which the extremes are known, until there are ``2 * band + 1``.
+    first and the last point are repeated beyond the ends, which changes no extreme.
+
+    The first pass computes the extremes of every 2 neighbouring points, the next pass those of
+    every 4, and so on. The last pass computes those of ``2 * band + 1`` points.
     """
     beyond = band + max(0, m - points.size)
     # `numpy.pad` would also repeat the first and the last point, but takes ten times the time.

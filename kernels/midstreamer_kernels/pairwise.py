@@ -55,7 +55,7 @@ def pairwise(
     columns : array_like, shape (q, m), optional
         Series of one length m. None means `rows`: half of the matrix is computed and mirrored.
     measure : {"dtw", "lcss"}
-        The distance that `dtw` returns, or ``1 - length / min(n, m)`` with the length of `lcss`.
+        What `dtw` returns, or ``1 - length / min(n, m)`` with the length that `lcss` returns.
     epsilon : float
         The greatest difference of two points that match by LCSS. Required for "lcss".
     band : int, optional
@@ -64,7 +64,7 @@ def pairwise(
     threads : int, optional
         Number of threads, at most 256. None means one for each CPU that this process may use.
     progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of pairs after every tile, in this thread.
+        Called as ``progress(done, total)`` in the calling thread after every tile; counts pairs.
         An exception in it, or Ctrl-C, is raised when each thread has finished its tile.
 
     Returns

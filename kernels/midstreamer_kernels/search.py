@@ -136,15 +136,16 @@ class History:
     Notes
     -----
     Memory per point: 4 or 8 bytes for the point, and 16 bytes of window statistics for each of the
-    last 8 window lengths searched. A running search takes 4 bytes more per point. For each new
-    point, the next search computes the statistics of one window.
+    last 8 window lengths searched. A running search takes 4 bytes more per point.
+    The first search with a window length computes the statistics of all windows. Later searches
+    compute only those of new windows, one for each new point.
     Several threads may append and search at the same time.
 
     A search is exact: it returns the same bits as comparing every window in float64. Every window
     gets a coarse lower bound of about thirty operations. Windows that it does not rule out get a
     fine bound, O(m). The few that neither bound rules out are compared, O(m * band). With
-    `exclusion` the search is repeated for four times as many matches until `k` of them are far
-    enough apart.
+    `exclusion` the search first asks for ``4 * k`` matches. It is repeated, each time for four
+    times as many, until `k` of them are far enough apart.
 
     Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
     because the window after it matched less well, which depends on the future of the kept window.
@@ -240,7 +241,7 @@ class History:
         step : int
             Search only windows whose position is a multiple of `step`.
         exclusion : int, optional
-            Least difference between the positions of two matches, chosen greedily, nearest first.
+            Least difference between the positions of two matches; nearer windows are chosen first.
             Not for studies of what *followed* the matches: see the notes of `History`.
         cutoff : float, optional
             Return only windows whose distance is at most `cutoff`.
