@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 VALUES = 0  # column: address of the first stored point
-SHIFT = 1  # column: address of the first window's shift (mean of x - x[0]); 0 if not z-normalised
-SCALE = 2  # column: address of the first window's scale (1 / deviation); 0 if not z-normalised
+SHIFT = 1  # column: address of the first window's shift, mean of x - x[0]; null if not normalised
+SCALE = 2  # column: address of the first window's scale, 1 / deviation; null if not normalised
 ITEM_BYTES = 3  # column: bytes per point, 4 for float32 and 8 for float64
 FIRST = 4  # column: offset of the first candidate window from the first stored point
 COUNT = 5  # column: number of candidate windows

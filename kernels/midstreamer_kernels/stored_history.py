@@ -34,7 +34,7 @@ FillStatistics = Callable[
 
 
 class _Buffer:
-    """A growing array, and its address, which numpy would take a microsecond to return."""
+    """A growing array. Its address is stored, because numpy takes a microsecond to return it."""
 
     __slots__ = ("address", "array")
 

@@ -1,11 +1,12 @@
 """The backward LB_Keogh bound: how far a query lies outside of the envelope of a row.
 
-The extremes of ``2 * band + 1`` points are found by quadrupling. The extremes of 4, 16, 64 ...
-points from each index on are those of four adjacent spans of a quarter of that length; in the last
-pass the four spans overlap. That takes log4(2 * band + 1) vectorised passes over the row. The queue
-of candidates of Lemire (2009) handles one point at a time instead. Doubling would need fewer
-instructions, but more passes. Each pass waits for the stores of the one before, so doubling takes
-1.5 times as long.
+The extremes (maximum and minimum) of ``2 * band + 1`` points are found by quadrupling. The first
+pass computes the extremes of the 4 points from each index on. Each further pass combines four
+adjacent spans into one that is four times as long: 16 points, 64 points and so on. In the last pass
+the four spans overlap, so that together they have exactly ``2 * band + 1`` points. That takes
+log4(2 * band + 1) vectorised passes over the row. The queue of candidates of Lemire (2009) handles
+one point at a time instead. Doubling would need fewer instructions, but more passes. Each pass
+waits for the stores of the one before, so doubling takes 1.5 times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.vector_operations import Shape, Vectors, function
 
-ROWS = 5  # rows of scratch memory: points; maxima and minima, each twice (read and written)
+# Rows of scratch memory: one of points, two of maxima, two of minima. A pass reads one row of the
+# maxima and fills the other row, and does the same for the minima.
+ROWS = 5
 SPANS = 4  # adjacent spans whose extremes are combined in one pass
 
 
@@ -56,8 +59,9 @@ class _Envelope:
     def copy(self, row: ir.Value, m: ir.Value) -> None:
         """Emit the copy of the row into the scratch memory, from element `band` on.
 
-        Before and after the row its first and its last point are repeated. That changes no extreme,
-        because these points are within the band wherever the band reaches beyond the row.
+        The first point is repeated before the row, and the last point after it. That changes no
+        extreme: the points within the band of an index include the end point of the row whenever
+        the band reaches beyond that end.
         """
         build, vec = self.builder, self.vectors
         lanes, one = vec.shape.lanes, vec.constant(1)
@@ -78,8 +82,8 @@ class _Envelope:
         """Emit the passes over the row; return scratch offsets of its upper and lower envelope."""
         build, vec = self.builder, self.vectors
         zero, one = vec.constant(0), vec.constant(1)
-        # The loop carries the offsets of the maxima, of the minima and of the next target, and the
-        # span length.
+        # The loop carries four values: the offsets of the maxima and of the minima that the pass
+        # reads, the offset of the maxima that it writes, and the length of a span.
         with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
             high, low, target, span = level.values
             wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)

@@ -1,8 +1,9 @@
-"""LB_Keogh lower bounds of many windows at once: lane l holds the window l windows later.
+"""LB_Keogh lower bounds of many neighbouring windows at once, one window in each lane.
 
-Neighbouring windows overlap, so their points at one offset are adjacent in the history. One vector
-load therefore reads that point of many windows, and nothing is transposed. Each window has its own
-scale, so a point x is z-normalised on the fly as ``x * slope - offset``.
+Lane l holds the window that is l windows after the window in lane 0. Neighbouring windows overlap,
+so their points at one offset are adjacent in the history. One vector load therefore reads that
+point of many windows, and nothing is transposed. Each window has its own scale, so a point x is
+z-normalised on the fly as ``x * slope - offset``.
 
 Two bounds are summed in one pass (Keogh and Ratanamahatana 2005). Forward: how far the window's
 points lie outside of the query's envelope. Backward: how far the query's points lie outside of the

@@ -20,9 +20,9 @@ takes one load and one store of the row in memory:
 
 In the first and the last steps of a group not every row has a cell. Those steps are unrolled, so
 that no cell is computed needlessly, and the loop between them is the same for all bands. The loop
-itself is unrolled twice, because values then need not move between registers. Slots outside of the
-matrix are skipped, except a few that are inside of it for another row of the group. There the
-padding of the windows makes the cells infinite.
+itself is unrolled twice, because values then need not move between registers. A slot is
+skipped if it is outside of the matrix for every row of the group. If it is inside for one row and
+outside for another row, the padding of the windows makes the cell of the other row infinite.
 
 The two minima of a cell use different instructions. The minimum with ``newest[r]`` is in the chain
 from cell to cell. It compares floats, because it is between two additions, and many processors need
@@ -54,8 +54,8 @@ def emit_lanes(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
         are infinite
     cells : scratch of ``(2 * band + 2) * lanes`` elements
     costs : receives the squared distances, `lanes` elements
-    stop : address of the flag that cancels the comparison (see `emit.cancel_flag`); all costs are
-    then infinite
+    stop : address of the flag that cancels the comparison (see `emit.cancel_flag`); if the flag is
+        set, all costs are infinite
     """
     number = shape.number
     emitted, builder = function(
@@ -203,8 +203,8 @@ class _Step:
         self.lanes, self.rows = lanes, rows
         places = [build.add(i, vec.constant(r)) for r in range(rows)]
         self.query = [vec.splat(vec.load_one(lanes.query, place)) for place in places]
-        # Pointer to the window's point that row 0 uses at step 0; row r uses at step s the point
-        # ``s - r`` points later.
+        # Pointer to the window's point that row 0 uses at step 0. At step s, row r uses the point
+        # that is ``s - r`` points after it.
         self.points = vec.at(lanes.windows, lanes.elements(build.sub(i, lanes.band)))
 
     def __call__(self, s: ir.Value, state: list[ir.Value], first: int, last: int) -> list[ir.Value]:

@@ -16,9 +16,9 @@ lanes begin in row b and column ``b - w``. In step t, row r of the strip compute
 ``0 <= t - 2 k - 2 K l <= 2 w``. Vector k therefore reads the table at ``t - 2 k``.
 
 Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
-alternative keeps the two newest anti-diagonals of the band in memory: nothing is wasted, and two
-vectors take five loads and two stores. It took 22 microseconds where strips take 25, not counting
-the layout of its series, and is not used.
+alternative wastes nothing: it keeps the two newest anti-diagonals of the band in memory, and takes
+five loads and two stores for two vectors. It took 22 microseconds and, on top of that, the time to
+lay out its series. Strips take 25 microseconds. The alternative is not used, as it gains so little.
 
 Early abandoning: a warping path crosses the last row of every strip, and costs only grow along a
 path. So if no cost in that row is within the limit, the comparison ends and returns infinity. A
@@ -139,7 +139,8 @@ def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
 
 
 def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
-    # A band of w has 2 w + 1 diagonals; a band of -1 means the full matrix.
+    # `lay` makes the masks from one zero for each diagonal of the band: 2 w + 1 for a band of w.
+    # A band of -1 means the full matrix, which uses no masks.
     return matrix_strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 

@@ -80,10 +80,10 @@ def lay_rows(
 ) -> None:
     """Emit code that copies points of a series into `target`, where `Strip.rows` reads them.
 
-    It copies K rows of L lanes, so K * L points, beginning with the point number `first`.
+    It copies the K * L points from number `first` on, one point for each row of the strip.
 
-    The series has `count` points. Rows beyond its end repeat the last point, which is harmless: the
-    costs of later rows never affect earlier rows.
+    The series has `count` points. If it ends before the strip does, the remaining rows get copies
+    of the last point. That is harmless: the costs of later rows never affect earlier rows.
     """
     build, shape = vectors.builder, vectors.shape
     most = build.sub(count, vectors.constant(1))

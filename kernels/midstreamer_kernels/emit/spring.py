@@ -31,9 +31,9 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
     A row of `cells` and of `points` has one element per pattern. Positions on a pattern's integer
     scale are rounded, so the true difference of two points may be smaller by 1 than the difference
     of their positions. Therefore the new point is given as ``under = position - 1`` and
-    ``over = position + 1``, and its difference to a pattern point is reduced by 1. It is then cut
-    to `caps`, multiplied by `factors`, and squared. The function returns whether any pattern's cell
-    in the last row is within the pattern's element of `limits`.
+    ``over = position + 1``, and its difference to a pattern point is reduced by 1. This
+    difference is limited to `caps`, multiplied by `factors`, and squared. The function returns
+    whether any pattern's cell in the last row is within the pattern's element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(
@@ -59,7 +59,7 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
             left, point = vectors.load(given["cells"], place), vectors.load(given["points"], place)
             apart = builder.or_(
                 whole.less(under[row], point), whole.less(point, over[row])
-            )  # one of the two values is 0 by saturation, so this is the other one
+            )  # saturation makes at least one of these differences 0; `or` returns the other
             step = builder.mul(whole.least(apart, caps[row]), factors[row])
             below, diagonal = loop.values[row], loop.values[shape.rows + row]
             best = whole.least(whole.least(left, diagonal), below)

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import extending, types
 
 WORD_BITS = 64
-WORDS = 4  # 64-bit words added at once: more, with sums and masks, do not fit 16 registers
+WORDS = 4  # 64-bit words added at once; more words, their sums and masks do not fit 16 registers
 
 # The type is Any, because numba's annotation wrongly demands its typing context in every call.
 intrinsic: Any = extending.intrinsic
@@ -45,8 +45,8 @@ def add_words(typing_context: Any, a: Any, b: Any, carry: Any) -> Any:
             [builder.extract_value(argument, place) for place in range(WORDS)]
             for argument in arguments[:2]
         )
-        # Add one more word below the lowest word. Its sum is all ones plus `carry`, so that a
-        # `carry` of 1 goes over into the lowest word.
+        # Put one more word below the lowest word of both numbers: all ones in `left`, `carry` in
+        # `right`. If `carry` is 1, the sum of these two words overflows into the lowest word.
         left = _joined(builder, [_WORD(2**WORD_BITS - 1), *a])
         right = _joined(builder, [arguments[2], *b])
         added = builder.uadd_with_overflow(left, right)

@@ -184,8 +184,8 @@ def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
 
     The bounds of the returned candidates become NaN, so that they are not compared a second time.
     """
-    # Near windows are often neighbours in one strip. So the strips with the least bounds, half as
-    # many as there are wanted windows, contain enough windows.
+    # Near windows are often neighbours in one strip. So only some strips are examined, those with
+    # the least bounds: about half as many strips as there are wanted windows.
     bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= value_of_rank(lows, strip))

@@ -23,14 +23,16 @@ path has at most p = n + m - 1 cells, and u = 2**-24.
   is wrong by at most the factor ``(1 + u)**((p + 2) / 2)``, whatever the path. A square too small
   for float32 adds an error of less than 2**-125.
 
-Hence in both directions, for the distances in float32 (narrow) and without rounding (exact), with
-g = exp((p + 4) u) > (1 + u)**(p + 3), which also covers the rounding of float64:
+These estimates give two bounds. Here *narrow* is a distance in float32, and *exact* is the same
+distance without rounding. The factor g = exp((p + 4) u) is greater than (1 + u)**(p + 3), so it
+covers the rounding of float64 too.
 
     narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
     exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
 
 The first line holds for lower bounds too, because a bound has fewer terms than a path, and each is
-at most one term of the path. Means are rounded like points; e is doubled for that.
+at most one term of the path. The segment means are rounded to float32 as the points are. Twice the
+value of e is used, to cover that rounding too.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class _Scan:
 
     def seed(self) -> None:
         """Compare the windows with the least bounds, to lower the k-th best distance early."""
-        if self._kept < self._windows:  # if all windows are wanted, no order saves time
+        if self._kept < self._windows:  # if all windows are wanted, seeds save no time
             most = SEEDS_PER_MATCH * self._kept + SEEDS_MIN
             taken = bound_filter.seeds(self._histories, most)
             self._compare(taken, np.zeros(taken.size, np.float32))

@@ -10,17 +10,19 @@ the columns that match point i. Then the next row is
 computed in strips of four words, whose row stays in registers. The carry out of each row of a strip
 is stored in memory for the next strip.
 
-M is found without comparing pairs of points. If `b` is sorted, the points of `b` that match
-``a[i]`` are neighbours, because rounding preserves order: from the first that is at most epsilon
-below to the last that is at most epsilon above. For each ``a[i]`` two binary searches count the
-points of `b` before the first match (low) and up to the last match (high). With a table of
-prefixes, where P[r] has the bits of the r smallest points of `b`, M is ``P[high] ^ P[low]``. The
-result is exact, because the searches evaluate only ``a[i] - b[j] > epsilon`` and
-``a[i] - b[j] >= -epsilon`` in float64. The bits of the band are a difference of two prefixes too.
+M is found without comparing pairs of points. In sorted order, the points of `b` that match ``a[i]``
+are neighbours, because rounding preserves order. The first of them is the smallest point that is at
+most epsilon below ``a[i]``, the last is the greatest point that is at most epsilon above. For each
+``a[i]`` two binary searches count the points of `b` before the first match (low) and up to the last
+match (high). A table of prefixes holds in P[r] the bits of the r smallest points of `b`, so M is
+``P[high] ^ P[low]``. The result is exact, because the searches evaluate only
+``a[i] - b[j] > epsilon`` and ``a[i] - b[j] >= -epsilon`` in float64. The bits of the columns within
+the band are the XOR of two masks too, each with the bits of the first r columns for some r.
 
-O((n + m) log m + n * m / 256) time, with a band n * band / 256; O(n + m) memory. A pair of 1,000
-points takes 45 microseconds with AVX2: 14 to search, 15 for the rows, 8 to sort, 6 for the tables.
-Computing M by comparing all pairs of points takes longer than all of this, even in float32 vectors.
+O((n + m) log m + n * m / 256) time, O(n + m) memory. With a band, n * band / 256 takes the place of
+n * m / 256. A pair of 1,000 points takes 45 microseconds with AVX2: 14 to search, 15 for the rows,
+8 to sort, 6 for the tables. Computing M by comparing all pairs of points takes longer than all of
+this, even in float32 vectors.
 """
 
 from __future__ import annotations

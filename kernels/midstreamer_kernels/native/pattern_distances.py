@@ -78,7 +78,7 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Return whether a pattern can be within the squared `limit` by its lower bounds.
+    """Return whether no lower bound of a pattern's squared distance exceeds `limit`.
 
     The pattern begins at element `begin` of ``group.patterns``.
     """

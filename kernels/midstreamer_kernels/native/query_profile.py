@@ -54,8 +54,8 @@ SEGMENTS_MIN = 15
 SPREAD = 8
 
 STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
-# A block has as many windows as begin within this number of points, or within the length of one
-# window if that is greater; rounded down to whole strips, but at least one strip.
+# The windows of a block begin within this number of points, or within ``m + 2 * band`` points if
+# that is more. Their number is rounded down to whole strips, but a block has at least one strip.
 POINTS_MIN = 1024
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
@@ -70,7 +70,7 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
         ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
-        ("stride", "i8"),  # points from one window to the next, not counting unused points
+        ("stride", "i8"),  # points from one window to the next in a block: min(step, m + 2 * band)
         ("size", "i8"),  # elements of each row of `window_preparation.Room.space`
         (
             "row",
@@ -78,7 +78,7 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ),  # elements per row, when points are sorted into `stride` rows; see `window_preparation`
         ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
         ("unit", "f8"),  # divisor of ``point - origin``; 1 if windows are normalised
-        ("shrink", "f8"),  # factor of each bound, for the rounding error of its sum
+        ("shrink", "f8"),  # each bound is multiplied by this: its sum may be rounded up
         ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
         ("noise", "f8"),
         ("filter_factor", "f8"),  # distance in float32 <= filter_factor * exact one + filter_noise

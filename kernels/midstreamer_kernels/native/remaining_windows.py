@@ -278,8 +278,8 @@ def _place(plan: Any, histories: Any, order: int, lane: int, lanes: int) -> None
 def _filter(plan: Any, limit: float, count: int, narrow: Any, group: Any, scratch: Any) -> int:
     """Remove from `group` the candidates that the float32 comparison rules out.
 
-    The array `costs` of `scratch` receives the lane numbers of the candidates that stay; the
-    function returns how many stay.
+    The candidates that stay move to the front of `group.orders`. Their lane numbers are written to
+    ``scratch.costs``, over the costs. The function returns how many candidates stay.
     """
     orders, windows, block, costs = group.orders, group.windows, scratch.block, scratch.costs
     if limit == np.inf:

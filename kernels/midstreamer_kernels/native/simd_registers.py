@@ -68,8 +68,9 @@ def striped(number: Number, *, banded: bool = False) -> Shape:
 
     A strip of K vectors keeps 2 K + 1 vectors in registers and needs three more to compute; the
     rows are read from memory as operands. More vectors hide more latency, but make the slanted ends
-    of a strip longer. A band may be as narrow as the slant is long, so strips within a band have at
-    most `BANDED_ROWS_MAX` rows. For 1,000 points with AVX2, K = 6 was the fastest of 4 to 8.
+    of a strip longer: as long as the strip has rows. In a narrow band these ends would be most of
+    the strip, so strips within a band have at most `BANDED_ROWS_MAX` rows. For 1,000 points with
+    AVX2, K = 6 was the fastest of 4 to 8.
     """
     machine = instruction_set()
     rows = 6 if machine.registers == 16 else 8

@@ -9,7 +9,7 @@ column after given points (`replay`).
 
 `advance` processes points until there is an event that `monitor_plain_mode` must handle. Its arrays
 are reached by the addresses in one record of the type `STATE`, because numba takes a fifth of a
-microsecond for each array argument, more than for a hundred patterns.
+microsecond to pass one array. Processing one point for a hundred patterns takes less.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from midstreamer_kernels.native.simd_registers import instruction_set
 
 carray: Any = numba.carray  # type: ignore[attr-defined]  # exported, but missing in its types
 
-# A row has two vectors. More would not hide more latency, because the loop mostly waits for memory.
+# The filter's loop handles two vectors at once. More would not hide more latency, because the loop
+# mostly waits for memory.
 _FILTER = Shape(UINT16, instruction_set().lanes(UINT16), 2)
 _COLUMNS = Shape(FLOAT64, instruction_set().lanes(FLOAT64), 2, integers=False)
 LANES = _FILTER.lanes * _FILTER.rows
@@ -43,8 +44,8 @@ SCALE_MOST = 65_534
 # tenth of this tolerance.
 SLACK = 1e-9
 # A pattern of m points gives up its exact column after this number times m points without a match.
-# Updating an exact column takes a tenth of a microsecond per point, and beginning one takes as long
-# as 1,000 points. So a pattern that will match again within that time should keep its column.
+# Updating an exact column takes a tenth of a microsecond per point. Beginning one takes as long as
+# 1,000 such updates. So a pattern that will match again within that time should keep its column.
 REST_AFTER = 8
 
 _LANE_ARRAYS = ("cells", "points", "under", "over", "factors", "caps", "limits", "origins",
@@ -85,9 +86,9 @@ _uint16_at = _pointer_to(types.uint16)
 def advance(states: Any, values: Any, begin: int) -> Any:
     """Process `values` from index `begin` on until there is an event or an audit is due.
 
-    Return the number of values processed, counted from index 0; it is negative if there is an event
-    or an audit. `states` is an array with one record of the type `STATE`, whose history has room
-    for all `values`.
+    `monitor_plain_mode` says what an audit is. Return the index after the last processed value,
+    with a minus sign if there is an event or an audit is due. `states` is an array with one record
+    of the type `STATE`, whose history has room for all `values`.
     """
     state = states[0]
     history = carray(_float64_at(state.history), state.count - state.first + values.size)
@@ -163,7 +164,10 @@ def _advance_filter(state: Any, value: float) -> None:
 
 @jit
 def _look_at(state: Any, group: int, offset: int, rows: int) -> None:
-    """Add a WAKE event for each sleeping pattern of a group whose last cell is within its limit."""
+    """Add a WAKE event for each pattern in a group that must now get an exact column.
+
+    Those are the patterns that have none, and whose last cell in the filter is within the limit.
+    """
     cells = carray(_uint16_at(state.cells + 2 * offset), rows * LANES)
     limits = carray(_uint16_at(state.limits + 2 * group * LANES), LANES)
     lengths = carray(_int64_at(state.lane_lengths + 8 * group * LANES), LANES)

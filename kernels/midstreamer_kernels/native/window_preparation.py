@@ -1,10 +1,13 @@
 """Preparation of a block of neighbouring windows for lower bounds, in float32.
 
-The points of a block are taken relative to the block's first point and divided by their range. So a
-high level loses no digits, and no square overflows. A slope and an offset per window then make its
-points z-normal. Besides its points, a block holds their maxima and minima within the band (the
-windows' envelopes) and, for the coarse bound, means of several points. Maxima and means of 2**n
-points are computed by doubling, in n vectorised passes over the block.
+For z-normalised windows, the points of a block are taken relative to the block's first point, and
+divided by the greatest such difference. So points far from zero lose no digits in float32, and no
+square overflows. A slope and an offset per window then make its points z-normal. For windows that
+are not normalised, `origin` and `unit` of the plan are used instead.
+
+Besides its points, a block holds their maxima and minima within the band (the windows' envelopes)
+and, for the coarse bound, means of several points. Maxima and means of 2**n points are computed by
+doubling, in n vectorised passes over the block.
 
 If windows begin `step` points apart, their points are not adjacent in memory. The points are then
 dealt into rows: point i goes to row ``i % step``, so that the points of all windows at one offset
@@ -96,7 +99,8 @@ def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any,
     `row` is the history's row in the table that `midstreamer_kernels.search_inputs` describes,
     `level` is the `query_profile.Level` of the bounds that will be computed, and `room` receives
     the block. Return `POINTS`, `MEANS` or `DEALT`: the row of ``room.space`` from which the bounds
-    read. In that row the first window begins at element `band`, or at element 0 of `DEALT`.
+    read. The first window begins at element `band` of that row if it is `POINTS` or `MEANS`, and at
+    element 0 if it is `DEALT`.
     """
     space, lanes, segment = room.space, room.lanes, level.segment
     begin = row[FIRST] + first * plan.step

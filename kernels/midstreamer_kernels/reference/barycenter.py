@@ -10,7 +10,7 @@ from midstreamer_kernels.reference.path import least_path
 
 
 def barycenter(rows: Sequence[Sequence[float]], band: int, iterations: int) -> list[float]:
-    """Return the DTW barycenter of `rows`: at most `iterations` rounds that begin at the medoid."""
+    """Return the DTW barycenter of `rows`: their medoid, improved `iterations` times at most."""
     spreads = [math.fsum(dtw(row, other, band) ** 2 for other in rows) for row in rows]
     centre = list(rows[spreads.index(min(spreads))])
     for _ in range(iterations):

@@ -49,12 +49,12 @@ class Memory:
         self._store, self._memory = store, memory
 
     def _address(self, pointer: int, size: int) -> int:
-        # The address is computed at each use, because a memory may move when it grows.
         if pointer <= 0 or pointer + size > self._memory.data_len(self._store):
             raise OutOfMemoryError(
                 f"the module's alloc({size}) returned {pointer}, outside of its memory of "
                 f"{self._memory.data_len(self._store):,} B: give more memory_bytes"
             )
+        # The address is computed at each use, because a memory may move when it grows.
         return self.address() + pointer
 
     def address(self) -> int:
@@ -126,7 +126,7 @@ class Instance:
         self._kept = 0, 0
 
     def call(self, name: str, *arguments: float) -> Any:
-        """Call an exported function; about 5 microseconds, and 5 more for each argument."""
+        """Call an exported function. This takes about 5 microseconds, and 5 more per argument."""
         return self._functions[name](self._store, *arguments)
 
     def kept(self, size: int) -> int:
@@ -281,7 +281,7 @@ class KernelModule:
         try:
             yield
         except wasmtime.Trap as trap:
-            # The trap's message includes the module's backtrace, but only its cause is reported.
+            # Report the cause of the trap, not its message, which includes the module's backtrace.
             if trap.trap_code == wasmtime.TrapCode.OUT_OF_FUEL:
                 raise OutOfFuelError(
                     f"{self.name} used up fuel={self.fuel:,}: give more fuel, or shorter series"
