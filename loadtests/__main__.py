@@ -69,7 +69,10 @@ def parsed() -> argparse.ArgumentParser:
 
 
 def planned(arguments: argparse.Namespace, shape: load_plan.Shape, folder: Path) -> Plan:
-    """Return the plan of the load for the arguments; its addresses are set once the fleet runs."""
+    """Return the plan of the load for the arguments.
+
+    The plan has no addresses of coordinators yet; `run` adds them when the fleet runs.
+    """
     return Plan(
         addresses=(),
         certificates=folder / "state" / "certs",

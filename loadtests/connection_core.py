@@ -105,7 +105,7 @@ class Machine:
         self._take_events(now_s)
 
     def wake(self, now_s: float) -> None:
-        """Handle the timers that are due: of QUIC, the connection, its requests and the ping."""
+        """Handle every timer that is due; QUIC, connection, requests and ping have timers."""
         if self.ended is not None:
             return
         due_s = self.quic.get_timer()
@@ -150,7 +150,8 @@ class Machine:
     def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
         """Return the datagrams to send now.
 
-        If ``spoken`` is true, acknowledgements that are not due yet are sent too, with our data.
+        If ``spoken`` is true, waiting acknowledgements are sent too, although they are not due yet.
+        So they can share a packet with our data.
         """
         if spoken:
             aioquic_internals.acknowledge(self.quic, now_s)

@@ -90,7 +90,7 @@ class GeventLink:
         self._flush(spoken=True)
 
     def receive(self) -> Frame:
-        """Wait for the next frame of either stream and return it; raise LinkClosed at the end.
+        """Wait for the next frame from the peer and return it; raise LinkClosed at the end.
 
         Only for links without requests, for which `Machine.talk` was not called.
         """
@@ -184,8 +184,8 @@ class GeventLink:
         self.machine.give_up("this side failed")
 
     def _refused(self, error: OSError) -> None:
-        # Before the link has opened, one ICMP error ends it; later only two in a row do.
-        # The carrier on asyncio does the same.
+        # One ICMP error ends a link that has not opened yet. An open link ends only after two
+        # errors without a datagram in between. The carrier on asyncio does the same.
         self._refusals += 1
         if not self.machine.opened or self._refusals >= 2:
             self.machine.give_up(error.strerror or "the port is closed")

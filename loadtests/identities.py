@@ -38,7 +38,7 @@ def user(number: int, trust_domain: str) -> Identity:
 
 
 def sdk(trust_domain: str, worker: int = 0) -> Identity:
-    """Return the identity of the SDK user of a worker."""
+    """Return the identity of the user that sends requests with the SDK for a worker."""
     return peer_credentials.named(f"{PREFIX}sdk-{worker}", trust_domain)
 
 
@@ -64,10 +64,11 @@ def stranger(trust_domain: str) -> Identity:
 
 
 def make(directory: Path, users: int, trust_domain: str) -> None:
-    """Issue certificates for all users with the authority in a folder, and allow the users.
+    """Issue certificates for all users, and add the users to the allowlist.
 
-    A certificate that is still valid for long is kept.  Raise ConfigError if the folder has no
-    authority.
+    `STRANGER` gets a certificate too, but is not added to the allowlist.  The authority in the
+    folder ``directory`` signs the certificates.  A certificate that is still valid for long is
+    kept.  Raise ConfigError if the folder has no authority.
     """
     everybody = [user(number, trust_domain) for number in range(users)]
     for each in (*everybody, sdk(trust_domain), stranger(trust_domain)):

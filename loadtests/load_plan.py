@@ -38,7 +38,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 SHAPES: dict[str, Shape] = {
-    # As many users as the acceptance test requires, in about a minute.
+    # A short test with 300 users: it ends after about a minute.
     "smoke": Shape((steady(30, 60),), users=300),
     "ramp": Shape((Stage(60, 10, 200), steady(30, 200), Stage(10, 200, 10)), users=300),
     "spike": Shape((steady(20, 40), steady(5, 400), steady(35, 40)), users=300),

@@ -54,7 +54,8 @@ class Generator:
     def run(self) -> None:
         """Run the shape after a pause, deliver the results, and let locust quit.
 
-        A worker sends its results to the master; a single process judges them itself.
+        A worker sends its results to the master, which judges them.  A process that runs without a
+        master judges its results itself.
         """
         gevent.sleep(SETTLE_S)  # wait until the handshakes have ended
         sdk_user = gevent.spawn(self._run_sdk) if self.plan.sdk_per_s else None
@@ -69,7 +70,8 @@ class Generator:
         self.crowd.leave()
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
-            self.environment.process_exit_code = 0  # success: only the master judges
+            # A worker reports success, because only the master compares results with thresholds.
+            self.environment.process_exit_code = 0
             runner.send_message(FIGURES, self.told())
             return
         judge(self.environment, self.plan, [self.told()])

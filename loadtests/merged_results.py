@@ -12,10 +12,10 @@ from midstreamer.domain.errors import BadInput
 
 
 def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the merged results of several generators (of `locustfile.Generator.told`).
+    """Return the merged results of several generators.
 
-    The merged ``seconds`` is the longest duration, and ``processors`` is the sum. Raise BadInput if
-    ``told`` is empty.
+    ``told`` has what `locustfile.Generator.told` returned in each generator. The merged ``seconds``
+    is the longest duration, and ``processors`` is the sum. Raise BadInput if ``told`` is empty.
     """
     if not told:
         raise BadInput("no generator has sent its results")

@@ -39,7 +39,11 @@ _TITLE = re.compile(r"(?P<name>.*) \([\d,]+ samples?, [\d.]+%\)")
 
 
 class Box(NamedTuple):
-    """One box of a flame graph; ``x`` and ``width`` in samples; a caller has a smaller ``y``."""
+    """One rectangle of a flame graph: a function, called by the function in the box above.
+
+    ``x`` and ``width`` are in samples. ``y`` is in pixels, and grows from callers to called
+    functions.
+    """
 
     x: int
     y: float
@@ -49,12 +53,19 @@ class Box(NamedTuple):
 
 @dataclass
 class Profile:
-    """Samples of a process by function; ``itself`` counts a function only on top of the stack."""
+    """Numbers of samples of a process: in total, and for each function.
+
+    A sample is one call stack. ``itself`` counts, for each function, the samples in which the
+    function itself ran, and none of the functions that it calls.
+    """
 
     samples: int = 0
     itself: Counter[str] = field(default_factory=Counter)
     within: Counter[str] = field(default_factory=Counter)
-    """Samples that have the function anywhere on the stack; in a recursion it counts once."""
+    """For each function, the number of samples in which it was anywhere on the call stack.
+
+    A sample counts once for a function, even if the function called itself.
+    """
 
 
 def prepare(folder: Path) -> None:
@@ -126,9 +137,10 @@ def read(path: Path) -> Profile:
 
 
 def added(boxes: Iterable[Box]) -> Profile:
-    """Return the profile of a flame graph: its samples, summed by function.
+    """Return the profile of a flame graph, by adding up the samples of each function.
 
-    The root box is no function. Samples in a function of `WAITS` are left out.
+    Samples in which a function of `WAITS` ran are left out. So is the root of the graph, the box
+    for all samples, because it is no function.
     """
     profile = Profile()
     for stack, own in _stacks(boxes):
@@ -141,7 +153,11 @@ def added(boxes: Iterable[Box]) -> Profile:
 
 
 def _stacks(boxes: Iterable[Box]) -> Iterator[tuple[list[str], int]]:
-    """Yield the stack of each box, outermost caller first, and the samples in its top function."""
+    """Yield, for each box of a flame graph, its call stack and a number of samples.
+
+    The call stack lists names of functions, from the outermost caller to the function of the box.
+    The samples are those in which this function itself ran, not a function that it called.
+    """
     callers: list[Box] = []
     own: list[int] = []
 

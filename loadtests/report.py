@@ -73,9 +73,10 @@ def spent(
     after: Mapping[str, Mapping[str, float]],
     seconds: float,
 ) -> dict[str, dict[str, float]]:
-    """Return the busy processors and memory in bytes of each process, from two scrapes of it.
+    """Return how many processors and how many bytes of memory each process used.
 
-    ``seconds`` is the time between the scrapes.
+    ``before`` and ``after`` are two scrapes of the metrics of all processes. ``seconds`` is the
+    time between the scrapes.
     """
     used = {}
     for name, late in after.items():
@@ -98,7 +99,7 @@ def write(figures: Figures, plan: Plan, path: Path) -> None:
 
 
 def row(durations: Durations) -> dict[str, float]:
-    """Return the columns of a table: count, p50, p95, p99 and maximum in milliseconds."""
+    """Return the count of durations, and their p50, p95, p99 and maximum in milliseconds."""
     if not durations.count:
         return {"count": 0}
     shown = {f"p{each}": durations.percentile(each) * 1e3 for each in (50, 95, 99)}

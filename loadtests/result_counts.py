@@ -1,7 +1,8 @@
 """Counts and percentiles of the requests of a load test, in little memory.
 
-Durations are counted in buckets whose width grows in proportion.  Percentiles are therefore exact
-to 1 % for any number of requests.  The tallies of several processes can be merged.
+Durations are counted in buckets, and each bucket is 1 % wide: its upper limit is 1.01 times its
+lower limit.  Percentiles are therefore exact to 1 % for any number of requests.  The tallies of
+several processes can be merged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEAST_S = 1e-6
-"""Shortest duration in seconds that has a bucket of its own; shorter ones count in it too."""
+"""Lower limit of the first bucket, in seconds; shorter durations are counted in this bucket too."""
 STEP = 1.01
 """Upper limit of a bucket divided by its lower limit."""
 _LOG_STEP = math.log(STEP)
@@ -43,7 +44,7 @@ class Durations:
         self.most_s = max(self.most_s, other.most_s)
 
     def percentile(self, percent: float) -> float:
-        """Return the duration that ``percent`` % of durations do not exceed; NaN without any."""
+        """Return the duration that ``percent`` % of durations do not exceed; NaN if none exists."""
         if not self.count:
             return math.nan
         wanted, seen = math.ceil(self.count * percent / 100), 0

@@ -56,7 +56,10 @@ def parse(text: str) -> Threshold:
 
 
 def broken(tally: Tally, thresholds: Iterable[Threshold]) -> list[str]:
-    """Return a line for each threshold that is exceeded or has no request to be measured with."""
+    """Return a line for each threshold that is exceeded.
+
+    There is also a line for a threshold if no request of its type has ended.
+    """
     return [line for each in thresholds for line in _broken(tally, each)]
 
 

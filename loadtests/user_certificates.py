@@ -1,10 +1,10 @@
 """Certificates of load test users in a cluster: requested from the operator and renewed.
 
 The operator issues a certificate for ``client/<name>`` to a service account that has the right
-`use` on the client identity of this name.  Each user has an identity of its own, and the pod of the
-users may use only these names.  Keys and certificates are written to a folder, because several
-processes of the generator need them.  The folder should be in memory (tmpfs), because it contains
-keys.
+`use` on the client identity of this name.  Each user has an identity of its own.  The service
+account of the load test has this right only for the names that the load test needs.  Keys and
+certificates are written to a folder, because several processes of the generator need them.  The
+folder should be in memory (tmpfs), because it contains keys.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ async def certified(
     release: str,
     news: Callable[[str], None],
 ) -> AsyncGenerator[None]:
-    """Hold valid certificates for the identities ``who`` in a folder while the block runs.
+    """Obtain a certificate for each identity in ``who``, and renew it while the block runs.
 
-    The operator of this namespace and release issues them.  Raise DeadlineExceeded if they do not
-    arrive in time, and ConfigError if this process does not run in a pod.
+    The operator of this namespace and release issues the certificates, and the folder ``directory``
+    holds them.  Raise DeadlineExceeded if they do not arrive in time, and ConfigError if this
+    process does not run in a pod.
     """
     me = service_account.in_pod()
     _list(directory, f"coordinator/{namespace}/{release}-coordinator-*")

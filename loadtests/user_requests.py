@@ -53,7 +53,7 @@ def windows(columns: list[Column], length: int) -> list[Window]:
 
 
 class Words:
-    """Makes the request frames of one user; ``run`` becomes part of the names of its series."""
+    """Makes the request frames of one user; ``run`` is part of the name of the user's series."""
 
     def __init__(self, name: str, run: str, asked: list[Window], specification: Specification):
         self._series = f"{identities.TICKS}/{run}-{name}"

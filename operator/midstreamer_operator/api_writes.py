@@ -189,17 +189,19 @@ async def replace(api: Api, path: str, made: Object) -> Object:
 
 
 async def apply(api: Api, path: str, made: Mapping[str, Any]) -> Object:
-    """Create or update an object by server-side apply; fields missing from ``made`` are kept.
+    """Create or update an object by server-side apply.
 
-    A conflict is forced: the operator takes a field over from another manager.  Raise BadInput or
-    Refused when the API server rejects the object.
+    If another manager owns a field of ``made``, the operator takes the field over.  Fields of other
+    managers that are not in ``made`` are kept.
+
+    Raise BadInput or Refused when the API server rejects the object.
     """
     query = {"fieldManager": COMPONENT, "force": "true"}
     return (await api.ask("PATCH", path, dict(made), query=query)).checked()
 
 
 async def _put(api: Api, given: Object, part: str, made: Object) -> Object:
-    """Replace the subresource ``part`` of a signing request by what ``made`` has there."""
+    """Replace a subresource of a signing request, such as ``status``, by that of ``made``."""
     name = given["metadata"]["name"]
     return _written(await api.ask("PUT", f"{kubernetes_names.REQUESTS}/{name}/{part}", made))
 

@@ -85,7 +85,8 @@ def settings() -> kopf.OperatorSettings:
     # reports the fault and starts kopf again. With its default pauses kopf would retry for a minute
     # first.
     kopf_settings.networking.error_backoffs = (0.25, 0.5, 1.0, 2.0)
-    # By default kopf kills this process ten minutes after the tasks of kopf have ended.
+    # By default kopf kills this process ten minutes after kopf begins to shut down. But this
+    # process may live on and start kopf again, so it must not be killed.
     kopf_settings.process.ultimate_exiting_timeout = None
     return kopf_settings
 

@@ -14,9 +14,10 @@ from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 TRIPLE = "wasm32-unknown-unknown"
 FEATURES = "+simd128,+bulk-memory"  # no relaxed SIMD, because its results depend on the host
 
-# WebAssembly has no i64x2.min, so float64 costs are compared as floats. WebAssembly runtimes hardly
-# reorder loads, and with a store between its loads a loop would keep more values in registers. So
-# each iteration stores last. Of strips with 3 to 7 vectors, those with four were the fastest.
+# `integers=False`: WebAssembly has no i64x2.min, so float64 costs are compared as floats.
+# `stores_last=True`: each iteration stores after all its loads. WebAssembly runtimes rarely move a
+# load across a store, so a loop with a store between its loads needs more registers.
+# 4 rows: of strips with 3 to 7 vectors, those with four were the fastest.
 SHAPES = {
     "f32": Shape(FLOAT32, 4, 4, stores_last=True),
     "f64": Shape(FLOAT64, 2, 4, integers=False, stores_last=True),
@@ -30,7 +31,7 @@ def _written() -> ir.Module:
     module.triple = TRIPLE
     for suffix, shape in SHAPES.items():
         for name, emit, index in (
-            ("room", emit_room, _WIDE_INDEX),  # a 64-bit index, to detect a size beyond 4 GiB
+            ("room", emit_room, _WIDE_INDEX),  # 64 bits: scratch memory may exceed 4 GiB
             ("pair", emit_pair, _INDEX),
             ("banded_pair", emit_banded_pair, _INDEX),
         ):

@@ -1,8 +1,10 @@
-"""Comparison of two whole series by ``dtw.wasm``, with the same bits as `native.dtw_of_pair`.
+"""Comparison of two whole series by ``dtw.wasm``.
 
-The arguments and the series are written to the module's memory, and the result is read from there;
-the call itself passes nothing. So a comparison takes one call into the module and a few copies,
-about 15 microseconds in addition to the computation.
+The distances have the same bits as those of the numba engine (`native.dtw_of_pair`).
+
+The arguments and the series are written to the module's memory, and the result is read from there.
+The called function has no parameters and no return value. So a comparison takes one call into the
+module and a few copies, about 15 microseconds in addition to the computation.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ class _Pair(ctypes.LittleEndianStructure):
 
 
 def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
-    """Return the squared DTW distance of `a` and `b`, or infinity if it surely exceeds `limit`.
+    """Return the squared DTW distance of `a` and `b`, or infinity.
 
-    Arguments and result are those of `native.dtw_of_pair.dtw_squared`.
+    Infinity means that the squared distance exceeds `limit`. A result above `limit` is possible
+    too, because the limit is checked only once per strip. Arguments and result are those of
+    `native.dtw_of_pair.dtw_squared`.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class Found:
     events: Sequence[Object] = ()
     """Events of the namespace."""
     measured: Sequence[Measured] = ()
-    """Shards and lag that pods report in their metrics."""
+    """What pods report in their metrics: shards, and the position in the change feed."""
     entries: Sequence[Entry] = ()
     """Entries of the ledger of certificates."""
     notes: Sequence[str] = field(default=())
@@ -179,7 +179,10 @@ def _waits(found: Found) -> Iterator[str]:
 
 
 def _unmade(found: Found, component: str) -> str:
-    """Return why the owner of a component's pods, or its ReplicaSet, does not create them."""
+    """Return why pods of a component were not created.
+
+    This is the newest warning about the owner of these pods, or about a ReplicaSet of the owner.
+    """
     owners = [_name(owner) for owner in found.owners if component_of(owner) == component]
     about = [
         event for event in found.events
@@ -192,7 +195,10 @@ def _unmade(found: Found, component: str) -> str:
 
 
 def _is_of(about: str, owner: str) -> bool:
-    """Return whether the object ``about`` is the owner or one of its ReplicaSets, by its name."""
+    """Return whether the name ``about`` is ``owner``, or that of a ReplicaSet of ``owner``.
+
+    The name of a ReplicaSet begins with the name of its Deployment and a hyphen.
+    """
     return about == owner or about.startswith(f"{owner}-")
 
 
@@ -253,11 +259,10 @@ def _ending(terminated: Object) -> str:
 
 
 def _certificates(found: Found, now_s: float) -> Iterator[str]:
-    """Yield lines about certificates: the newest of each identity, then counts.
+    """Yield lines about the newest certificate of each identity.
 
-    The lines list the newest certificate of each identity that is still valid and whose pod exists.
-    Then they give the number of identities whose pod was deleted, and the number whose newest
-    certificate has expired.
+    A certificate that is still valid has a line of its own, unless the pod of its identity was
+    deleted.  Valid certificates of deleted pods are only counted, and so are expired certificates.
     """
     newest: dict[str, Entry] = {}
     for entry in found.entries:

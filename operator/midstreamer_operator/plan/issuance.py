@@ -154,7 +154,7 @@ def decide(request: SigningRequest, pod: Pod | None, policy: Policy) -> Decision
 
 
 def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -> Decision:
-    """Return what to do next about a request for one of our signers, by the given checks."""
+    """Apply the checks to a request for one of our signers, and return what to do next."""
     request, policy = case.request, case.policy
     if is_settled(request):
         return Done()
@@ -167,7 +167,7 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
 
 
 def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
-    """Return the decision, or a denial when the identity has its maximum of valid certificates."""
+    """Return the decision, but Deny or Fail if the identity may not have one more certificate."""
     if not isinstance(decision, Approve | Sign) or live < policy.live_max:
         return decision
     message = (
@@ -333,7 +333,7 @@ def has_a_known_account(case: Case) -> Objection | None:
 
 
 def is_of_its_kind(case: Case) -> Objection | None:
-    """Return an objection when the requester's service account is mapped to another kind."""
+    """Return an objection unless the requested kind is that of the requester's service account."""
     if case.named.kind is case.kind:
         return None
     return (

@@ -45,7 +45,7 @@ class Reason(StrEnum):
     PODS_REFUSED = "PodsRefused"
     """The API server rejects the pods, because a quota is full or a policy forbids them."""
     UNSCHEDULABLE = "Unschedulable"
-    """No node has room for a pod, or is allowed to run it."""
+    """No node can run a pod: nodes lack room, or rules keep the pod off them."""
     IMAGE_NOT_PULLED = "ImageNotPulled"
     """The image of a pod cannot be pulled."""
     CERTIFICATE_DENIED = "CertificateDenied"
@@ -142,7 +142,7 @@ def decide(seen: Seen, now_s: float) -> Decision:
 def status_of(seen: Seen, story: Story, now_s: float) -> Status:
     """Return the status of a pool for a reason and message.
 
-    The transition time of a condition changes only when its status changes.
+    The transition time of a condition changes only when the condition becomes true or false.
     """
     pool, own = seen.pool, seen.deployment if _is_own(seen) else None
     is_ready = story.reason is Reason.ALL_READY
@@ -250,9 +250,9 @@ def _count(seen: Seen) -> str:
 
 
 def _cause(seen: Seen) -> Story | None:
-    """Return why the first pod that is not ready waits, None when no reason is known.
+    """Return why one of the pool's pods is not ready, None when no reason is known.
 
-    A reason that needs action comes before a reason that needs none.
+    Of several pods, take one with a reason that needs action, if any; otherwise the first by name.
     """
     found = [
         story
