@@ -50,14 +50,18 @@ class Pools:
     """Number of agents wanted and ready in each pool in the last pass, by name of the pool."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _waits: bool = False
-    """Whether a pool was waiting for something in the last pass."""
+    """Whether at least one pool was waiting for something in the last pass."""
 
     def wake(self) -> None:
         """Request another pass, because an object has changed."""
         self._woken.set()
 
     async def rest(self) -> None:
-        """Return when it is time for another pass: after an event, or when the period is over."""
+        """Return when it is time for another pass.
+
+        That is soon after an event. Without an event it is after `WAITS_S` seconds if a pool waits,
+        else after ``rests_s`` seconds.
+        """
         await asyncio.sleep(GATHERS_S)
         await tasks.awaited(self._woken, WAITS_S if self._waits else self.rests_s)
         self._woken.clear()

@@ -228,7 +228,10 @@ class Signer:
             log.warning("event.not_written", request=request.name, detail=error.message)
 
     async def _prune(self) -> None:
-        """Delete ledger entries that expired more than `KEPT_S` ago; count valid certificates."""
+        """Delete the ledger entries of certificates that expired more than `KEPT_S` seconds ago.
+
+        Also count the certificates that are still valid, and set the metric to the result.
+        """
         self._holders.forget(self.now())
         live: Counter[str] = Counter()
         namespace, release = self.policy.namespace, self.policy.release
@@ -249,7 +252,7 @@ class Signer:
 
 
 def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
-    """Write one log line and one count for a decision that was carried out."""
+    """Log a decision that was carried out, and count it in the metrics."""
     match decision:
         case issuance.Approve(holder):
             log.info("request.approved", request=name, identity=holder.name)
@@ -259,7 +262,7 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
             metrics.LIVE_CERTIFICATES.labels(
                 holder.kind
-            ).inc()  # expired certificates are subtracted when the ledger is pruned
+            ).inc()  # `_prune` sets the metric again, without expired certificates
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

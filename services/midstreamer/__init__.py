@@ -60,9 +60,9 @@ _HOMES = {
     "domain.specification": ("Measure", "Scale", "Specification", "Transform"),
     "domain.verdict": ("Verdict",),
 }
-"""For each module that defines public names of this package, these names."""
+"""The public names of this package, by the module that defines them."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-"""For each public name, the module that defines it: the inverse of `_HOMES`."""
+"""The module that defines each public name: the inverse of `_HOMES`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -237,7 +237,7 @@ def path(namespace: str, name: str = "") -> str:
 
 
 def told(pool: Pool, status: Status) -> dict[str, Any]:
-    """Return the object by which the status of a pool is applied."""
+    """Return the object that the operator applies at the API server to set a pool's status."""
     fields = msgspec.to_builtins(status)
     # Zeros are written too, because autoscalers need the numbers.
     fields |= {"replicas": status.replicas, "readyReplicas": status.ready_replicas}

@@ -143,7 +143,7 @@ def selector(pool: Pool) -> str:
 
 
 def wanted(pool: Pool, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Deployment of a pool as it is applied.
+    """Return the Deployment that the operator applies at the API server for a pool.
 
     Raise BadInput when the PodTemplate has no container named `agent`.
     """

@@ -25,7 +25,10 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What a replica reads from the Lease; equal records mean that it was not renewed meanwhile."""
+    """What a replica reads from the Lease.
+
+    If two reads return equal records, the Lease was not renewed between them.
+    """
 
     holder: str
     """Name of the replica that holds the lease; empty after it was released."""

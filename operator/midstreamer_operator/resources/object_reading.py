@@ -24,7 +24,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def converted(given: Mapping[str, Any], kind: type[T], what: str) -> T:
-    """Convert a Kubernetes object to the struct ``kind``; fields that it lacks are dropped.
+    """Convert a Kubernetes object to the struct ``kind``; ignore fields that the struct lacks.
 
     Raise BadInput when a field has another type than in the struct; ``what`` names the kind of
     object in the message.

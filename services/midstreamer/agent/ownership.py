@@ -94,7 +94,8 @@ class Draining:
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""Value of `Joined.position` if the change feed brought the list: such a list is never outdated."""
+"""Value of `Joined.position` if the change feed brought the list of members.  Changes of the feed
+come in order, so such a list is the newest one."""
 
 # --- effects ------------------------------------------------------------------------------------
 
@@ -165,9 +166,9 @@ class Core:
     _listed: str = ""
     """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
-    """First feed position that this agent reached after it received the list ``_agents``; None
-    until then.  An agent whose lease names this list and at least this position holds all shards
-    that it owns."""
+    """Least feed position at which a lease with the digest ``_listed`` is sure to mean this list:
+    its agent then holds all shards that it owns.  It is the first position that this agent reached
+    after it received the list; None until then.  `_drain` may set an earlier one."""
     _listed_from: int = 0
     """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
@@ -180,7 +181,8 @@ class Core:
     _joined_at: int | None = None
     """First feed position that this agent reached after its own lease was listed; None before."""
     _grown_at: int | None = 0
-    """A feed position at which the newest shard had already begun; None until one is known."""
+    """A feed position at which every known shard had at least one point.  When new shards begin, it
+    is None until the next position is reached."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -225,7 +227,7 @@ class Core:
 
     @property
     def understood(self) -> bool:
-        """Whether all other agents run versions in which a lease tells that its member drains."""
+        """Whether all other agents run versions that can read in a lease that a member drains."""
         agents = (member for member in self.members if _kind(member) is Kind.AGENT)
         return all("stage" in member.evidence for member in agents if member.name != self.me)
 
@@ -330,7 +332,7 @@ class Core:
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # a page comes in frames, and only the last has a new position
+            return []  # sync sends many changes as several frames; only the last has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -393,9 +395,9 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # A lease as of `since` or later counts: this agent had joined by then, and the newest
-            # shard had begun. If a later position were required, the drain could wait in vain,
-            # because the feed does not send a lease when only its position has changed.
+            # Leases written at position `since` or later are accepted: by then this agent had
+            # joined, and all shards had begun. Do not require the present position: the feed does
+            # not send a lease when only its position has changed, so the drain could wait in vain.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position

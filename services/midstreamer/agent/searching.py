@@ -34,8 +34,10 @@ the generator returns one Evidence for each window."""
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows with which a search compares its windows of one time.  The lists have one
-    entry for each shard."""
+    """The past windows to compare with those windows of a request that have the same time.
+
+    ``runs`` and the rows of ``laid`` have one entry for each shard.
+    """
 
     runs: list[kernels.Run]
     laid: search.Ground
@@ -116,8 +118,8 @@ class Search:
         )
 
     def _prospect(self, time: int, stop: kernels.Stop) -> _Prospect:
-        """Return the past windows for all windows with this time.  They are prepared once and
-        cached, because most windows of one request have the same time."""
+        """Return the past windows to compare with a window of this time.  They are prepared once
+        for each time and cached, because most windows of one request have the same time."""
         if time not in self._prospects:
             try:
                 self._prospects[time] = self._prepare(time, stop)
@@ -150,8 +152,8 @@ class Search:
         """Return the index of the window's last point in its series, and whether that point may be
         the newest point that the series had at the window's time.
 
-        The index is -1 when no shard here has the point.  The point is not the newest when a shard
-        here shows that the newest point of that time was another.
+        The index is -1 when no shard here has a point with the window's time.  The second value is
+        False when a shard here shows that the newest point up to that time is an earlier one.
         """
         index, newest = -1, True
         for held in self._shards:
@@ -168,9 +170,9 @@ class Search:
         """Return the index of the first value of a window that differs from the stored points, and
         the stored value there.  The index is -1 when there is no difference.
 
-        Every shard that has the last point of the window compares the points that it holds.  The
-        shard that owns the window's first point holds all points of the window, so no difference is
-        missed.
+        Each shard here that has the last point of the window compares the points that it holds.  It
+        may lack the first points of the window.  But the shard that owns the first point, here or
+        at another agent, holds all points of the window, so no difference is missed.
         """
         if index < 0:
             return -1, None

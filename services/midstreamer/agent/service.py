@@ -39,8 +39,8 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Maximum number of searches per thread that run or wait for it. Of these, one coordinator may have
-half (4), and one client half of that (2): one that runs and one that waits."""
+"""Searches that may run or wait for a thread at once: this number times the number of threads. One
+coordinator may have half of them (4 per thread), and one client half of that (2 per thread)."""
 DRAIN_TOLD_S = 5.0
 """Seconds after which a draining agent reads all leases again, and logs the shards left."""
 DESERTED_S = 3.0
@@ -138,7 +138,7 @@ class AgentService:
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until a drain is requested, then drain: see `_drain`; give up the lease and stop.
+        """Serve until a drain is requested; then drain (`_drain`), give up the lease and stop.
 
         Cancelling skips the drain.
         """
@@ -198,9 +198,9 @@ class AgentService:
             self._joined(page.members, page.position)
 
     def _send_away(self) -> None:
-        """Report to coordinators that do not know the frame Drain that no shards are held here.
+        """Report to coordinators of old versions that this agent holds no shards any more.
 
-        Without this report they would send searches until the drain times out.
+        They do not know the frame Drain, and would send searches until the drain times out.
         """
         for peer, telling in self._tellings.items():
             if Capability.DRAIN not in peer.capabilities:
@@ -323,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # an agent that stops dials no coordinators, even if the feed announces them
+            return  # when this agent stops, it dials no coordinator that the feed announces
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:

@@ -27,10 +27,12 @@ _Made = TypeVar("_Made")
 
 
 class Ground(NamedTuple):
-    """The grid windows of all searched series: one row for each series, joined in the arrays."""
+    """The grid windows of a search.  A row has the windows of one searched run: of one series, or
+    of one shard.  ``outcomes`` and ``times`` contain all rows, one after the other.
+    """
 
     firsts: Integers
-    """Position of each row's first grid window, shape (rows,)."""
+    """Position in its series of each row's first grid window, shape (rows,)."""
     offsets: Integers
     """Index in ``outcomes`` and ``times`` at which each row begins, shape (rows,)."""
     outcomes: Floats
@@ -43,9 +45,9 @@ class Analogs(NamedTuple):
     """The past windows nearest to a query, nearest first, as arrays of shape (k,)."""
 
     which: Integers
-    """Row of each analog: the position of its series in the list of searched series."""
+    """Row of each analog: the index of its run in the list of searched runs."""
     start: Integers
-    """Position of each analog's first point in its row."""
+    """Position of each analog's first point in its series."""
     distance: Floats
     """Distance of each analog to the query."""
     outcome: Floats
@@ -55,14 +57,15 @@ class Analogs(NamedTuple):
 
 
 Steps = Generator[None, None, Analogs]
-"""A generator that yields when other work may run, and returns the analogs (`search_in_pieces`)."""
+"""A generator that yields whenever the thread may do other work, and returns the analogs at the end
+(see `search_in_pieces`)."""
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
-    """Join the rows of all series in one `Ground`.
+    """Return a `Ground` of these rows; each argument has one entry for each row.
 
-    ``firsts`` holds the position of the first window of each row. The times of each row are cut to
-    the number of the row's outcomes.
+    ``firsts`` holds the position of the first window of each row. A row may have more times than
+    outcomes; the times beyond the last outcome are left out.
     """
     counts = [len(row) for row in outcomes]
     cut_times = [row_times[:count] for row_times, count in zip(times, counts, strict=True)]

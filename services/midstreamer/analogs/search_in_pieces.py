@@ -32,9 +32,9 @@ class Nearest(NamedTuple):
     """The windows found, nearest first, as arrays of shape (k,)."""
 
     which: Integers
-    """Row (the position in the list of runs) of each window."""
+    """Row of each window: the index of its run in the list of runs."""
     start: Integers
-    """Position of each window's first point in its row."""
+    """Position of each window's first point in its series."""
     distance: Floats
     """Distance of each window to the query."""
 

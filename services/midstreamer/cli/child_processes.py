@@ -82,7 +82,10 @@ class Child:
         self.was_ready = True
 
     async def watch(self) -> None:
-        """Start the child, and restart it whenever it exits; raise when a restart does not help."""
+        """Start the child, and restart it whenever it exits.
+
+        Raise ConfigError when its input is wrong, and Unavailable when it exits too often.
+        """
         while True:
             status = await (await self.start()).wait()
             if not self.was_ready and status == BAD_INPUT_EXIT:

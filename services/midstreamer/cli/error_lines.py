@@ -60,7 +60,10 @@ def told(error: BaseException, *, debug: bool) -> int:
 
 
 def foreseen(error: BaseException) -> BaseException:
-    """Return the first MidstreamerError of an exception group, else the group's first error."""
+    """Return the first MidstreamerError of an exception group, else the group's first error.
+
+    An error that is no group is returned unchanged.
+    """
     while isinstance(error, BaseExceptionGroup):
         error = (error.subgroup(MidstreamerError) or error).exceptions[0]
     return error

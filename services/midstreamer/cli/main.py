@@ -107,7 +107,8 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> None:
     """Check the command line for secrets, then run it."""
-    options.check_no_secret(words)  # first: the message of a later error may quote an argument
+    # Check for secrets first, because the message of a later error may quote an argument.
+    options.check_no_secret(words)
     app(args=list(words), prog_name="midstreamer")
 
 

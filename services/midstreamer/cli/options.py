@@ -1,4 +1,4 @@
-"""The options of all commands, `--config` and `--debug`, before the command, after it, or both.
+"""The options `--config` and `--debug`. Every command accepts them before its name and after it.
 
 `midstreamer --config FILE sync` and `midstreamer sync --config FILE` do the same. If `--config` is
 given twice, the later one counts, as for any option.

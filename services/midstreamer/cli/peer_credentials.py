@@ -103,7 +103,7 @@ def source(
 
 
 def teller(me: Identity, security: SecuritySettings) -> Teller | None:
-    """Return what tells Kubernetes the state of this pod; None outside of a cluster."""
+    """Return the `Teller` that reports this pod's state; None unless `security.key` is cluster."""
     if security.key != "cluster":
         return None
     _check_pod(me)

@@ -1,7 +1,7 @@
 """Flags of the commands that query a running fleet. `cli.fleet_queries` does the work.
 
-Every process of a fleet imports this module, because it imports the flags of all commands. Only the
-commands themselves need `cli.fleet_queries`, so it is imported when one of them runs.
+Every process of a fleet is started by the command `midstreamer`, which imports this module for the
+flags of its subcommands. So this module imports `cli.fleet_queries` only when a query runs.
 """
 
 from __future__ import annotations
