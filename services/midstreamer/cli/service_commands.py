@@ -39,7 +39,7 @@ class Service(Protocol):
     """A service of one long-running command, such as sync or an agent."""
 
     def serving_reasons(self) -> list[str]:
-        """Return why the service can neither answer nor refuse requests; empty when it can."""
+        """Return the reasons why the service is not serving; an empty list when it is serving."""
 
     def complete_reasons(self) -> list[str]:
         """Return what the service lacks for its whole work; empty when nothing is missing."""
@@ -112,7 +112,8 @@ def postgres(
 async def _sync_of(
     service_settings: SyncSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
-    """Create sync with its store; an embedded PostgreSQL is started and stopped with it."""
+    """Create sync with its store.  Without the setting ``dsn``, also start a PostgreSQL server, and
+    stop it at the end."""
     from midstreamer.security import tls
     from midstreamer.store.embedded_postgres import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
@@ -141,8 +142,8 @@ async def _sync_of(
 def _password_of(service_settings: SyncSettings) -> Callable[[], str] | None:
     """Return a function that reads the password for each new connection of sync to PostgreSQL.
 
-    Return None when no password file is configured. A wrong file may be corrected while sync runs,
-    so an error of the file is retried.
+    Return None when no password file is configured. If the file is missing or wrong, sync tries
+    again, because the file may be corrected while sync runs.
     """
     path = service_settings.password_file
     if path is None:
@@ -196,7 +197,7 @@ def _carrier(
     service_settings: SyncSettings | CoordinatorSettings | AgentSettings,
     credentials: CredentialSource,
 ) -> Carrier:
-    """Return the carriers of a service."""
+    """Return the carrier of a service."""
     from midstreamer.transport import carriers
 
     limits = peer_credentials.limits_of(service_settings.limits)
@@ -293,6 +294,6 @@ class Asked:
         return [self._waits() or "starting"]
 
     def _waits(self) -> str:
-        """Return that the start waits for a certificate, and why; empty when it does not."""
+        """Return a text on why the start waits for a certificate; "" when it does not wait."""
         waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
         return f"waiting for a certificate: {waiting}" if waiting else ""

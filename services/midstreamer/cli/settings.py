@@ -63,7 +63,8 @@ def file_of(context: typer.Context) -> Path | None:
 
 
 def of(context: typer.Context, kind: type[S], overrides: Mapping[str, Any] | None = None) -> S:
-    """Return the settings of one section, merged from all sources."""
+    """Return the settings of one section, from the configuration file, the environment and the
+    command line."""
     return config.load(kind, config_file=file_of(context), overrides=overrides)
 
 
@@ -72,7 +73,9 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
     values = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        if not _KEY.fullmatch(key):  # the word may be part of a password: do not quote it
+        # Do not quote the word in the message.  A password with a space in it, if it is not quoted
+        # in the shell, arrives as several words, and this word may be one of them.
+        if not _KEY.fullmatch(key):
             raise BadInput(
                 "--set takes KEY=VALUE, where KEY is a setting of the section, such as `listen`"
             )

@@ -3,8 +3,8 @@
     <state>/postgres   the database            <state>/certs   authority, identities, allowlist
     <state>/logs       one file per process    <state>/spool   spools of coordinators
 
-The folder has mode 0700. One launcher at a time uses it; a lock on a file, which ends with the
-process, ensures this.
+The folder has mode 0700. One launcher at a time uses the folder: each launcher locks a file in it.
+The lock ends when the process of the launcher ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from midstreamer.domain.errors import ConfigError
 HOME_VARIABLE = "MIDSTREAMER_HOME"
 """Environment variable that names the state folder."""
 FORMER = ".midstreamer"
-"""Name of the former state folder, in the working folder. If it exists, it is used."""
+"""Name of the state folder that earlier versions made in the working folder. If that folder exists,
+it is used instead of the default."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,17 @@ def where(chosen: Path | None) -> Path:
 
 
 def default() -> Path:
-    """Return the folder of a user's state: ``$XDG_STATE_HOME/midstreamer``, or below the home."""
+    """Return the default state folder: ``$XDG_STATE_HOME/midstreamer``.  Without that variable,
+    return ``~/.local/state/midstreamer``."""
     states = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(states).expanduser().absolute() / "midstreamer"
 
 
 def remark(folder: Path) -> str:
-    """Return a note on why the folder is used if it is `FORMER` in the working folder; else ""."""
+    """Return a note for the user when the state folder is `FORMER` in the working folder; else "".
+
+    The note says why this folder is used, and not the default.
+    """
     if folder != Path.cwd() / FORMER:
         return ""
     return f"state folder: {folder} (it exists; without it, {default()} is used)"

@@ -165,7 +165,8 @@ class AsyncClient:
             nonlocal waiting
             waiting = source.waiting if isinstance(source, Renewed) else ""
 
-        # Read the reason before the timeout cancels the request: a cancelled request has no reason.
+        # `look` reads why the source still waits.  It must run before the timeout cancels the
+        # source, because a cancelled source no longer says what it waited for.
         looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:

@@ -64,7 +64,9 @@ class _Kept:
     @property
     def is_vain(self) -> bool:
         """Whether there is no link, or the link leads to another coordinator than expected."""
-        if self.session.peer is None:  # a draining coordinator is no peer, but it still answers
+        # A session has no peer while its coordinator drains.  The link is then still open, and
+        # requests on it are still answered.
+        if self.session.peer is None:
             return not self.session.linked
         return not self.serves
 
@@ -213,7 +215,8 @@ class Links:
         for address, kept in list(self._kept.items()):
             if kept.expected and offered.get(address) != kept.expected and kept.is_vain:
                 kept.keeper.cancel()
-                del self._kept[address]  # another coordinator at this address may be added below
+                # Free the address: another coordinator that has it now may be added below.
+                del self._kept[address]
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
         }

@@ -81,9 +81,9 @@ class AsyncAdaptivePatternMatcher:
     ) -> TradingSignal | None:
         """Compare a window with the stored history; return a signal, or None for an abstention.
 
-        ``time`` is the event time of the last value of the window, whose tick must have been
-        appended.  With ``series`` and ``time``, the decision gets a verdict later and the fleet
-        learns from it.  Without both, there is no verdict and no learning.
+        ``time`` is the event time of the last value of the window.  The tick with that value must
+        have been appended before.  With ``series`` and ``time``, the decision gets a verdict later
+        and the fleet learns from it.  Without both, there is no verdict and no learning.
         """
         if (series is None) != (time is None):
             raise BadInput(

@@ -1,4 +1,4 @@
-"""The decisions of a client: when and where to retry a request, and how to split large requests.
+"""When and where a client retries a failed request, and how it splits a large request.
 
 Every request is idempotent by natural keys, so a retry is always safe and never stores anything
 twice.  `Call` follows one request through all its attempts: it gets the time and a random number,
@@ -45,7 +45,8 @@ class Policy:
     attempt_s: float = 10.0
     """Timeout of one attempt in seconds; after the timeout the request is retried."""
     backoff_first_s: float = 0.05
-    """Pause in seconds after each connected coordinator was asked once; later pauses are longer."""
+    """Shortest pause in seconds after the first round of attempts.  The pause is random, up to
+    twice as long; the pauses after later rounds are longer."""
     backoff_most_s: float = 2.0
     """Longest pause in seconds before the connected coordinators are asked again."""
 
@@ -119,7 +120,9 @@ class Call:
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            self.last = error  # for the final message: it says more than a timeout
+            # The final message names this error.  A timeout does not replace an earlier error,
+            # because it would tell the user less.
+            self.last = error
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
             return GiveUp(self._out_of_time(now_s))
@@ -143,7 +146,7 @@ class Call:
 
 def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
     """Return the error to raise when no coordinator was reached.  If a coordinator has refused this
-    client, it is that refusal, because it says more than a timeout."""
+    client, return that refusal, because a refusal tells the user more than a timeout."""
     refusal = next((error for error in errors if isinstance(error, Refused)), None)
     return refusal or Unavailable(
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
@@ -177,8 +180,8 @@ class Receipt(msgspec.Struct, frozen=True):
     repeated: int = 0
     """Number of ticks that had been stored before, with the same value."""
     verdicts: tuple[Verdict, ...] = ()
-    """Verdicts that became known through these ticks.  Ticks that had been stored before return the
-    same verdicts again."""
+    """Verdicts that became known through these ticks.  If the same ticks are appended again, the
+    receipt has the same verdicts again."""
     position: int = 0
     """A position of the change feed.  At the level durable, all ticks are stored at or before
     it."""

@@ -49,8 +49,8 @@ IDLE_S = 20.0
 IDLE_MAX = 4
 """Default of the maximum number of idle connections that a client keeps."""
 SILENCE_S = 15.0
-"""The server should end a watch after the requested time. If it does not, the client ends the watch
-so many seconds later."""
+"""Seconds for which a client waits after the requested end of a watch. The server should have ended
+the watch by then; if it has not, the client ends it."""
 HEAD_BYTES_MAX = 64 * 1024
 """Maximum bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -60,7 +60,8 @@ RETRY_S = 1.0
 """Seconds after which a caller may retry, if the server does not say."""
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-"""Content type of every PATCH: server-side apply with all fields that we manage, as JSON."""
+"""Content type of every PATCH. It requests server-side apply: the body contains all fields that we
+manage. The body is JSON, which is also YAML."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return a hint how an administrator grants the right to use certificate signing requests,
-        which are in no namespace; "" if the request used other objects."""
+        """Return how an administrator grants the missing right, if the request used certificate
+        signing requests, which are in no namespace.  Return "" for any other request."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (

@@ -45,7 +45,7 @@ class ClusterIssuer:
     """An `Issuer` that uses the signers of one installation in this Kubernetes cluster."""
 
     def __init__(self, api: Api, *, namespace: str, release: str) -> None:
-        """``namespace`` and ``release`` name the installation whose signers are used."""
+        """Use the signers of the installation with this ``namespace`` and Helm ``release``."""
         self._api = api
         self._namespace = namespace
         self._release = release
@@ -92,7 +92,8 @@ class ClusterIssuer:
         return str(answer.checked()["metadata"]["name"])
 
     def _unnamed(self, identity: Identity) -> str:
-        """Return a message: this account may not create signing requests, and how to allow it.
+        """Return a message for an account that may not create signing requests.  The message says
+        how an administrator gives the account this right.
 
         The message is short, because tools cut long lines.
         """
@@ -118,7 +119,7 @@ class ClusterIssuer:
                 async with aclosing(self._watched(name)) as changes:
                     async for change in changes:
                         if change.type == "ERROR":
-                            break  # the server requires a new watch
+                            break  # the server cannot continue this watch: start a new one
                         if shown := _certificate(name, change):
                             return shown
             except Unavailable as error:

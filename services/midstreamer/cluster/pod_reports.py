@@ -97,8 +97,9 @@ class Teller:
     async def tell(self, stands: Standing, before: Standing = WELL) -> None:
         """Report a state in the log, as an Event, and in the termination message.
 
-        With `WELL`, report that the problem ``before`` has ended.  An Event that cannot be written
-        is logged as a warning.
+        With `WELL`, report that the problem ``before`` has ended.  The termination message is empty
+        then, and also for the reason `INCOMPLETE`.  An Event that cannot be written is logged as a
+        warning.
         """
         if stands == WELL:
             stands = Standing(RECOVERED, f"no longer: {before.why}")

@@ -90,7 +90,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Proxied:
-    """The API server behind kubectl's proxy on a Unix socket, which adds the user's credentials."""
+    """The API server, reached through kubectl's proxy on a Unix socket.  The proxy adds the user's
+    credentials."""
 
     path: Path
     who: str = "this user"

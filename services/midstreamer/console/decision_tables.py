@@ -23,7 +23,8 @@ from midstreamer.market.tick_rows import instant
 from midstreamer.protocol.frames import Surveyed
 
 Began = Callable[[str, int], int | None]
-"""(series, position) -> event time of this point; None when it is unknown."""
+"""Function that returns the event time of the point at a position of a series; None when the time
+is unknown."""
 
 WHY = {
     Reason.FLAT_WINDOW: "flat window",
@@ -207,7 +208,10 @@ def _rows(part: Part) -> list[tuple[str, str]]:
 
 
 def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
-    """Return the lines on the second half of the replay, and one line for each rival."""
+    """Return one line on the second half of the replay, and one line for each rival.
+
+    Only the second half is judged, because the stream has learned by then.
+    """
     ours = (
         f"from {judged.after}: {judged.decisions:,} decisions, {judged.emitted:,} signals (a fixed"
         f" threshold in hindsight: {judged.fixed_threshold_emitted:,}), precision"

@@ -28,7 +28,7 @@ UNTOLD = "-"
 OLDER = "older"
 """Shown as the version of a member too old to report it."""
 COMPLETE = "yes"
-"""Value reported by a member that lacks nothing."""
+"""Value of ``complete`` in the evidence of a member that lacks nothing."""
 HASH_SHOWN = 8
 """Number of characters of a hash that the tables show."""
 CUT = "..."

@@ -25,7 +25,8 @@ ROWS = 12
 SHOWN_PER_STEP = 4
 """Maximum decisions of one step that are shown."""
 REMEMBERED = 20_000
-"""Decisions kept until their verdict arrives; the oldest is dropped first."""
+"""Maximum number of decisions kept, so that a verdict finds its decision. The oldest decision is
+dropped first."""
 _BAR = 30
 """Length of a progress bar in characters."""
 
@@ -39,11 +40,12 @@ class Watch:
     """Function that returns the event time of an analog's first point."""
     tally: Tally = field(default_factory=Tally)
     started_s: float | None = None
-    """Time when the first live step was complete; the rates count from this time."""
+    """Time when the first step was complete, not counting steps that were skipped because an
+    earlier run had stored them. Steps and ticks per second are computed from this time on."""
     steps_before: int = 0
-    """Steps complete at `started_s`."""
+    """Number of steps complete at `started_s`."""
     ticks_before: int = 0
-    """Ticks counted at `started_s`."""
+    """Number of ticks counted until `started_s`."""
     now_s: float = 0.0
     """Time of the newest event."""
     loading: replay.Loading | None = None
@@ -99,16 +101,16 @@ class Watch:
 
     @property
     def steps_per_s(self) -> float:
-        """Live steps per second since the first one."""
+        """Steps per second since `started_s`."""
         return self._rate(self.tally.steps - self.steps_before)
 
     @property
     def ticks_per_s(self) -> float:
-        """Live ticks per second since the first step."""
+        """Ticks per second since `started_s`."""
         return self._rate(self.tally.ticks - self.ticks_before)
 
     def _rate(self, count: int) -> float:
-        """Return a count per second since the first live step."""
+        """Return a count divided by the seconds since `started_s`; 0 before that time."""
         if self.started_s is None or self.now_s <= self.started_s:
             return 0.0
         return count / (self.now_s - self.started_s)

@@ -16,7 +16,8 @@ from midstreamer.runtime.config import (
 )
 
 BATCH_SHARE = 0.75
-"""Maximum share of a frame that a batch's payload may take; the rest is for its envelope."""
+"""Maximum share of a frame that a batch's payload may take. The rest is for the other fields of the
+frame."""
 
 
 class CoordinatorSettings(Settings):

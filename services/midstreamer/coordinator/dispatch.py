@@ -138,7 +138,8 @@ class _Request:
     attempts: dict[int, _Attempt] = field(default_factory=dict)
     """The attempts that are ASKED or OVERDUE, by number."""
     failed: dict[Shard, dict[str, errors.MidstreamerError]] = field(default_factory=dict)
-    """For each shard, the error of each agent that failed to search it, until the next retry."""
+    """For each shard, the error of each agent that failed to search it.  Temporary errors are
+    removed when a retry of the shard is scheduled, so that these agents are asked again."""
 
 
 class Dispatch:
@@ -309,7 +310,9 @@ class Dispatch:
         """
         failures = request.failed.get(shard, {})
         passing = [e for e in failures.values() if isinstance(e, errors.Unavailable)]
-        if not passing:  # no timer: the next answer, failure or new holder triggers another try
+        # There is no holder to ask again, so no retry is scheduled.  The shard is tried again when
+        # an attempt is answered or fails, or when another agent reports the shard.
+        if not passing:
             request.waiting[shard] = 0.0
             return
         wait_s = max(self.limits.pause_s, min(e.retry_after_s for e in passing))

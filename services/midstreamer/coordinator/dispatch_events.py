@@ -130,8 +130,8 @@ class Fail:
 
 @dataclass(frozen=True)
 class HangUp:
-    """Effect: close the link of an agent, because its report does not match the shards that are
-    known of the agent.  The agent then connects again and reports all its shards."""
+    """Effect: close the link of an agent, because the coordinator found its report to be wrong.
+    The agent then connects again and reports all its shards."""
 
     agent: str
     reason: str

@@ -31,8 +31,8 @@ from midstreamer.runtime.peer import Peer
 from midstreamer.telemetry import logs, metrics, tracing
 
 HOLDINGS_MISMATCH = "holdings_mismatch"
-"""Reason for closing the link of an agent: the shards that it reports differ from those that this
-coordinator knows of."""
+"""Reason for closing the link of an agent: its report of the shards that it holds is wrong. For
+example, it gives another number of shards than this coordinator has recorded for the agent."""
 log = logs.get(__name__)
 
 _ANSWERED = metrics.DISPATCH_ATTEMPTS.labels("answered")

@@ -43,8 +43,8 @@ REPLAY_PAUSE_S = 0.05
 RETRY_AFTER_S = 0.5
 """Seconds after which a client should retry a write that is refused for lack of room."""
 SET_ASIDE_BYTES = 512
-"""Bytes counted for a record that is set aside, in addition to its payload: the reason and the JSON
-around it.  The payload, as text, takes up to twice its size."""
+"""Bytes counted for the reason and the JSON syntax of a record that is set aside.  The payload of
+the record is counted twice, because as text in JSON it takes up to twice its size."""
 REPLAY_WAITS_MAX = 256
 """Maximum number of new writes that wait for the replay of the spool."""
 
@@ -73,7 +73,8 @@ class _Promise(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """A spooled record that sync has refused and that can never be stored."""
+    """A spooled record that can never be stored, because sync has refused it or this version cannot
+    read it.  The record is set aside."""
 
     place: Place
     payload: bytes
@@ -95,8 +96,9 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # A write that must wait for the replay gets a place at once or is refused.  In a waiting
-        # line it could get a place only after the replay, and newer writes would overtake it.
+        # Places for new writes that wait until the replay ends.  A write without a free place is
+        # refused at once (line=0).  If it waited for a place, it would get one only after the
+        # replay; newer writes then no longer need a place, and would be stored before it.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -193,16 +195,19 @@ class Intake:
         try:
             stored = self._writer.offer(item)
         except Overloaded:
-            self._jobs.put_nowait(place)  # remove the record: the caller gets the error
+            # Remove the record from the spool: the caller gets Overloaded, so nothing was promised.
+            self._jobs.put_nowait(place)
             raise
         stored.add_done_callback(partial(self._room_after, item.identity, size))
         self._keep_until_settled(place, item, stored)
 
     def _room_after(self, identity: str, size: int, stored: asyncio.Future[Receipt]) -> None:
-        """Give the room of a spooled record back to its identity, once the record is stored.  A
-        refused record stays on disk in the larger form of a record that is set aside, so the
-        identity is charged for that form too.  Otherwise one client with bad writes could fill the
-        spool."""
+        """Give the room of a spooled record back to its identity, once sync has stored the item.
+
+        A record that sync refused stays on disk: it is set aside, and takes more bytes there.  The
+        identity is charged for these bytes too, so that one client with bad writes cannot fill the
+        spool.
+        """
         if stored.cancelled() or stored.exception() is None:
             self._spooled.give_back(identity, size)
         else:
@@ -220,8 +225,8 @@ class Intake:
         stored.add_done_callback(settled)
 
     async def replay(self) -> None:
-        """Put the records of an earlier process into the outbox, as fast as it has room, and then
-        let new writes continue."""
+        """Put the records of an earlier process into the outbox, each as soon as the outbox has
+        room for it.  Then let new writes continue."""
         records = self.left
         while self._left:
             if self._replayed(self._left[0]):
