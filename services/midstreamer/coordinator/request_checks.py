@@ -103,8 +103,8 @@ def check_match(request: frames.Match) -> None:
 
 
 def check_lookup(request: frames.Lookup) -> None:
-    """Raise BadInput for too many experience ids or for an id that is too long.  Sync could not
-    send the answer to a larger request without filling its link."""
+    """Raise BadInput for too many experience ids or for an id that is too long.  The answer
+    to more ids could fill the link from sync."""
     if len(request.experience_ids) > frames.DECISIONS_MAX:
         raise BadInput(
             f"{len(request.experience_ids):,} experiences in one Lookup, at most"
@@ -203,7 +203,7 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        # _finite() quotes the name of the series in full, so _universe() checks the name first.
+        # First check the name of the series, because the error of _finite() contains it in full.
         _universe(request, place, window)
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)

@@ -49,11 +49,11 @@ ANSWER_SHARE = 0.95
 """Share of a request's budget for computing the answer; the rest is for sending the answer."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Maximum number of requests passed on to sync at once. More answers, of up to 2 MB each, could
-fill the link: once 16 MB are unsent, sync drops further answers, also to our lease renewals."""
+"""Maximum number of requests passed on to sync at once. An answer has up to 2 MB. When 16 MB wait
+on the link, sync drops all further answers, and our lease renewals then get none either."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
-"""Timeout in seconds for writing the outbox to sync at a stop without draining."""
+"""Timeout in seconds for writing the outbox to sync when `run` ends."""
 GRACE_S = 1.0
 """Seconds for which a draining coordinator still answers peers that do not know the Drain frame, so
 that they have time to find another coordinator."""
@@ -116,7 +116,7 @@ class CoordinatorService:
         self._reporter = lease_evidence.Reporter(carrier)
         self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of the process, and the way to drain it; `run` may replace the object."""
+        """Stage of the process, and the way to drain it; an argument of `run` replaces it."""
         self._refusing = False
         """True shortly before the stop: requests are refused so that clients ask elsewhere."""
         self._ready = asyncio.Event()
@@ -225,7 +225,7 @@ class CoordinatorService:
     # --- `Follower` calls the methods in this section to follow the change feed. ---
 
     async def begin(self, peer: Peer) -> int:
-        """Follow the feed from its present end; the first change on the feed lists all members."""
+        """Return `UNKNOWN`: sync then sends only new changes, after a list of all members."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
@@ -255,8 +255,8 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Set `_ready` once every shard is held and nothing else is missing. The checks are in
-        order of cost, because this runs for each frame of the feed until then."""
+        """Set `_ready` once every shard is held and nothing else is missing. The cheapest check is
+        first, because this method runs for each frame of the feed until `_ready` is set."""
         if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
@@ -340,7 +340,7 @@ class CoordinatorService:
 
     @contextmanager
     def _held(self, identity: str, request: frames.Match) -> Iterator[None]:
-        """Count the bytes of a Match while it is under way, because it may wait for minutes."""
+        """Count a Match under way towards its client's share of bytes; it may wait for minutes."""
         size = len(request.windows) * decision_bytes_max(request.specification)
         shares = self._match_bytes
         if not shares.fits(identity, size):

@@ -13,9 +13,9 @@ from midstreamer.domain.shard import Shard
 def objection(event: Reported, held: Set[Shard], digest: int, shards_max: int) -> str:
     """Return why a report of an agent is wrong; an empty string when the report is right.
 
-    ``held`` are the shards known of the agent once the report is applied, ``digest`` is
-    `domain.shard.digest` of them.  Count and digest are compared only with the last page of a
-    report, because the shards known before that page are incomplete.
+    ``held`` are the shards that the coordinator knows of the agent after applying the report.
+    ``digest`` is their `domain.shard.digest`.  The last page of a report names the count and digest
+    of all shards of the agent; they must equal those of ``held``.
     """
     if len(held) > shards_max:
         return (

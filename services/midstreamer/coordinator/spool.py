@@ -178,7 +178,7 @@ class Spool:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-        # Count the records only after the fsync, because a failed write leaves no records.
+        # Count the records only now: if the write or the fsync fails, there are none to keep.
         numbers = range(self._written, self._written + len(payloads))
         self._open[self._segment].update(numbers)
         self._written += len(payloads)
@@ -207,10 +207,10 @@ class Spool:
             file.close()
 
     def _leave_damaged(self) -> None:
-        """Close a segment after a failed write, and cut off its incomplete record.  New records go
-        to a new segment, because records after an incomplete one could not be read."""
+        """Close a segment after a failed write, and try to cut off its incomplete record.  New
+        records go to a new segment: if the cut fails too, records after it could not be read."""
         with contextlib.suppress(OSError):
-            self._turn()  # may fail, because closing a file writes the rest of its buffer
+            self._turn()  # closing writes the rest of the buffer, so this may fail too
         with contextlib.suppress(OSError):
             if self._open.get(self._segment):
                 os.truncate(self._path(self._segment), self._sizes[self._segment])

@@ -63,7 +63,7 @@ class Recaller:
     def _done(self, stream: str, task: asyncio.Task[None]) -> None:
         self._asking.pop(stream, None)
         if not task.cancelled():
-            task.exception()  # mark as retrieved, else asyncio logs it when no caller waits
+            task.exception()  # asyncio logs an exception that nobody reads, so read it
 
     async def _recall(self, stream: str) -> None:
         async with self._places:

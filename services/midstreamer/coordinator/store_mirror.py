@@ -1,7 +1,7 @@
 """What a coordinator keeps in memory of the store: series, members and the feed position.  All
 these data come from sync.  A survey lists the series at the start, and the change feed then keeps
-the list current.  Points carry absolute positions, so a change that the survey already included has
-no effect.  Learning states are cached separately, in `coordinator.states`.
+the list current.  Each change names the position of its points in their series, so a change that
+the survey already included has no effect.  `coordinator.states` caches the learning states.
 """
 
 from __future__ import annotations

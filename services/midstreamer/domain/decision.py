@@ -63,8 +63,9 @@ class Evidence(msgspec.Struct, frozen=True):
     index: int = -1
     """Position of the window's last point in its series; -1 when the window is not stored."""
     newest: bool = True
-    """Whether the window's last point was the newest known point of its series at the window's
-    time."""
+    """Whether the window ends at the newest point that its series had at the window's time.
+
+    False when the stored series has no point at that time, but an older and a newer one."""
     ups: int = 0
     """Number of past grid windows, over all shards, after which the value rose."""
     known: int = 0

@@ -81,8 +81,9 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def from_rows(rows: Sequence[Match], k: int | None = None) -> Matches:
-    """Return the ``k`` nearest of some rows in any order, as `Matches`; all rows when ``k`` is
-    None.
+    """Return the ``k`` nearest rows as `Matches`, or all rows when ``k`` is None.
+
+    The rows may be given in any order.
     """
     ordered = sorted(rows, key=lambda row: (row.distance, row.series, row.start))[:k]
     names = tuple(sorted({row.series for row in ordered}))

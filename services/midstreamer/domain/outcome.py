@@ -97,14 +97,15 @@ def scale_of(window: Floats, specification: Specification) -> float:
 def known_until(count: int, horizon: int) -> int:
     """Return one past the last point that an analog may contain, in a series of ``count`` points.
 
-    The outcome of an analog is known one horizon later. One more horizon is an embargo, so that no
-    analog's outcome overlaps the outcome that is forecast.
+    The outcome of an analog is known one horizon after the analog ends. It must be known one more
+    horizon before the series ends. So an unused gap of one horizon (the embargo) lies between the
+    analog's outcome and the outcome that is forecast.
     """
     return count - 2 * horizon
 
 
 def grid_firsts(start: int, until: int, specification: Specification) -> Integers:
-    """Return the first positions of the grid windows that begin at ``start`` or later.
+    """Return where grid windows begin: every multiple of the grid from ``start`` on.
 
     Only windows whose points all lie before ``until`` are returned. int64, shape (g,).
     """

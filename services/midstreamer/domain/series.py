@@ -61,7 +61,7 @@ def qualified(name: str) -> str:
     if len(name) > NAME_CHARACTERS_MAX or not _NAME.match(name):
         raise BadInput(
             f"series name {quoted(name)}: use <universe>/<name> or <name>, each part of {NAME_RULE}"
-            " (both parts together)"
+            " for the whole name"
         )
     return name if "/" in name else f"{DEFAULT_UNIVERSE}/{name}"
 

@@ -7,8 +7,8 @@ A specification can get new fields. Its digest names streams and experiences for
 process refuses a field that it does not know. So a field that was added later is encoded only when
 its value differs from its default. To add a field:
 
-* write it at the end as ``trim: float = 1.0``, without `_first`; its default must mean what every
-  specification meant before the field existed;
+* write the field at the end, without `_first`, for example ``trim: float = 1.0``; with its default
+  a specification must mean what it meant before the field existed;
 * add its range to `check`;
 * add specifications that set it to ``tests/recorded/specifications.json``; no existing line may
   change;
@@ -89,7 +89,8 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     grid: int = _first(8)
     """Only windows that begin at a multiple of this number of points can be analogs.
 
-    The grid is fixed. An exclusion zone around each match is not used, because it biases outcomes.
+    The grid is the same for every query. An exclusion zone around each match would depend on which
+    windows match best, and this would bias their outcomes.
     """
     measure: Measure = _first(Measure.DTW)
     epsilon: float = _first(0.0)

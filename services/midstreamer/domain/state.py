@@ -5,8 +5,9 @@ the change feed carries it. It is small on purpose, about 10 kB for twenty serie
 little-endian bytes.
 
 Decisions of the newest time are kept in ``waiting`` until a decision of a later time arrives.
-Verdicts are kept in ``known`` until decisions pass their due time. So a decision never depends on
-another decision of the same time, nor on a later event, and the order of arrival does not matter.
+A verdict is kept in ``known`` until a decision arrives that is later than the verdict's due time.
+So a decision never depends on another decision of the same time, nor on a later event, and the
+order of arrival does not matter.
 
 Compare two states by their encoded bytes: ``==`` compares object identity only.
 """
@@ -52,10 +53,11 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     False for a flat window, for stale data and for too few analogs.
     """
     epoch: int = -1
-    """How often the licence had been revoked before this decision; -1 if the licence was held.
+    """Number of revocations of the licence before this decision; -1 if the decision was made with a
+    licence.
 
-    The verdict on this decision settles bets (`Licence.bets`) only if the licence was never held
-    from the decision to the verdict.
+    The verdict settles bets (`Licence.bets`) only if the stream had no licence at any time from the
+    decision to the verdict.
     """
 
 
@@ -115,8 +117,9 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     wealth: bytes = b""
     """float64, shape (series, horizon, probes, stakes): present money of each imagined gambler.
 
-    A gambler bets a fixed share of its money (its stake) on each verdict of one series, phase and
-    probe: that the decision is right, at odds that are fair at the target precision."""
+    There is one gambler for each series, phase, probe and stake. It bets that the decisions of this
+    series and phase that rank within this probe are right. Each bet is a fixed share of its money
+    (the stake). The odds are fair if the share of right decisions is the target precision."""
     bets: bytes = b""
     """int64, shape (series, horizon, probes): number of bets that a verdict has settled."""
 
@@ -130,8 +133,8 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     time: int
     """Time of the newest decision.
 
-    Decisions of this time are kept in ``waiting``; verdicts due at it or later are kept in
-    ``known``."""
+    Decisions of this time are kept in ``waiting``. Verdicts that are due at this time or later are
+    kept in ``known``."""
     waiting: tuple[Pending, ...]
     """Decisions not learned yet, ordered by (time, series, experience id)."""
     known: tuple[Known, ...]

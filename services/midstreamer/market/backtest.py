@@ -6,8 +6,8 @@ learned. A fleet processes a replay in the same order, with the same `outcome` r
 `reasoning`. So a backtest gives the decisions that a replay of the same ticks gives.
 
 A decision never depends on anything later than its own time. Only windows whose outcome was known
-at that time (`outcome.known_until`) can be analogs, and only these windows are counted. A verdict
-is given when the outcome of its decision is known, and uses no later point.
+at that time (`outcome.known_until`) can be analogs, and only these windows count for climatology.
+A verdict is given when the outcome of its decision is known, and uses no later point.
 
 Costs, positions and profit are deliberately not modelled. The backtest measures only whether the
 forecasts were right.
@@ -50,8 +50,8 @@ class Points(NamedTuple):
 class Memory:
     """All grid windows of a universe; one row holds the windows of one series.
 
-    A search or a count takes the number of points that each row had at the time of the decision,
-    and ignores all later points.
+    Each search and each count is for the time of one decision. It is given the number of points
+    that each row had at that time (``ends``), and ignores all later points.
     """
 
     def __init__(self, universe: Mapping[str, Points], specification: Specification) -> None:
@@ -75,10 +75,11 @@ class Memory:
         )
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
-        """Return (ups, known, barred), counted over the windows whose outcome is known.
+        """Return (ups, known, barred), counted over the windows before `outcome.known_until`.
 
-        They are the number of rises, the number of outcomes that are not zero, and the number of
-        windows that cannot be analogs. Row i counts as having ``ends[i]`` points.
+        ``ups`` is the number of rises after these windows, ``known`` the number of outcomes that
+        are not zero, and ``barred`` the number of windows that cannot be analogs, such as flat
+        ones. Row i counts as having ``ends[i]`` points.
         """
         horizon = self.specification.horizon
         settled = [

@@ -8,9 +8,9 @@ A rival uses only what was known at the time of the decision.
 - ``momentum``   the direction in which the window itself moved
 - ``euclid``     two rivals from the windows nearest without warping (band 0): one from their share
                  of rises, one from the mean and deviation of their outcomes (`reasoning.forecast`)
-- ``season N``   the change from the window's last value to the value N points before the point that
-                 is forecast (2 N points before it, or 3 N and so on, if the value N points
-                 before it lies after the window)
+- ``season N``   the forecast is the value N points before the point that is forecast; if that value
+                 lies after the window, the value 2 N points before, then 3 N, and so on. The lean
+                 is the change from the window's last value to the forecast
 - ``ridge``      a linear regression on the window (and on the seasons), fitted to all grid windows
                  with a known outcome, and fitted again as more outcomes become known
 
@@ -99,7 +99,7 @@ def momentum(cases: Cases) -> Rival:
 
 
 def season(cases: Cases, length: int) -> Rival:
-    """Forecast that the value of one season ago, or of more seasons, comes again (`_seasonal`)."""
+    """Forecast that the value one or more whole seasons ago comes again (see `_seasonal`)."""
     return Rival(f"season {length}", _seasonal(cases, length) / cases.scale)
 
 

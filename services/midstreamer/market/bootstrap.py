@@ -51,7 +51,10 @@ class Blocks:
 
 
 def figure(ratios: Floats) -> Figure | None:
-    """Return the first ratio with the interval of the other ratios; None if the first is NaN."""
+    """Return the first ratio, with the interval that holds the share `LEVEL` of the other ratios.
+
+    None if the first ratio is NaN.
+    """
     if np.isnan(ratios[0]):
         return None
     draws = ratios[1:][~np.isnan(ratios[1:])]

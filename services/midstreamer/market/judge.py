@@ -5,11 +5,12 @@ stream is judged after it has learned. The figures are:
 
 - precision of the signals, compared with the target;
 - coverage of the prediction interval, compared with the requested coverage;
-- Brier skill over climatology: 1 - loss / loss of climatology; above 0 is better;
+- Brier skill over climatology: 1 - Brier score / Brier score of climatology; above 0 means that the
+  forecasts are better than climatology;
 - the number of signals that the best fixed threshold, chosen in hindsight, would have given;
 - every rival on the same decisions: its hit rate on all decisions, on the decisions with a signal,
-  and on an equal number of its own most confident decisions. A rival that does better is reported
-  as winning.
+  and on its own most confident decisions, as many as there are signals. A rival that does better is
+  reported as winning.
 
 Each figure has a 95 % interval by block bootstrap. The result is a
 `market.judgement_values.Judgement`.

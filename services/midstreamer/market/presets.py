@@ -27,7 +27,7 @@ LOAD = Specification(
     # Load depends on the hour of the day, and a wide band blurs the hour: bands 0 and 1 give
     # about equal hit rates, and each wider band gives a lower one.
     band=1,
-    # With a grid that divides 24, all analogs would begin at the same few hours of the day.
+    # With a grid such as 8, which divides 24, all analogs would begin at the same three hours.
     grid=1,
     transform=Transform.IDENTITY,
     scale=Scale.DEVIATION,

@@ -1,10 +1,11 @@
 """Replay: append the history, then live ticks in event-time order, with a decision for each window.
 
-Each time is one step: all ticks of this time are appended, then one request asks for a decision on
-every series that has a tick. The next step begins when ticks and decisions are durable. Therefore
-two replays give bit-for-bit equal decisions, however many agents there are. Decisions that are
-stored already are returned as stored: an interrupted replay continues where it stopped, and it
-looks the earlier decisions up instead of matching again.
+All ticks of one time form a step. First the ticks of the step are appended. Then a decision is
+requested on each series that has a tick in the step and enough ticks for a full window. The next
+step begins when the ticks and decisions are durable. Therefore two replays give bit-for-bit equal
+decisions, however many agents there are. Decisions that are stored already are returned as stored:
+an interrupted replay continues where it stopped, and it looks the earlier decisions up instead of
+matching again.
 
 An outage may last as long as the client's deadline (``ReplayPlan.patience_s``). Each failed attempt
 gives a `Waiting` event. A replay has no display of its own: `console` and `report` show its events.
@@ -251,7 +252,7 @@ class Replay:
                 await pause(max(0.0, due_s - clocks.monotonic()))
 
     async def _decide(self, asked: Sequence[Asked]) -> list[Decision]:
-        """Return the decisions on these windows; one request for each specification."""
+        """Return the decisions on these windows; each universe has its own specification."""
         decisions: list[Decision] = []
         for specification in dict.fromkeys(each.specification for each in asked):
             windows = [each.window for each in asked if each.specification == specification]
