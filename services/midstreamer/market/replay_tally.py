@@ -1,8 +1,8 @@
-"""Tally: the sums over the events of a replay, including every settled decision.
+"""Tally: counts the events of a replay, and keeps its decisions so that they can be judged later.
 
-It takes the events of `market.replay`. Decisions are kept without their window and analogs, about
-700 bytes each, so that they can be judged at the end. A verdict counts once, even if it is reported
-twice. `report` computes the published figures from a tally.
+It takes the events of `market.replay`. Each decision is kept without its window and its analogs;
+this takes about 700 bytes. A verdict counts once, even if it is reported twice. A void verdict does
+not count. `report` computes the published figures from a tally.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Tally:
     """The counts of one replay."""
 
     history: int = 0
-    """Number of ticks in the history, whether stored in this run or before."""
+    """Number of history ticks sent so far, including those that an earlier run had stored."""
     steps: int = 0
     ticks: int = 0
     decisions: int = 0
     repeated: int = 0
     """Number of decisions that an earlier run had stored."""
     outages: int = 0
-    """Number of failed attempts that were retried."""
+    """Number of times that a request of the replay failed and was tried again."""
     first_time: int | None = None
     last_time: int | None = None
     signals: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ class Tally:
     abstentions: Counter[str] = field(default_factory=Counter)
     """Number of abstentions by reason."""
     settled: list[Settled] = field(default_factory=list)
-    """Decisions with their verdicts."""
+    """Decisions with their verdicts, void ones excluded."""
     judged: int = 0
     """Number of signals that have a verdict."""
     right: int = 0
@@ -120,7 +120,7 @@ class Tally:
             self.judge(verdict)
 
     def judge(self, verdict: Verdict) -> None:
-        """Count one verdict; ignore a verdict that was counted before."""
+        """Count one verdict; ignore it if it is void or was counted before."""
         decision = self.pending.pop(verdict.experience_id, None)
         if decision is not None and not verdict.void:
             self.settled.append((decision, verdict))

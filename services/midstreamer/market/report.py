@@ -28,7 +28,7 @@ _Z = 1.96
 """Two-sided 95 % quantile of the standard normal distribution."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
-"""Function that returns whether a settled decision is counted."""
+"""Function that says yes or no about a settled decision. A share counts the decisions with yes."""
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: float
     high: float
     count: int
-    """Number of decisions that the share is taken of."""
+    """Number of decisions in the denominator of the share."""
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,19 +56,25 @@ class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     hit: Figure | None
-    """Share of all decisions whose direction the rival forecast correctly."""
+    """The rival's hit rate: the share of all decisions for which its direction was right."""
     precision_same_count: Figure | None
-    """The rival's hit rate on its own most confident decisions, as many as there were signals."""
+    """The rival's hit rate on its n most confident forecasts, where n is the number of signals."""
     brier_skill: Figure | None
     """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     wins: tuple[str, ...]
-    """Figures in which the rival did better: hit, precision (same count), brier (Brier skill)."""
+    """Names of the figures in which the rival was better, of ``hit``, ``precision`` and ``brier``.
+
+    ``precision`` compares `precision_same_count`, and ``brier`` compares `brier_skill`.
+    """
     wins_clearly: tuple[str, ...]
     """Figures in which the whole 95 % interval of the difference favours the rival."""
 
 
 class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures of the replay's second half, when the stream had learned, and those of the rivals."""
+    """Figures of the replay's second half, for Midstreamer and for its rivals.
+
+    In the first half the stream learns, so that half is not judged.
+    """
 
     after: str
     """ISO time of the first decision that is judged."""
@@ -89,7 +95,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The figures of one replayed data set."""
 
     data: str
-    """Name of the data set, or the file."""
+    """Name of the data set, or the path of the file that was replayed."""
     specification: Specification
     complete: bool
     """False when the replay was stopped before its end."""
@@ -105,7 +111,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     decisions_repeated: int
     """Decisions that an earlier run had stored, and that were not matched again."""
     outages: int
-    """Number of failed attempts that were retried."""
+    """Number of times that a request of the replay failed and was tried again."""
     signals: dict[str, int]
     """Number of signals by direction."""
     abstentions: dict[str, int]
@@ -115,7 +121,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     pending: int
     """Number of decisions without a verdict yet."""
     precision: Share | None
-    """Share of signals with a verdict that were right; none without signals."""
+    """Share of right signals among the signals with a verdict; none if there are none."""
     precision_target: float
     """The target that the specification sets for the precision."""
     base_rate: Share | None

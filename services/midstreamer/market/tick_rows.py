@@ -1,4 +1,4 @@
-"""Rows: one tick as it stands in a file, with time and value parsed and checked.
+"""Row: one tick that was read from a line of a file. Its time and value are parsed and checked.
 
 ``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC; ``value``
 is a finite number. `market.feeds` uses this module for every kind of file.
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def number_of(text: str, series: str) -> float:
-    """Return a finite number; BadInput quotes a text that is no finite number."""
+    """Return the number that the text stands for; raise BadInput if it is no finite number."""
     try:
         value = float(text)
     except ValueError:

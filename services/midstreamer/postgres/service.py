@@ -150,7 +150,7 @@ class PostgresService:
     # --- what may change ----------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Apply changed files: certificates for the next client, and a new password."""
+        """Look for changed files again and again; apply a new certificate and a new password."""
         while True:
             await asyncio.sleep(LOOK_S)
             self._trust.refresh()
@@ -170,8 +170,8 @@ class PostgresService:
         try:
             await self._change_password(self._password, wanted)
         except MidstreamerError as error:
-            # The server may have the new password already: an earlier attempt may have changed it
-            # without an answer. So try to log in with the new password too.
+            # The server may have the new password already: an earlier attempt may have changed it,
+            # and its answer may have been lost. So try to log in with the new password too.
             try:
                 await self._change_password(wanted, wanted)
             except MidstreamerError:

@@ -14,7 +14,7 @@ REQUEST_BYTES = 8
 _TLS, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _FIRST_OF_TLS = 0x16
 YES, NO = b"S", b"N"
-"""Answers that accept a request for encryption (used for TLS), and refuse it (used for GSSAPI)."""
+"""Answers to a request for encryption: `YES` accepts TLS, and `NO` refuses GSSAPI."""
 INVALID_AUTHORIZATION = "28000"
 """PostgreSQL's error code (SQLSTATE) for a login that is not allowed."""
 STARTING = "57P03"

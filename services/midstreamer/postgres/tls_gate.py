@@ -254,8 +254,8 @@ class Pipe(asyncio.Protocol):
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            # `abort` does nothing while there is no transport; then `join` sees that `ended` is
-            # set, and closes the other connection.
+            # While there is no transport yet, `abort` does nothing. In that case `join` finds
+            # `ended` set, and closes the other connection.
             self.ended.set()
             self.abort()
         else:

@@ -27,8 +27,8 @@ class Capability(StrEnum):
     CANCEL = "cancel"
     """The peer stops the work for a request when it receives Cancel."""
     EVIDENCE = "evidence"
-    """The peer accepts leases with all `frames.EVIDENCE_KEYS` except those in `EVIDENCE_NEEDS`, and
-    lists members of kind sync."""
+    """The peer accepts leases with all `frames.EVIDENCE_KEYS` except those in `EVIDENCE_NEEDS`. It
+    also accepts lists of members that include syncs."""
     OUTSIDE = "outside"
     """The peer accepts leases that give an address for use from outside the fleet's network."""
     RETIRE = "retire"

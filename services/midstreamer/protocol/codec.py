@@ -27,7 +27,8 @@ HEAD_BYTES = _LENGTH.size
 OPENING = bytes(HEAD_BYTES)
 """A length of zero: written to a stream so that the stream exists at the other side."""
 NAME_CHARACTERS_MAX = 64
-"""Characters kept of the unknown name of a frame or of a kind of change."""
+"""A frame or a change may have a name that this version does not know. At most this many characters
+of that name are kept."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
     Union[tuple(frames.FRAMES.values())]  # noqa: UP007 - built from a table, not written out
@@ -37,7 +38,7 @@ _KINDS = frozenset(kind.__name__ for kind in get_args(Change) if kind is not Ski
 
 
 class _Frame(msgspec.Struct):
-    """The fields read from a frame whose name is unknown. All its other fields are ignored."""
+    """What is read from a frame with a name that this version does not know: only these fields."""
 
     frame: str
     request: int = 0

@@ -183,7 +183,7 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
         HandshakeTimedOut: State.CLOSED,
         **_ENDS,
     },
-    # A second AgentHandshake or CoordinatorAck breaks a rule.
+    # HandshakeReceived and HandshakeAccepted are missing here: a second handshake breaks a rule.
     State.OPEN: {FrameReceived: State.OPEN, **_ENDS},
     # Frames that were on their way when the connection closed still arrive, and are ignored.
     State.CLOSED: dict.fromkeys(
@@ -251,7 +251,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # nothing once the connection is closed
+                effects += self.handle(self._read(body))  # no effects after a close
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:

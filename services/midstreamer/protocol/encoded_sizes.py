@@ -29,7 +29,8 @@ sent, however large."""
 MATCH_BYTES = 34
 """Bytes of one analog in a decision: index of its series, start, time, distance and outcome."""
 NAME_BYTES = NAME_CHARACTERS_MAX + 3
-"""Maximum bytes of a series name. Each analog of a decision may come from a different series."""
+"""Maximum bytes of a series name. In the worst case each analog of a decision has another series,
+so `decision_bytes_max` counts one name for each analog."""
 DECISION_BYTES = 768
 """Maximum bytes of a decision without its window and its analogs."""
 COLUMN_BYTES = 256
@@ -43,30 +44,30 @@ MEMBER_BYTES = 512
 
 
 def decision_bytes_max(specification: Specification) -> int:
-    """Return the most bytes that any decision under this specification takes."""
+    """Return an upper estimate of the bytes of any decision under this specification."""
     matches = (MATCH_BYTES + NAME_BYTES) * specification.neighbours
     return DECISION_BYTES + 8 * specification.window + matches
 
 
 def decision_bytes(decision: Decision) -> int:
-    """Return the most bytes that this decision takes."""
+    """Return an upper estimate of the bytes of this decision."""
     matches = decision.matches
     names = sum(NAME_BYTES - NAME_CHARACTERS_MAX + len(name) for name in matches.series)
     return DECISION_BYTES + len(decision.window) + MATCH_BYTES * len(matches) + names
 
 
 def column_bytes(column: Column) -> int:
-    """Return the most bytes that this column takes."""
+    """Return an upper estimate of the bytes of this column."""
     return COLUMN_BYTES + len(column.times) + len(column.values)
 
 
 def shard_bytes(shard: Shard) -> int:
-    """Return the most bytes that the reference to this shard takes; its points are not counted."""
+    """Return an upper estimate of the bytes of this shard; a shard is sent without its points."""
     return SHARD_BYTES + len(shard.series)
 
 
 def change_bytes(change: Change) -> int:
-    """Return the most bytes that this change of the feed takes."""
+    """Return an upper estimate of the bytes of this change of the feed."""
     match change:
         case Points():
             return column_bytes(change.column)
@@ -79,6 +80,6 @@ def change_bytes(change: Change) -> int:
 
 
 def member_bytes(member: Member) -> int:
-    """Return the most bytes that this member takes, with its evidence."""
+    """Return an upper estimate of the bytes of this member, with its evidence."""
     texts = (*member.evidence, *member.evidence.values(), member.name, member.address)
     return MEMBER_BYTES + sum(map(len, texts))

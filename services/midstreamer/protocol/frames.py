@@ -5,8 +5,8 @@ never changes its meaning.  A frame that an old peer must not misread gets a new
 rises only when an old peer could no longer take part at all.
 
 A request carries ``request``, a number unique among the requests of its sender on the link, and
-``budget_s``, the seconds left to answer: no clock is compared with another machine's.  The answer,
-or a Failure, repeats the number.  Every other frame is a statement and is never answered.
+``budget_s``, the seconds left to answer (not a time of day: clocks may differ).  The answer or a
+Failure repeats the number.  Every other frame is a statement and is never answered.
 """
 
 from __future__ import annotations
@@ -200,10 +200,10 @@ class Experiences(Answer, frozen=True, tag=True, kw_only=True):
 
 
 class Survey(Request, frozen=True, tag=True, kw_only=True):
-    """Ask for one page of the series, by name. The first page also has the members and counts.
+    """Ask for one page of the list of all series, which is sorted by name.
 
-    A coordinator answers with the data that it gets from sync. `runtime.catalogue_pages` reads all
-    pages.
+    The first page also has the members, and the numbers of stored decisions, verdicts and ticks. A
+    coordinator answers with the data of sync. `runtime.catalogue_pages` reads all pages.
     """
 
     after: str = ""
@@ -219,14 +219,14 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "oldest_waiting_s",  # age of the oldest request under way, in seconds
     "busy",  # share of time that the event loop or the threads worked, 0 to 1
     "complete",  # "yes", or one line that says what is missing
-    "not_after",  # end of the certificate, seconds since 1970
+    "not_after",  # time at which the certificate expires, seconds since 1970
     "judged_by",  # hashes of the authorities that verified the peers of its open links
     "version",  # of the software
     "capabilities",  # what the member lists in its handshakes, separated by spaces
     "carriers",  # carriers at its address, such as `quic+wss`; absent: only QUIC
     "outside",  # its address for peers outside the fleet's network
 }
-"""Evidence keys allowed in a lease. Other keys are refused, as every process is sent all leases."""
+"""Evidence keys allowed in a lease. Others are refused, because every process gets all leases."""
 DRAINING = "draining"
 """Value of the evidence ``stage`` of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096

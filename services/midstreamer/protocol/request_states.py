@@ -1,8 +1,9 @@
 """State tables of a request, at its sender and at its receiver, and of the draining of a link.
 
 The module has three transition tables, their states and events, and the effects for the code that
-does the I/O.  `protocol.link_exchange` runs these tables, and the reference draws its pictures from
-them.  A request in a final state is dropped at once: frames that arrive for it later are ignored.
+does the I/O.  `protocol.link_exchange` runs these tables.  The pictures in the documentation are
+drawn from them.  A request in a final state is dropped at once: frames that arrive for it later are
+ignored.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class DrainEvent(StrEnum):
 
 
 DRAIN_TRANSITIONS: dict[Draining, dict[DrainEvent, Draining]] = {
-    # A side that receives Drain before it sent one answers with Drain, and sends no request.
+    # Suppose that our side receives Drain and has not sent Drain: it answers with Drain at once and
+    # sends no more requests. So HEARD leads directly to DRAINED.
     Draining.OPEN: {
         DrainEvent.SAID: Draining.ASKED,
         DrainEvent.HEARD: Draining.DRAINED,

@@ -145,7 +145,10 @@ def decide(evidence: Evidence, state: State) -> Decision:
 
 
 def _checked_window(evidence: Evidence, state: State) -> Floats:
-    """Return the transformed window; BadInput when it fits neither specification nor state."""
+    """Return the transformed window; raise BadInput if its length or a value is wrong.
+
+    Raise BadInput also if evidence and state have different specifications.
+    """
     specification = evidence.specification
     if specification != state.specification:
         raise BadInput(

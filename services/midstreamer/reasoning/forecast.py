@@ -4,12 +4,13 @@ Each arm is a forecasting method. It computes P(rise) from the outcomes of the s
 
 - ``climatology``  how often the value rose after any past window of the grid; needs no analogs
 - ``vote``         the share of rises among the analogs, shrunk towards climatology
-- ``calibrated``   climatology plus the distance of the vote from it, times a slope learned online
-- ``margin``       mean over standard deviation of the analogs' outcomes: it still differs between
-                   windows when all analogs agree on the direction, while the vote does not
+- ``calibrated``   climatology + slope * (vote - climatology); the slope is learned from verdicts
+- ``margin``       a function of (mean / standard deviation) of the analogs' outcomes. When all
+                   analogs of two windows rise, their votes are about equal; their margins differ
 
-There is deliberately no arm that weights analogs by their own past verdicts: it helps on loads and
-harms on markets. All arms are plain functions of floats, so two machines get equal bits.
+There is deliberately no arm that weights analogs by their own past verdicts. Such an arm improves
+forecasts of electricity load, and makes forecasts of markets worse. All arms are plain functions of
+floats, so two machines get equal bits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ARMS_FIRST = 4
 So two versions that learn the same events get the same bytes."""
 
 SHRINKAGE = 10.0
-"""Weight of climatology in the ``vote`` arm: it counts as much as so many analogs."""
+"""Weight of climatology in the ``vote`` arm: climatology counts as much as this many analogs."""
 PROBABILITY_MIN = 0.01
 """Climatology and the calibrated arm stay between this probability and 1 minus it."""
 LOGIT_PER_SPREAD = 1.7

@@ -4,16 +4,17 @@ The width is adjusted until the interval covers as often as requested. A score i
 outcome from the analogs' interval; it is negative inside. After each verdict the width moves by
 ``gain * range * (missed - miss rate)``, where range is the largest minus the smallest recent score:
 up after a miss, a little down otherwise (Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani
-2023). Verdicts arrive late and overlap, so the gain is divided by the square root of the delay:
-coverage then adapts a little more slowly, and the intervals are much narrower.
+2023). Verdicts arrive late and their horizons overlap, so the gain is smaller for a longer horizon
+and for more series (`gain`). Coverage then adapts a little more slowly, and the intervals are much
+narrower.
 
 With a fixed range and scores within [-B, B], the long-run miss rate is off by at most ``(2 B / step
-+ 1 + delay) / verdicts`` for any scores, where step = gain * range. The reason: every miss and
-every cover moves the width, and the width cannot leave [-B, B] by more than the moves of the
-verdicts still pending.
++ 1 + delay) / verdicts`` for any scores. Here step = gain * range, and delay is the number of
+verdicts still pending. The reason: every verdict moves the width, and the width cannot leave
+[-B, B] by more than the moves of the verdicts still pending.
 
-A larger gain is deliberately not used: its coverage is the best of all, but its intervals are 1.5
-times as wide.
+A larger gain is deliberately not used. Coverage would be closer to the requested coverage, but the
+intervals would be 1.5 times as wide.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ from midstreamer.reasoning import forecast, interval_tracker, licence, mixture
 DOUBTS_KEPT = 1000
 """Number of recent doubts (1 - confidence) kept in a state, for ranking later decisions."""
 LATE_MAX = 1024
-"""Maximum late events kept until a later decision arrives; further late events are folded at once.
+"""Maximum late events that are kept. An event is late if it is older than the time of the state.
+Kept events are folded when a decision of a later time arrives. If more than this many late events
+are kept, the next decision folds them, whatever its time is.
 """
 
 
@@ -94,7 +96,7 @@ def learn(state: State, event: Decision | Verdict) -> State:
     ------
     BadInput
         The decision belongs to another stream. Or the verdict's decision was never learned, has
-        another series or time, or is not earlier than the verdict's due time.
+        another series, time or number of arms, or is not earlier than the verdict's due time.
     """
     if isinstance(event, Decision):
         return _learn_decision(state, event)

@@ -1,10 +1,10 @@
 """The licence: signals are permitted only while the evidence shows that their precision holds.
 
 Abstentions are judged as well, so the licence can be gained without signals. A *probe* is the most
-confident share of all decisions; bets are placed on its verdicts. A bet of stake s on "right"
-multiplies its wealth by ``1 + s (right - target) / target``, where right is 1 for a right verdict
-and 0 for a wrong one. On average the wealth cannot grow unless the precision exceeds the target. So
-the probability that the wealth ever grows by a factor 1/delta is at most delta (Ville's
+confident fifth or half of the decisions; bets are placed on their verdicts. A bet of stake s on
+"right" multiplies its wealth by ``1 + s (right - target) / target``, where right is 1 for a right
+verdict and 0 for a wrong one. On average the wealth cannot grow unless the precision exceeds the
+target. So the probability that the wealth ever grows by a factor 1/delta is at most delta (Ville's
 inequality), however long one watches.
 
 - Each pair of a series and a phase (position modulo horizon) has its own bets, called a cell,
@@ -25,8 +25,9 @@ can be known: otherwise the game would not be fair.
 
 While the licence is held, the threshold (a rank among recent confidences) is adjusted: down a
 little after each right verdict, up after each wrong one, so that the error rate stays at 1 -
-target. When the threshold reaches 1, the licence is revoked. Signals without a verdict yet count at
-the recent error rate.
+target. When the threshold reaches 1, the licence is revoked. Some signals have no verdict yet. They
+are expected to be wrong as often as recent signals were; if that is too often, `bar` demands a
+higher rank.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ A wrong verdict raises the threshold by step * target, a right one lowers it by 
 THRESHOLD_MIN = -0.1
 """Lowest threshold, in rank. At 0 or below, every decision passes.
 
-A threshold below 0 may rise to 0 by a few wrong verdicts before it holds back any decision."""
+From -0.1 a few wrong verdicts raise the threshold only to 0 or less, so every decision still
+passes."""
 ERROR_STEP = 0.05
 """Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
