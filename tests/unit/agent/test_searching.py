@@ -1,6 +1,5 @@
 """Searches are exact, use nothing later than the window, and do not depend on the shard size."""
 
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from midstreamer.domain.specification import (
 from midstreamer.telemetry import metrics
 from tests.support.fleet import MINUTE, a_column, a_specification, a_universe, a_walk, a_window
 from tests.support.metric_values import shown
+from tests.support.thread_time import used_s
 
 POINTS = 64
 UNIVERSE = a_universe(3, 300)
@@ -249,22 +249,22 @@ def test_a_cancelled_search_ends() -> None:
 
 
 def left_ms(searching: Search, asked: Window, after_s: float) -> float:
-    """Stop a search after `after_s`; return the milliseconds until its thread ended."""
+    """Stop a search after `after_s`; return the milliseconds of work until its thread ended."""
     stop, ended = kernels.Stop(), [0.0]
 
     def work() -> None:
         with pytest.raises(DeadlineExceeded):
             searching.answer([asked], stop)
-        ended[0] = time.perf_counter()
+        ended[0] = time.thread_time()
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join(after_s)
     assert thread.is_alive(), "the search ended before it was stopped: make it longer"
-    begun = time.perf_counter()
+    at_the_flag_s = used_s(thread)
     stop.set()
     thread.join()
-    return 1000.0 * (ended[0] - begun)
+    return 1000.0 * (ended[0] - at_the_flag_s)
 
 
 @pytest.mark.slow
@@ -282,13 +282,16 @@ def test_the_dearest_search_ends_within_milliseconds_whatever_it_is_at(
 
     # Each search is stopped later than the one before, so that the stops happen in every step of a
     # search: outcomes, statistics, bounds and comparison.
+    left_ms(
+        Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine), asked, 0.01
+    )  # loads code
     tries = []
     for after_s in (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2):
         fresh = Search(dearest, held_shards(columns, 3 * WINDOW_MAX), engine)
         tries.append(left_ms(fresh, asked, after_s))
 
     print(f"{engine} {measure}: {[round(ms, 2) for ms in tries]} ms")  # noqa: T201 - seen with -s
-    assert statistics.median(tries) < 5.0
+    assert max(tries) < 5.0
 
 
 def test_what_the_kernels_refuse_is_bad_input() -> None:

@@ -7,8 +7,8 @@ import sys
 def test_the_cores_load_neither_gevent_nor_locust() -> None:
     """Importing locust replaces the sockets and threads of the whole process."""
     cores = (
-        "connection_machine, identities, latency_curve, plan, report, schedule, sdk, tally,"
-        " thresholds, user_requests"
+        "connection_core, identities, latency_curve, load_plan, report, result_counts, start_times,"
+        " thresholds, user_of_sdk, user_requests"
     )
     look = (
         f"import sys; from loadtests import {cores};"
