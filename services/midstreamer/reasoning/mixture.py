@@ -11,8 +11,10 @@ from decisions with fewer or more arms than its own. An arm that a decision lack
 the weight: its loss grows by what the mixture of the other arms lost, as for a sleeping expert
 (Freund et al. 1997). A new arm starts with the average weight.
 
-The slope of the ``calibrated`` arm is the ridge regression of (rise - climatology) on (vote -
-climatology). Old verdicts decay; the memory is about two thousand verdicts.
+The ``calibrated`` arm forecasts climatology + slope * (vote - climatology), where the vote is the
+forecast of another arm (`reasoning.forecast`). The slope is learned by a ridge regression of
+(rise - climatology) on (vote - climatology). The regression forgets old verdicts gradually: about
+the last two thousand count.
 """
 
 from __future__ import annotations
@@ -46,15 +48,19 @@ def mixed(probabilities: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def fitted(losses: Sequence[float], count: int) -> list[float]:
-    """Return losses for ``count`` arms; a missing arm gets the loss of an arm of average weight."""
+    """Return the summed losses of the first ``count`` arms.
+
+    If ``losses`` has fewer arms, each added arm gets the loss that gives it the average weight.
+    """
     kept = list(losses[:count])
     return kept + [_of_all(kept)] * (count - len(kept)) if len(kept) < count else kept
 
 
 def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
-    """Return the summed losses after one more verdict, which judged the first ``len(lost)`` arms.
+    """Return the summed ``losses`` after one more verdict, which adds ``lost``, arm by arm.
 
-    Losses of arms beyond the length of ``losses`` are ignored.
+    If the verdict judged fewer arms than ``losses`` has, each other arm is charged with what the
+    mixture of the judged arms lost.  If it judged more arms, the additional ones are ignored.
     """
     asked = [before + loss for before, loss in zip(losses, lost, strict=False)]
     rest = losses[len(asked) :]
@@ -65,7 +71,7 @@ def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
 
 
 def _of_all(losses: Sequence[float]) -> float:
-    """Return the summed loss that would give one more arm the average weight of these arms."""
+    """Return the loss at which an arm weighs as much as the arms with these losses on average."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     return least - math.log(math.fsum(raw) / len(raw)) / RATE
@@ -79,6 +85,10 @@ def slope(sums: tuple[float, float]) -> float:
 def steepened(
     sums: tuple[float, float], *, base: float, voted: float, rise: bool
 ) -> tuple[float, float]:
-    """Return the two sums of the slope's regression after one more verdict."""
+    """Return both sums of the slope's regression after one more verdict.
+
+    They are the decayed sums of v * v and of v * r over all verdicts, where v is (vote -
+    climatology) and r is (rise - climatology).
+    """
     lean, truth = voted - base, float(rise) - base
     return (SLOPE_DECAY * sums[0] + lean * lean, SLOPE_DECAY * sums[1] + lean * truth)

@@ -12,10 +12,10 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning import interval_tracker, learning, licence
 
 KNOWN_BYTES, ARM_BYTES = 56, 9
-"""Encoded size in bytes of a kept verdict without its losses, and of one arm's loss in it."""
+"""Encoded size in bytes: of one verdict in `State.known` without its losses, and of one loss."""
 FOLDED_BYTES = 40
-"""Bytes that an encoded decision grows when it becomes pending, by its key and by the count of
-licence revocations (its epoch)."""
+"""Bytes by which an encoded decision may grow when it moves from `State.waiting` to
+`State.pending`: there it has a key, and its `Pending.epoch` is set."""
 JOINING_BYTES = 32
 """Bytes that a new series adds to an encoded state, without its name and its licence cells."""
 REST_BYTES = 512

@@ -85,7 +85,7 @@ class Layouts(Generic[_Value]):
             ) from error
 
     def _lifted(self, number: int, body: memoryview) -> bytes | memoryview:
-        """Return fields in layout ``number`` converted to the newest layout; both are encoded."""
+        """Convert encoded fields from layout ``number`` to the newest one; return them encoded."""
         steps = self._steps[number - FIRST :]
         if not steps:
             return body

@@ -111,7 +111,7 @@ class Admission:
         try:
             async with asyncio.timeout_at(deadline_s):
                 await turn
-        except Overloaded:  # a newer request took the room; `Places` has dropped this request
+        except Overloaded:  # displaced by a newer request: `Places` has already dropped this one
             raise
         except TimeoutError as error:
             self.leave(key)

@@ -49,8 +49,9 @@ def cut(series: Sequence[SeriesSummary]) -> tuple[SeriesSummary, ...]:
 
 
 async def pages(ask: Ask) -> AsyncIterator[Surveyed]:
-    """Request and yield all pages in order; the first page also holds the members and counts.
+    """Request and yield all pages in order.
 
+    Only the first page holds the members of the fleet and the counts, such as the number of ticks.
     Raises RemoteProtocolError when the last series of a page does not sort after the last series of
     the page before.
     """

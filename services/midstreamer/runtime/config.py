@@ -421,7 +421,7 @@ def _explain(
 
 
 def _told(cls: type[Settings], key: str, value: Any) -> str:
-    """Return a value as text for a message; a type that may hold secrets hides them."""
+    """Return a setting's value as text for a message, without the secrets that it may hold."""
     kind = _type(cls, key)
     return repr(kind.shown(value) if getattr(kind, "holds_secrets", False) else value)
 

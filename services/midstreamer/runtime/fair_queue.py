@@ -50,8 +50,9 @@ class FairQueue:
         """Heap of (total cost served, arrival number of the first entry, identity), for each line
         whose first entry may be served.  Outdated items are dropped when they reach the top."""
         self._served = 0
-        """Greatest total cost that an identity had just before an entry of it was served.  The line
-        of a new identity begins with this total."""
+        """Total cost with which the line of a new identity begins.  Each time that an entry was
+        served, its identity had some total before the entry's cost was added; this is the greatest
+        of these totals."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:

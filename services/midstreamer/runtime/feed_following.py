@@ -105,8 +105,8 @@ class Follower:
             try:
                 await self._follow(peer)
             except asyncio.CancelledError:
-                # If the link is still open, the session is replacing it, and the feed is followed
-                # on the new link from the position that is reached now.
+                # If the link is still open, the session is replacing it by a new link. There the
+                # feed is followed from the present position, so `following` stays true meanwhile.
                 moving = not peer.closed
                 raise
             except LinkClosed:

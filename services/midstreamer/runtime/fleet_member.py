@@ -128,7 +128,10 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Return whether the connected sync accepts a lease which says that its member drains."""
+        """Return whether a sync is connected that understands when a lease says "draining".
+
+        To an older sync an agent gives its lease back instead.
+        """
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)
 

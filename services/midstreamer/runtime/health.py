@@ -140,9 +140,9 @@ def render(response: Response, *, body: bool) -> bytes:
 async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
     """Serve probes and metrics at ``listen`` while the block runs; yield the bound address.
 
-    Does nothing and yields "" when ``listen`` is None.  The lag of the event loop is measured
-    meanwhile, because its metric can be scraped here.  Raises ConfigError if the address cannot be
-    bound.
+    Does nothing and yields "" when ``listen`` is None.  Also measures the lag of the event loop
+    while the block runs, for the metrics that are served here.  Raises ConfigError if the address
+    cannot be bound.
     """
     if listen is None:
         yield ""

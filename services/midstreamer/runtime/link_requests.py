@@ -185,7 +185,7 @@ class Peer:
     def tell(self, frame: Frame) -> None:
         """Send a frame that needs no answer, or one of the many answers of a Tail.
 
-        Raises Overloaded, LinkClosed, or Unsupported when the peer does not know such a frame.
+        Raises Overloaded or LinkClosed; Unsupported if the peer does not know such a frame.
         """
         link_exchange.require(frame, self.identity, self.capabilities)
         self._send(frame)

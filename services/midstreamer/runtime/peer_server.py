@@ -20,7 +20,7 @@ SILENT = 0.43
 keepalive is sent after a third of the timeout, so by default the peer has half a second to answer.
 """
 ASKED = 1 / 3
-"""Share of the idle timeout within which every live peer sends a packet, at least a keepalive."""
+"""Share of the idle timeout. In that time every live peer sends a packet, at least a keepalive."""
 QUIET_S = 0.5
 """Seconds after which a peer that does not support Drain is assumed to use its newer link."""
 SILENT_S = 3.0
@@ -68,10 +68,11 @@ async def listen(
 
 
 def _left_behind(peers: Collection[Peer], new: Peer) -> list[Peer]:
-    """Return older links of the process that opened ``new`` on which no packet comes any more.
+    """Return the silent older links of the process that has just opened the link ``new``.
 
-    The process will not use those links again.  Closing them now fails the requests that wait on
-    them at once, instead of when the idle timeout expires.
+    A link is silent if no packet came for longer than `ASKED`.  The process will not use such a
+    link again.  Closing it now fails the requests that wait on it at once, instead of when the idle
+    timeout expires.
     """
     return [
         peer

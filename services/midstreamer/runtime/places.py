@@ -4,20 +4,20 @@
 hold at most half of the amount.  `Places` adds a waiting line: a request that finds no free place
 waits, and the next free place goes to the identity that holds the fewest places.
 
-    enter -> ADMITTED        a place is free and the identity is below its share
-          -> WAITING         no place is free, and the waiting line has room
+    enter -> ADMITTED        a place is free and the caller is below its share
+          -> WAITING         not admitted, and the waiting line has room
           -> REFUSED         the waiting line has no room
     leave -> the keys of the requests that are admitted now
-
-Requests of one caller are admitted in the order of their arrival.  The waiting line is bounded, and
-one identity may fill at most half of it.  When the line is full, a request of an identity with few
-waiting requests displaces the newest request of the identity with the most.  So one identity cannot
-keep the others out by filling the line.
 
 A caller is an identity and an ``origin``.  The origin is set where an identity asks on behalf of
 others: a coordinator sends requests to an agent on behalf of its clients.  One origin may hold at
 most half of its identity's share, so that long requests of one client leave places for another.
 Within one identity, the next place goes to the origin that holds the fewest.
+
+Requests of one caller are admitted in the order of their arrival.  The waiting line is bounded, and
+one identity may fill at most half of it.  When the line is full, a request of an identity with few
+waiting requests displaces a request of the identity with the most.  So one identity cannot keep the
+others out by filling the line.
 
 `runtime.admission` does the waiting.
 """
@@ -71,8 +71,9 @@ class Shares:
     def fits(self, identity: str, amount: int = 1) -> bool:
         """Return whether an identity may take ``amount`` more.
 
-        An identity that holds nothing may take more than its share.  If no identity holds anything,
-        it may even take more than the limit; otherwise a very large write could never be sent.
+        An identity that holds nothing may take more than its share.  While all identities hold
+        nothing, one of them may take even more than the limit.  Otherwise a very large write could
+        never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
@@ -182,9 +183,11 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for one of ``caller``.
 
-        The identity with the most waiting requests loses its newest one if it has at least two
-        more than this identity.  Or else the same holds for the callers of this identity.
-        Otherwise returns None, and the new request is refused.
+        The identity with the most waiting requests loses one if it has at least two more than the
+        identity of ``caller``, unless the latter fills its own share of the line.  Otherwise
+        another caller of the same identity loses one if it has at least two more than ``caller``.
+        The lost request is the newest of the caller with the most.  If nobody loses one, the result
+        is None, and the new request is refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

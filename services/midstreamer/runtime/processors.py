@@ -5,9 +5,9 @@ one thread for each, it uses up its quota in the first half of each period and i
 event loop too. So the quota is rounded down to whole processors, which leaves the remainder to the
 event loop. The result is at least 1.
 
-The quotas of all parent cgroups apply as well. A container may see the cgroup path of its host but
-only its own part of the cgroup tree, and that part begins at the mount; so the mount itself is read
-too. A file that cannot be read or parsed sets no limit.
+The quotas of all parent cgroups apply as well. In a container, ``/proc/self/cgroup`` may name the
+path on the host, which does not exist in the container. The container's own cgroup is then the
+mount itself, so the quota there is read too. A file that cannot be read or parsed sets no limit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ V1: tuple[str, ...] = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 
 def places(cgroup: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the places that may hold a CPU quota, as (folder below the cgroup mount, names of the
-    quota files).
+    """Yield (folder, names of its quota files) for each folder that may hold a CPU quota.
 
-    ``cgroup`` is the text of ``/proc/self/cgroup``.
+    Folders are relative to the cgroup mount. ``cgroup`` is the text of ``/proc/self/cgroup``.
     """
     for line in cgroup.splitlines():
         number, _, rest = line.partition(":")
@@ -51,7 +50,7 @@ def quota(texts: Iterable[str]) -> float | None:
     words = " ".join(texts).split()
     try:
         limit, period = (int(word) for word in words)
-    except ValueError:  # "max" means no limit; any other text is not understood
+    except ValueError:  # "max" means no limit, and so does a text that cannot be parsed
         return None
     return limit / period if limit > 0 and period > 0 else None
 

@@ -53,7 +53,7 @@ def same_trust_domain(identity: Identity, policy: Policy) -> Refused | None:
 
 
 def kind_is_served(identity: Identity, policy: Policy) -> Refused | None:
-    """Refuse a peer whose kind is not the dialled kind, or not one that this server serves."""
+    """Refuse a peer whose kind is not one of ``policy.kinds``."""
     if identity.kind in policy.kinds:
         return None
     wanted = " or ".join(sorted(policy.kinds)) or "no peer at all"

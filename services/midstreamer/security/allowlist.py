@@ -66,7 +66,7 @@ class Allowlist:
         return granted
 
     def unlimited_clients(self) -> list[str]:
-        """Return the entries of clients that grant every universe, as they are written."""
+        """Return the text of each client entry that grants every universe."""
         entries = [*sorted(self.names), *(f"{prefix}*" for prefix in self.prefixes)]
         clients = (entry for entry in entries if entry.startswith(f"{Kind.CLIENT}/"))
         return [entry for entry in clients if self.limited.get(entry, EVERYTHING).every]

@@ -19,7 +19,7 @@ from midstreamer.security.allowlist import Allowlist
 
 
 class Watched(StrEnum):
-    """What a running process watches for problems. A metric label and ``/readyz`` name it."""
+    """The things that a running process watches for problems. The values are labels of a metric."""
 
     CERTIFICATE = "certificate"
     """The file with the key and the certificate of this process."""

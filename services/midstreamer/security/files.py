@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # a missing file is due, an unreadable one must stay
+            return not self._path.exists()  # issue a missing file, keep an unreadable one
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
