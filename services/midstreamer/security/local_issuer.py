@@ -17,9 +17,9 @@ from midstreamer.security.requested_credentials import Signed
 
 
 class AuthorityIssuer:
-    """An `Issuer` that signs with the local authority of a folder.
+    """An `Issuer` that signs with the key of the local authority, which is stored in a folder.
 
-    The authority's file is read for each request, so that it may be replaced at any time.
+    The key is read again for each request, so it may be replaced at any time.
     """
 
     def __init__(
@@ -30,7 +30,10 @@ class AuthorityIssuer:
         hosts: Collection[str] = (),
         now: files.Now = time.time,
     ) -> None:
-        """``days`` is the validity of certificates, ``hosts`` the DNS names that they may carry."""
+        """``days`` is the validity of the certificates, in days.
+
+        ``hosts`` are the DNS names that a signing request may ask for, besides the identity.
+        """
         self._directory = directory
         self._days = days
         self._hosts = hosts
@@ -93,7 +96,10 @@ class BundleFile:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the file if it changed or was wrong; return whether the authorities changed."""
+        """Read the file if it changed or the last read failed.
+
+        Return whether the authorities changed.
+        """
         seen, before = files.fingerprint_of(self.path), self.current
         if seen == self._seen and not self.complaint:
             return False

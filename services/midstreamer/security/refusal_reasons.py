@@ -31,11 +31,13 @@ class Reason(StrEnum):
     """The peer's certificate does not carry exactly one URI of the form spiffe://<trust
     domain>/<kind>/<id>."""
     LABEL_MISMATCH = "label_mismatch"
-    """The common name of the peer's certificate is not the last part of its id that is no UID."""
+    """The common name of the peer's certificate is not the label of the peer's id. The label is the
+    last part of the id, when parts that are UIDs are left out."""
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     """The peer's identity belongs to another trust domain."""
     WRONG_KIND = "wrong_kind"
-    """The peer is not of the kind that was dialled, or of no kind that this server serves."""
+    """The peer's kind is wrong. Either this process dialled the peer and expected another kind, or
+    the peer dialled this server, which does not serve that kind."""
     NOT_ALLOWED = "not_allowed"
     """The peer's identity is not on the allowlist."""
     TOO_MANY_LINKS = "too_many_links"

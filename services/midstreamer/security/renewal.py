@@ -16,17 +16,18 @@ RENEW_AT = 2.0 / 3.0
 """Share of its life after which a certificate is renewed. The remaining third is a reserve in case
 the issuer is not reachable."""
 SPREAD = 0.1
-"""Random share by which a renewal is earlier or later than planned, so that processes that were
-started together do not send their requests together."""
+"""Random variation of the time until a renewal: 0.1 means up to 10 % shorter or longer. So
+processes that were started together do not send their requests together."""
 LEAST_S = 1.0
-"""Minimum planned seconds between two requests. Random jitter may then halve a pause."""
+"""Minimum seconds between two requests. Only the pause after a failure may be shorter, by up to
+half: it is multiplied by a random number from 0.5 to 1."""
 PAUSE_MOST_S = 300.0
 """Maximum seconds between two requests after failures."""
 LEFT_SHARE = 0.1
 """Longest pause after a failure, as a share of the certificate's remaining life."""
 DOUBLINGS_MAX = 16
-"""Maximum doublings of the pause after failures, so that the product cannot overflow. Fewer are
-needed to reach `PAUSE_MOST_S`."""
+"""Maximum doublings of the pause after failures, so that the pause cannot overflow a float. The
+pause reaches `PAUSE_MOST_S` after fewer doublings."""
 
 
 class Renewal:

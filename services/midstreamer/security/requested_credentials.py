@@ -55,13 +55,13 @@ class Signed:
 
 
 class Issuer(Protocol):
-    """Issues certificates for the keys of processes, as their signing requests ask."""
+    """Issues certificates to processes that send signing requests."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Return a certificate for the key of a signing request, or raise the reason why not.
+        """Return a certificate for the key of a signing request.
 
-        Refused means that the issuer denied a proper request.  A call is cancelled after `ASK_S`
-        seconds.
+        Without a certificate, raise an error that says why; Refused means that the issuer denied a
+        proper request.  A call is cancelled after `ASK_S` seconds.
         """
 
 
@@ -151,7 +151,7 @@ class RequestedSource:
 
     @property
     def complaints(self) -> dict[Watched, str]:
-        """The present problems: a certificate that cannot be renewed, or a wrong file."""
+        """The present problems: no new certificate, or an unusable trust bundle or allowlist."""
         complaints = {
             Watched.REQUEST: self._renewal.complaint(self._now()),
             Watched.BUNDLE: self._bundle.complaint if self._bundle else "",

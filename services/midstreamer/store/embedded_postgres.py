@@ -10,7 +10,7 @@ When the *thread* that started the postmaster ends, the kernel sends the postmas
 a fast shutdown; so no server outlives a killed `midstreamer run`.  Therefore await `start` in a
 thread that lives as long as the server should; usually that is the main thread.
 
-This module does no backups, no upgrades between major versions, and no tuning beyond a laptop.
+This module makes no backups and no upgrades between major versions.  Its settings are for a laptop.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class EmbeddedServer:
 
     @property
     def runs_elsewhere(self) -> bool:
-        """Whether another process runs the server of this directory, so that `dsn` is usable."""
+        """Whether another process runs the server of this directory. Then `dsn` works at once."""
         if self._lock is not None or not (self.home / "launcher.lock").exists():
             return False
         with (self.home / "launcher.lock").open("ab") as lock:
@@ -249,7 +249,8 @@ class EmbeddedServer:
     async def _clear_leftovers(self) -> None:
         for folder in (self.data, self.home / "data.making"):
             await postgres_leftovers.clear(folder)
-        # No process uses the directory, so a pid in these files is stale or another program's.
+        # No process uses the directory any more.  So these two files are left over: the pid in them
+        # belongs to no process, or to another program.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self._socket() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Settings of embedded PostgreSQL servers: the shared ones, and `Setup` for what may differ."""
+"""Settings of embedded PostgreSQL servers: `SETTINGS` for all servers, a `Setup` for each one."""
 
 from __future__ import annotations
 

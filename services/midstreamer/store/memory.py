@@ -96,7 +96,7 @@ class MemoryStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Return the context of the only write transaction."""
+        """Open a write transaction, after the one before it has ended."""
         async with self._lock:
             self.check()
             yield _Transaction(self)

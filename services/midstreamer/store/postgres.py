@@ -70,7 +70,7 @@ class PostgresStore:
     ) -> None:
         """``source`` is the DSN; ``connections`` is the size of the pool.
 
-        ``connect_s`` and ``command_s`` limit the seconds to connect and for one statement.
+        ``connect_s`` is the limit for connecting, ``command_s`` for one statement, in seconds.
         ``trust`` and ``password`` are called for each new connection (see `driver.Way`).
         """
         checked = dsn.checked(source, by_fleet=trust is not None)

@@ -46,7 +46,7 @@ MEANINGS = (
     Meaning("58", "its operating system failed", "see its log, disk and memory", 5.0),
     Meaning("XX", "it is damaged or has a fault", "see its log", 5.0),
 )  # fmt: skip
-"""The known groups of error codes; a longer code comes before a shorter one that it begins with."""
+"""The known groups of error codes. The first match applies, so "53100" must come before "53"."""
 
 AWAY = MEANINGS[7]
 """The meaning of a lost connection, which is also used when no connection can be made."""

@@ -189,7 +189,11 @@ def of_version(table: str, key: str, body: bytes, derived: bytes) -> Iterator[Fi
 
 
 def _where(stored: bytes, derived: bytes) -> str:
-    """Describe how two byte strings differ: in length, or in how many bytes and first where."""
+    """Describe how two byte strings differ.
+
+    If their lengths differ, name both lengths.  Otherwise name the number of bytes that differ and
+    the index of the first one.
+    """
     if len(stored) != len(derived):
         return f"{len(stored):,} B instead of {len(derived):,} B"
     differs = np.frombuffer(stored, "u1") != np.frombuffer(derived, "u1")

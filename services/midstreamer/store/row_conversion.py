@@ -30,7 +30,7 @@ _verdict = msgspec.msgpack.Decoder(Verdict)
 
 
 def _fields(values: Iterable[Any], *names: str) -> Columns:
-    """Return one column for each of the named fields, with the values of all these objects."""
+    """Return one column for each field in ``names``; it holds that field of all ``values``."""
     kept = list(values)
     return {name: [getattr(value, name) for value in kept] for name in names}
 

@@ -30,8 +30,8 @@ Heard = Callable[[int], None]
 """Callback that gets a committed position of the feed."""
 
 SNAPSHOT_VERSIONS = 256
-"""Versions of a learning state between two snapshots, which are kept for good.  Any other version
-can be computed from the snapshot before it and the events after that."""
+"""A snapshot of a learning state is stored each time its version has grown by this number, and is
+never deleted.  Other versions can be computed from a snapshot and the events after it."""
 
 
 class Ticks(NamedTuple):
@@ -132,9 +132,11 @@ class Effects:
     marks: Sequence[Mark] = ()
     changes: Sequence[Change] = ()
     series_makers: Mapping[str, str] = field(default_factory=dict)
-    """For each new series, the identity whose quota it uses; if missing, the identity ''."""
+    """For each new series, the identity whose quota counts it. A new series that is not listed
+    here counts for the identity ''."""
     stream_makers: Mapping[str, str] = field(default_factory=dict)
-    """For each new stream, the identity whose quota it uses; if missing, the identity ''."""
+    """For each new stream, the identity whose quota counts it. A new stream that is not listed
+    here counts for the identity ''."""
 
     @property
     def brought(self) -> dict[str, Usage]:
@@ -183,7 +185,7 @@ class LoadedRun:
     position: int
     """Position of the change feed."""
     start: int
-    """Position in the series of the first point."""
+    """Position of the first of these points within the series."""
     times: Integers
     values: Floats
     count: int
@@ -297,7 +299,10 @@ class Store(Protocol):
         """Close every connection; safe to call twice."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Return a context of the only write transaction: it commits, or rolls back on an error."""
+        """Return the context of a write transaction; only one can be open at a time.
+
+        The transaction commits when the context ends, and rolls back on an error.
+        """
 
     async def position(self) -> int:
         """Return the last committed position of the feed."""
@@ -408,9 +413,10 @@ def seen_by_others(member: Member) -> tuple[object, ...]:
 
 
 def fitting(runs: Sequence[Run], counts: Mapping[str, int], limit: int) -> list[Run]:
-    """Return these runs in order, cut to stored positions and to ``limit`` points in all.
+    """Return these runs in order, until they hold ``limit`` points in all.
 
-    ``counts`` holds the number of points of each series.
+    Positions that are not stored are cut off, and so are the points beyond the limit.  ``counts``
+    holds the number of stored points of each series.
     """
     found: list[Run] = []
     for run in runs:

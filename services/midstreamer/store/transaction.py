@@ -1,9 +1,10 @@
 """The write transaction on PostgreSQL: stable reads, then all new rows.
 
-It runs on a connection of `store.postgres`, which also translates its errors.  Few points are
-inserted as arrays through ``unnest``, many by binary COPY: below about 300 rows the two further
-round trips of a COPY cost more than it saves.  Both insert straight into the table, without
-handling conflicts, because only one transaction writes and it has read what is stored.
+It runs on a connection of `store.postgres`, which also translates its errors.  From `COPY_ROWS`
+points on, points are inserted by binary COPY.  Fewer points are inserted as arrays through
+``unnest``, because the two additional round trips of a COPY take longer than it saves.  Both insert
+straight into the table, without handling conflicts, because only one transaction writes and it has
+read what is stored.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ class SyncSettings(Settings):
     its stream learns."""
     series_max: int = Field(quota.SERIES_MAX, ge=1, le=10_000_000)
     """Maximum series in the store. A Write that would add more is refused as `quota_exceeded`. Each
-    series is at least one shard, and about 100 bytes of the catalogue that every coordinator
-    keeps."""
+    series has at least one shard. It also needs about 100 bytes of memory in every coordinator,
+    for the catalogue."""
     series_per_identity_max: int | None = Field(None, ge=1, le=10_000_000)
     """Maximum series that one client may create. None: half of `series_max`."""
     streams_max: int = Field(quota.STREAMS_MAX, ge=1, le=1_000_000)

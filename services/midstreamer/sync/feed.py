@@ -88,7 +88,7 @@ class Feed:
 
         The store's position is lower than this feed's when the database was replaced by an older
         copy.  Changes after the lower position no longer exist, so followers that have seen them
-        must load again.
+        must load everything again.
         """
         before = self.position
         position = await self._store.position()
@@ -143,10 +143,10 @@ class Feed:
     async def follow(self, peer: Peer, request: int, after: int, *, states: bool = True) -> None:
         """Push every change after position ``after`` to a peer until its connection ends.
 
-        A further call for the same peer replaces the earlier one: a follower that was too slow
-        asks again on the same connection, and each follower costs some work at each commit.  With
-        a negative ``after`` the peer first gets the members and the present position.  Raise
-        Behind when the store no longer keeps the changes after ``after``.
+        A further call for the same peer ends the earlier call.  It comes from a peer that was too
+        slow and asks again on the same connection; the earlier call would only cost work at each
+        commit.  With a negative ``after`` the peer first gets the members and the present position.
+        Raise Behind when the store no longer keeps the changes after ``after``.
         """
         before = self._following.get(peer)
         if before is not None:

@@ -25,7 +25,7 @@ from midstreamer.telemetry import logs, metrics
 log = logs.get(__name__)
 
 LISTED = (Kind.AGENT, Kind.COORDINATOR, Kind.SYNC)
-"""Kinds of members that the metric of members counts."""
+"""Kinds of members for which the metric `metrics.MEMBERS` shows a number of members."""
 
 
 class Fleet:
