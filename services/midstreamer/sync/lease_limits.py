@@ -39,9 +39,10 @@ def check(
 ) -> None:
     """Check the lease that a member asks for.
 
-    Raise BadInput when a field is too large or not allowed, and Overloaded when ``members``, the
-    names that hold a lease, are already ``members_max``.  A member whose ``capabilities`` lack
-    `Capability.EVIDENCE` may use only the evidence keys of `EVIDENCE_KEYS_BASE`.
+    Raise BadInput when a field is too large or not allowed.  Raise Overloaded when the member is
+    new and ``members_max`` members hold a lease already; ``members`` are the names of these.  A
+    member whose ``capabilities`` lack `Capability.EVIDENCE` may use only the evidence keys of
+    `EVIDENCE_KEYS_BASE`.
     """
     full = Capability.EVIDENCE in capabilities
     _check_text(member)

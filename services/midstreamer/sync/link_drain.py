@@ -29,7 +29,10 @@ not understand Drain."""
 MOVE_S = 3.0
 """Maximum seconds that an idle peer may keep its link while it connects to another sync."""
 LOOK_S = 0.1
-"""Seconds between two checks: whether an old peer is idle, or whether another sync still serves."""
+"""Seconds between two checks of one link during the drain.
+
+If the peer does not understand Drain, each check asks whether the peer is idle.  If it does, each
+check asks whether another sync is still serving."""
 
 
 class Leaving:

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL is reachable, for the answers to requests and for the probes."""
+"""Keeps track of whether PostgreSQL is reachable, for the health probes, the lease and the log."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Series and streams are never deleted, and every process loads them when it start
 row of the catalogue and at least one shard, a stream is a learning state of up to 1 MiB.  Without
 quotas a single client could create so many that the fleet stops for good.  A part of a Write that
 would exceed a quota is refused whole.  New series and streams count for the client that sent the
-part; the coordinator took the client's identity from its certificate.
+part.  The coordinator names this client by the identity in the client's certificate.
 
 `asked` returns what must be read from the store, and `Ledger` decides; both are pure.  The counts
 are read in the transaction that adds to them, and only one transaction writes at a time, so several
@@ -68,18 +68,18 @@ DEFAULT = Quotas()
 
 @dataclass(frozen=True)
 class Counted:
-    """Present counts of series and streams, as far as the quota check of one batch needs them."""
+    """How many series and streams are stored: the counts that the check of one batch needs."""
 
     whole: Usage = NOTHING
     """Counts over all identities."""
     of: Mapping[str, Usage] = field(default_factory=dict)
-    """Counts of each identity that sent a part which may add a series or a stream."""
+    """Counts of each identity that sent a part which could add a series or a stream."""
     streams: Container[str] = frozenset()
     """Streams of the batch that exist already."""
 
 
 class Asked(NamedTuple):
-    """Series and streams that a batch may add, and the identities that may add them."""
+    """Series and streams that a batch could add, and the identities whose parts name them."""
 
     series: set[str]
     """Series that do not exist yet."""
@@ -95,7 +95,7 @@ class Asked(NamedTuple):
 def asked(
     batch: Iterable[Given], stored_series: Container[str], stored_decisions: Container[bytes]
 ) -> Asked:
-    """Return the series and streams that these Writes may add."""
+    """Return the series and streams that these Writes could add to the store."""
     found = Asked(set(), set(), set())
     for part in parts_of(batch):
         series, streams = _new(part, stored_series, stored_decisions)

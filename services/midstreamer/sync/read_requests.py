@@ -82,7 +82,10 @@ class Reads:
         return places.place(peer.identity.name, deadline_s)
 
     async def answer(self, peer: Peer, frame: Read) -> Answer:
-        """Answer one reading request, after waiting for a place within the request's budget."""
+        """Answer one reading request.
+
+        It waits for a place first, at most for the budget of the request.
+        """
         async with self.place(peer, frame):
             match frame:
                 case frames.Load():

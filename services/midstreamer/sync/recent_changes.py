@@ -1,10 +1,11 @@
-"""The newest changes of the change feed in memory, in order and without a gap; pure.
+"""Keeps the newest changes of the change feed in memory, in order and without a gap; pure.
 
 Positions of the feed are contiguous.  `Recent.publish` adds the changes that this process
-committed.  `Recent.heard` notes a position that any sync has committed.  With several syncs, the
-commits of other syncs lie between those of this process.  `Recent.missing` returns how many changes
-must be read from the store before the later commits of this process can be added.  So each commit
-of another sync is read once, whatever the number of followers.
+committed.  `Recent.heard` notes a position that any sync has committed.
+
+With several syncs, changes of other syncs lie between those of this process.  This process must
+read them from the store before it can add its own later changes; `Recent.missing` returns how many
+there are.  Each of them is read once, because all followers of this process share the memory.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Recent:
         return max(0, upto - self.position)
 
     def nothing_more(self) -> None:
-        """Accept that the store has no change after the present position.
+        """Stop waiting for changes after the present position, because the store has none.
 
         The position that `heard` noted was wrong.
         """

@@ -72,7 +72,8 @@ class SyncService:
         self._carrier = carrier
         self._store = store
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of this process, and the way to drain it; `run` may replace the object."""
+        """The stage of this process and its background tasks.  `run` replaces this object by its
+        argument ``life``, if one is given."""
         committer = Committer(
             store,
             rules,

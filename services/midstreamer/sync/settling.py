@@ -45,7 +45,10 @@ class Rules(Protocol):
         """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
-        """Return how many bytes the encoded state can still grow without a new decision."""
+        """Return by how many bytes the encoded state can grow at most without a new decision.
+
+        It grows, for example, when the verdict on a learned decision arrives.
+        """
 
 
 class Lesson(NamedTuple):
@@ -179,7 +182,7 @@ def fold(
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:
     """Raise BadInput when a new decision would make the state of its stream too large for a frame.
 
-    The check includes the bytes that the verdict on the decision will add later.  So only a
+    The check includes the bytes that verdicts on the learned decisions can add later.  So only a
     decision is ever refused for the size of a state, never a tick.
     """
     decided = {

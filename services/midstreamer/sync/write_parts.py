@@ -37,7 +37,11 @@ class Given(NamedTuple):
 
 
 def check_callers(write: Write) -> None:
-    """Raise BadInput unless the counts of a Write's callers add up to its columns and decisions."""
+    """Raise BadInput unless each column and each decision of a Write belongs to a caller.
+
+    Each caller says how many columns and decisions are its own.  The sums must equal the numbers of
+    columns and decisions in the Write.  A Write may also name no caller at all.
+    """
     if not write.callers:
         return
     columns = [caller.columns for caller in write.callers]

@@ -41,7 +41,7 @@ _BEGINNING = -(2**63)
 
 @dataclass(frozen=True)
 class Asked:
-    """Names and keys in a batch of Writes. What the store has under them is read first."""
+    """Names and keys in a batch of Writes. The stored records with these keys are read first."""
 
     series: tuple[str, ...]
     experience_ids: tuple[bytes, ...]
@@ -61,7 +61,8 @@ class Needed:
     windows: tuple[Run, ...]
     """Positions of the windows of new decisions."""
     runs: tuple[Run, ...]
-    """Positions that this batch may fill; decisions that are due there can be settled."""
+    """For each series, the positions at which this batch may add ticks.  A stored decision that is
+    due at one of them can be settled by the batch."""
 
 
 @dataclass(frozen=True)

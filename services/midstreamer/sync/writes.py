@@ -29,9 +29,9 @@ from midstreamer.telemetry import logs, metrics, queues, tracing
 CLASHES_MAX = 3
 """Maximum attempts to commit one batch when it conflicts with another transaction."""
 OVERLOADED_S = 0.1
-"""Seconds after which a Write may be retried that was refused because the queue is full."""
+"""Seconds after which the peer may retry, if a Write was refused because the queue is full."""
 STOPPING_S = 0.5
-"""Seconds after which a request may be retried that was refused because sync is stopping."""
+"""Seconds after which the peer may retry, if a request was refused because sync is stopping."""
 
 log = logs.get(__name__)
 

@@ -22,8 +22,9 @@ Words: TypeAlias = frozenset[str]
 class FirstNames:
     """Label values chosen by users, such as universes: the first ``most`` names that are used.
 
-    A name that was taken in is kept while the process lives, so that its time series does not end
-    when a new name comes.  Must not be used for names that peers choose.
+    Once a name is in the set, it stays there while the process lives.  So its time series does not
+    end when a new name comes.  Do not use this class for names that peers choose: one peer could
+    fill the set.
     """
 
     def __init__(self, what: str, most: int) -> None:

@@ -39,8 +39,10 @@ _ACCOUNT = re.compile(rf"[^\s:@/?#]*(:({re.escape(HIDDEN)}|\*\*\*))?")
 _POSTGRES = re.compile(
     r"(?P<head>postgres(?:ql)?://)(?P<account>(?:(?!postgres(?:ql)?://)[^\n])*)(?=@)"
 )
-"""Matches a PostgreSQL URL up to the last @ of its line, because the account (user and password)
-may hold any character if it is not escaped."""
+"""Matches a PostgreSQL URL from its scheme to the last @ of the line.
+
+The text between the scheme and this @ is the account (user and password).  The last @ is used
+because a password that is not escaped may itself contain an @, a slash or a space."""
 _NO_HOST = re.compile(
     r"(?P<head>postgres(?:ql)?://[^\s/:@?#]*:)(?!\[hidden\]|\*\*\*|\d+(?!\w))[^\s'\"]+"
 )
@@ -63,10 +65,10 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """Return a matched URL. Hide its account, unless that is a user name alone or with a
-    hidden password.
+    """Return the text that `_POSTGRES` matched, with its account hidden if it may hold a secret.
 
-    The account (user and password) is everything before the last @.
+    Two kinds of account stay visible: a user name alone, and a user name with a password that is
+    hidden already.
     """
     clean = _ACCOUNT.fullmatch(found["account"])
     return found[0] if clean else f"{found['head']}{HIDDEN}"
@@ -82,8 +84,10 @@ def hide_secrets(
 
 
 def limiting(throttle: Throttle) -> structlog.typing.Processor:
-    """Return a structlog processor that drops and counts, beyond a rate limit, lines that peers
-    cause."""
+    """Return a structlog processor that limits the rate of log lines that peers can cause.
+
+    Lines beyond the limit are dropped and counted.
+    """
 
     def limit(
         logger: Any, method: str, event: MutableMapping[str, Any]
@@ -111,7 +115,7 @@ def add_trace(
 
 
 def name_traces(ids: Callable[[], Mapping[str, str]]) -> None:
-    """Set the function whose ids are added to each line.
+    """Set the function that returns the ids of trace and span to add to each line.
 
     `telemetry.tracing` calls this, so that this module need not import OpenTelemetry.
     """

@@ -81,7 +81,7 @@ class Family(Generic[MetricT]):
         return found
 
     def clear(self) -> None:
-        """Remove all children, so that a gauge of things that no longer exist shows nothing."""
+        """Remove all children, so that a gauge shows no values of things that no longer exist."""
         self._known.clear()
         self._metric.clear()
 

@@ -42,7 +42,10 @@ def watch(name: str, queue: Queue) -> None:
 
 
 def age_s(moments_s: Iterable[float]) -> float:
-    """Return the seconds since the first of ``moments_s`` (by the loop's clock); 0 without any."""
+    """Return the seconds since the first of ``moments_s``, or 0 if there is none.
+
+    The moments are times of the event loop's clock, the earliest first.
+    """
     first_s = next(iter(moments_s), None)
     return 0.0 if first_s is None else asyncio.get_running_loop().time() - first_s
 

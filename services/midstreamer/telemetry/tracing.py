@@ -7,8 +7,8 @@ processes as a W3C ``traceparent``, so all spans of a request share one trace id
 is kept is decided once, where the trace begins: by the caller if the request brings a
 ``traceparent``, else by the ratio in the settings.
 
-In an application that uses the SDK nothing is configured here: `adopt` takes the tracer provider
-that the application has set in OpenTelemetry, if any.
+In an application that uses `midstreamer.client`, the settings above do not exist.  There `adopt`
+takes the tracer provider that the application has set in OpenTelemetry, if any.
 """
 
 from __future__ import annotations
@@ -228,11 +228,10 @@ def current() -> str:
 
 
 def kept() -> str:
-    """Return the current span as a ``traceparent``; "" when no span is open or its trace is not
-    kept.
+    """Return the current span as a ``traceparent`` if its trace is kept, else "".
 
-    Use it for work that continues after its request: such work carries a trace only if the trace is
-    kept.
+    It is also "" when no span is open.  Use this function, instead of `current`, for work that
+    continues after its request.
     """
     return current() if _is_kept() else ""
 

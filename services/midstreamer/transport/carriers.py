@@ -103,7 +103,8 @@ class Carriers(CertifiedCarrier):
             except MidstreamerError:
                 for server in opened:
                     await server.close()
-                # Port 0 gave a number that is free only for the first carrier: try another number.
+                # With port 0, the first carrier may get a number that is not free for the next
+                # one: then try another number.  Any other error is raised.
                 if tries == PORTS_MAX or not where.place.endswith(":0") or not opened:
                     raise
         raise AssertionError  # not reached: the last attempt returns or raises

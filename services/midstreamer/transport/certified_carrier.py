@@ -2,9 +2,10 @@
 
 Certificate, trusted authorities and allowlist may change while a process runs.  Each new connection
 checks for changes before it begins.  While a server or link is open, a task checks twice a second
-whether a file changed or a peer's certificate expired.  After a change of files all open links are
-verified again; after an expiry, those of the same server.  The task ends with the last server or
-link, so a dropped carrier leaves no task behind.
+whether a file changed or a peer's certificate expired.  After a change of files, all open links are
+verified again.  After the certificate of a client expired, only the links of the server that this
+client is connected to are verified again; after that of a server, only the dialled link to it.
+The task ends with the last server or link, so a dropped carrier leaves no task behind.
 """
 
 from __future__ import annotations

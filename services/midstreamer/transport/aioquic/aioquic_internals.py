@@ -1,9 +1,9 @@
-"""All uses of private members of aioquic.
+"""All uses of private members of aioquic, except those in `transport.aioquic.stream_receiver`.
 
-`transport.aioquic.stream_receiver` also uses private attributes, of the aioquic class that it
-extends. The code depends on `VERSION` of aioquic, and `selftest` checks at each start that the part
-needed for security still works.  Before you change `VERSION`, read the new version's code for these
-names.
+That module extends a class of aioquic and uses private attributes of this class.  The code here
+depends on `VERSION` of aioquic, and `selftest` checks at each start that the part needed for
+security still works.  Before you change `VERSION`, read how the new version of aioquic uses the
+private members that occur here.
 """
 
 # ruff: noqa: SLF001 - only this module may use private members
@@ -163,7 +163,7 @@ def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0
 def idle(connection: QuicConnection) -> tuple[float, float]:
     """Return (time at which the idle timeout ends the connection, length of that timeout in s).
 
-    The timeout is the smaller limit of both sides.  Only packets that were decrypted restart it.
+    The timeout is the smaller limit of both sides.  `ends_at` says which packets restart it.
     """
     assert connection._close_at is not None, "the connection has begun"  # noqa: S101
     return connection._close_at, connection._idle_timeout()
@@ -182,10 +182,10 @@ def ends_at(connection: QuicConnection) -> float | None:
 def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Make aioquic build no further packet after the one that took the last stream data.
 
-    This saves time: aioquic would build one more packet, find nothing to send and drop it.  Frames
-    other than stream data fit into one packet.
-    (The frame MAX_STREAMS after the end of a stream would be sent later than by aioquic itself, but
-    our streams end only with their connection.)
+    aioquic itself would build one more packet, find nothing to send and drop it, which costs time.
+    Other frames do not need that packet either: all of them fit into the first packet.  Only the
+    frame MAX_STREAMS, which aioquic sends after the end of a stream, would be late.  This does not
+    matter, because our streams end only with their connection.
     """
     write = connection._write_application
 
@@ -336,7 +336,7 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
 
 
 def handshake_bytes(connection: QuicConnection) -> int:
-    """Return the bytes of handshake messages that are held until a message is complete."""
+    """Return how many bytes of handshake messages were received; no more than these are held."""
     receivers = [stream.receiver for stream in connection._crypto_streams.values()]
     return sum(each.held_bytes for each in receivers if isinstance(each, Receiver))
 
@@ -356,10 +356,12 @@ def limit_streams(connection: QuicConnection, *, bidirectional: int) -> None:
 def allow_by_consumption(
     connection: QuicConnection, *, window: Callable[[int], int], streams: int
 ) -> None:
-    """Let a peer send ``window(consumed)`` bytes beyond the consumed bytes of a stream.
+    """Derive the flow-control limits from the bytes that this side has consumed.
 
-    On all streams together it may send ``streams * window(consumed)`` bytes beyond the consumed
-    bytes of all streams.  Each limit is raised after half a window was consumed.
+    When ``consumed`` bytes of a stream have been passed on in order, the peer may send up to byte
+    ``consumed + window(consumed)`` of the stream.  All streams together have the limit
+    ``consumed + streams * window(consumed)``, where ``consumed`` counts the bytes of all streams.
+    A limit is raised each time half of its window has been consumed.
     (aioquic itself would double a limit when half of it has arrived, even out of order and unread.)
     """
     total, total_at = connection._local_max_data, 0
@@ -388,7 +390,8 @@ def allow_by_consumption(
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         # Bytes of ended streams do not count as consumed, but no stream ends before its connection.
         nonlocal total_at
-        if total.used >= total_at:  # cheap: no more is consumed than received (used)
+        # Compare the received bytes (`used`) first: this is cheap, and consumed are never more.
+        if total.used >= total_at:
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:
                 size = streams * window(consumed)
@@ -420,7 +423,7 @@ def release(connection: QuicConnection) -> None:
     for stream in connection._crypto_streams.values():
         if isinstance(stream.receiver, CryptoReceiver):
             stream.receiver.leave()
-    if (context := attributes.get("tls")) is not None:  # aioquic makes it at the first packet
+    if (context := attributes.get("tls")) is not None:  # set at the first packet
         vars(context).clear()
     for name in attributes.keys() - _KEPT_AT_THE_END:
         del attributes[name]

@@ -71,9 +71,10 @@ class Segments:
         return self.starts[index] + len(self._parts[index])
 
     def _put(self, index: int, at: int, data: bytes) -> bool:
-        """Store ``data``; return whether that made a new segment, which is at ``index``.
+        """Store ``data`` at offset ``at``; return whether that made a new segment.
 
-        If the segment before ends at ``at``, it gets the data instead.
+        If the segment before ``index`` ends at ``at``, the data is appended to that segment.
+        Otherwise a new segment is inserted at ``index``.
         """
         if index and self._end(index - 1) == at:
             self._parts[index - 1] += data

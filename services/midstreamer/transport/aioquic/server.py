@@ -101,9 +101,10 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._wires.get(header.destination_cid) or self._begin(header, len(data), address)
 
     def _hold(self, wire: QuicWire) -> None:
-        """Count the bytes received on a half-open connection.
+        """Note how many bytes a half-open connection holds.
 
-        While all half-open connections together exceed their limit of bytes, end one of them.
+        If all half-open connections together now hold too many bytes, end some of them, until the
+        rest is within the limit.
         """
         self._half_open.hold(wire, wire.handshake_bytes)
         while (leaving := self._half_open.overfull()) is not None:
@@ -216,7 +217,7 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self.forgotten(oldest)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Drop a wire and its connection ids. The cost does not depend on other connections."""
+        """Drop a wire and its connection ids, at a cost that does not grow with other wires."""
         self._give_place_back(wire)  # no effect, unless `ended` failed half way
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)

@@ -33,7 +33,11 @@ class Receiver(QuicStreamReceiver):
 
     @property
     def held_bytes(self) -> int:
-        """Upper bound of the bytes held: all received in order so far, and those out of order."""
+        """Upper bound of the bytes in memory.
+
+        It counts the bytes stored out of order, and all bytes received in order so far, even those
+        that were passed on and freed.
+        """
         return self._buffer_start + self.early.held_bytes
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
@@ -117,5 +121,8 @@ class CryptoReceiver(Receiver):
         return super().handle_frame(frame)
 
     def leave(self) -> None:
-        """Empty the list of all epochs' receivers: each refers to it, a reference cycle."""
+        """Empty the list of the receivers of all epochs.
+
+        Each receiver refers to this list, so the list and the receivers form a reference cycle.
+        """
         self._together.clear()

@@ -41,10 +41,11 @@ at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = aioquic_internals.ACK_DELAY_S / 2
 """Age in seconds from which an acknowledgement is added to a packet with data.
 
-A smaller value would put acknowledgements into more packets, which costs time. With a larger value,
-more acknowledgements would need packets of their own: one that is too young for a packet with data
-may become due, and be sent alone, before the next packet with data. A younger acknowledgement is
-added only if no packet with data has carried one for `aioquic_internals.ACK_DELAY_S`."""
+With a smaller value, more packets would carry an acknowledgement, which costs time.  With a larger
+value, more acknowledgements would be too young for a packet with data.  Such an acknowledgement may
+become due before the next packet with data, and then it needs a packet of its own.
+
+A younger acknowledgement is added too, if for `aioquic_internals.ACK_DELAY_S` none was added."""
 
 
 class Owner(Protocol):
@@ -130,7 +131,7 @@ class QuicWire:
 
     @property
     def handshake_bytes(self) -> int:
-        """Bytes of handshake messages that are held until a message is complete."""
+        """Bytes of handshake messages that were received; no more than these are held."""
         return aioquic_internals.handshake_bytes(self.quic)
 
     # --- the owner calls the following methods ---
@@ -158,7 +159,7 @@ class QuicWire:
         acknowledgement can share a packet with data.
         """
         if not self._datagrams_since_flush or self._stopped:
-            return  # data was sent after the batch came, with the acknowledgements in its packets
+            return  # `_send` has run since the batch came, and has handled the acknowledgements
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
             if many or self.over or aioquic_internals.has_something_to_send(self.quic):
