@@ -238,7 +238,7 @@ def run_inside(arguments: argparse.Namespace) -> None:
 def run_outside(arguments: argparse.Namespace) -> None:
     """Run a command in the network namespace of clients; end this process with its exit code.
 
-    The namespace is a neighbour of the nodes: it reaches the nodes and no pod.
+    From this namespace the nodes can be reached, but no pod.
     """
     cluster = names.cluster(arguments.name)
     state_files.read(cluster)

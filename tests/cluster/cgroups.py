@@ -55,7 +55,7 @@ def trees(path: str) -> list[Path]:
 
 
 def membership(path: str) -> Path:
-    """Return the directory of a cgroup that has the file with the ids of its processes."""
+    """Return that directory of a cgroup whose file cgroup.procs lists the kit's processes."""
     return ROOT / path if mode() == "v2" else ROOT / "pids" / path
 
 

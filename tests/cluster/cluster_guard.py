@@ -66,9 +66,9 @@ def helm() -> Path:
 
 
 def check_of_charts(name: str) -> Path:
-    """Return the path of kubeconform or kube-score: built by the kit, else on PATH.
+    """Return the path of a chart checker; `name` is "kubeconform" or "kube-score".
 
-    Raises KitError when neither exists.
+    It is the one that the kit built, else the one on PATH; raises KitError when neither exists.
     """
     return _program(name)
 

@@ -55,7 +55,7 @@ def _signalled(processes: list[int], number: signal.Signals) -> list[int]:
         try:
             os.kill(process, number)
         except ProcessLookupError:
-            pass  # the process ended with another that was killed
+            pass  # ended already: when a container's first process is killed, its others end too
     return processes
 
 

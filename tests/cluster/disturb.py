@@ -6,14 +6,14 @@
 `tests.cluster.disturbance_plan` plans the steps.  After each step the installation must recover
 before the next step begins: all pods are ready, the disturbed pod or its containers are gone, and
 agents, coordinators and syncs report at /completez that they are complete.  It must stay so for
---rest-s seconds.  The event lasts until then.  Deletions work in any cluster that is marked for
-tests; kills and restarts need a cluster that `make cluster` made, because they send signals to its
-processes.
+--rest-s seconds, and for 10 s after a restart.  The event ends when this time is over.  Deletions
+work in any cluster that is marked for tests.  Kills and restarts need a cluster that `make cluster`
+made, because they send signals to its processes.
 
-The exit code is 0 when the installation recovered from every step, 1 when it did not recover within
---within-s seconds (then no further step is made), 2 when the first step was not possible.  Run the
-load, `tests.cluster.load`, at the same time; `tests.cluster.disturbance_report` combines both
-results.
+The exit code is 0 when the installation recovered from every step.  It is 1 when a step failed or
+the installation did not recover within --within-s seconds; then no further step is made.  It is 2
+when the steps could not begin.  Run the load, `tests.cluster.load`, at the same time;
+`tests.cluster.disturbance_report` combines both results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Plan the disturbances of an installation under load, and decide when it has recovered.  Pure.
 
-First each pod of each component is deleted, one after the other, then each is killed.  Then the
-same is done with the database.  Then processes of the cluster itself are killed and started again.
+First all pods of all components but the database are deleted, one after the other.  When this is
+done, all are killed, one after the other.  Then the same is done with the pods of the database.
+Then processes of the cluster itself are killed and started again.
 A step does not name its pod, because a Deployment's new pods have new names.  `chosen` picks the
 pod when the step begins: for a deletion the oldest, so that each pod is deleted once, and for a
 kill the next in the order of names.
@@ -155,8 +156,9 @@ def missing(
 ) -> str:
     """Return why the installation has not recovered; empty when it has.
 
-    It has recovered when each component has the wanted number of pods, all ready, no pod is in
-    `incomplete`, and the disturbed pod is gone, or its killed containers no longer run.
+    It has recovered when each component has the wanted number of pods, all pods are ready, and
+    `incomplete` is empty.  Besides, the disturbed pod must be gone, or if it was killed, run none
+    of its old containers.
     """
     for name, count in wanted.items():
         matching = [pod for pod in pods if pod.component == name and not pod.going]

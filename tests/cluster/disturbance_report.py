@@ -1,16 +1,17 @@
 """Report on a load and its disturbances: a table of events, and an audit of the stored data.
 
-    python -m tests.cluster.disturbance_report --load load.jsonl --events events.jsonl --markdown
-    table.md python -m tests.cluster inside .venv/bin/python -m tests.cluster.disturbance_report
-    --load load.jsonl --dsn
-    'postgresql://midstreamer@HOST/midstreamer?sslmode=verify-full&sslrootcert=ca.pem'
-    --password-file password --address POD-ADDRESS
+    python -m tests.cluster.disturbance_report --load load.jsonl --events events.jsonl
+
+    python -m tests.cluster inside .venv/bin/python -m tests.cluster.disturbance_report
+        --load load.jsonl --password-file password --address POD-ADDRESS
+        --dsn 'postgresql://midstreamer@HOST/midstreamer?sslmode=verify-full&sslrootcert=ca.pem'
 
 With --dsn, every acknowledged key is looked up in PostgreSQL: each tick and each decision must be
 stored exactly once, with the acknowledged content.  Run the audit after the load has ended, from a
 place that reaches the database.  --address gives the IP address of HOST, so that HOST need not be
 known to DNS; its certificate is still verified for HOST.  Over a network, only a connection with
-verified TLS is made.  --faults also derives the whole store again, as `midstreamer db check` does.
+verified TLS is made.  With --faults, every derived value in PostgreSQL is also computed again and
+compared with the stored value, as `midstreamer db check` does.
 
 The exit code is 0 when every check passed, 1 when a check failed, 2 when no check was possible.
 """
@@ -79,9 +80,11 @@ def lead_to(address: str, names: Sequence[str]) -> None:
 
 
 async def audited(heard: Heard, source: str, address: str, *, faults: bool) -> list[str]:
-    """Return acknowledged data that is not stored and, with `faults`, errors of the store.
+    """Return lines for acknowledged data that is not stored exactly once and unchanged.
 
-    Raises ConfigError when the DSN is invalid or does not verify TLS, OSError, asyncpg's errors.
+    With `faults`, also return lines for the faults that `midstreamer db check` finds.  Raises
+    OSError and asyncpg's errors.  Raises ConfigError when the DSN is invalid, or has no verified
+    TLS.
     """
     checked = dsn.checked(source)
     if address:

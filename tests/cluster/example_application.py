@@ -42,10 +42,10 @@ def label(app: Kubernetes, fleet: Release) -> None:
 
 
 def deployed(app: Kubernetes, fleet: Release, series: int = 1) -> None:
-    """Deploy the example with the tested image, fleet, rate and number of series.
+    """Deploy the example with the image under test; it sends requests to `fleet`.
 
-    Each series waits for the response before its next request, so several series may be needed to
-    reach the rate.
+    Its rate is `PER_SECOND`, over this number of series.  Each series waits for the response before
+    its next request, so several series may be needed to reach the rate.
     """
     text = (EXAMPLE / "app.yaml").read_text()
     images = releases.images()

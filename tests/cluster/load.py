@@ -1,4 +1,4 @@
-"""The load: a client of a fleet that sends requests at a constant rate, from any place.
+"""The load: one client sends requests to a fleet at a constant rate.  It may run anywhere.
 
     python -m tests.cluster.load --addresses 198.19.255.1:30740 --certs DIR --write load.jsonl
     python -m tests.cluster outside .venv/bin/python -m tests.cluster.load …
@@ -9,10 +9,10 @@ ended.  DIR contains the client's certificate and trust.pem, as
 `midstreamer certs issue client/ID --directory DIR` writes them.
 
 The load writes one JSON object a line to stdout: {"ready": true, …} when its history is stored, one
-object for each second, and {"ended": true, …}.  It ends by SIGTERM or SIGINT or after --for-s
-seconds, and then waits for the open requests.  --write names the output file for
-`tests.cluster.disturbance_report`, with all requests, retries and acknowledged keys; it is written
-during the load.
+object for each second, and {"ended": true, …}.  It ends by SIGTERM or SIGINT, or after --for-s
+seconds (without --for-s, before its series have no more values).  Then it waits for the open
+requests.  --write names the output file for `tests.cluster.disturbance_report`, with all requests,
+retries and acknowledged keys; it is written during the load.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 DEADLINE_S = 30.0
 RATE_MAX = 1000.0
 SPARE = 0.9
-"""The share of a series' planned values that the longest permitted load uses.
+"""Share of the values of all series that a load may append.
 
-The rest is a reserve, because after a stall some series have used more values than others.
+The rest is a reserve, because after a stall some series have appended more values than others.
 """
 
 
@@ -79,7 +79,7 @@ class Meter:
 
 
 def seconds_max(appends_per_s: float) -> float:
-    """Return the seconds that a load can last at a rate, before a series has no more values."""
+    """Return for how many seconds the series have enough values, at a rate of appends."""
     ticks_per_s = appends_per_s * client_requests.TICKS / client_requests.SERIES
     left = client_requests.POINTS_MAX - client_requests.HISTORY
     return SPARE * left / ticks_per_s if ticks_per_s else float("inf")
@@ -187,7 +187,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--write", required=True, type=Path, help="output file, overwritten")
     root.add_argument("--matches-per-s", type=_rate, default=MATCHES_PER_S)
     root.add_argument("--appends-per-s", type=_rate, default=APPENDS_PER_S)
-    root.add_argument("--for-s", type=_seconds, default=float("inf"), help="default: until SIGTERM")
+    root.add_argument("--for-s", type=_seconds, default=float("inf"), help="default: the maximum")
     root.add_argument("--name", default="", help="name of its series; default: new")
     add_client_arguments(root)
     return root

@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
     @property
     def limit_s(self) -> float:
-        """The greatest latency of requests during an event of this kind, in seconds."""
+        """The greatest permitted latency of requests during an event of this kind, in seconds."""
         return {Kind.DELETION: 5.0, Kind.CRASH: 15.0}[self]
 
 
@@ -127,7 +127,7 @@ def rows(
 
 
 def broken(found: Sequence[Row], heard_of: int) -> list[str]:
-    """Return a sentence for each failed check of the rows; `heard_of` counts all requests."""
+    """Return a sentence for each failed check; `heard_of` is the number of all requests."""
     wrong = [] if heard_of else ["no request was made"]
     return wrong + [each for row in found for each in row.broken()]
 

@@ -69,7 +69,7 @@ class Asked:
 
 
 def fleet_values(asked: Asked, loads: str) -> dict[str, Any]:
-    """Return the fleet's values: limits for all users, and certificates that expire soon."""
+    """Return the fleet's values: places for the links of all users, short-lived certificates."""
     return {
         "allowlist": list(ALLOWED),
         "clients": {"namespaces": [loads]},
@@ -197,7 +197,10 @@ def _until_rolled(fleet: Release, name: str) -> None:
 
 @contextmanager
 def installed(asked: Asked) -> Iterator[tuple[Release, Load]]:
-    """Install a fleet that admits the users of the load; return it, and the `Load` for it."""
+    """Install a fleet that admits the users of the load.
+
+    Return the fleet, and the `Load` for it, which is not installed yet.
+    """
     with a_namespace() as here, a_namespace() as there:
         fleet = Release(here, values=fleet_values(asked, there.namespace))
         fleet.install()

@@ -1,8 +1,8 @@
 """The `Link` of every carrier: it runs the state machine of `protocol.connection` over a `Wire`.
 
 A wire moves bytes of numbered streams and can close the connection.  Handshake, frames, watermarks
-and waiting are the same for all carriers and are in `FramedLink`.  The carrier calls its methods
-`data`, `lost` and `written`.
+and waiting are the same for all carriers and are in `FramedLink`.  The carrier calls the methods
+`data`, `lost` and `written` of `FramedLink`.
 
 None of these three methods, nor the link's timer, raises an exception.  If the state machine, the
 wire or the application's callback raises one, the link closes with its wire: a link that stayed
@@ -49,7 +49,7 @@ class Wire(Protocol):
         """Seconds since data of the peer last arrived."""
 
     def write(self, stream: int, data: bytes, *, flush: bool = False) -> None:
-        """Send bytes on a stream, in order. Without ``flush`` they leave at the turn's end."""
+        """Send bytes on a stream, in order: now if ``flush``, else when the loop's turn ends."""
 
     def hang_up(self, code: str, message: str) -> None:
         """Close the connection, with the reason for the peer if possible. Never raises."""
@@ -147,10 +147,10 @@ class FramedLink:
         return taken.frame
 
     def deliver_to(self, take: Callable[[Frame], bool]) -> None:
-        """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
+        """Pass each arriving frame to ``take``, unless an earlier frame still waits for `receive`.
 
-        A frame for which ``take`` returns False is returned by `receive`.  A frame that ``take``
-        accepts saves one turn of the event loop, about a tenth of a round trip.
+        True means that ``take`` has handled the frame.  That is one turn of the event loop faster
+        than `receive`, about a tenth of a round trip.  After False, `receive` returns the frame.
         """
         self._take = take
 
@@ -257,7 +257,7 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # it is done if sending the answer has failed
+                    if not self._opened.done():  # done if the link ended while it sent its answer
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)

@@ -5,13 +5,13 @@ exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
   address (`transport.aioquic.address_validation`).
-- One origin (see `origin`) has at most a share of all connections.  Above that, its own oldest
-  connection is closed for the new one.
+- One origin (see `origin`) may have at most half of all places.  If it begins one connection more,
+  its own oldest connection is closed.
 - When all places are taken, the origin with most connections loses its oldest.  A new connection
   is never refused: an honest handshake takes milliseconds, so old connections are the suspect ones.
-- The received bytes of all half-open connections are limited.  Above that, the origin with most
-  bytes loses its oldest connection with any bytes.  (`transport.aioquic.mutual_tls` limits the
-  bytes of one connection.)
+- The received bytes of all half-open connections are limited.  Above that, one connection of the
+  origin with most bytes is closed: the oldest one that has received any.  (The bytes of one
+  connection are limited by `transport.aioquic.mutual_tls`.)
 
 Two kinds of attackers look like honest clients: one that shares an address with them, and one with
 very many addresses.  Such an attack only causes half-open connections to be closed sooner.

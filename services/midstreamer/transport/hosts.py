@@ -74,5 +74,5 @@ def written(place: SocketAddress) -> str:
 
 
 def plain(host: str) -> str:
-    """Return an IP address unchanged; of a mapped one, as ``::ffff:10.0.0.1``, its IPv4 address."""
+    """Return an IP address. From a mapped one like ``::ffff:10.0.0.1``, remove the prefix."""
     return host[len(MAPPED) :] if host.startswith(MAPPED) and "." in host else host

@@ -116,7 +116,7 @@ class AcceptedPeers(Generic[WireT]):
         self._judged: dict[WireT, AdmittedPeer] = {}
         self._wire_of: dict[FramedLink, WireT] = {}
         self._turned_away: set[WireT] = set()
-        """Wires of refused peers. Their end must not be counted again: the refusal was counted."""
+        """Wires whose failed handshake the metric has counted; their end must not count again."""
         self._half_open: HalfOpen[WireT] = HalfOpen(most=half_open_max)
         self._deadlines: dict[WireT, asyncio.TimerHandle] = {}
         """For each half-open connection, the timer that ends it unless it has a link by then."""

@@ -36,8 +36,8 @@ class Met(NamedTuple):
 
 
 Meet = Callable[[Credentials | None, Credentials], Met]
-"""Function that connects a client and a server until neither sends any more. Its arguments are the
-client's credentials (None: no certificate) and the server's."""
+"""Function that connects a client and a server, and moves their bytes until neither sends any more.
+Its arguments are the client's credentials (None: no certificate) and the server's."""
 
 
 def prove(meet: Meet) -> None:

@@ -53,8 +53,9 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with reachable_ports.visitors(release) as visiting:
-        # The policy for Prometheus selects every pod too, so pods stay isolated until the test has
-        # deleted both policies. Without the first, "collector" reaches no health port.
+        # The default policy and the policy for Prometheus both select every pod. So the pods stay
+        # isolated until the test has deleted both. While only the policy for Prometheus is deleted,
+        # its client "collector" reaches no health port.
         unread = visiting.expected() | {
             ("collector", target): False for target in reachable_ports.HEALTH
         }
@@ -102,7 +103,7 @@ def _bare(policy: Policy) -> Policy:
 
 
 def _lesser(policy: Policy) -> Iterator[tuple[str, Policy]]:
-    """Yield copies of a policy that lack one rule, one peer, one port, or one exception.
+    """Yield copies of a policy: each lacks a rule, a peer, a port, or the `except` of a peer.
 
     Each comes with a description of what it lacks.  The only peer or port of a rule is not removed,
     because without it the rule would allow more.

@@ -171,7 +171,10 @@ def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
 
 
 def _may(place: Place, right: Right) -> bool:
-    """Whether the API server allows a right to the account or user that has the right's role."""
+    """Whether the API server now grants a right to the holder of the role that gives it.
+
+    The holder is a service account of the release, or a user.
+    """
     role = _told(place, right).rpartition(": ")[0]
     resource, _, part = right.resource.partition("/")
     asked = {"group": right.group, "resource": resource, "subresource": part, "verb": right.verb}

@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 WITHIN_S = 90.0
 FEW = 5
 LIMIT_S = load_judgement.Kind.CRASH.limit_s
-"""The greatest latency of a request, in seconds.
+"""The greatest permitted latency of a request, in seconds.
 
-It is wide, because the example shares the machine with the fleet; `test_disturbances` has the
+It is generous, because the example shares the machine with the fleet; `test_disturbances` has the
 strict limits.
 """
 CALM_S = 20.0

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 WAYS = ("quic", "wss")
 ROWS = 300
 LIMIT_S = Kind.CRASH.limit_s
-"""The greatest latency of a request, in seconds; `test_disturbances` has the strict limits."""
+"""The greatest permitted latency in seconds; `test_disturbances` has the strict limits."""
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,10 @@ WIDE = "midstreamer-cluster"
 
 @pytest.fixture
 def release(kubernetes: Kubernetes) -> Iterator[Release]:
-    """Install the chart `midstreamer-cluster` as administrator; return a release to install."""
+    """Install the chart `midstreamer-cluster` as administrator; return a release for Ann.
+
+    The release is not installed yet: a test installs it as the user Ann.
+    """
     prepared = Release(kubernetes, values={"cluster": {"create": False}})
     installations = [{"namespace": prepared.namespace, "release": prepared.name}]
     words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]

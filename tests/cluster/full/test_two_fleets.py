@@ -40,14 +40,14 @@ Pods renew a certificate after two thirds of this time. The times differ, so tha
 not renew at once.
 """
 FELT_S_MAX = 3.0
-"""The greatest latency of a fleet's requests while the other fleet is disturbed, in seconds."""
+"""The greatest permitted latency of requests to one fleet while the other fleet is disturbed."""
 SHORT_S = 10.0
 LOOK_S = 3.0
 """Seconds between two looks at the pods; a look starts several processes, which slow the load."""
 
 
 def small(life_s: int) -> dict[str, Any]:
-    """Return values for one pod of each kind and certificates that live `life_s` seconds."""
+    """Return the chart's values: one pod of each kind, certificates valid for `life_s` seconds."""
     return {
         "coordinator": {"replicas": 1, "service": {"type": "NodePort"}},
         "sync": {"replicas": 1},
@@ -95,7 +95,7 @@ def for_a_while(one: Trial) -> None:
 
 @contextmanager
 def felt_by(one: Trial, name: str) -> Iterator[None]:
-    """Record the time of the block as an event of a trial's load."""
+    """Record the time of the block as an event, for the report of a trial."""
     from_s = time.monotonic()
     yield
     happened(one, Event(name, Kind.DELETION, from_s, time.monotonic()))
@@ -309,7 +309,10 @@ def test_no_request_of_one_fleet_was_answered_by_the_operator_of_the_other(
 
 
 def _check(request: dict[str, Any], release: Release, authority: x509.Certificate) -> None:
-    """Check that a request came from the release's namespace and was signed by `authority`."""
+    """Check who made a signing request, and that `authority` issued its certificate.
+
+    A service account in the release's namespace must have made it.
+    """
     assert request["spec"]["username"].startswith(f"system:serviceaccount:{release.namespace}:")
     certificate = base64.b64decode(request["status"]["certificate"])
     leaf = x509.load_pem_x509_certificates(certificate)[0]

@@ -131,7 +131,7 @@ class WssServer(AcceptedPeers[WssWire]):
     # --- Owner ---
 
     def secured(self, wire: WssWire) -> None:
-        """Verify a client after its TLS handshake. A refusal is sent as an HTTP response."""
+        """Verify a client after its TLS handshake; if it is refused, send an HTTP response."""
         try:
             self.judge(wire, wire.tls.presented, wires.place_of(wire))
         except MidstreamerError as refusal:

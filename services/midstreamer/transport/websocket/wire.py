@@ -39,7 +39,7 @@ ENDED = "the peer closed"
 UNJUDGED_BYTES_MAX = 64 * 1024
 """Maximum bytes from a peer before it is verified. A handshake with a chain takes about 5 kB."""
 TURN_BYTES, TURN_S = 16 * 1024, 0.005
-"""Maximum bytes of one connection, and most seconds, to read in one turn of the event loop. To read
+"""Limits of reading from one connection in one turn of the event loop: bytes, seconds. To read
 megabytes of small messages in one turn would delay all other links."""
 SLICE_BYTES = 2 * 1024
 """Bytes to read between two checks of the clock against `TURN_S`."""
@@ -147,7 +147,11 @@ class WssWire(asyncio.Protocol):
         self._guarded("begin", self._begin)
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without bytes; close at its end."""
+        """Start the keepalive, or continue it when its timer fires.
+
+        While no bytes arrive, a ping is sent after one third and after two thirds of the idle
+        timeout.  At its end the connection is closed.
+        """
         self._guarded("keepalive", self._keep_alive)
 
     def refuse(self, status: int, refusal: MidstreamerError) -> None:
@@ -337,7 +341,10 @@ class WssWire(asyncio.Protocol):
         self._guarded("flush", self._send_streams)
 
     def _send_streams(self, *, all_of_it: bool = False) -> None:
-        """Send waiting bytes, a chunk of each stream in turn, while the socket accepts them."""
+        """Send waiting bytes, a chunk of each stream in turn, until the socket's buffer is full.
+
+        With ``all_of_it``, send all, even if the buffer is full.
+        """
         if self.over or self._web.state is not State.OPEN:
             return
         while self._waiting.total_bytes and (all_of_it or not self._paused):
@@ -350,7 +357,7 @@ class WssWire(asyncio.Protocol):
             self.link.written()
 
     def _send_out(self) -> None:
-        """Write all bytes that WebSocket and TLS have made to the socket."""
+        """Encrypt what the WebSocket object wants to send, and write it to the socket."""
         if self._transport is None or self.over:
             return
         for data in self._web.data_to_send():
