@@ -78,7 +78,10 @@ def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
 
 
 def choose_all(kubernetes: Kubernetes) -> None:
-    """Make a Prometheus object without pods that selects all monitors and rules beside it."""
+    """Make a Prometheus object that selects all monitors and rules of its namespace.
+
+    It asks for no pods: Prometheus runs as a process.
+    """
     spec: dict[str, Any] = {"replicas": 0, "scrapeInterval": EVERY, "evaluationInterval": EVERY}
     spec |= {
         f"{kind}Selector": {} for kind in ("podMonitor", "serviceMonitor", "rule")
@@ -137,7 +140,10 @@ class Asked:
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def rule_health(self) -> dict[str, str]:
-        """Return the state of each rule by name: its last error, else ok or unknown."""
+        """Return the last error of each rule, by rule name.
+
+        A rule without an error has its health instead: "ok" or "unknown".
+        """
         groups = self._get("rules")["groups"]
         return {
             rule["name"]: rule.get("lastError") or rule["health"]
@@ -146,7 +152,10 @@ class Asked:
         }
 
     def problems(self) -> dict[str, str]:
-        """Return why targets are not up, by scrape URL: the last error, else the state."""
+        """Return the last error of each target that is not up, by scrape URL.
+
+        A target without an error has its health instead, such as "unknown".
+        """
         return {
             each["scrapeUrl"]: each["lastError"] or each["health"]
             for each in self._get("targets?state=active")["activeTargets"]
@@ -190,8 +199,9 @@ def scraping(
 def _outside_of_pods(made: dict[str, Any], cluster: names.Cluster, folder: Path) -> dict[str, Any]:
     """Return the operator's configuration, changed for a Prometheus that runs outside of pods.
 
-    The kubeconfig of the API server and the path of the rule files are added. The operator writes
-    "$(SHARD)" where a helper in the pod would write the shard's number; here it is 0.
+    The kubeconfig of the API server and the path of the rule files are added. The operator's
+    configuration contains "$(SHARD)" as a placeholder, which another container of the pod would
+    replace with the shard's number. Here it is replaced with 0.
     """
     changed: dict[str, Any] = json.loads(json.dumps(made).replace("$(SHARD)", "0"))
     for scraped in changed["scrape_configs"]:

@@ -101,7 +101,10 @@ class Cluster:
 
     @property
     def label(self) -> str:
-        """The name of the cluster's network namespace and cgroup; its other names begin with it."""
+        """The name of the cluster's network namespace and cgroup.
+
+        The names of the cluster's other network namespaces, cgroups and CNI networks begin with it.
+        """
         return PREFIX + self.name
 
     @property
@@ -111,7 +114,10 @@ class Cluster:
 
     @property
     def outside(self) -> str:
-        """The name of the network namespace of clients, which reaches the nodes and no pod."""
+        """The name of the network namespace in which clients outside the cluster run.
+
+        From there, clients reach the nodes, but no pod.
+        """
         return f"{self.label}.outside"
 
     @property

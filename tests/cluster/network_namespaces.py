@@ -124,10 +124,10 @@ def set_port(node: names.Node, *, up: bool) -> None:
 
 
 def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
-    """Whether packets between two pods of one bridge pass iptables; sends packets to find out.
+    """Whether iptables rules are applied to packets between two pods of one bridge.
 
-    They do if the kernel has br_netfilter. Otherwise NetworkPolicies between pods of one node
-    cannot be enforced.
+    They are if the kernel has br_netfilter. Otherwise NetworkPolicies between pods of one node
+    cannot be enforced. The function sends packets to find out.
     """
     commands_here.succeeds(["modprobe", "br_netfilter"])  # may fail: the module may be built in
     here = cluster.label

@@ -4,7 +4,8 @@
     remove   remove a node with its pods and its Node object
     kill     simulate a power cut: disconnect the node's network first, so that no process can send
              a last message, then send SIGKILL to all processes of the node
-    start    start a killed node: its files are kept, the rest is as after a boot; return when Ready
+    start    start a killed node as if its machine booted: the node has its files, but no process,
+             mount or network is left from before; return when the node is Ready
     cut, mend        disconnect and reconnect the network; all processes of the node go on
     freeze, thaw     send SIGSTOP and SIGCONT to all processes of the node
 

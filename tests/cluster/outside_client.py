@@ -46,7 +46,10 @@ def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Desk(Trial):
-    """A release under load from a person's client; its allowlist must admit `client/desk-*`."""
+    """A release under load from a person's client.
+
+    The allowlist of the release must admit `client/desk-*`.
+    """
 
     ways: Sequence[str] = ()
     """Addresses of the fleet for a client on this machine.
@@ -59,7 +62,10 @@ class Desk(Trial):
         return list(self.ways) or super().addresses()
 
     def client_words(self) -> list[str]:
-        """Return the load's arguments for the client; request the client certificate if missing."""
+        """Return arguments for the load: the addresses, the certificate folder and the identity.
+
+        If the folder is missing, request the client certificate first.
+        """
         certs = self.folder / "certs"
         if not certs.exists():
             done = k8s(self.release, "certs", "request", LABEL, "--directory", str(certs))
@@ -158,9 +164,9 @@ class Forward:
 
 @contextmanager
 def forwarded(release: Release, first_port: int = 7440) -> Iterator[list[str]]:
-    """Forward a local port to each coordinator inside the block; return the ports' addresses.
+    """While the block runs, forward one local port to each coordinator's pod.
 
-    The ports begin at `first_port`.
+    Return the addresses of these ports. Their numbers begin at `first_port`.
     """
     names = sorted(pod["metadata"]["name"] for pod in release.pods("coordinator"))
     forwards = [Forward(release, name, first_port + at) for at, name in enumerate(names)]

@@ -70,9 +70,10 @@ class Trial:
         return [f"{each['address']}:{port}" for each in kinds if each["type"] == "InternalIP"]
 
     def client_words(self) -> list[str]:
-        """Return the client arguments of `tests.cluster.load` and `replay_comparison`.
+        """Return arguments for `tests.cluster.load` and `replay_comparison`.
 
-        Make the credentials that they name, if they do not exist.
+        They say how the client connects: the addresses of the fleet, and the folder of the client's
+        credentials. If the folder is missing, make the credentials first.
         """
         certs = self.folder / "certs"
         if not certs.exists():
@@ -172,8 +173,9 @@ def _module(name: str, *words: str) -> list[str]:
 
 
 def _placed(verb: str, *command: str) -> list[str]:
-    """Return a command line that runs a command `inside` or `outside` of a cluster of the kit.
+    """Return a command line that runs a command in a network of the kit's cluster.
 
+    With the `verb` "inside" that is the network of node-0, with "outside" the network of clients.
     For a cluster that the kit did not make, return the command itself.
     """
     cluster = cluster_guard.made_here()

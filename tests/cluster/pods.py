@@ -36,7 +36,7 @@ class Kubernetes:
         return found
 
     def run_pod(self, name: str, *arguments: str) -> None:
-        """Start a pod of the probe image, which is not restarted when it ends."""
+        """Start a pod that runs the probe image once: it is not restarted when it ends."""
         self("apply", "-f", "-", stdin=json.dumps(pod(name, *arguments)))
 
     def wait(self, name: str, phase: str) -> None:
@@ -88,6 +88,9 @@ def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
 
 
 def manifest(*pods: str) -> str:
-    """Return the JSON of probe pods that serve, for `kubectl apply`."""
+    """Return a list of pods as JSON, for `kubectl apply`; `pods` are their names.
+
+    Each pod runs the probe's server.
+    """
     items = [pod(name, "serve", restart="Always") for name in pods]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

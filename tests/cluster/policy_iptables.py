@@ -158,9 +158,10 @@ def _holds(expression: Object, labels: Labels) -> bool:
 
 @dataclass(frozen=True)
 class _Side:
-    """The iptables arguments of one direction of traffic, ingress or egress.
+    """The options of iptables for addresses in one direction of traffic, ingress or egress.
 
-    `here` is the argument for the pod that a policy selects, `there` the argument for its peer.
+    `here` is the option for the pod that a policy selects, `there` the option for its peer. For
+    example, in ingress `here` is "-d", because the pod is the destination.
     """
 
     direction: str
@@ -297,7 +298,7 @@ def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[st
                 name for name, labels in world.namespaces.items() if selected(chosen, labels)
             }
         chosen = peer.get("podSelector") or {}
-        selected(chosen, {})  # raises Untranslatable even without any pod
+        selected(chosen, {})  # checks the selector, even if there is no pod
         for pod in world.pods:
             if pod.namespace in namespaces and selected(chosen, pod.labels):
                 yield pod.address

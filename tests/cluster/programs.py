@@ -26,7 +26,7 @@ class Component:
     name: str
     binaries: tuple[str, ...]
     target: str = "."  # what `go build` builds: a package
-    renamed: Mapping[str, str] = field(default_factory=dict)  # new names of built programs
+    renamed: Mapping[str, str] = field(default_factory=dict)  # name that Go gives: wanted name
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # tags for `go build`
     files: tuple[str, ...] = ()  # files of the Go module to keep beside the programs

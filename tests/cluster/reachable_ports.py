@@ -2,7 +2,7 @@
 
     with reachable_ports.visitors(release) as visiting:
         visiting.expected()      what the chart's NetworkPolicies should allow
-        visiting.tried()         what they allow, by connections from pods, node-0 and outside
+        visiting.tried()         what they do allow; connects from pods, node-0 and outside
 
 A `Table` says for each pair of a source and a target whether the source reaches the target.
 """

@@ -129,11 +129,14 @@ class Wrong(NamedTuple):
     what: str
     begin: Step
     symptom: str
-    """A part of a line of `midstreamer-k8s status`, and of a message of Kubernetes (see `said`)."""
+    """A text that occurs in the output of `midstreamer-k8s status` during the fault.
+
+    It also occurs in a message of Kubernetes (see `Place.said`), unless the field `said` is set.
+    """
     end: Step
     release: str = "mid"
     said: str = ""
-    """A part of the message of Kubernetes, when this differs from `symptom`; otherwise empty."""
+    """A text that occurs in a message of Kubernetes; empty when `symptom` itself occurs there."""
 
 
 def _elsewhere(place: Place) -> Release:

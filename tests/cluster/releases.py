@@ -70,7 +70,10 @@ class Release:
         commands_here.run([cluster_guard.helm(), *words, "--timeout", "90s"])
 
     def uninstall(self, *, volume: bool = True) -> None:
-        """Uninstall the release, delete the database's claim and volume; raises KitError."""
+        """Uninstall the release, and delete the database's claim and volume; raises KitError.
+
+        The volume is deleted only in a cluster of the kit, and kept if `volume` is false.
+        """
         self.take_away()
         claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"
         self.kubernetes("delete", claim, "--timeout=60s", "--ignore-not-found")
@@ -83,7 +86,10 @@ class Release:
         return self.kubernetes.namespace
 
     def pods(self, component: str = "") -> list[dict[str, Any]]:
-        """Return the pods of one component or of all, without terminating pods, as objects."""
+        """Return the pods of one component, or of all components, as objects.
+
+        Pods that are being deleted are left out.
+        """
         selector = f"{INSTANCE}={self.name}" + (f",{COMPONENT}={component}" if component else "")
         found = self.kubernetes.get("pods", "-l", selector)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
@@ -188,7 +194,9 @@ class Release:
 
 
 def images() -> dict[str, str]:
-    """Return the chart's values for the images of these sources; raises KitError without images.
+    """Return the chart's values that select the images built from the current sources.
+
+    Raises KitError when no such images were built.
 
     The environment variable REGISTRY names the registry to which the images were pushed; without
     it, the images must have been imported into the nodes.

@@ -250,7 +250,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the command line and return the exit code; on a known error, one message and 2."""
+    """Run the command line and return the exit code.
+
+    On a known error, print one message and return 2.
+    """
     arguments = parser().parse_args()
     logs.configure(json=False, level="error")
     try:

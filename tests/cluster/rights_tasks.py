@@ -346,9 +346,9 @@ def kubectl(who: str, *words: str) -> Deed:
 
 
 def replaces(who: str, kind: str) -> Deed:
-    """Return the task of replacing the default object of a kind as the user `who`.
+    """Return a task: as the user `who`, replace the chart's object of a kind with itself.
 
-    `helm upgrade --force-replace` does the same.
+    The replacement needs the same right as `helm upgrade --force-replace`.
     """
 
     def begin(place: Place) -> Look:

@@ -24,7 +24,7 @@ class Remembered:
 
     timing: Timing
     programs: dict[str, Path]
-    filters_bridges: bool  # whether bridged packets pass iptables
+    filters_bridges: bool  # whether iptables rules are applied to bridged packets
 
 
 def write(cluster: names.Cluster, remembered: Remembered) -> None:

@@ -220,7 +220,7 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     need the API server at their own start are not restarted.
     """
     component_processes.end(cluster, name, number)
-    if name == RELAY:  # it needs a new socket outside the namespace
+    if name == RELAY:  # its socket must be opened anew, outside the network namespace
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
         component_processes.start_again(cluster, name)
@@ -240,7 +240,7 @@ def _wait_until_pods_are_taken(cluster: names.Cluster) -> None:
         try:
             state_files.kubectl(
                 cluster, "get", "serviceaccount/default"
-            )  # every pod needs this account
+            )  # every pod needs this ServiceAccount
         except commands_here.KitError:
             return False
         return True

@@ -225,7 +225,10 @@ HELP = list(in_help())
 
 
 def words_of(command: str) -> list[str] | None:
-    """Return the words of our command, or of what `make run` starts; None for other programs."""
+    """Return the words of a command of ours; None for another program.
+
+    For `make run`, return the words of the `midstreamer run` command that it starts.
+    """
     words = shlex.split(command.removesuffix("&"))
     if words[:2] == ["make", "run"]:
         (arguments,) = [word.removeprefix("ARGS=") for word in words[2:]] or [""]
@@ -234,7 +237,11 @@ def words_of(command: str) -> list[str] | None:
 
 
 def parsed(words: list[str]) -> str:
-    """Return the command object that the command line finds for these words; raise its error."""
+    """Let the command line parse these words, and return the path of the command it finds.
+
+    For example, the path is "midstreamer status". If the command line refuses the words, its
+    exception is raised.
+    """
     name, *words = words
     command: Any = typer.main.get_command(APPS[name])
     context = None

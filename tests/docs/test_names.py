@@ -37,7 +37,7 @@ HISTORY = ("CHANGELOG.md", "changelog.d/", "docs/explanation/decisions/")
 OUTSIDE = {"preStop", "hostPath", "LimitNOFILE", "pg_dump", "pg_restore"}
 """Names of Kubernetes, systemd and PostgreSQL that our code does not use."""
 HERE = "tests/docs/test_names.py"
-"""The path of this file, which quotes names that do not exist as examples."""
+"""The path of this file. As examples, it quotes names that do not exist."""
 
 
 class Quote(NamedTuple):
@@ -99,7 +99,8 @@ def module(path: Path) -> Module:
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
     if path.name == "__init__.py":
-        # A package also defines its modules, and names in its strings, which it imports when used.
+        # A package also defines its modules, and the names that its strings contain: it imports
+        # these only when somebody uses them.
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))

@@ -101,7 +101,10 @@ class Established:
         return self.far._close_event is not None or self.far._close_pending
 
     def give(self, payload: bytes) -> None:
-        """Let the server read one packet with these frames, and send its answer."""
+        """Let the server read one packet with these frames and prepare its answer.
+
+        The answer is not delivered to the client.
+        """
         self.number += 1
         head = b"\x41" + self.far.host_cid + (self.number & 0xFFFF).to_bytes(2, "big")
         keys = self.near._cryptos[tls.Epoch.ONE_RTT]

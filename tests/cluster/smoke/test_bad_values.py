@@ -1,4 +1,4 @@
-"""For every limited value of the chart, a bad example is refused.
+"""For every value of the chart that has a limit, a bad example is refused.
 
 The message names the value's key and says how to correct the value.
 """

@@ -22,9 +22,10 @@ MONITORED = {
     }
     for way in ("podMonitor", "serviceMonitor")
 }
-"""Values that enable monitoring, which no file of example values does.
+"""Values that enable a kind of monitor, and the rules and dashboards; by name.
 
-If a file did, the recorded render of this example would change with every dashboard.
+No file of example values enables rules or dashboards. If one did, its recorded render would change
+whenever a rule or dashboard changes.
 """
 NOT_SCORED = {
     "container-image-pull-policy": "a digest, or a tag with the hash of the content, never changes",

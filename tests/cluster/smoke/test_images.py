@@ -111,7 +111,7 @@ def pod(name: str, image: str, user: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def fleet(kubernetes: Kubernetes) -> Fleet:
-    """Start a pod that sleeps for each image and each user, and wait until all are ready."""
+    """Start one idle pod for each pair of image and user, and wait until all pods are ready."""
     found = build_images.found()["images"]
     images = {target: found[target]["reference"] for target in NAMES}
     items = [

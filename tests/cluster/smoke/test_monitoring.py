@@ -23,7 +23,10 @@ def defined(kubernetes: Kubernetes) -> Kubernetes:
 
 
 def shipped(way: str) -> list[dict[str, Any]]:
-    """Return all objects that the chart renders for monitoring, with one kind of monitor."""
+    """Return all objects that the chart renders for monitoring.
+
+    `way` is the kind of monitor that is enabled: "podMonitor" or "serviceMonitor".
+    """
     on = {"enabled": True}
     text = renders.render({"monitoring": {way: on, "rules": on, "dashboards": on}})
     return [

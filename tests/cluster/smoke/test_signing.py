@@ -267,7 +267,10 @@ async def test_a_request_that_is_none_does_not_even_reach_the_operator(
 
 
 async def asked_as_client(pod: Bound, uri: str, named_: Identity) -> None:
-    """Request a client certificate and check its name; raises Refused when it is denied."""
+    """Request a client certificate for `uri`, and check that the certificate contains it.
+
+    Raises Refused when the request is denied.
+    """
     async with asyncio.timeout(WITHIN_S):
         signed = await issuer(pod).sign(csr_pem(uri), named_)
     names = signed.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)

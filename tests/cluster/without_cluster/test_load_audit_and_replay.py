@@ -100,7 +100,7 @@ class LocalRelease:
 
 @asynccontextmanager
 async def driven(trial: Trial) -> AsyncIterator[None]:
-    """Run a load inside the block, which begins once the load runs; stop the load at its end."""
+    """Start a load, run the block as soon as the load is ready, then stop the load."""
     load = trial.load(*RATES)
     await asyncio.to_thread(load.__enter__)
     try:

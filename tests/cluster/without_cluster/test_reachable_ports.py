@@ -1,4 +1,4 @@
-"""Tests of `tests.cluster.reachable_ports` and of its script that tries ports; no cluster."""
+"""Tests of `tests.cluster.reachable_ports` and of `port_probe`, which need no cluster."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HERE = "127.0.0.1"
 
 @contextmanager
 def a_udp_server(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """Run a UDP server that replies `answer` to each packet, or nothing if it is empty.
+    """Run a UDP server that replies `answer` to each packet; if `answer` is empty, no reply.
 
-    Return its port and the list of received packets.
+    Return the server's port and the list of received packets.
     """
     received: list[bytes] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:

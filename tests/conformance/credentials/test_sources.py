@@ -91,7 +91,10 @@ class World:
     async def member(
         self, me: Identity, *, life_s: float = LONG_S, place: Installation | None = None
     ) -> Member:
-        """Return a process whose certificate comes from the authority in the folder ``place``."""
+        """Return a process whose certificate comes from the authority of ``place``.
+
+        Without ``place``, the certificate comes from the authority of this `World`.
+        """
         signer = (place or self.place).directory
         own = self.folder / me.name
         own.mkdir(parents=True)
@@ -103,7 +106,7 @@ class World:
         return Member(source, carrier, bundle)
 
     async def server(self, at: Member, *, takes_s: float = 0.0) -> Listener:
-        """Serve a member that answers every Survey after ``takes_s`` seconds."""
+        """Make the member ``at`` a server, which answers every Survey after ``takes_s`` seconds."""
 
         async def handle(peer: Peer, frame: frames.Frame) -> frames.Answer | None:
             await asyncio.sleep(takes_s)

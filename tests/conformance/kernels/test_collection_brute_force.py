@@ -1,8 +1,9 @@
 """`Collection` compared with float64 distances to every row, at realistic sizes.
 
 The unit tests compare small collections with plain Python. Here the collections are so large that
-lower bounds rule out many rows. The reference is the float64 comparison in SIMD lanes, which the
-unit tests compare with the definition.
+lower bounds rule out many rows. The expected distances come from `exact_costs`, which computes
+them in float64 for every row with `dtw_block`. The unit tests compare `dtw_block` with the
+definition of DTW.
 """
 
 from collections.abc import Callable

@@ -47,7 +47,10 @@ def aeon_dtw(a: Floats, b: Floats, band: int | None) -> float:
 
 
 def aeon_lcss(a: Floats, b: Floats, epsilon: float, band: int | None) -> int:
-    """Return the LCSS length from aeon's distance, which is 1 - length / shorter series' length."""
+    """Return the LCSS length, computed from aeon's LCSS distance.
+
+    The distance is 1 minus a share: the LCSS length divided by the length of the shorter series.
+    """
     distance = aeon.distances.lcss_distance(a, b, window=_share(a, band), epsilon=epsilon)
     return round((1 - float(distance)) * min(a.size, b.size))
 

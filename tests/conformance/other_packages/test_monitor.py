@@ -1,8 +1,8 @@
 """`Monitor` compared with brute force over all subsequences, by another package's DTW.
 
 Without normalisation the monitor promises three things. The distance of each detection is correct.
-Detections of one pattern do not overlap. And every subsequence within the threshold is connected to
-a detection by a chain of overlapping subsequences, in which each is nearer than the one before.
+Detections of one pattern do not overlap. And a chain of overlapping subsequences leads from every
+subsequence within the threshold to a detection; each is nearer to the pattern than the one before.
 """
 
 from __future__ import annotations
