@@ -1,4 +1,4 @@
-"""Every test run repeats inputs that once showed a bug, the seeds, and some edited inputs."""
+"""Every test run repeats the seeds, all inputs that once showed a bug, and some edited inputs."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ async def refusal(peer: Peer, *several: Column) -> str:
 
 
 async def held_s(attack: asyncio.Task[str]) -> float:
-    """Return the CPU seconds of the longest turn of the event loop until the attack has ended."""
+    """Wait until the attack has ended; return the CPU seconds of the event loop's longest turn."""
     held = Held()
     watching = asyncio.create_task(held.watch())
     await attack

@@ -1,4 +1,4 @@
-"""When any callback of a link raises an error, the connection closes and frees its place."""
+"""When a callback of a link raises an error, the server closes and forgets the connection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Broken(Exception):
 
 
 def breaking(holder: Any, name: str, *, once: bool) -> None:
-    """Make a method raise `Broken`: only when it is called next, or whenever it is called."""
+    """Make a method raise `Broken`: with ``once`` at its next call only, else at every call."""
     original = getattr(holder, name)
 
     def broken(*arguments: Any, **named: Any) -> Any:

@@ -18,7 +18,7 @@ from tests.support.fleet import eventually
 
 
 def handshakes() -> dict[str, float]:
-    """Return the number of handshakes for each label `result`."""
+    """Return the number of handshakes for each value of the label `result`."""
     (family,) = [
         each for each in metrics.REGISTRY.collect() if each.name == "midstreamer_handshakes"
     ]

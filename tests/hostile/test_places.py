@@ -108,7 +108,7 @@ async def again_and_again(
             await request()
         except MidstreamerError as error:
             refused.append(error.message)
-            # The test attacks the places of requests, and must not use up the CPU.
+            # The test is about places: without this pause, refused requests would use up the CPU.
             await asyncio.sleep(pause_s)
 
 
@@ -239,7 +239,7 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            # A request that waits until its deadline has got a place: it was not refused.
+            # This request waits until its deadline, so it got a place: without one it is refused.
             await good.ask(request, budget_s=0.5)
         for match in flood:
             match.cancel()

@@ -33,7 +33,10 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> hostile.End:
-    """Send bytes before the protocol handshake, check that no link opens; return how it ended."""
+    """Send bytes before the protocol handshake; return how the connection ended.
+
+    Check that no link opened.
+    """
     links: list[Link] = []
 
     async def serve(link: Link) -> None:

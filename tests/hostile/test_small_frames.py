@@ -67,5 +67,6 @@ async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Pat
         await fleet.settled()
         survey = frames.Survey(budget_s=20.0)
         answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
-        # A link with its maximum of unsent bytes drops frames: some requests get no answer.
+        # A link drops frames while it has its maximum of unsent bytes. If that had happened to the
+        # link from sync, some requests would have got no answer.
         assert all(isinstance(answer, frames.Surveyed) for answer in answers)

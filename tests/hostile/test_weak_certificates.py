@@ -115,7 +115,10 @@ def test_a_client_that_proves_its_key_with_sha_1_is_turned_away_by_an_alert(
     signer, write = an_authority(), tls.push_certificate_verify
 
     def state(buf: Any, verify: tls.CertificateVerify) -> None:
-        """Write a CertificateVerify; the client's (only it has an RSA key) claims ``stated``."""
+        """Write a CertificateVerify. If the client sends it, let it name the algorithm ``stated``.
+
+        Only the client has an RSA key, so an RSA algorithm shows that the client sends it.
+        """
         if verify.algorithm == tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256:
             verify = dataclasses.replace(verify, algorithm=stated)
         write(buf, verify)

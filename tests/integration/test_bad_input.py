@@ -462,7 +462,7 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
         # While the disk is full, requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    # The failed append may have stored its points after all; these count as repeated here.
+    # If the failed append has stored its points after all, this receipt counts them as repeated.
     receipt = await place.processes.client.append([many])
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()

@@ -73,7 +73,7 @@ async def insist(peer: Peer, write: Write) -> frames.Written:
 
 
 class Reader:
-    """Follows one sync's feed from its beginning, and records every position and row."""
+    """Follows a sync's feed; records when each position came, and where each column starts."""
 
     def __init__(self, peer: Peer) -> None:
         self.position = 0

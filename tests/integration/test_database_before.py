@@ -42,7 +42,7 @@ DERIVED = {
 
 
 class Databases(NamedTuple):
-    """A database with open decisions, and copies of it in which each version went on."""
+    """A database with open decisions, and two copies of it: one continued by each version."""
 
     broken_off: str
     before: str
@@ -196,7 +196,7 @@ LAST_TIME = f"time = {commit_program.BREAK * commit_program.HOUR}"
 
 
 async def _with_a_newer_field(databases: Databases) -> str:
-    """Copy the open decisions; give those of one series a field that this version does not know."""
+    """Copy the database; in the copy, give some open decisions a field unknown to this version."""
     newer = {"specification": {"trim": 0.5}}
     where = f"WHERE {LAST_TIME} AND series = 'story/00'"
     return await _rewritten(databases.broken_off, newer, where)
@@ -248,7 +248,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
 
 
 def _of_the_next_version(decision: Decision) -> Decision:
-    """Return the decision in the form of a next version that has five arms."""
+    """Return the decision as a next version with five arms would write it."""
     arms = (*decision.arms, 0.5)
     return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
 

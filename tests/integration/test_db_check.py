@@ -132,7 +132,10 @@ async def test_nothing_contradicts_where_ticks_come_late_or_have_no_logarithm(ds
 
 
 async def _unusual(running: fleet.Fleet, universe: list[Ticks]) -> None:
-    """Append a series after decisions about the other series were made, and a price of zero."""
+    """Fill two streams with unusual data: a price of zero, and a series appended late.
+
+    When the late series is appended, decisions about the other series exist.
+    """
     client, late = await running.client(), universe.pop()
     ways = (
         fleet.a_specification(transform=Transform.LOG),
@@ -167,7 +170,10 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Return whether other values depend on a row; none depend on a feed row about members."""
+    """Return whether other values in the database depend on a row.
+
+    No other value depends on a row of ``feed`` that holds a list of members (`Joined`).
+    """
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 
 
@@ -270,7 +276,7 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
 
 
 async def _replaced(connection: Any, decision: Decision) -> None:
-    """Replace the stored decision with the same id; write all columns as sync does."""
+    """Overwrite the stored decision with this decision's id; write all columns as sync does."""
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute(
         "DELETE FROM decisions WHERE experience_id = $1", decision.experience_id

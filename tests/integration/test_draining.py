@@ -91,9 +91,11 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Since `understood` is false, the draining agent gives up its lease, and reads the other leases
-    # every DRAIN_TOLD_S seconds. It may leave only when they say that the other agents hold its
-    # shards at feed position `_listed_at` or later. The test makes that a future position.
+    # `understood` is false if other agents run old versions that do not know draining members. Then
+    # the draining agent gives up its lease, and reads the other leases every DRAIN_TOLD_S seconds.
+    # It may leave when they say that the other agents hold all their shards, at feed position
+    # `_listed_at` or later. The test sets `_listed_at` to a position that only a later append
+    # reaches.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -119,7 +121,10 @@ def _agents(core: ownership.Core) -> list[frames.Member]:
 
 
 class _Before:
-    """A coordinator of an older version: it ignores Drain, and searches while a shard is held."""
+    """A coordinator of an older version.
+
+    It ignores Drain: it sends Searches to an agent as long as the agent reports a shard.
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, set[Shard]] = {}

@@ -170,7 +170,7 @@ async def test_sync_may_be_away_for_a_while() -> None:
     async with running() as fleet:
         client = await fleet.client()
         done = await append(client, *columns(universe, 0, 300))
-        # This search lets the coordinator load the learning state of the stream.
+        # This search makes the coordinator load the learning state of the stream.
         await search(client, specification, *windows(universe, 298))
         await fleet.stop("s1")
         waiting = asyncio.ensure_future(append(client, *columns(universe, 300, 301)))

@@ -76,7 +76,7 @@ async def battered(
 
 @dataclass
 class Killer:
-    """Kills processes of a fleet, each shortly after a given step of a replay; keeps their ids."""
+    """Kills processes of a fleet, each shortly after its step of a replay; records their pids."""
 
     processes: Processes
     at: dict[str, int]
@@ -122,7 +122,10 @@ async def check_stored_once(processes: Processes, world: World, replay: Replayed
 
 
 async def check_judged_once(processes: Processes, world: World, replay: Replayed) -> None:
-    """Check that each due decision has one verdict, and that its stream learned both once."""
+    """Check that each decision with a known outcome has exactly one verdict.
+
+    The stream must have learned every decision once and every verdict once.
+    """
     points = world.history + world.live
     due = sorted(d.experience_id for d in replay.decisions if 0 <= d.due_index < points)
     rows = await processes.sql(

@@ -33,7 +33,7 @@ AT_ONCE = 500
 PARTS = ("sync", "coordinator", "agent-1", "agent-2", "agent-3")
 READY_S = 60.0
 FULL_SERIES, FULL_POINTS = 64, 8192
-"""A number of series and of points of each, about as much data as a full shard of default size."""
+"""Number of series, and of points in each: a series fills four shards of the default size."""
 LOAD_S = 5.0
 
 

@@ -56,7 +56,7 @@ WATCHED = 4
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test when a replica's work does not end; in production the process would exit."""
+    """Fail the test if a replica cannot stop its work in time; in production it would exit."""
 
     def stuck(status: int) -> None:
         raise AssertionError(f"the work of a replica did not end: it would exit with {status}")

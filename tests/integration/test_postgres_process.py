@@ -461,7 +461,7 @@ Some clusters run pods like this, with a range of user ids for each namespace.
 
 @pytest.fixture
 def without_a_line(reachable: Path) -> tuple[str, ...]:
-    """Return words that run a command by `WITHOUT_A_LINE`; skip where overlay mounts fail."""
+    """Return the prefix that runs a command by `WITHOUT_A_LINE`; skip if overlay mounts fail."""
     (reachable / "etc").mkdir()
     words = ("unshare", "-m", "sh", "-c", WITHOUT_A_LINE, str(reachable))
     probe = subprocess.run([*words, "true"], check=False, capture_output=True)

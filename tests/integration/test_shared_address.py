@@ -72,7 +72,10 @@ def _entered(service: CoordinatorService) -> str:
 
 @asynccontextmanager
 async def _two(tmp_path: Path, *hosts: str) -> AsyncIterator[_Two]:
-    """Start one coordinator on each host, with the same port number where the hosts differ."""
+    """Start two coordinators, one on each of the two hosts.
+
+    If the hosts differ, both listen on the same port number.
+    """
     place = Installation(tmp_path, Limits())
     sync = SyncService(
         SyncSettings(listen="127.0.0.1:0", shard_points=256),

@@ -234,7 +234,8 @@ async def test_a_killed_server_keeps_all_that_was_answered(server: str) -> None:
             if answered == 50 and postmaster.pid is not None:
                 os.kill(postmaster.pid, signal.SIGKILL)
 
-    # A write fails in progress ("lost") or when it needs a new connection ("nothing listens").
+    # Either a write is in progress at the kill, and its connection is lost; or the next write needs
+    # a new connection, and nothing listens.
     try:
         with pytest.raises(StoreError, match="connection was lost|nothing listens"):
             await write()

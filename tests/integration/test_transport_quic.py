@@ -1,4 +1,4 @@
-"""QUIC over real sockets: behaviour that tests which run on every carrier cannot check."""
+"""Tests that run with QUIC only, over real sockets."""
 
 from __future__ import annotations
 

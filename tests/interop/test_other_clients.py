@@ -138,7 +138,7 @@ class Datagrams:
     sizes: list[int] = field(default_factory=list)
 
     def watch(self, wire: QuicWire) -> None:
-        """Record the size of every datagram from now on to the peer of a connection."""
+        """From now on, record the size of every datagram to the peer of a connection."""
         server, peer = wire._owner, wire.quic._network_paths[0].addr
         send = server.send
 

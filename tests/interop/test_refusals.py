@@ -63,7 +63,7 @@ async def serving(place: Installation) -> AsyncIterator[Serving]:
 
 
 async def refusal(client: ForeignClient, **connecting: object) -> Reply:
-    """Connect, send the handshake and a Survey at once, and return how the server ended it."""
+    """Connect and send the handshake and a Survey at once; return how the connection ended."""
     reply = await client.do("connect", **connecting)
     if not reply.ok:
         return reply

@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
     @property
     def took_s(self) -> float:
-        """Seconds from the due time to the answer; a stall shows in each request that it delays."""
+        """Seconds from the due time to the end; if the request was sent late, the delay counts."""
         return self.end_s - self.due_s
 
 

@@ -119,7 +119,7 @@ class Load:
     def _acknowledged(self, lane: Lane, count: int) -> None:
         self._say({"stored": [lane.name, lane.count, count]})
         self._fresh.extend((lane, index) for index in range(lane.count, lane.count + count))
-        if lane.count == 0:  # these ticks are the history, whose windows need no match
+        if lane.count == 0:  # the first append is the history: match none of its windows
             self._fresh.clear()
         lane.count += count
 

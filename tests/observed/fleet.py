@@ -50,10 +50,10 @@ REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
 POLL_S = 0.05
 ASKED_S, ASKED_SELDOM_S = 1.0, 4.0
-"""Seconds between two signing requests of a pod: when denied requests are sent too, and when not.
+"""Seconds between two signing requests of a pod: the first with ``rogues``, the second without.
 
-Without denied requests the pod asks less often, because a pod may have at most 512 valid
-certificates.
+A fleet without ``rogues`` may run for long, and a pod may have at most 512 valid certificates. So
+the pod asks less often there.
 """
 APPENDS_PER_S, MATCHES_PER_S = 5.0, 5.0
 

@@ -195,7 +195,7 @@ async def look(fleet: Fleet, heard: Heard) -> Evidence:
 
 
 def read_logs(folder: Path) -> list[str]:
-    """Return the lines of all logs, of every start of every process, that must not be there."""
+    """Return the lines that `judgement.WRONG_LINE` matches in any log, each with its log's name."""
     return [
         wrong
         for path in sorted(folder.glob("*.log"))

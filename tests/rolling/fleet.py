@@ -207,7 +207,7 @@ class Fleet:
     # --- the fleet's condition ---
 
     async def whole(self) -> None:
-        """Wait until all members are ready, and two agents hold every shard."""
+        """Wait until all members are ready, and each shard is held by two agents."""
         for name in MEMBERS:
             await self._ready(name)
         since_s = time.monotonic()

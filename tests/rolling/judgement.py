@@ -17,7 +17,7 @@ from tests.load.client_reports import Request, Retry
 
 OPEN_S = 1.0
 SLOW_S = 0.5
-"""A request that takes longer, in seconds, counts as delayed: ten times the usual duration."""
+"""Seconds after which a request counts as delayed: ten times the usual duration."""
 CALM = "nothing happens"
 WRONG_LINE = re.compile(
     r"Traceback \(most recent call last\)|unexpected|was never (retrieved|awaited)"
@@ -107,7 +107,7 @@ class Evidence:
     faults: list[str] = field(default_factory=list)
     """What `midstreamer db check` finds in the store."""
     log_lines: list[str] = field(default_factory=list)
-    """``<log>: <line>`` for each line that must not be in a log."""
+    """All log lines that `WRONG_LINE` matches, each as ``<log>: <line>``."""
 
 
 def wrong_lines(name: str, text: str) -> list[str]:

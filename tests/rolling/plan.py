@@ -95,7 +95,9 @@ def _first(name: str) -> Version:
 
 
 def pairs(plan: Plan) -> set[tuple[str, Version, str, Version]]:
-    """Return kinds and versions of all linked members, as dialler followed by listener.
+    """Return the kinds and versions of all pairs of processes that are linked at any time.
+
+    Each tuple has kind and version of the dialler, then kind and version of the listener.
 
     Agents and clients dial every coordinator. Agents and coordinators dial their own sync.
     """

@@ -209,7 +209,7 @@ async def series(ground: Ground, pace: Pace) -> None:
 
 
 async def streams(ground: Ground, pace: Pace) -> None:
-    """Send recorded matches, each with a specification that was not used before."""
+    """Send matches whose decisions are stored, each with a specification not used before."""
     times = np.arange(200, dtype="<i8") * 1000
     values = np.random.default_rng(1).standard_normal(200).cumsum() + 100.0
     column = Column("flood/one", times.tobytes(), values.tobytes())
@@ -296,7 +296,8 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # The time is over. An earlier error means a missing or unreadable answer: go on.
+                # The time is over. If it is not, an answer was missing or unreadable: the loop then
+                # begins the flood again.
                 return pace
 
 

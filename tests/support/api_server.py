@@ -309,7 +309,7 @@ class Caller:
             raise Unavailable(f"{asked}: the API server cannot be reached")
 
 
-# The real API server also applies these rules.
+# The functions from here to `_check_conditions` apply rules of the real API server.
 
 
 def _is_collection(path: str) -> bool:
@@ -385,7 +385,7 @@ def _check_conditions(conditions: Mapping[str, Any]) -> None:
 
 
 async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
-    """Wait until a condition holds that signals no event; raise TimeoutError after ``within_s``."""
+    """Poll a condition until it holds; raise TimeoutError after ``within_s`` seconds."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.001)
