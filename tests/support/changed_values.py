@@ -83,7 +83,10 @@ def _other_json(value: Any) -> Iterator[str]:
 
 
 async def change(connection: Any, column: Column, place: str, value: Any) -> bool:
-    """Store another value with foreign keys off; return False where PostgreSQL refuses it."""
+    """Store a value in the row with the ctid ``place``, without a check of foreign keys.
+
+    Return False when PostgreSQL refuses the value.
+    """
     cast = "::text::jsonb" if column.kind == "jsonb" else ""
     query = f"UPDATE {column.table} SET {column.name} = $1{cast} WHERE ctid = $2"
     try:

@@ -1,4 +1,4 @@
-"""Builders for tests of the client: a coordinator with scripted answers, decisions, small files."""
+"""Builders for tests of the client: small files, decisions, and coordinators with a script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Script:
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
         if isinstance(frame, frames.Lookup) and not frame.experience_ids:
-            # With an empty Lookup a client asks which other coordinators exist: none.
+            # An empty Lookup asks for the other coordinators. The answer says that there are none.
             return frames.Experiences()
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -29,14 +29,18 @@ from midstreamer.sync.write_parts import Given
 
 HOUR = 3_600_000_000
 HISTORY, BREAK, END = 150, 260, 300
-"""Numbers of the first step with decisions, of the first step that another version commits, and of
-the step after the last."""
+"""Numbers of three steps.
+
+`HISTORY` is the first step with decisions. At `BREAK` another version of the program takes over.
+`END` is one more than the number of the last step.
+"""
 SERIES = 3
 VOID_STEP = END - 1
 """Step at which one series has a price of zero, which has no logarithm.
 
 Decisions whose outcome needs this price get a void verdict. The step is the last and has no
-decisions, because `Walk` skips void verdicts but sync counts them: later decisions would differ.
+decisions. Sync counts a void verdict in the version of the state and `Walk` does not, so decisions
+after this step would differ between the two.
 """
 
 

@@ -41,7 +41,10 @@ class Database:
     before: Sequence[str] = ()
     """The words in front of `midstreamer postgres`: a program that starts this command."""
     uid: int = 0
-    """User id that owns the files; without ``before`` the process also runs as this user."""
+    """Id of the user that owns the files; 0 is the user of the test.
+
+    Another user also runs the process: `start` switches to it, or with ``before`` that program.
+    """
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     health: str = ""
@@ -141,7 +144,7 @@ class Database:
         return self.process.wait(20)
 
     def erase(self) -> None:
-        """Stop the process and remove its data."""
+        """Stop the process; remove its data, except the data of another user (see ``uid``)."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop()
@@ -149,16 +152,17 @@ class Database:
             self.process.wait()
         if not self.uid:
             setup = service.set_up(PostgresSettings())
-            with ThreadPoolExecutor(1) as thread:  # the test's thread may already run an event loop
+            # A thread of its own, because the thread of the test may already run an event loop.
+            with ThreadPoolExecutor(1) as thread:
                 thread.submit(asyncio.run, EmbeddedServer(self.data, setup=setup).erase()).result()
 
     def trust(self) -> ssl.SSLContext:
-        """Return the TLS context with which sync connects: it trusts the fleet's authority."""
+        """Return the TLS context with which sync connects: it trusts the authority in `certs`."""
         return tls.dialling(files.certificates_in(files.trust_path(self.certs)))
 
     @asynccontextmanager
     async def connected(self, **changes: Any) -> AsyncIterator[Any]:
-        """A connection with the right password; ``changes`` replaces its connection arguments."""
+        """A connection with the right password; ``changes`` overrides single arguments."""
         given = {"dsn": self.dsn, "password": WORD, "ssl": self.trust(), "timeout": 10, **changes}
         connection = await asyncpg.connect(**given)
         try:
@@ -174,7 +178,7 @@ class Database:
 
 @contextmanager
 def a_database(folder: Path, **given: Any) -> Iterator[Database]:
-    """A started `midstreamer postgres` process; it and its data are removed afterwards."""
+    """A started `midstreamer postgres` process, which `Database.erase` ends when the block ends."""
     database = Database(folder, **given)
     try:
         database.start()

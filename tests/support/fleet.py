@@ -180,7 +180,7 @@ def a_walk(points: int, *, seed: int = 1, least: float = 20.0) -> Floats:
 
 
 def a_column(points: int, *, series: str = "walk/a", seed: int = 1, first: int = 0) -> Column:
-    """A random walk with one point per minute, from index ``first`` up to ``points``."""
+    """The points ``first`` to ``points - 1`` of a random walk with one point per minute."""
     times = np.arange(first, points, dtype=np.int64) * MINUTE
     return column(series, times, a_walk(points, seed=seed)[first:])
 
@@ -192,7 +192,7 @@ def a_universe(series: int, points: int, *, universe: str = "walk") -> list[Colu
 
 
 def a_window(points: Column, end: int, length: int) -> Window:
-    """The window of a column whose last point has index ``end``."""
+    """A window of a column; the window's last point is the one at index ``end`` of the column."""
     values = points.values_array()[end - length + 1 : end + 1]
     return window(values, series=points.series, time=int(points.times_array()[end]))
 

@@ -63,7 +63,7 @@ class End:
 
 
 def framed(body: bytes) -> bytes:
-    """Return any frame body with its true length in front."""
+    """Return the bytes with their true length in front, even if they are no valid frame body."""
     return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
 
 
@@ -144,7 +144,7 @@ class QuicIntruder(Intruder):
         self._timer: asyncio.TimerHandle | None = None
         self._socket = self._opened_socket()
 
-    # honest clients take these steps too
+    # The methods from here to `vanish` do what honest clients do too.
 
     def begin(self) -> Self:
         """Build the first packet; the caller may still change it before `flush`."""
@@ -164,7 +164,7 @@ class QuicIntruder(Intruder):
         return self
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes on a stream, also on stream ids that aioquic would not use yet."""
+        """Send bytes on any stream, not only on the next one that aioquic would open."""
         self.quic.send_stream_data(stream, data, end_stream=end)
         self.flush()
 
@@ -190,7 +190,7 @@ class QuicIntruder(Intruder):
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
-    # only a hostile client takes these steps
+    # The methods `raw`, `inject` and `move` do what only hostile clients do.
 
     def raw(self, datagram: bytes) -> None:
         """Send any bytes as one datagram."""
@@ -260,7 +260,7 @@ class QuicIntruder(Intruder):
                     self._settled.set()
                 case events.StreamDataReceived(data, _, stream):
                     self._came(stream, data)
-        # Aioquic sets this attribute at once, and its public event comes later.
+        # Aioquic sets this attribute when the connection closes; its public event comes later.
         closing = self.quic._close_event
         if closing is not None:
             code, colon, message = closing.reason_phrase.partition(": ")
@@ -289,7 +289,7 @@ def a_quic_intruder(
     parameters: dict[str, Any] | None = None,
     **configured: Any,
 ) -> QuicIntruder:
-    """A QUIC client with these credentials that may break the protocol; it has sent nothing yet.
+    """Make a hostile QUIC client with these credentials; it has sent nothing yet.
 
     ``parameters`` changes transport parameters by their name in aioquic, as in
     ``{"max_udp_payload_size": 1200}``; ``configured`` goes to QuicConfiguration.
@@ -407,7 +407,10 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
 
 @dataclass(frozen=True)
 class Ground:
-    """What a test needs of one carrier: how to make it, a server's address, hostile clients."""
+    """What a test needs on one carrier.
+
+    ``carrier`` makes the carrier of an identity, and a server can listen at ``address``.
+    """
 
     carrier: Callable[[Identity], Carrier]
     address: str

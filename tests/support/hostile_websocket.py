@@ -30,7 +30,7 @@ CHUNK_BYTES = 16 * 1024
 
 
 def a_context(holding: Credentials | None) -> ssl.SSLContext:
-    """A TLS context that accepts every server, with or without a client certificate."""
+    """A TLS context that accepts every server and sends the certificate in ``holding``, if any."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -91,7 +91,10 @@ class WssIntruder(Intruder):
         self.writer.write(data)
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes of a stream in binary messages; ``end`` is ignored: no stream can end."""
+        """Send bytes of a stream in binary messages.
+
+        ``end`` is ignored, because over WebSocket a single stream cannot end.
+        """
         for at in range(0, len(data), CHUNK_BYTES):
             self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
 
@@ -149,7 +152,10 @@ async def tls_to(
 async def wss_intruder(
     address: str, holding: Credentials | None, *, first: bytes | None = None
 ) -> AsyncIterator[WssIntruder]:
-    """A client past its TLS handshake that has sent ``first``, or else the upgrade request."""
+    """A client that has completed its TLS handshake and then sent ``first``.
+
+    Without ``first`` it has sent the upgrade request.
+    """
     intruder = WssIntruder(*await tls_to(address, holding))
     intruder.raw(upgrade(parse(address).place) if first is None else first)
     try:

@@ -29,7 +29,8 @@ from midstreamer.transport.trust import Trust
 
 DAY_S = 86_400.0
 SCHEME = "quic"
-"""The default carrier of an `Installation`. Suites for all carriers run once with each of them."""
+"""The default carrier of an `Installation`. A test marked ``each_carrier`` runs once for each
+carrier, and the fixture ``scheme`` sets this name to the carrier."""
 DOMAIN = "test.local"
 
 
@@ -49,7 +50,7 @@ def credentials(
     days: float = 1.0,
     trusting: Authority | None = None,
 ) -> Credentials:
-    """Credentials of a process with this identity, valid ``begins_in_s`` seconds from now."""
+    """Credentials of a process with this identity; they become valid in ``begins_in_s`` seconds."""
     issued = signer.certify(holder, now_s=time.time() + begins_in_s, days=days)
     anchors = ((trusting or signer).certificate,)
     return Credentials(holder, issued.certificate, (), issued.key, anchors)

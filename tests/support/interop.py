@@ -146,7 +146,7 @@ def _packed(value: Any) -> Any:
 
 @dataclass
 class Ports:
-    """Builds the fields of a client's `connect` command, and writes its certificate files."""
+    """Builds `connect` commands for foreign clients, and writes the certificate files for them."""
 
     place: Installation
     directory: Path

@@ -88,11 +88,14 @@ class Joined:
 
 @contextmanager
 def joined() -> Iterator[Joined]:
-    """Join a second network to this process's own; RuntimeError if `own` did not start it."""
+    """Join a second network to this process's own network.
+
+    Raise RuntimeError when this process was not started with the command of `own`.
+    """
     require_own()
     with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:  # fmt: skip
-        # `cat` keeps the second network alive, and ends with this process, which closes its input.
+        # `cat` keeps the second network alive. It ends when this process closes its input or ends.
         assert holder.stdin is not None
         assert holder.stdout is not None
         holder.stdin.write(b"are you there\n")

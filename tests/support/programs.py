@@ -52,7 +52,10 @@ async def running(*words: str | Path, log: Path) -> AsyncIterator[Process]:
 
 
 def last_words(log: Path, *, having: str = "") -> str:
-    """Return the last lines of a log; if any lines contain ``having``, only the last of those."""
+    """Return the last `LINES` lines of a log, joined to one line.
+
+    If some lines contain ``having``, choose only among those.
+    """
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     chosen = [line for line in lines if having in line] or lines
     return " | ".join(chosen[-LINES:]) or "the log is empty"

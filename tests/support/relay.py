@@ -67,7 +67,8 @@ class Relay:
         return flow
 
     def _from_server(self, flow: socket.socket, source: Any) -> None:
-        with contextlib.suppress(OSError):  # no more datagrams, or the port is closed
+        # An OSError says that no datagram is left to read, or that the server's port is closed.
+        with contextlib.suppress(OSError):
             while True:
                 data = flow.recv(DATAGRAM_BYTES_MAX)
                 if self._dice.random() >= self._lost:
@@ -82,7 +83,10 @@ def _socket() -> socket.socket:
 
 @asynccontextmanager
 async def relayed(servers: Sequence[str], *, seed: int, lost: float = 0.0) -> AsyncIterator[Relay]:
-    """A relay in front of servers at ``host:port``; ``lost`` is the share of datagrams it drops."""
+    """A relay in front of servers at ``host:port``.
+
+    ``lost`` is the share of the servers' datagrams that the relay drops.
+    """
     relay = Relay(random.Random(seed), lost)
     for server in servers:
         host, _, port = server.rpartition(":")

@@ -24,7 +24,9 @@ PARTS = {
     "load": (datasets.LOAD, ("load/ELEC",), "2014-01-01", "2014-03-01"),
     "sp500": (datasets.SP500, STOCKS, "2020-01-01", "2020-07-01"),
 }
-"""Data set, series, first and last date of decisions; all earlier data are history."""
+"""Data set, series, and two dates: the day of the first decisions, and the day after the last data.
+
+All data before the first date are history."""
 
 
 def replay(name: str) -> dict[str, object]:
@@ -41,7 +43,7 @@ def replay(name: str) -> dict[str, object]:
     for learned in walk:
         event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
-        # Ignore the version of the kernels: newer kernels may give the same decisions.
+        # Leave out the version of the kernels: other kernels with the same decisions are as good.
         if isinstance(event, Decision):
             event = msgspec.structs.replace(event, kernel="")
         hashes[kind].update(msgspec.msgpack.encode(event))

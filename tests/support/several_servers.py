@@ -57,7 +57,7 @@ class SeveralCarrier(MemoryCarrier):
         super().__init__(network, CLIENT)
         self.servers = list(servers)
         self.turns: list[int] = []
-        """The servers, by index, that the next dials of `SHARED` reach; if empty, all in turn."""
+        """Indexes of the servers that the next dials of `SHARED` reach; if empty, each in turn."""
         self.named: list[str] = [server.address for server in servers]
         self.lookup_error: MidstreamerError | None = None
         self.resolving: asyncio.Event | None = None

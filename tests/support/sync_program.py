@@ -1,7 +1,8 @@
 """A program that runs sync on a shared database, writes a series, and follows the change feed.
 
-It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. It
-ends when its follower has seen as many rows of the other writer's series as it wrote itself, and
+It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. The
+test runs a second sync on the same database, which writes the series `OTHER`. The program ends when
+the change feed has shown as many changes of `OTHER` as the program wrote of its own series. Then it
 prints what it saw as one line of JSON.
 """
 

@@ -132,7 +132,8 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
     """Drop UDP for `DROPPED_S` seconds; if ``late`` is set, start the client `late` meanwhile."""
     begin_s = time.monotonic()
     network.drop_udp()
-    dropped_s = time.monotonic()  # not earlier: adding the rules can take a second
+    # The period counts from here, not from `begin_s`: adding the rules can take a second.
+    dropped_s = time.monotonic()
     try:
         if late:
             await asyncio.sleep(LATE_AFTER_S)
@@ -215,7 +216,7 @@ async def steady(client: AsyncClient, stop: asyncio.Event) -> None:
 
 
 async def late(client: AsyncClient, stop: asyncio.Event) -> None:
-    """Append once, and report the seconds from opening the client until the answer."""
+    """Append once with the new client, and report the seconds until the answer."""
     load = Load(client, "late", lambda _: None)
     began_s = time.monotonic()
     await client.append(load.lanes[0].ticks(TICKS))

@@ -140,7 +140,7 @@ def test_flat_windows_are_no_analogs_and_cost_no_neighbours() -> None:
     values = UNIVERSE[0].values_array().copy()
     values[40:100] = 7.0
     flat = [column("walk/00", UNIVERSE[0].times_array(), values)]
-    # The flat windows of the history would be the nearest to this flat query.
+    # If flat windows of the history could be analogs, they would be nearest to this flat query.
     asked = window(np.full(16, 3.0), series="walk/00", time=250 * MINUTE)
     (found,) = find(specification, [asked], held_shards(flat))
     assert len(found.matches) == 5

@@ -33,7 +33,7 @@ def test_any_number_of_shards_is_reported_in_small_frames() -> None:
         pages.append(next_page(telling, held))
     assert {shard for page in pages for shard in page.shards} == held
     assert max(len(codec.encode(page)) for page in pages) <= 1.1 * shard_reports.PAGE_BYTES
-    # Without changes a report is a heartbeat and small.
+    # A report without changes is only a heartbeat, so it is small.
     assert len(codec.encode(next_page(telling, held))) < 200
 
 

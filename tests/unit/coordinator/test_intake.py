@@ -67,7 +67,8 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        key = next(self.keys)  # the sender of a tick repeats it when it gets no answer
+        # A sender repeats a tick that got no answer, so the time of the tick is no unique key.
+        key = next(self.keys)
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
 

@@ -126,7 +126,7 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
         known.recalled(known.expect(specification.stream), answer)
         if place == 1:
-            # This use makes the first stream the last used, so another one is forgotten.
+            # The first stream is now the most recently used one, so another stream is forgotten.
             assert version_of(known, specifications[0]) == 0
     assert [version_of(known, each) for each in specifications] == [0, None, 0]
     assert known.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)

@@ -1,4 +1,7 @@
-"""The dashboards are up to date in the chart, keep all rules, and show every metric."""
+"""The dashboards in the chart are up to date and keep all rules.
+
+They show every metric, except those in `UNSEEN`.
+"""
 
 from __future__ import annotations
 

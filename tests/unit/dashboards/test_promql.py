@@ -1,4 +1,4 @@
-"""The PromQL builder makes only queries for metrics, labels and words that exist."""
+"""The PromQL builder refuses metrics, labels and label values that do not exist."""
 
 from __future__ import annotations
 

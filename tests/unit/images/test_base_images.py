@@ -1,4 +1,4 @@
-"""Base images are made from the package sources of the machine and contain only what is needed."""
+"""Base images are made from the apt sources of the machine and contain only what is needed."""
 
 import io
 import tarfile

@@ -79,7 +79,7 @@ def test_another_base_or_tag_is_built_anew(log: Path, changed: dict[str, Any]) -
 def test_bases_that_were_made_anew_make_the_images_anew_under_another_tag(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New base images need a new tag, because nodes do not pull a tag that they have."""
+    """Images on new base images need a new tag: nodes do not pull a tag that they have already."""
     monkeypatch.setattr(
         build_images, "_make_bases", lambda *_: log.with_suffix(".ids").write_text("sha256:second")
     )

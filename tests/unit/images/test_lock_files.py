@@ -1,4 +1,7 @@
-"""Lock files are read for the target of the images; unpinned packages are refused."""
+"""Lock files are read for the platform of the images, not of this machine.
+
+Packages without a pinned version and hash are refused.
+"""
 
 from pathlib import Path
 

@@ -26,8 +26,8 @@ from midstreamer_kernels.wasm import object_file
 INDEX = ir.IntType(64)
 
 # A shape says how many lanes a vector has and how many vectors are computed together. With few
-# vectors, even a short series is cut into many strips. The list contains the lane counts of every
-# supported machine, with costs compared as integers and as floating-point numbers.
+# vectors, even a short series is cut into many strips. The list has the lane counts of all
+# supported machines. Some shapes compare costs as integers, others as floating-point numbers.
 SHAPES = [
     Shape(FLOAT32, 4, 1), Shape(FLOAT32, 4, 6), Shape(FLOAT32, 8, 1), Shape(FLOAT32, 8, 6),
     Shape(FLOAT32, 16, 1), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 8, 2, integers=False),

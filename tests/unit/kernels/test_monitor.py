@@ -93,8 +93,8 @@ def test_each_subsequence_within_the_threshold_overlaps_a_match(
     )
     for _, alike in itertools.groupby(within, key=lambda match: match[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # Of equally near matches, first add those that overlap a match found before, then those
-        # that overlap an added one, and so on.
+        # Begin with the matches in `found`. Add each equally near match that overlaps one of them,
+        # then each that overlaps an added match, until none overlaps.
         while joined := [
             match for match in waiting if any(_overlap(match, other) for other in found)
         ]:

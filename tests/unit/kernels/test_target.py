@@ -39,7 +39,11 @@ AT_WORK = "numba.njit(lambda: 1)(); rename()"
 
 
 def ran(change: str, early: str = "", late: str = "") -> str:
-    """Run searches with both engines in a new process; return the kernels' instruction set."""
+    """Run searches with both engines in a new process; return the kernels' instruction set.
+
+    The process runs the code ``early`` before it imports the kernels, and ``late`` after that.
+    Both can call ``rename``, which makes the ``change``.
+    """
     environment = {name: text for name, text in os.environ.items() if name != "NUMBA_CPU_NAME"}
     done = subprocess.run(
         [sys.executable, "-c", FIRST.format(change=CHANGES[change], early=early, late=late)],

@@ -18,7 +18,7 @@ DOMAIN = "test.local"
 
 
 class Counting:
-    """An issuer with an authority in a folder, which counts the requests open at once."""
+    """Signs requests with the authority in a folder, and counts the requests open at once."""
 
     def __init__(self, directory: Path) -> None:
         self._issuer = AuthorityIssuer(directory)
@@ -36,10 +36,10 @@ class Counting:
 
 
 class Refusing:
-    """An issuer that refuses every request, like an operator without the permission."""
+    """An issuer that refuses every request."""
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Refuse the request with a message that has the name of the identity."""
+        """Refuse the request; the message contains the name of the identity."""
         raise Refused(f"{identity.name} may not be used")
 
 
