@@ -2,8 +2,9 @@
 
 A JSON schema has no field for an error message.  If a value does not match a pattern, Helm prints
 only the pattern.  But Helm prints the constant of a `const`.  Therefore the pattern is put into a
-condition, and if the condition fails, the schema requires a constant that no value can be.  Helm
-then prints: "at '/images/digests/agent': value must be 'empty, or sha256:<64 digits>'".
+condition.  For a value that does not match, the schema requires a constant and also forbids it, so
+that no value is valid.  The constant is the sentence for the user.  Helm then prints:
+"at '/images/digests/agent': value must be 'empty, or sha256:<64 digits>'".
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python -m tools.docs.measured_figures --fleet fleet.json --run report.json --judge judge.json \\
         --kernels docs/measured/kernels.json
 
-Each file is the JSON that the command of that name wrote with ``--json``.  The text between the two
-marks ``<!-- figures: fleet -->`` and ``<!-- end -->`` is replaced.  Figures without a file in the
-arguments stay as they are.  No figure is typed by hand.
+Each file was written by a make target with ``ARGS="--json FILE"``: ``bench-fleet``, ``run``,
+``judge`` or ``bench`` (kernels).  The figures of the fleet replace the text between the two marks
+``<!-- figures: fleet -->`` and ``<!-- end -->``, and likewise for the other names.  Figures without
+a file in the arguments stay as they are.  No figure is typed by hand.
 """
 
 from __future__ import annotations

@@ -34,9 +34,10 @@ def a_universe() -> dict[str, Points]:
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """Return by the definitions the analogs that a decision may use, and two counts.
+    """Return the analogs that a decision may use, and two counts: of rises, and of all changes.
 
-    The counts are of all usable windows: those before a rise, and those before a rise or a fall.
+    They follow directly from the definitions, slowly. The counts include every usable window: the
+    first counts windows followed by a rise, the second windows followed by a rise or a fall.
     """
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)

@@ -76,8 +76,9 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 
 
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
-    # Both decisions with confidence 0.9 are right, and one of three with 0.8. A threshold of 0.8
-    # includes all three: 3 right of 5 miss the target 0.7, although 3 right of 4 would reach it.
+    # Both decisions with confidence 0.9 are right. Of the three with confidence 0.8, one is right.
+    # A threshold of 0.8 includes all five: 3 of 5 are right, which is below the target 0.7. Four
+    # decisions, 3 of them right, would reach the target, but a threshold cannot split the ties.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
     judgement = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
     assert (judgement.emitted, judgement.confidence) == (2, 0.9)

@@ -46,7 +46,8 @@ EDI_PARTY = x509.UnrecognizedExtension(
 )
 """A subject alternative name of a kind that `cryptography` cannot parse."""
 GOOD = csr_pem(uri())
-"""A valid signing request with constant bytes, so that Hypothesis can replay mutations of it."""
+"""A valid signing request. It is built only once, because the bytes of each new one differ, and
+Hypothesis must find the same bytes when it repeats an example."""
 FORGED: list[tuple[str, Reason, dict[str, Any]]] = [
     ("a person", Reason.NOT_A_POD, {"username": "jane", "groups": ()}),
     ("named like an account", Reason.NOT_A_POD, {"groups": ("system:authenticated",)}),

@@ -348,7 +348,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
 
 
 async def an_uninstalled_release() -> ApiServer:
-    """Return the objects that an uninstalled release leaves, next to those of another release."""
+    """Return a server with the objects that RELEASE left when uninstalled, and those of "other"."""
     server = ApiServer()
     api = Caller(server)
     for release in (RELEASE, "other"):

@@ -1,4 +1,4 @@
-"""The operator reconciles pools with the API server, through changes and its own restarts."""
+"""The operator brings each pool into its wanted state, also after a change or its own restart."""
 
 from __future__ import annotations
 

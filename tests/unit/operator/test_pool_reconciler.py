@@ -23,7 +23,7 @@ from tests.support.pool_builders import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
-    """Return a pool whose applied Deployment is the wanted one and has not been changed since."""
+    """Return what is seen of a pool: its wanted Deployment was applied and is unchanged since."""
     template = template or a_template()
     digest = deployments.digest(deployments.wanted(pool, template))
     return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)

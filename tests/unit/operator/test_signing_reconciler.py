@@ -1,4 +1,4 @@
-"""The operator handles a signing request, and recovers if it dies at any call on the way."""
+"""The operator answers signing requests; if it dies at any call, the next one goes on."""
 
 from __future__ import annotations
 
@@ -464,7 +464,7 @@ PENDING = [csr_pem(uri()), csr_pem(uri("coordinator")), csr_pem(uri(pod="agent-1
 
 
 async def lived(server: ApiServer, api: Any) -> None:
-    """Run an operator for one sweep, which ends early when the operator process dies."""
+    """Let an operator handle all open requests once; it may be killed, or an answer be lost."""
     try:
         await a_signer(server, api=api).sweep()
     except (Killed, Unavailable):

@@ -50,8 +50,8 @@ async def test_a_client_that_resets_once_it_asked_for_tls_leaves_nothing_behind(
             with socket.create_connection(place) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
                 client.sendall(ASKS_FOR_TLS)
-            # The event loop has not run yet, so the gate reads the request after the client is
-            # gone.
+            # The event loop has not run since the client connected. So the gate reads the request
+            # only after the client has reset the connection.
 
             async with asyncio.timeout(2.0):
                 while not gate.begun or gate.attended:  # noqa: ASYNC110 - sets no event
@@ -80,7 +80,10 @@ class Transport(asyncio.Transport):
 
 
 def joined(*early: bytes) -> Transport:
-    """Return the server's transport, made only after the client has already sent bytes."""
+    """Return the transport to the server, after the client's connection was joined to it.
+
+    The client sends the bytes ``early`` before that.
+    """
     near, far, behind = Pipe(), Pipe(), Transport()
     for piece in early:
         near.data_received(piece)

@@ -1,4 +1,4 @@
-"""A peer gets only frames and changes that its capabilities include; all bounds still apply."""
+"""A peer gets only frames and changes that its capabilities include; old versions are refused."""
 
 import pytest
 

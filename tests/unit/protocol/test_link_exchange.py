@@ -188,7 +188,8 @@ def test_a_budget_is_over_once_though_a_number_was_used_again(cancelled: bool) -
     far.take(again, 0.5)
     if cancelled:
         far.take(frames.Cancel(5), 0.6)
-    # At this time both the first request's deadline and the second request's deadline were due.
+    # Two deadlines of number 5 have passed: at 0.9 s that of the second request, and at 1.0 s that
+    # of the first, which had ended. Only the second request is stopped, and only once.
     assert far.tick(1.1) == [request_states.Stop(again)]
     assert far.tick(9.0) == []
 
@@ -421,7 +422,8 @@ def test_a_link_settles_only_when_both_said_drain_and_nothing_is_under_way(
 
 
 def test_a_trace_that_is_too_long_is_not_kept_with_its_request() -> None:
-    # Requests may wait for minutes. If 256 of them had traces of 4 MB, they would take 1 GB.
+    # A request keeps its trace while it waits, maybe for minutes. 256 requests with traces of 4 MB
+    # would take 1 GB. So a trace that is too long is dropped.
     far = a_server()
     long = frames.Survey(request=1, trace="x" * (link_exchange.TRACE_CHARACTERS_MAX + 1))
     fits = frames.Survey(request=2, trace="x" * link_exchange.TRACE_CHARACTERS_MAX)

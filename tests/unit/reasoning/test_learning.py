@@ -68,8 +68,8 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     after = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # Losses are kept for each phase (index modulo the horizon 3). The verdict is due at index
-        # 2003 and has the phase of 2003, not that of 2002.
+        # The verdict of the decision at index 2000 is due at index 2003. Losses are kept for each
+        # phase (index modulo the horizon 3): 2000 and 2003 have the same phase, 2002 another.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 

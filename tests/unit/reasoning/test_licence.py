@@ -23,10 +23,11 @@ def decide_and_settle(gate: Gate, right: bool, **fields: object) -> None:
 
 
 def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
-    """Return the last and the greatest wealth of the bets on each stream's verdicts.
+    """Return the last and the greatest wealth of each stream: the mean wealth of its bets.
 
-    A bet of stake s multiplies its wealth by 1 + s (right - target) / target. The results are
-    averages over the stakes. `right` has the shape (streams, decisions), the results (streams,).
+    There is a bet for each stake s. Each verdict first adds a small portion to the wealth of the
+    bet, and then multiplies it by 1 + s (right - target) / target. `right` has the shape (streams,
+    decisions), and each result has the shape (streams,).
     """
     now = np.full((len(right), len(STAKES)), 0.5)
     greatest = np.zeros(len(right))
@@ -85,8 +86,8 @@ def test_series_that_move_together_earn_no_more_than_one_would() -> None:
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # The last numbers are half of 1020, 4012 and 3892. These are the median numbers of decisions
-    # before a licence if bets are only on the top fifth, with stakes up to 0.7.
+    # The usual waits are 1020, 4012 and 3892 decisions: the median before a licence, if bets are
+    # only on the top fifth, with stakes up to 0.7. The last number of each case is half of that.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(
@@ -107,8 +108,9 @@ def test_merit_is_licensed_within_half_the_usual_wait(
 def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold: float) -> None:
     gate = Gate(licence.initial(), target=0.6, horizon=1)
     while not gate.closed().held:
-        # With rank 0.9, each right decision in the top fifth comes with a wrong one below it. So
-        # the precision in the top half is below the target, and only the top fifth gets a licence.
+        # In the case of rank 0.9, a wrong decision of rank 0.6 precedes each right one. Both are in
+        # the top half, whose precision 0.5 is below the target. So only the top fifth gets a
+        # licence.
         if rank == 0.9:
             decide_and_settle(gate, right=False, rank=0.6)
         decide_and_settle(gate, right=True, rank=rank)

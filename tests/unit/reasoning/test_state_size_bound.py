@@ -1,4 +1,4 @@
-"""`room` limits in advance by how many bytes a learning state may grow."""
+"""`room`: an upper bound on the bytes by which a state can grow without a new decision."""
 
 import itertools
 
@@ -26,7 +26,8 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         decided = reasoning.decide(evidence, state)
         before = bytes_with_room(state)
         state = reasoning.learn(state, decided)
-        # A decision adds only its record, its verdict, what is learned from it, and a new series.
+        # Each decision adds its record, its verdict and what is learned from it. The first decision
+        # of a series (index 100) adds the series too, with licence cells for each phase.
         assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = bytes_with_room(state)

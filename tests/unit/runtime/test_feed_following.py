@@ -86,8 +86,8 @@ async def test_a_follower_goes_on_over_a_move_to_another_link_and_not_over_a_los
     feed.ends.clear()
     running = asyncio.ensure_future(followed(follower, feed))
     await eventually(lambda: follower.following)
-    # The task is cancelled if the session moves to another link, and also if the link is lost. Only
-    # then is the feed closed too.
+    # The task is cancelled in two cases: the session moves to another link, or the link is lost.
+    # The feed is closed only if the link is lost.
     feed.closed = lost
     running.cancel()
     await asyncio.wait({running})

@@ -1,4 +1,4 @@
-"""`Names`: the places that a name resolves to, resolved again before each dial."""
+"""`Names` keeps the host:port places of each name, which is resolved again before each dial."""
 
 from __future__ import annotations
 

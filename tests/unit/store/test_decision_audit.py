@@ -47,7 +47,10 @@ def a_told() -> Told:
 
 
 def ticks_of(decision: Decision, *, changes: dict[int, float] | None = None) -> dict[Any, Any]:
-    """Return the ticks of a decision; ``changes`` replaces values of its own series by position."""
+    """Return the ticks from which a decision and its verdict are derived again.
+
+    ``changes`` maps positions in the decision's series to the values that the ticks shall have.
+    """
     ticks: dict[Any, Ticks | None] = {}
     for name, start, stop in [*decision_audit.runs_of(decision), decision_audit.due_of(decision)]:
         points = a_told().points.get(name)

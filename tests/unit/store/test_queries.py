@@ -1,4 +1,4 @@
-"""Queries take their arguments by name; each function for rows fits the columns of its query."""
+"""Queries take arguments by name; `row_conversion` makes exactly the arguments of each query."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def test_decisions_in_any_order_end_with_the_same_rows(random: Any) -> None:
     async def tell() -> MemoryStore:
         store, left = MemoryStore(), _mixed(random)
         committer = build.a_committer(store)
-        # A decision that is committed before its ticks is refused, and committed in the second
-        # round.
+        # A decision that comes before its ticks is refused in the first round, and committed in
+        # the second.
         for _ in range(2):
             committed = await committer.commit([build.given(write) for write in left])
             refused = [isinstance(outcome, MidstreamerError) for outcome in committed.outcomes]

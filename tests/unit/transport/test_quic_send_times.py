@@ -29,7 +29,7 @@ ANYWHERE = ("192.0.2.1", 7400)
 
 
 class End:
-    """One end of a QUIC connection in memory, both owner and socket of its `Wire`."""
+    """One end of a QUIC connection in memory: owns a `QuicWire`, and sends to the other end."""
 
     def __init__(self, quic: QuicConnection, connection: Callable[[], Connection]) -> None:
         self.wire = QuicWire(quic, self)
@@ -274,7 +274,7 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
-        # The other end does not know yet that the connection is closed.
+        # The other end does not know yet that the connection is closed, so its window still counts.
         assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window

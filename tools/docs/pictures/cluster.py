@@ -7,8 +7,8 @@ from tools.docs.pictures.drawing import Board
 LANES = {"pod": 100, "API server": 360, "operator": 610, "Secret and ledger": 810}
 TURN, FIRST = 38, 96
 
-# Each message of the sequence: the lane that sends it, the lane that gets it, and its text.
-# Equal lanes mean work within the lane.
+# Each message of the sequence diagram: its sender, its receiver and its text. If the sender is also
+# the receiver, the text describes work that the sender does by itself.
 STEPS: tuple[tuple[str, str, str], ...] = (
     ("pod", "pod", "makes a key in memory"),
     ("pod", "API server", "signing request for spiffe://…/kind/ns/pod/uid"),

@@ -35,11 +35,11 @@ class Frame:
         self.count, self.low, self.high = count, low, high
 
     def x(self, place: float) -> float:
-        """Return the x coordinate in the picture of a position on the axis."""
+        """Return where a position on the axis is drawn: its x coordinate in the picture."""
         return self.left + self.width * place / self.count
 
     def y(self, value: float) -> float:
-        """Return the y coordinate in the picture of a value."""
+        """Return where a value is drawn: its y coordinate in the picture."""
         return self.top + self.height * (self.high - value) / (self.high - self.low)
 
     def line(self, values: Series, first: int = 0) -> Points:
@@ -98,7 +98,10 @@ def _matrix(board: Board, pairs: Sequence[Sequence[int]], count: int, band: int)
 
 
 def matches() -> str:
-    """Return a picture of a history, the windows nearest to its end, and their z-normal forms."""
+    """Return a picture of a history and the three windows that are most similar to its end.
+
+    Below, it shows each of these windows together with the end, both z-normalised.
+    """
     m, k = 40, 3
     values = smooth(12, 640)
     query = values[-m:]
