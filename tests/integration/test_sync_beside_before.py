@@ -30,7 +30,8 @@ It allows for one poll and a busy machine. The old version needed 1 to 2 s.
 
 
 class Shared(NamedTuple):
-    """What each version's follower received, the delays (see `POLLED_S`), faults of the store."""
+    """What the followers of both versions received, how late (see `POLLED_S`), and what `db check`
+    found wrong in the store."""
 
     before: dict[str, Any]
     now: dict[str, list[int]]

@@ -14,7 +14,7 @@ from tests.support.jaeger import Span
 
 
 def a_span(name: str, under: str = "", *, begin_s: float = 0.0, links: int = 0) -> Span:
-    """Return a span whose id is its name, for tests of drawings."""
+    """Return a span whose id is its name, for tests of how traces are drawn."""
     return Span(name, under, name, "sync", begin_s, 0.5, links)
 
 

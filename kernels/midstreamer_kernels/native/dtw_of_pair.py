@@ -2,8 +2,8 @@
 
 The loops are emitted by `emit.dtw_of_pair` in the shape for this processor; this module allocates
 their scratch memory. Every cell is ``(x - y)**2 + min(left, up, diagonal)`` with one rounding per
-operation. So the result has the same bits as that of the WebAssembly module, in float32 and in
-float64, and in float64 as that of `reference.dtw`.
+operation. So the result has the same bits as that of the WebAssembly module. In float64
+it also has the same bits as that of `reference.dtw`.
 
 This module deliberately neither computes the warping path nor checks its input.
 """

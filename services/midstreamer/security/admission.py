@@ -25,7 +25,8 @@ class Policy:
     trust_domain: str
     """The trust domain that a peer's identity must have."""
     kinds: frozenset[Kind]
-    """The kind that was dialled, or the kinds that this server serves."""
+    """The kinds of peers that are accepted: for a client the kind that it dialled, for a server the
+    kinds of its clients."""
     allowlist: Allowlist | None
     """Identities that may connect. None: every verified identity of a kind in ``kinds`` may
     connect."""

@@ -1,4 +1,4 @@
-"""A source of credentials that reads them from files, which `security.files` describes."""
+"""A source of credentials that reads them from files. `security.files` has the file names."""
 
 from __future__ import annotations
 

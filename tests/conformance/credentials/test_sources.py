@@ -106,7 +106,8 @@ class World:
         return Member(source, carrier, bundle)
 
     async def server(self, at: Member, *, takes_s: float = 0.0) -> Listener:
-        """Make the member ``at`` a server, which answers every Survey after ``takes_s`` seconds."""
+        """Start a server with the credentials of ``at``. It answers each Survey after ``takes_s``
+        seconds."""
 
         async def handle(peer: Peer, frame: frames.Frame) -> frames.Answer | None:
             await asyncio.sleep(takes_s)
