@@ -275,7 +275,7 @@ class Session:
         return self._lined(*await self._dialler.next(addresses), credentials)
 
     async def _beside(self, address: str, ways: Sequence[str]) -> _Line:
-        """Dial the address of the present link with other carriers; return the first link that opens."""
+        """Dial the present link's address with other carriers; return the first link that opens."""
         credentials = self._carrier.credentials
         return self._lined(*await self._dialler.first(address, ways), credentials)
 
