@@ -1,13 +1,15 @@
 """Measure the cost of matches that a client abandons: ``python -m benchmarks.abandoned_matches``.
 
 A whole fleet runs in this process over the memory carrier: sync, a coordinator, and an agent with
-some series.  First the usual time of each match is measured.  Then the client abandons matches
-after half of their usual time.  In alternating turns it sends `Cancel`, or it sends nothing, like a
-client of an earlier version.  Without `Cancel` the fleet computes each match to its end.
+some series.  First the client measures how long each match usually takes.  Then it abandons each
+match after half of this time.  In alternating turns it tells the fleet so with `Cancel`, or it
+sends nothing, like a client of an earlier version.  Without `Cancel` the fleet computes each match
+to its end.
 
-For both ways the output has the processor time of this process until the fleet is idle again.  It
-also has the ratio of the two times (median over the turns).  Timers are inexact, so the output says
-after which share of its usual time a match was really abandoned (median).
+The output has two processor times of this process, with and without `Cancel`.  Each counts until
+the fleet is idle again.  The output also has their ratio (median over the turns).  Timers are
+inexact, so a match is not abandoned after exactly half of its usual time; the output has the real
+share (median).
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ BUDGET_S = 60.0
 TURNS = 5
 """Number of turns; each turn measures once with `Cancel` and once without."""
 TIMER_S = 0.0005
-"""Typical delay of the event loop's timers in seconds; waits are made shorter by this time."""
+"""Typical delay of the event loop's timers in seconds.
+
+The client sets its timer so much earlier, in order to abandon a match at the planned time.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +88,10 @@ class _Asker:
         return self._requests[number % len(self._requests)]
 
     async def learn(self, matches: int) -> None:
-        """Measure the usual time of each request, by sending ``matches`` requests one by one."""
+        """Send ``matches`` requests one by one, and note the usual time of each different request.
+
+        The requests are repeated in turn.  The usual time of a request is its median.
+        """
         taken: dict[int, list[float]] = {}
         for number in range(matches):
             asked_at = time.perf_counter()

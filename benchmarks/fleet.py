@@ -4,15 +4,16 @@ PostgreSQL, sync, a coordinator and three agents run as processes on loopback, l
 history of twenty stocks.  A client in this process measures one thing after the other.  One fleet
 is connected by QUIC, a second one by WebSocket.  The fleets are measured alternately.  Each result
 over WebSocket is shown as a ratio to the result over QUIC, and the targets are for QUIC.  Latencies
-are what the caller sees.  When requests are sent at a fixed rate, latency counts from the planned
-start, so that a stall delays every request behind it.
+are what the caller sees.  When requests are sent at a fixed rate, a latency counts from the planned
+start of the request.  So if the fleet stalls, the requests that have to wait count as late, too.
 
 Round trips of the fleets and of a bare UDP echo are measured alternately, in rounds.  Another
 program on the machine may occupy a processor for some milliseconds and so raise the p99 of one
 round.  The result is therefore the median of the rounds; the JSON has the result of each round.
 
-An appended point counts as searchable on both replicas once every agent has reached the position of
-its append.  The agents are queried at `/metrics`, so the result includes the time of these queries.
+Two agents hold each shard.  An appended point counts as searchable on both once every agent has
+reached the position of the append in the change feed.  The client reads this position from
+`/metrics` of each agent, so the result includes the time of these HTTP requests.
 """
 
 from __future__ import annotations
@@ -87,11 +88,15 @@ class Row:
     count: int = 0
     p99_of_rounds: tuple[float, ...] = ()
     ratio: float = math.nan
-    """``p50`` divided by the ``p50`` of the fleet over QUIC; NaN in rows of that fleet itself."""
+    """``p50`` over WebSocket divided by ``p50`` over QUIC; NaN in rows without this comparison."""
 
 
 def row(what: str, *rounds: list[float], p99_max_ms: float = math.inf) -> Row:
-    """Return the row for durations in seconds; its percentiles are medians over the rounds."""
+    """Return the row for a measurement that was made in one or more rounds.
+
+    Each round is a list of durations in seconds.  Percentiles are computed for each round; the row
+    has their medians.
+    """
     p50s, p99s = (
         tuple(float(np.percentile(seconds, q)) * 1e3 for seconds in rounds) for q in (50, 99)
     )
@@ -179,9 +184,10 @@ class Bench:
         await self._match(next(self.windows(1, self.specification)), self.specification)
 
     async def whole_match(self, grid: int, name: str) -> None:
-        """Measure how long a client waits for the decision on one window, on a ``grid``.
+        """Measure how long a client waits for the decision on one window.
 
-        The history of all twenty stocks is searched.  ``name`` ends the title of the row.
+        The search covers the history of all twenty stocks.  Analogs may begin only at multiples of
+        ``grid``.  The title of the row ends with ``name``.
         """
         specification = structs.replace(self.specification, grid=grid)
         made = list(self.windows(SAMPLES + 20, specification))

@@ -73,7 +73,11 @@ Ask = Callable[[int], Awaitable[object]]
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Seconds per request of a block: median latency for the caller, and mean processor time."""
+    """Result of a block of requests, in seconds per request.
+
+    ``seen_s`` is the median latency, as the caller sees it.  ``processor_s`` is the mean processor
+    time of the fleet.
+    """
 
     seen_s: float
     processor_s: float
@@ -150,7 +154,7 @@ def processes(bench: Bench) -> list[int]:
 
 @contextlib.contextmanager
 def first_on_the_path(folder: Path) -> Iterator[None]:
-    """Put a folder first on the path of Python processes that start while the block runs."""
+    """Put a folder first on PYTHONPATH, for processes that start within the ``with`` statement."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), before)))
     try:
@@ -206,7 +210,10 @@ async def block(bench: Bench, ask: Ask, numbers: range, number: signal.Signals) 
 
 
 async def by_turns(bench: Bench, ask: Ask, cost: Cost, pairs: int) -> None:
-    """Run pairs of blocks, one with and one without metrics, in alternating order."""
+    """Run pairs of blocks, one with and one without metrics, and add their results to ``cost``.
+
+    The order within a pair alternates.  At the end one more block counts the operations on metrics.
+    """
     size, at = REQUESTS[cost.what], 0
     for pair in range(-3, pairs):  # the first three pairs warm up caches and compilers
         both = [(ON, cost.counted), (OFF, cost.uncounted)]

@@ -38,7 +38,7 @@ ROUNDS = 5
 WRITES = 100
 RATE_PER_S = 20.0
 RATIO_MAX = 2.0
-"""Limit: with two syncs, a tick may take this multiple of its time with one sync."""
+"""With two syncs, a tick may take at most this many times as long as with one sync."""
 POLLS = 2000
 STEP = 1_000_000
 BEGIN_S = 0.5

@@ -3,8 +3,8 @@
     python -m benchmarks.udp_echo
 
 The process prints its port, then returns every datagram to its sender until standard input ends.
-Its round trip is compared with that of the fleet.  Both cross the same loopback and wake two
-processes.  The slowest round trips of the echo are therefore caused by the machine, not by us.
+Its round trip is compared with that of the fleet.  Both round trips cross the same loopback and
+wake two processes.  So if the echo is slow too, the machine is the cause, and not our code.
 """
 
 from __future__ import annotations

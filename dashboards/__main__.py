@@ -6,7 +6,7 @@
   rules with `dashboards.rule_linting`;
 * ``check`` does what ``lint`` does, and also names built files that are out of date;
 * ``test`` checks the rules with promtool, and runs the test cases of each alert;
-* ``list`` prints the dashboards with the questions of their rows;
+* ``list`` prints each dashboard with the questions that its rows of panels answer;
 * ``live`` sends every query to a real Prometheus that scrapes a real fleet under load;
 * ``pictures`` draws every dashboard from the results of the last ``live`` run;
 * ``alerts-live`` causes each fault on a real fleet, and waits until its alert fires.
@@ -75,7 +75,7 @@ def test() -> int:
 
 
 def show() -> int:
-    """Print each dashboard with its size and the questions of its rows."""
+    """Print each dashboard: the number of panels and of queries, and the question of each row."""
     for board in built_dashboards.boards():
         read = board.read()
         shown = list(board_reader.panels(read))

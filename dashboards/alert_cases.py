@@ -6,8 +6,10 @@
     )
 
 For each case with a counter, a second case is derived in which the counter restarts from 0 in the
-middle, as it does when a process restarts.  Its result must be the same.  Another derived case has
-no series at all.  Then only alerts on missing series may fire.
+middle, as it does when a process restarts.  Both cases must have the same result.
+
+Each alert also gets a case without any series, in which it must not fire.  Only alerts on missing
+series do not get this case.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def fires(
 ) -> Case:
     """Return a case in which the alert fires exactly once.
 
-    ``says`` holds the summary and the description that the alert then has.
+    ``labels`` and ``says`` (summary and description) are what the alert must have when it fires.
     """
     return Case(series, at, (labels,), (says,), what)
 

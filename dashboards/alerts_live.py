@@ -4,10 +4,13 @@
     python -m dashboards alerts-live --only PostgresDown   only faults that make this alert fire
 
 A real Prometheus scrapes a real fleet.  It evaluates the rules as they are built, except that all
-durations are divided by one factor.  The fleet is under load during the whole test.  First the test
-waits for an hour, divided by the factor.  In a second hour, also divided, it restarts processes; no
-alert may fire then.  After that it causes each fault in turn, and the alerts of the fault must
-fire.  It removes the fault, waits until the alerts end, and reports how long this took.
+durations are divided by a factor to save time.  With factor 30 an hour of the rules takes two
+minutes.  The fleet is under load during the whole test.
+
+During the first such hour the test only waits.  During the second one, the healthy hour, it
+restarts processes, and no alert may fire.  After that it causes each fault in turn, and the alerts
+of the fault must fire.  It removes the fault, waits until the alerts end, and reports how long this
+took.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ RESTARTED = ("a2", "c2", "s2", "operator-1")
 SETTINGS = {
     "coordinator": {"OUTBOX_ITEMS_MAX": "16"},
 }
-"""Settings of the fleet by component: a small outbox, so that a small load fills it."""
+"""Settings by component: the coordinators' outbox is small, so that a small load fills it."""
 
 
 class Fired(NamedTuple):
@@ -65,11 +68,11 @@ class Told:
     """Alerts that fired while there was no fault."""
     fired: list[Fired]
     heard: dict[str, Fired] = field(default_factory=dict)
-    """For each alert, when it first fired after a fault: its own fault or an earlier one.
+    """For each alert, when it fired for the first time, and after which fault.
 
-    Some alerts look back over hours. Such an alert may still fire because of an earlier fault when
-    the test causes its own fault. The own fault then makes no visible difference, and the test
-    reports the time from the earlier fault.
+    Some alerts look back over hours. When the test causes the fault that is meant for such an
+    alert, the alert may still fire because of an earlier fault. Nobody can then see whether the new
+    fault makes it fire, so the test reports its first time, after the earlier fault.
     """
 
     @property
@@ -108,7 +111,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             await asked.all_up()
             fleet.pods_ready(seen.cluster.server)
             lasts_s = HOUR_S / factor if healthy_s is None else healthy_s
-            # Wait until windows of an hour no longer contain the start of the fleet.
+            # Wait so long that rules which look back one hour no longer see the fleet's start.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
             told = Told(lasts_s, await health(world, lasts_s), [])
@@ -150,8 +153,8 @@ async def health(world: World, lasts_s: float) -> set[str]:
 async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fired]:
     """Cause a fault, wait for its alerts, remove the fault, and wait until the alerts end.
 
-    An alert that still fires because of an earlier fault is not waited for. Its result is taken
-    from ``heard``, which holds the first time that each alert fired.
+    An alert may still fire because of an earlier fault. It cannot begin to fire again, so the test
+    does not wait for it. Its result is taken from ``heard``: the first time that it fired.
     """
     print(f"{fault.name}", flush=True)
     before = await firing(world.asked)
@@ -176,11 +179,11 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     except (AssertionError, ConfigError, OSError, TimeoutError) as error:
         print(f"  the fault could not be caused or removed: {error!r}", flush=True)
     mended_s = time.monotonic()
-    # Do not wait for the end of alerts with a window of days, because this would take too long.
+    # Do not wait until BurnSlow alerts end: they look back over days, so it would take too long.
     wanted = {each for each in wanted if each in after and not each.endswith("BurnSlow")}
     while wanted - set(ended) and time.monotonic() - mended_s < ENDS_WITHIN_S:
         now = await firing(world.asked)
-        # Alerts that began to fire only after the fault was removed.
+        # Some alerts begin to fire only after the fault was removed: note their time, too.
         for alert in now - before - set(after):
             heard.setdefault(alert, Fired(alert, fault.name, time.monotonic() - began_s))
         for alert in wanted - now - set(ended):
@@ -198,7 +201,7 @@ def show(told: Told, wanted: Iterable[str]) -> None:
     """Print a table with one row for each alert.
 
     A row shows when the alert fired and ended, whether it also fired while there was no fault, and
-    which fault was made for it.
+    which fault the test caused to make it fire.
     """
     print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s healthy  fault")
     rows = {each.alert: each for each in told.fired}

@@ -22,7 +22,7 @@ from dashboards.uncatalogued_series import JOB, UP
 from midstreamer.telemetry import metrics
 
 TAG = "midstreamer"
-"""Tag of every dashboard of ours; the links between dashboards select by it."""
+"""Tag of all our dashboards; each has a menu with links to all dashboards that have this tag."""
 REFRESH = "30s"
 """How often Grafana repeats the queries of an open dashboard."""
 
@@ -126,7 +126,7 @@ class Board:
 
 
 def _level(several: Sequence[Panel]) -> list[Panel]:
-    """Make all panels that stand side by side as high as the highest of them."""
+    """Give all panels that stand side by side the height of the tallest one; return all panels."""
     beside: list[Panel] = []
     width = 0
     for panel in several:

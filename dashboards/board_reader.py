@@ -16,7 +16,7 @@ LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 
 
 class Query(NamedTuple):
-    """One query of a panel: PromQL, legend, and whether it is instant or has exemplars."""
+    """One query of a panel: PromQL and legend; whether it is instant; whether it has exemplars."""
 
     text: str
     legend: str
@@ -25,7 +25,7 @@ class Query(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel of a built dashboard, and the question of its row."""
+    """One panel of a built dashboard; ``row`` is the question that its row of panels answers."""
 
     row: str
     told: Mapping[str, Any]
@@ -87,7 +87,7 @@ def rows(board: Mapping[str, Any]) -> list[str]:
 
 
 def variables(board: Mapping[str, Any]) -> Iterator[Variable]:
-    """Yield the variables that are filled by a query.
+    """Yield the variables whose choices Grafana gets with a query.
 
     Raise ValueError if a query is not of the form ``label_values(series, label)``.
     """

@@ -3,12 +3,14 @@
 The other packages need an older numba than the product.  A run therefore has a process for each
 Python environment and one for node.  All read the same files and are pinned to the same processor.
 Within a task the calls alternate, round after round; in a round each call is repeated for a
-fraction of a second.  Medians are compared.  With `--only` a single task runs.  With `--quick` each
-task has two rounds and growth is measured on small sizes: enough to see that everything runs.
+fraction of a second.  Medians are compared.  With `--only` only tasks run whose names begin with
+the given text.  With `--quick` each task has two rounds and growth is measured on small sizes:
+enough to see that everything runs.
 
-A gate is a ratio to another package that the kernels must reach.  Exit status: 1 if the gate of
-WebAssembly against JavaScript was missed, or could not be measured although its task ran; 130 after
-Ctrl-C.  For other gates it is only printed whether they were reached.
+A gate is a value that the kernels must reach, such as a ratio to another package.  One gate decides
+the exit status: that of WebAssembly against JavaScript.  The status is 1 if this gate was missed,
+or if its task ran without a result.  It is 130 after Ctrl-C.  Whether other gates were reached is
+only printed.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ PEERS = TOP / ".venv-peers"
 WIDTH = 110
 """Width of tables if the output is no terminal."""
 START_S, PREPARE_S = 30.0, 2.0
-"""Estimates in seconds, for the progress bar.
+"""Estimated durations in seconds, for the progress bar.
 
-``START_S`` is for the whole part `first_use`; ``PREPARE_S`` is for the preparation of one call.
+``START_S``: all measurements of `first_use` together.  ``PREPARE_S``: the preparation of one call.
 """
 
 
@@ -141,7 +143,8 @@ def arguments() -> argparse.Namespace:
 def javascript() -> tuple[Path, Path]:
     """Return the path of node and the folder of its packages.
 
-    If the packages cannot be fetched, this is printed, and their rows have no results.
+    If the packages cannot be fetched, print the reason.  The run then continues without results
+    for these packages.
     """
     node = rival_packages.node(PEERS)
     try:

@@ -48,7 +48,8 @@ def _fastest(rows: Sequence[Row]) -> float:
 def _bars(rows: Sequence[Row], top: float, most: float) -> Iterator[str]:
     """Yield the bars of a task.
 
-    The bars start below factor 1, so that the fastest call has a visible bar too.
+    The length of a bar shows a factor: the time of a call divided by that of our fastest call.  The
+    scale begins below 1, so that the fastest call, with factor 1, has a visible bar too.
     """
     room = WIDTH - LABELS - RIGHT
     least = math.log10(min(0.7, min(row.median_s or 1.0 for row in rows) / _fastest(rows)))

@@ -1,9 +1,9 @@
-"""Processes that do the measurements, one at a time; all of them are ended with the run.
+"""Processes that do the measurements, one at a time; they are killed when the run ends.
 
 Our kernels, the other Python packages and JavaScript each have a process for the whole run.  While
 one works, the others wait for a line on standard input.  If the system allows it, all are pinned to
-the last processor.  They are told to use one thread.  This process only waits, and may use the
-other processors.
+the last processor.  Environment variables limit each of them to one thread.  The main process only
+waits, and may use the other processors.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ QUERIES = 50
 POINTS, PLANTED_AT = 1_000_000, 612_345
 """Number of points of the history, and a position in it.
 
-`planted` makes a query of the points that begin at this position.
+`planted` takes the points that begin at this position, and makes a query from them.
 """
 
 PATTERNS, TICKS = 1_024, 4_096
@@ -51,7 +51,10 @@ def normal(values: Floats) -> Floats:
 
 
 def planted() -> Floats:
-    """Return a query that has a near neighbour in the history: a warped part of it, with noise."""
+    """Return a query that has a near neighbour in the history.
+
+    The query is a part of the history, slightly warped in time, with noise added.
+    """
     stretch = walks(7, POINTS)[PLANTED_AT : PLANTED_AT + LENGTH]
     steps = np.arange(LENGTH)
     warped = np.interp(np.clip(steps + 3 * np.sin(steps / 9), 0, LENGTH - 1), steps, stretch)
@@ -73,7 +76,10 @@ RECIPES: dict[str, Callable[[], Floats]] = {
 
 
 class Files:
-    """The series by name, as files in a folder; the main process writes them, all read them."""
+    """The series by name, each in a file of one folder.
+
+    The main process writes the files.  The processes that measure read them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -20,7 +20,7 @@ from benchmarks.kernels.measure import Row, Spent, quartiles
 TASK = "start"
 COLD, WARM = "cold: compile what the services need", "warm: import and first search"
 AT_MOST_S = {COLD: 10.0, WARM: 1.0}
-"""Gates: the longest time in seconds that a start of each kind may take."""
+"""Gates of the starts: the seconds that a cold start and a warm start may take at most."""
 WARM_STARTS = 7
 SECONDS_MAX = 300
 

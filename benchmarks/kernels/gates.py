@@ -1,9 +1,12 @@
-"""Gates: ratios to other packages that the kernels must reach, measured in one run on one machine.
+"""Gates: values that the kernels must reach, measured in one run on one machine.
 
-The gates are defined for processors with AVX-512.  With AVX2 only, half of each gate must be
-reached.  On other processors the ratios are shown without a gate.  Only one gate can make the run
-fail, on every processor: WebAssembly must be 50 times as fast as textbook JavaScript; with AVX-512,
-55 times.
+Most gates are ratios to the speed of another package; some are shares of the processor's limit.
+These gates are defined for processors with AVX-512.  On a processor that has AVX2 but not AVX-512,
+half of each gate is enough.  On other processors the ratios are shown without a gate.  The gates of
+the starts are times in seconds, the same on every processor.
+
+Only one gate can make the run fail.  It holds on every processor: WebAssembly must be 50 times as
+fast as textbook JavaScript; with AVX-512, 55 times.
 """
 
 from __future__ import annotations
@@ -16,26 +19,28 @@ from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
 STOP_BELOW = 50.0
-"""The gate that can make the run fail requires at least this ratio, on every processor."""
+"""Below this ratio of WebAssembly to textbook JavaScript the run fails, on every processor."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
 """By instruction set, the factor by which each gate is multiplied: with AVX2 half is enough."""
 
 ONE_PAIR = PAIR * PAIR
 IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
-"""Matrix cells within the band, for all rows of a collection together.
+"""Number of matrix cells within the band, summed over all rows of a collection.
 
-`ONE_PAIR` is the number of cells in the whole matrix of a pair.
+`ONE_PAIR` is the number of all cells in the matrix of one pair of series.
 """
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A ratio that must be reached: to the speed of a peer, or to the limit of the processor.
+    """A ratio that one of our calls must reach, compared with another call of the same task.
 
-    ``ours`` and ``peer`` are names of entries of a task.  If ``cells`` is 0, the ratio says how
-    many times as fast as the peer our call is.  Otherwise our call computes this number of matrix
-    cells, and the peer is the micro-benchmark of `processor_limit`.  The ratio is then the cells
-    per second of our call, divided by those of the micro-benchmark.
+    ``ours`` and ``peer`` are the names of these two entries of the task.  If ``cells`` is 0, the
+    peer is another implementation, and the ratio says how many times as fast our call is.
+
+    Otherwise the peer is the micro-benchmark of `processor_limit`, and our call computes ``cells``
+    matrix cells.  The ratio is then the cells per second of our call, divided by those of the
+    micro-benchmark.
     """
 
     title: str
@@ -64,7 +69,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a gate."""
+    """What was measured for one gate, and whether the gate was reached."""
 
     title: str
     measured: float | None
@@ -78,7 +83,8 @@ class Verdict:
     """Unit of `measured`, `gate` and `goal`.
 
     ``x``: how many times as fast as the peer our call is.  ``%``: the share of the processor's
-    limit, from 0 to 1.  ``s``: a duration in seconds; only with this unit the gate is a maximum.
+    limit, from 0 to 1.  ``s``: a duration in seconds, which must be below the gate; a value in
+    another unit must be at least the gate.
     """
 
 

@@ -1,8 +1,8 @@
 """Measure how cost grows with size: calls on histories and collections of many sizes.
 
 These calls run in a process that may use every processor, because two threads are measured too.
-Build time and memory are measured once, while a call is prepared.  A call searches, but its answer
-is not what it found: it returns the measured build time and memory.
+Build time and memory are measured once, while a call is prepared.  A call then makes a search, of
+which only the time counts.  It drops the matches, and returns the build time and memory instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ WHERE = "ours, all processors"
 CHUNK = 100_000
 APPENDED = 1_000
 COMPILED = 1_000
-"""Points or rows that are searched before a measurement, so that it includes no compilation."""
+"""Number of points or rows in a small search before each measurement.
+
+This search compiles the kernels, so that the measurement includes no compilation.
+"""
 POINTS, ROWS = (10**5, 10**6, 10**7), (10**4, 10**5, 10**6)
 SMALL_POINTS, SMALL_ROWS = (10**4, 10**5), (10**3, 10**4)
 THREADS = (1, 2)

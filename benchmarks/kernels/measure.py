@@ -37,7 +37,10 @@ class Row:
     samples: int = 0
     answer: Any = None
     agrees: bool | None = None
-    """Whether the answer equals the first entry's; None if this entry asks a different question."""
+    """Whether the answer equals the answer of the task's first entry.
+
+    None if the two cannot be compared: this entry asks another question, or the first has failed.
+    """
     missing: str | None = None
     """The reason why there are no results; None if there are."""
 

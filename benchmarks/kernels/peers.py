@@ -119,7 +119,10 @@ def tslearn_lcss(files: Files) -> Call:
 
 
 def dtaidistance_collection(files: Files) -> Call:
-    """Return a call that uses the lower bound LB_Keogh, the fastest way of this package."""
+    """Return a call that finds the row nearest to a query.
+
+    It uses the lower bound LB_Keogh, with which the package is fastest.
+    """
     from dtaidistance.subsequence.subsequencesearch import subsequence_search
 
     rows, queries = files.read("rows"), files.read("queries")
@@ -197,7 +200,10 @@ def wildboar_history(files: Files, query: str) -> Call:
 
 
 def stumpy_history(files: Files, query: str) -> Call:
-    """Return a call that compares normalised windows point by point, a common alternative."""
+    """Return a call that compares normalised windows point by point, without warping.
+
+    This Euclidean distance is a common alternative to DTW.
+    """
     import stumpy
 
     wanted, values = files.read(query), files.read("history")

@@ -1,14 +1,14 @@
 """Measure the limit of the processor: how many DTW cells per second its arithmetic allows.
 
 A cell of the DTW matrix needs a subtraction, two minima, a multiplication and an addition.  The
-fastest instructions for these are the minimum of integers and the fused multiply-add.  Here they
-run on vectors of the processor's width.  Several cells are computed at the same time, and no cell
-needs the result of another one of the same iteration.  Each vector of cells takes one load, from
-the L1 cache.
+fastest instructions for these are the minimum of integers and the fused multiply-add.  This module
+runs them on vectors of the processor's width.  It computes several cells at the same time, and no
+cell needs the result of another one of the same iteration.  Each vector of cells takes one load,
+from the L1 cache.
 
 In a kernel each cell needs the results of its neighbours, and the kernel also shifts and stores
-vectors.  It therefore computes fewer cells per second than this limit.  The share that it reaches
-shows how well it hides the extra work.
+vectors.  A kernel therefore computes fewer cells per second than this limit.  The nearer it comes
+to the limit, the less time this extra work takes.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from midstreamer_kernels.native.simd_registers import instruction_set
 CELLS = 40_000_000
 """Approximate number of cells per call: so many that the cost of the call itself is negligible."""
 POINTS = 1_024
-"""Approximate number of points in a call, which are read repeatedly: 4 KiB in float32."""
+"""Approximate size of the array of points, 4 KiB in float32; a call reads it many times."""
 
 
 def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``mix(turns, count, one, two, points, results)``, which does the operations of cells.
+    """Emit ``mix(turns, count, one, two, points, results)``, the arithmetic of many cells.
 
-    It reads the ``count`` points ``turns`` times.  In each iteration it computes ``shape.rows``
-    vectors of cells, which do not depend on each other.
+    The function reads the array of ``count`` points ``turns`` times.  In each iteration it computes
+    ``shape.rows`` vectors of cells, which do not depend on each other.
     """
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
@@ -80,7 +80,10 @@ def has_fma() -> bool:
 
 
 def best_mix() -> tuple[Callable[[], None], int]:
-    """Try several numbers of parallel cells; return the fastest call, and its cells per call."""
+    """Return the call that computes the most cells per second, and how many cells it computes.
+
+    The calls that are tried differ in the number of vectors that they compute in parallel.
+    """
     registers = instruction_set().registers
     made = [_mix(cells) for cells in range(registers // 4, registers * 3 // 8 + 1)]
     return min(made, key=lambda each: _seconds(each[0]) / each[1])

@@ -107,7 +107,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """Return a value of a verdict with its unit; a dash for None."""
+    """Return the text of a measured value or a gate with its unit; a dash if the value is None."""
     if value is None:
         return "–"
     times = f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit a function for one tick of a block; a block is the patterns of one vector."""
+    """Emit a function that applies a tick to a block: to the patterns in the lanes of a vector."""
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(
         module, f"spring_{shape.name}", VOID,
@@ -32,8 +32,8 @@ def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     value, now, points, patterns, costs, starts, ends, began = added.args
     vectors = Vectors(builder, shape, index)
     x, none, here = vectors.splat(value), vectors.every(0.0), vectors.splat(now)
-    # The first point of a pattern has no point before it.  Its neighbours there count as cost 0 and
-    # as begun at this tick, so a path can begin at any tick.
+    # The first point of a pattern has no point before it.  In place of that point we take a path
+    # with cost 0 that begins at this tick, so that a path can begin at any tick.
     with vectors.for_range(0, points, carried=[none, here, none, here]) as loop:
         below, below_began, corner, corner_began = loop.values
         offset = builder.mul(loop.index, vectors.constant(shape.lanes))
@@ -58,7 +58,8 @@ def _nearer(
     return vectors.least(a, b), vectors.builder.select(nearer, a_began, b_began)
 
 
-# One vector with AVX-512.  With AVX2 two vectors: the processor works on both at the same time.
+# With AVX-512 these lanes fill one vector.  With AVX2 they fill two vectors, and the processor
+# works on both at the same time.
 _LANES = 16
 _tick = emitted(emit_tick, Shape(FLOAT32, _LANES, 1))
 
@@ -78,7 +79,11 @@ def _ticks(
 
 
 class Spring:
-    """State of SPRING for patterns of shape (patterns, points), padded to whole vectors."""
+    """State of SPRING for several patterns.
+
+    The patterns are given as an array of shape (patterns, points).  The last pattern is repeated
+    until the last vector is full.
+    """
 
     def __init__(self, patterns: NDArray[np.float64]) -> None:
         count, points = patterns.shape

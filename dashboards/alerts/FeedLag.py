@@ -1,4 +1,4 @@
-"""Alert: a process has not caught up with the change feed for too long."""
+"""Alert: a process has been behind the change feed for too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alert: no replica of the operator holds the lease."""
+"""Alert: no replica of the operator holds the Kubernetes Lease, so none is the leader."""
 
 from __future__ import annotations
 

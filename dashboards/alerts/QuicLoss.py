@@ -7,14 +7,14 @@ from dashboards.rules import TICKET, Alert, Grows, rate
 from midstreamer.telemetry import metrics
 
 SHARE_MAX, SENT_MIN = 0.02, 10
-"""Limits of the alert: the share of lost packets, and the packets sent per second.
+"""The alert fires if the share of lost packets and the packets sent per second exceed these limits.
 
-The alert fires if both are exceeded. The first limit is low, because QUIC counts only few of the
-dropped packets as lost. It counts a packet as lost if later packets are acknowledged. If no packet
-follows for a while, the dropped packet is sent again by a probe and counts as probed, not as lost.
+``SHARE_MAX`` is low, because QUIC counts only few of the dropped packets as lost. It counts a
+packet as lost if later packets are acknowledged. If no packet follows for a while, the dropped
+packet is sent again by a probe. Such a packet counts as probed, not as lost.
 
 In a test the network dropped 30 % of the packets from coordinators to half of their peers. Then 4 %
-of the sent packets counted as lost. In a healthy fleet it is up to 0.9 %.
+of the sent packets counted as lost. In a healthy fleet up to 0.9 % of them do.
 """
 
 

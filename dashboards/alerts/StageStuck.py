@@ -1,4 +1,4 @@
-"""Alert: a process is starting or draining for too long."""
+"""Alert: a process has been starting or draining for too long."""
 
 from __future__ import annotations
 

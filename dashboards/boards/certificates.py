@@ -9,7 +9,10 @@ from dashboards.query_scope import Scope
 from midstreamer.telemetry import metrics
 
 ALL = Scope(promql.none_of("loadtest"))
-"""All processes except load tests, which may belong to another fleet."""
+"""All processes in the namespace except those of load tests.
+
+A load test may have its certificates from a fleet in another namespace.
+"""
 OF = Scope("operator")
 HOUR, DAY = 3600.0, 86_400.0
 

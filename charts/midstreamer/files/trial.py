@@ -25,7 +25,7 @@ from midstreamer.security.requested_credentials import RequestedSource
 UNIVERSE = "helm-test"
 SERIES, POINTS = 3, 300
 FIRST_TIME, STEP = 946_684_800_000_000, 60_000_000
-"""Time of the first tick, 2000-01-01, and time between two ticks, one minute; microseconds."""
+"""Time of the first tick (2000-01-01) and step to the next tick (a minute), in microseconds."""
 SPECIFICATION = Specification(
     UNIVERSE,
     window=24,
@@ -67,8 +67,8 @@ def expected() -> list[Found]:
     query = _normal(asked()[2])
     found = []
     for name, values in _values().items():
-        # As in the fleet, later windows are left out: the outcome of a window must end at least
-        # one horizon before the query.
+        # The last windows of a series are left out, as in the fleet: the outcome of a window must
+        # end at least one horizon before the last point of the query.
         for start in range(0, POINTS - 2 * horizon - length + 1, SPECIFICATION.grid):
             window = values[start : start + length]
             change = values[start + length - 1 + horizon] - window[-1]

@@ -29,7 +29,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "midstreamer.name" -}}
-{{- /* A pod's name may have 63 characters. Pods of StatefulSets add the longest suffixes to a name. */ -}}
+{{- /* The name of a pod may have 63 characters. It begins with the release name and ends with
+       suffixes, of which StatefulSets add the longest. They leave 40 for the release. */ -}}
 {{- if gt (len .root.Release.Name) 40 -}}
 {{- fail (printf "release name %q has %d characters, but may have at most 40, because names of pods begin with it: choose a shorter name" .root.Release.Name (len .root.Release.Name)) -}}
 {{- end -}}

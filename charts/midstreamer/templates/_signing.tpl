@@ -31,7 +31,9 @@ rules:
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.member
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.client
     verbs: [approve, sign]
-  {{- /* To certify clients, the operator reads labels of namespaces and checks who may use an identity. */}}
+  {{- /* The operator certifies a client if a label of its namespace or a role permits it. So the
+         operator reads namespaces, and asks the API server whether a requester may `use` a client
+         identity. */}}
   - {apiGroups: [""], resources: [namespaces], verbs: [get]}
   - {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}
 {{- range list "member" "client" }}
