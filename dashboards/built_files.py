@@ -1,4 +1,7 @@
-"""Write and compare files that are built from code; load the modules that define them."""
+"""Helpers for files that are built from code, such as the JSON files of dashboards.
+
+`parts` loads the definitions. `behind` finds files that differ from them, and `write` writes these.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from typing import Any
 
 
 def parts(package: ModuleType, attribute: str) -> tuple[Any, ...]:
-    """Return the value named ``attribute`` of every module of a package, sorted by module name.
+    """Return the value of the variable ``attribute`` in each module of a package.
 
-    Raise ValueError if the ``name`` of such a value differs from the name of the module.
+    The values are sorted by the names of their modules. Each value, for example a dashboard
+    ``BOARD``, has a field ``name``. Raise ValueError if it is not the name of the module.
     """
     found = []
     for name in sorted(each.name for each in pkgutil.iter_modules(package.__path__)):

@@ -46,15 +46,15 @@ Such an alert fires if errors spend 10 % of the error budget in 1 day, or in 3 d
 
 
 class Urgency(NamedTuple):
-    """How urgent an alert on a burn rate is: its windows, its delay and its severity."""
+    """How urgent an alert on a burn rate is: its windows, its wait before it fires, severity."""
 
     windows: tuple[Windows, ...]
     wait: str
     severity: str
     seen_at: str
-    """Time since the first sample at which the alert's test cases are evaluated.
+    """When a test case evaluates the alert, as a time since the first sample, such as ``2h``.
 
-    At that time the long window of the first pair is full of samples.
+    By then the samples fill the long window of the first pair in ``windows``.
     """
 
 
@@ -159,7 +159,7 @@ def latency(name: str, urgency: Urgency, *, late: float) -> Alert:
 
 
 def burn(slo: str, windows: tuple[Windows, ...], pace: Pace) -> str:
-    """Return PromQL that is true when the burn rate exceeds the limit of a pair of windows."""
+    """Return PromQL that is true when the burn rate is too high in both windows of any pair."""
     return " or ".join(f"({_pair(slo, each, pace)})" for each in windows)
 
 

@@ -9,9 +9,10 @@ from midstreamer.telemetry import metrics
 def little_left(share_max: float, left_max: str, pace: Pace) -> str:
     """Return PromQL that selects certificates that expire soon.
 
-    The value is the share of the validity that is left. A certificate is selected if this share is
-    below ``share_max``, and the time left is also below ``left_max``, such as ``7d``. (The share
-    is not enough: a tenth of several years is not urgent.) ``pace`` scales ``left_max``.
+    The result for each certificate is the share of its validity that is left. A certificate is
+    selected if this share is below ``share_max``, and the time left is also below ``left_max``,
+    such as ``7d``. The share alone is not enough: a tenth of several years is not urgent.
+    ``pace`` divides ``left_max`` in a live test.
     """
     ends, begins = ours(metrics.CERTIFICATE_EXPIRY_S), ours(metrics.CERTIFICATE_BEGIN_S)
     left = f"({ends} > 0) - time()"

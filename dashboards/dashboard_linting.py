@@ -42,7 +42,7 @@ class Complaint(NamedTuple):
 
 
 Found = Iterator[tuple[str, str]]
-"""Complaints of one rule, as pairs: title of the panel, and what is wrong with it."""
+"""Complaints that one rule found, each a pair: the title of the panel, and what is wrong there."""
 
 
 class Exempt(NamedTuple):
@@ -58,7 +58,10 @@ EXCEPTIONS: tuple[Exempt, ...] = ()
 
 
 def boards_are_known(board: Board) -> Found:
-    """A dashboard has a uid, a title, a description and the tag by which links find it."""
+    """A dashboard has a uid, a title, a description and the tag `TAG`.
+
+    Every dashboard of ours links to all dashboards with this tag.
+    """
     for key in ("uid", "title", "description"):
         if not board.get(key):
             yield "", f"it has no {key}"
@@ -86,9 +89,10 @@ def datasource_is_chosen(board: Board) -> Found:
 
 
 def variables_are_kept(board: Board) -> Found:
-    """There is a variable `namespace`, and the choices of each variable come from known series.
+    """There is a variable `namespace`, and some process publishes the series of each variable.
 
-    Grafana must query the choices again when the reader changes the time range.
+    Grafana reads the choices of a variable from its series. It must read them again when the reader
+    changes the time range.
     """
     try:
         found = list(board_reader.variables(board))
@@ -186,7 +190,10 @@ def queries_are_true(board: Board) -> Found:
 
 
 def legends_tell_lines_apart(board: Board) -> Found:
-    """The legend of a query contains every label of its result, and no other label."""
+    """The legend of a query names every label of the query's result, and no other label.
+
+    Otherwise two lines of a graph could have the same name.
+    """
     for panel in board_reader.panels(board):
         for query in panel.queries:
             if query.instant or panel.kind == "heatmap":
@@ -248,7 +255,10 @@ RULES: tuple[Rule, ...] = (
 def complaints(
     boards: Iterable[Board], exceptions: tuple[Exempt, ...] = EXCEPTIONS
 ) -> list[Complaint]:
-    """Return all complaints that no exception excuses, and the exceptions that excuse nothing."""
+    """Return all complaints that no exception excuses.
+
+    An exception that excuses nothing becomes a complaint itself.
+    """
     found = [
         Complaint(rule.__name__, str(board.get("uid", "")), panel, why)
         for board in boards

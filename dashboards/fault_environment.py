@@ -1,4 +1,4 @@
-"""The running fleet that faults are made on, and helpers that faults share."""
+"""The running fleet in which `dashboards.faults` causes faults, and helpers that faults share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class Fault:
 
 
 async def begin(world: World, name: str) -> None:
-    """Start a process by its name; for a member of the fleet, do not wait until it is ready."""
+    """Start the process with this name. If it is a member of the fleet, do not wait for it.
+
+    A member may need other processes, which do not run yet, before it is ready.
+    """
     if name in world.seen.fleet.places:
         await world.seen.fleet.begin(name, Version.NEW)
     else:

@@ -48,13 +48,13 @@ from tests.support.api_server import User
 from tests.support.operator_builders import csr_pem, posted, uri
 
 FROZEN_S, AWAKE_S = 1.5, 1.0
-"""Seconds for which `halting` freezes a process, and lets it run before it freezes it again."""
+"""Seconds for which `halting` freezes processes, and seconds for which it then lets them run."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams sent to each coordinator; length of the two waits in `flooded`, in seconds."""
+"""Datagrams of one flood; seconds that a coordinator stays frozen after it, and then runs."""
 STORM_S, STORMS = 0.05, 12
-"""Seconds between the connections of one client of a storm; number of such clients at a time."""
+"""Seconds that tasks of `storm` and `appending` wait after a request; tasks that `storm` runs."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
-"""Pauses in seconds: after a restart of an agent, a forbidden frame, and a signing request."""
+"""Seconds that `begun_again`, `intruding` and `asked_wrongly` wait before they repeat the fault."""
 DAY_S = 86_400.0
 
 
@@ -161,7 +161,7 @@ async def begun_again(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def database_stopped(world: World) -> AsyncIterator[None]:
-    """Fault: PostgreSQL stops; then an agent and a sync are restarted, and two clients append."""
+    """Fault: PostgreSQL is down. An agent and a sync start without it, and appends fill a queue."""
     await world.seen.end(DATABASE)
     await world.seen.end("a3", signal.SIGKILL)
     await world.seen.end("s2", signal.SIGKILL)
@@ -217,7 +217,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
     before = settings["coordinator"]
     exporting = {"TELEMETRY__TRACES": "otlp", "TELEMETRY__TRACES_ENDPOINT": "http://127.0.0.1:1"}
     settings["coordinator"] = before | exporting
-    for name in COORDINATORS:  # all, because any of them may serve the client
+    for name in COORDINATORS:  # all of them: any one may get the client's requests
         await again(world, name)
     try:
         yield
@@ -229,7 +229,7 @@ async def spans_go_nowhere(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def few_files(world: World) -> AsyncIterator[None]:
-    """Fault: an agent may open only four more files than now; scrapes still work."""
+    """Fault: an agent may open only four more files than now; that is enough for scrapes."""
     pid = world.seen.pid("a1")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = len(os.listdir(f"/proc/{pid}/fd"))

@@ -30,7 +30,7 @@ KEPT = built_dashboards.ROOT / ".cache/dashboards/answers.json"
 SCRAPE_S = 1.0
 """Seconds between two scrapes, and between two evaluations of the rules."""
 INTERVAL = "15s"
-"""Value of Grafana's variable `$__rate_interval` in the queries: the window of rates.
+"""Window of the rates: the queries have this value in place of Grafana's `$__rate_interval`.
 
 Grafana would choose 4 s here, but over so short a window the rates of rare requests jump.
 """
@@ -46,7 +46,10 @@ SETTLES_S = 15.0
 STEP_S = 1.0
 """Seconds between two points of a range query."""
 VALUES = {"namespace": "local", "pod": ".+", "universe": ".+", "pool": ".+"}
-"""Values of the dashboards' variables: one namespace; ``.+`` matches every value of the others."""
+"""What the queries have in place of the dashboards' variables.
+
+``local`` is the namespace of the fleet. ``.+`` is a regular expression that matches every value.
+"""
 
 
 async def run(seconds: float) -> int:

@@ -25,7 +25,7 @@ BUDGET_S, PAUSE_S = 5.0, 0.01
 
 @asynccontextmanager
 async def lossy(world: World) -> AsyncIterator[None]:
-    """Fault: clients send requests through a network that loses packets of the coordinators."""
+    """Fault: the network loses packets that coordinators send in answer to requests of clients."""
     carrier = await carrier_of(f"client/{CLIENT}", str(world.certs))
     async with AsyncExitStack() as stack:
         for name in COORDINATORS:

@@ -151,7 +151,10 @@ def _range(axes: Any, panel: Panel) -> None:
 
 
 def _bounds(axes: Any, panel: Panel) -> None:
-    """Draw the panel's limits as dashed lines; those far above the data are named in the title."""
+    """Draw the limits of the panel as dashed lines.
+
+    A limit far above the data gets no line; a text above the graph gives its value.
+    """
     low, high = axes.get_ylim()
     far = []
     for value, colour in limits(panel):
@@ -263,7 +266,7 @@ class Column(NamedTuple):
 
 
 def columns(panel: Panel, answered: Sequence[Answer]) -> tuple[str, list[Column]]:
-    """Return the label that names the rows of a table, and its columns in their order."""
+    """Return the label whose values are the row names of a table, and the columns in order."""
     arranged = next(
         each["options"] for each in panel.told["transformations"] if each["id"] == "organize"
     )

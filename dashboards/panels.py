@@ -226,7 +226,7 @@ def _finished(
 
 
 def _link(made: Panel, boards: Sequence[str]) -> None:
-    """Link a panel to dashboards, with the same data source, namespace and time range."""
+    """Add links to dashboards; a link keeps the reader's data source, namespace and time range."""
     kept = "${__url_time_range}&${datasource:queryparam}&${namespace:queryparam}"
     made.links(
         [

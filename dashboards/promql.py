@@ -2,10 +2,10 @@
 
     rate(metrics.DECISIONS, "5m", component="coordinator", outcome=among("LONG", "SHORT"))
 
-Metrics are passed as objects, so a query cannot use a name that no process publishes.  ValueError
-is raised for a label that neither the metric nor its targets have, and for a value that a label
-never has.  Every function returns PromQL text, which the functions for aggregation take as their
-argument.
+Metrics are passed as objects, so a query cannot use a name that no process publishes.  A label must
+be one of the metric, or one that Prometheus adds to every series of a target.  ValueError is raised
+for other labels, and for a value that a label never has.  Every function returns PromQL as text.
+A function that aggregates, such as `total`, takes this text as its argument.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Match(NamedTuple):
     operator: str
     value: str
     words: tuple[str, ...] = ()
-    """The label values that the condition lists; each must be a value that the label can have.
+    """The label values that the condition lists, to check that the label can have each of them.
 
-    Empty if the condition is a regular expression.
+    Empty for a condition of `like`, whose regular expression is not checked.
     """
 
 

@@ -21,9 +21,9 @@ from midstreamer.telemetry.metric_builders import Described
 
 INTERVAL = "$__rate_interval"
 GROWTH = frozenset({"rate", "increase", "irate", "resets"})
-"""Functions of PromQL that may be applied to counters, and not to gauges."""
+"""Functions of PromQL for counters only: they recognise that a counter restarted from 0."""
 SLOPES = frozenset({"deriv", "delta", "idelta", "predict_linear"})
-"""Functions of PromQL that may be applied to gauges, and not to counters."""
+"""Functions of PromQL for gauges only: they take the restart of a counter for a real change."""
 SUFFIXES = ("_bucket", "_sum", "_count")
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 SETS = frozenset({"and", "or", "unless"})
@@ -40,7 +40,10 @@ def parsed(text: str) -> Any:
 
 
 def described(name: str) -> Described | None:
-    """Return the description of the metric of a series; None if no process publishes it."""
+    """Return the metric that has series of this name, such as ``..._bucket`` of a histogram.
+
+    Return None if no process publishes a series of this name.
+    """
     every = {each.name: each for each in (*metrics.CATALOGUE, *known.PROCESS, *known.RECORDED)}
     every[known.UP.name] = known.UP
     if name in every:
@@ -164,7 +167,10 @@ def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
 
 
 def counters_grow(tree: Any, text: str) -> Iterator[str]:
-    """Check that functions for counters are applied to all counters, and never to gauges."""
+    """Check that every counter is inside a function of `GROWTH`, and that no gauge is.
+
+    A counter must not be inside a function of `SLOPES`. Series of a histogram are counters.
+    """
     for selector, around in selectors(tree):
         what, grown = described(selector.name or ""), GROWTH & set(around)
         if what is None:
@@ -196,7 +202,7 @@ def quantiles_have_buckets(tree: Any, text: str) -> Iterator[str]:
 
 
 def sums_keep_what_is_there(tree: Any, text: str) -> Iterator[str]:
-    """Check that the labels that an aggregation keeps exist in its series."""
+    """Check that the labels after ``by`` or ``without`` exist in the series that are aggregated."""
     for node in _nodes(tree):
         if not isinstance(node, grammar.AggregateExpr) or node.modifier is None:
             continue
@@ -250,7 +256,7 @@ def one_fleet_is_meant(tree: Any, text: str) -> Iterator[str]:
     for selector, _ in selectors(tree):
         compared = {matcher.name for matcher in selector.matchers.matchers}
         what = described(selector.name or "")
-        if what == known.OBJECTIVE:  # the objectives are constants, equal for all fleets
+        if what == known.OBJECTIVE:  # a constant, which belongs to no fleet
             continue
         for label in ("namespace",) if what in known.RECORDED else ("job", "namespace"):
             if label not in compared:

@@ -1,4 +1,4 @@
-"""Results of the queries of dashboards: stored as JSON, checked for data, printed as a table."""
+"""Store the results of dashboards' queries as JSON, read them, and count those that have data."""
 
 from __future__ import annotations
 

@@ -16,8 +16,11 @@ from dashboards.promql import Metric, Wanted
 from dashboards.uncatalogued_series import JOB
 
 OVER = "$__rate_interval"
-"""Window of rates; Grafana makes it at least four scrape intervals long, and longer than the time
-between two points of the graph."""
+"""Window of rates.
+
+Grafana chooses its length: at least four scrape intervals, and more than the time between two
+points of the graph.
+"""
 NAMESPACE = "$namespace"
 POD = promql.like("$pod")
 FOLLOWERS = promql.among("agent", "coordinator", "sync")
@@ -30,7 +33,10 @@ POOL = promql.like("$pool")
 
 @dataclass(frozen=True)
 class Scope:
-    """The processes that a panel is about: those of ``component``, or all if it is empty."""
+    """Writes PromQL about some of the processes.
+
+    They are the processes of ``component``, or all processes if it is empty.
+    """
 
     component: str | promql.Match = ""
     by_pod: bool = False
@@ -51,19 +57,22 @@ class Scope:
         return promql.series(metric, suffix=suffix, **self.labels(more))
 
     def total(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """Return PromQL for the sum of a gauge."""
+        """Return PromQL for the sum of a gauge's series, per combination of the labels ``by``."""
         return promql.total(self.series(metric, suffix="", **more), *by)
 
     def largest(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """Return PromQL for the largest value of a gauge."""
+        """Return PromQL for the largest value in a gauge's series, per combination of ``by``."""
         return promql.largest(self.series(metric, suffix="", **more), *by)
 
     def smallest(self, metric: Metric, /, *by: str, **more: Wanted) -> str:
-        """Return PromQL for the smallest value of a gauge."""
+        """Return PromQL for the smallest value in a gauge's series, per combination of ``by``."""
         return promql.smallest(self.series(metric, suffix="", **more), *by)
 
     def known(self, metric: Metric, /, **more: Wanted) -> str:
-        """Return PromQL for those series of a gauge that are above 0, which means: already set."""
+        """Return PromQL for the series of a gauge that are above 0.
+
+        A gauge is 0 until its process sets it for the first time.
+        """
         return f"{self.series(metric, suffix='', **more)} > 0"
 
     def rate(self, metric: Metric, /, *by: str, suffix: str = "", **more: Wanted) -> str:

@@ -31,7 +31,7 @@ RULES: tuple[query_checks.Rule, ...] = (
 FREE_OF_JOB = frozenset(each.name for each in RECORDED)
 """Series of our recording rules: queries for them need no condition on the label `job`.
 
-The recording rules read only our own processes, so these series cannot contain others.
+The recording rules read only our own processes. So no other software is counted in these series.
 """
 WAIT_LEAST_S = 60
 """Shortest time in seconds that an alert must wait before it fires."""

@@ -97,7 +97,10 @@ class Case:
     at: str
     """When the alert is evaluated: a duration such as ``5m`` since the first sample."""
     labels: tuple[Mapping[str, str], ...] = ()
-    """Labels of each alert that fires, without the severity; empty if none fires."""
+    """Labels of each alert that must fire; empty if none must fire.
+
+    The label ``severity`` is left out, because it is the same for all cases of an alert.
+    """
     says: tuple[tuple[str, str], ...] = ()
     """Summary and description of each alert that fires, with the labels filled in."""
     what: str = ""
@@ -207,7 +210,10 @@ def files() -> dict[Path, str]:
 
 
 def written(folder: Path, factor: float = 1.0) -> list[Path]:
-    """Write the rule files into a folder for a Prometheus, and return their paths."""
+    """Write the rule files into a folder, and return their paths for the start of a Prometheus.
+
+    All durations in the files are divided by ``factor``.
+    """
     kept = {folder / name: text for name, text in render(factor).items()}
     for path, text in kept.items():
         path.write_text(text, encoding="utf-8")

@@ -16,16 +16,16 @@ from midstreamer.cli.local_fleet import free_ports
 from tests.support.prometheus import Target
 
 USERS, PER_S, RECONNECTS_PER_S = 12, 10.0, 0.5
-"""Users of the load test; requests per second; reconnects per second."""
+"""Number of users in the load test; requests and reconnects per second of all users together."""
 END_S = 120.0
 """Longest time in seconds that `running` waits at its end for the load test to exit."""
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, seconds: float) -> AsyncIterator[Target]:
-    """Run a load test for ``seconds`` seconds; yield its generator as a target for Prometheus.
+    """Run a load test for ``seconds`` seconds; yield the target at which Prometheus scrapes it.
 
-    The end of the block waits until the load test has exited, and kills it after `END_S` seconds.
+    When the block ends, wait until the load test exits. If it takes longer than `END_S`, kill it.
     """
     await asyncio.to_thread(folder.mkdir)
     shape = folder / "shape.json"

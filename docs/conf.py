@@ -29,7 +29,8 @@ html_theme = "furo"
 html_title = "Midstreamer"
 html_copy_source = False
 
-# Without this line, Sphinx warns about every reference to a field whose name two classes have.
+# Two classes may have fields of the same name. Sphinx would warn about each reference to such a
+# field, because it does not know which one is meant.
 suppress_warnings = ["ref.python"]
 
 

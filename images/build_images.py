@@ -59,8 +59,10 @@ class Wanted:
     bases: tuple[str, str]
     """Names of the base image to build in and of the base image to run on."""
     made_from: tuple[str, ...]
-    """Names of the base images, and ids of those that we build, because they are rebuilt under the
-    same names."""
+    """Names of the base images; if we build them, also their ids.
+
+    When we build a base image again, it keeps its name and gets a new id.
+    """
     contents: dict[str, bytes]
     """Content of the files that go into the images, by their path in the repository."""
     pinned: dict[str, str]

@@ -36,7 +36,10 @@ FOLDERS = ("tests", "include", "pkgconfig", "pgxs", "__pycache__")
 SUFFIXES = frozenset({".a", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"})
 """Suffixes of files that are removed from packages."""
 STALE = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
-"""Files that pip writes about an installation; removed, because packages are changed afterwards."""
+"""Files in which pip describes its installation of a package.
+
+They are removed, because they are no longer true when `shrink` has removed files of the package.
+"""
 
 
 def base() -> None:

@@ -18,7 +18,10 @@ from images import parts
 FILES = ("run.txt", "operator.txt")
 """Lock files whose packages go into the images of a fleet."""
 OWN = {"loadtest": "load.txt"}
-"""For a target of the Containerfile, a further lock file: packages that only its image needs."""
+"""Additional lock files, each for one target of the Containerfile.
+
+Their packages go only into the image of this target.
+"""
 GLIBC_MINOR = 36
 """Minor version of glibc in the base image (2.36 in Debian 12); no wheel may need a newer glibc."""
 _LINE = re.compile(r"^(?P<name>[A-Za-z0-9_.-]+)==(?P<version>\S+)(?: ; (?P<marker>.+))?$")

@@ -96,9 +96,9 @@ def key(contents: Mapping[str, bytes], words: Iterable[str]) -> str:
 
 
 def tag(given: str, version: str, made_of: str) -> str:
-    """Return the given tag; without one, return the version and the start of a hash.
+    """Return ``given`` if it is not empty, else the version and 10 digits of ``made_of``.
 
-    The hash ``made_of`` is that of the images' content. Raise Refused if the tag is not valid.
+    ``made_of`` is a hash of the content of the images. Raise Refused if the tag is not valid.
     """
     chosen = given or f"{version}-{made_of[:10]}"
     if not _TAG.match(chosen):

@@ -1,4 +1,4 @@
-"""Dashboard Load test: requests, their latency, and whether the generator was the limit."""
+"""Dashboard Load test: requests, their latency, and whether the load generator was too slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Dashboard Objectives: whether they are met, burn rates, and which errors spend the budgets."""
+"""Dashboard Objectives: whether each objective is met, and how fast its error budget is spent.
+
+It also shows which errors spend the budgets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dashboard Transport: open and refused connections, losses, and traffic."""
+"""Dashboard Transport: open and refused connections, lost packets, and how much is sent."""
 
 from __future__ import annotations
 

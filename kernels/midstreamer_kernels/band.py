@@ -1,8 +1,8 @@
 """The warping band (Sakoe-Chiba): a path may use cell (i, j) only when ``|i - j| <= band``.
 
 A band of None means the full matrix. A band of 0 leaves only the diagonal, so series of equal
-length get the Euclidean distance. Some packages also count the diagonal: a window of w + 1 there is
-a band of w here.
+length get the Euclidean distance. Some other packages count the diagonal too, and say window
+instead of band: their window of w + 1 is our band of w.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from midstreamer_kernels.value_of_rank import value_of_rank
 
 ROUNDING = 2.0**-24  # greatest relative rounding error of one float32 operation
 NARROW_MAX = 1e15  # greatest absolute value whose squares can be summed in float32
-NARROW_MIN = 1e-10  # least absolute value whose square keeps its digits in float32
+NARROW_MIN = 1e-10  # rows whose values are all smaller are scaled: float32 squares lose digits
 
 
 class _Plan(NamedTuple):
@@ -233,8 +233,10 @@ def scan_all(
 
 
 class _Index:
-    """The rows of a collection in float32, the means of their segments (the sketch), and the search
-    that uses both."""
+    """Rules out rows of a collection in float32, by lower bounds and by DTW.
+
+    It holds the rows in float32, and the means of their segments (the sketch).
+    """
 
     def __init__(self, rows: Floats) -> None:
         self._middle, self._scale = _frame(rows)

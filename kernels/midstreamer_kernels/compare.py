@@ -13,9 +13,9 @@ from midstreamer_kernels.native.warping_path import least_path
 from midstreamer_kernels.options import checked_distance, checked_epsilon, checked_measure
 from midstreamer_kernels.series_checks import Floats, filled
 
-# Relative tolerance that is added to the squared cutoff, because squaring rounds. The sum is the
-# limit at which a comparison stops early: when the partial sums of all paths exceed it. Stopping
-# early needs no larger tolerance, because a partial sum never exceeds the total of its path.
+# A comparison stops early when the partial sums of all paths exceed a limit. The limit is the
+# squared cutoff, increased by this relative tolerance, because squaring rounds. A partial sum never
+# exceeds the total of its path, so stopping early needs no larger tolerance.
 _SLACK = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
 
 

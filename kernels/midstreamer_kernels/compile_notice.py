@@ -30,9 +30,9 @@ class Announcer(event.Listener):
 
     def __init__(self) -> None:
         self.said = False
-        """True if a slow compile is not reported.
+        """If True, `on_end` logs no warning.
 
-        The reason is that a warning was logged already, or that the user asked for compiling.
+        It is True after a warning was logged, or when the user asked for compiling.
         """
         self._told = False
         self._thread = threading.local()

@@ -65,14 +65,15 @@ class Monitor:
 
     Notes
     -----
-    In plain mode the sub-sequences reported for one pattern do not overlap. Every sub-sequence
-    within the threshold is linked to a reported one by a chain of overlapping sub-sequences, each
-    at least as near as the one before. Of equally near sub-sequences the one that ends first is
-    reported, and of those with the same end the shortest. (If rounding alone makes two distances
-    equal, the longer one may be reported.) After a report the search starts again at the reported
-    end, as if the stream began there. The published SPRING differs: after a report it only removes
-    the paths that began before the reported end. Such a path may already have displaced another
-    one, whose match is then lost.
+    In plain mode the sub-sequences reported for one pattern do not overlap. If a sub-sequence
+    within the threshold is not reported, another one overlaps it that is at least as near. If that
+    one is not reported either, the same is true of it, and so on, up to one that is reported.
+
+    Of equally near sub-sequences the one that ends first is reported, and of those with the same
+    end the shortest. (If rounding alone makes two distances equal, the longer one may be reported.)
+    After a report the search starts again at the reported end, as if the stream began there. The
+    published SPRING differs: after a report it only removes the paths that began before the
+    reported end. Such a path may already have displaced another one, whose match is then lost.
 
     Distances are computed in float64 and have the same bits as brute force over all sub-sequences,
     however many points the stream has. A point takes O(m) time for each pattern, and less while

@@ -8,12 +8,12 @@ the points since the oldest start of a path within the threshold, then updated p
 then on costs, starts and matches have the same bits as `reference.spring`. A pattern without
 matches for some time goes back to sleep.
 
-A sleeping pattern may wake later, so points are kept as far back as its paths may begin. A path may
-never leave the threshold. For example, while the stream stays at the value of one pattern point, a
-path that stays at that point costs nothing. So each sleeping pattern is *audited* once per `AUDIT`
-points: it wakes if a path that began before the last `AUDIT` points is still within the threshold.
-Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake and has a match
-that may still change can need all points since the end of that match.
+A sleeping pattern may wake later, so points are kept as far back as its paths may begin. But a path
+can stay within the threshold forever. For example, while the stream stays at the value of one
+pattern point, a path that stays at that point costs nothing. So each sleeping pattern is *audited*
+once per `AUDIT` points: it wakes if a path that began before the last `AUDIT` points is still
+within the threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is
+awake and has a match that may still change can need all points since the end of that match.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native import spring
 
-# Once per this number of points, every pattern without an exact column is checked for a path that
-# is older than this. A check takes about 50 us, so a thousand patterns take 0.4 us per point.
+# Once in so many points, each pattern without an exact column is checked: is a path within the
+# threshold that began more than so many points ago? A check takes about 50 us, so a thousand
+# patterns take 0.4 us per point.
 AUDIT = 2**17
-# A difference equal to the threshold becomes at most this integer in the filter, whose integers end
-# at 65,535.
+# A difference equal to the threshold becomes at most this integer in the filter. The greatest
+# integer of the filter is 65,535, so greater differences fit too.
 FULL = 65_200
-FAR = 1e152  # a number greater than the difference of any two points
+FAR = 1e152  # more than any two points differ; a greater threshold counts as this one
 
 ROOM_LEAST = 1024  # least number of points in the history buffer
 
@@ -47,16 +48,20 @@ class _Scales(NamedTuple):
     scales: NDArray[np.float64]
     """Integer steps per unit of value."""
     factors: NDArray[np.float64]
-    """The factor by which integer differences are multiplied before squaring, from 1 to 65,535."""
+    """The factor by which integer differences are multiplied before squaring, from 1 to 65,535.
+
+    A difference equal to the threshold becomes at most `FULL`, so that squares use all digits.
+    """
     units: NDArray[np.float64]
-    """Integer cost that corresponds to a squared cost of 1."""
+    """What a cost (a squared difference) of 1 is in the integers of the filter."""
 
 
 def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
-    """Return integer scales that cover each pattern's range and 1.1 thresholds on either side.
+    """Return the integer scale of each pattern.
 
-    A value beyond that range is clipped to its end. At the ends of the range the difference to any
-    pattern point is greater than the threshold.
+    It covers the range of the pattern's values, and beyond both ends 1.1 times the threshold. A
+    value outside of the scale is clipped to its nearest end. It still does not match, because
+    both ends differ from every pattern point by more than the threshold.
     """
     reach = 1.1 * min(threshold, FAR)
     low = np.array([pattern.min() for pattern in patterns]) - reach
@@ -108,11 +113,11 @@ class Watch:
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a copy or a pickle, without the view that `__setstate__` creates."""
+        """Return the state for a copy or a pickle: all but `_state`, a view of `_states`."""
         return {name: value for name, value in vars(self).items() if name != "_state"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state of a copy or a pickle; store the addresses of the copied arrays."""
+        """Restore the state of a copy or a pickle; `_state` gets the addresses of new arrays."""
         vars(self).update(state)
         self._state = self._states[0]
         for name, array in self._arrays.items():
@@ -241,7 +246,7 @@ class Watch:
         lengths = self._arrays["slot_lengths"].reshape(-1, spring.SLOTS)
         self._arrays["slot_rows"][group] = lengths[group].max()
 
-    # The events that `spring.advance` reports: a pattern wakes, is done with a match, goes to sleep
+    # Events of `spring.advance`: a pattern must wake, its match is final, or it may go to sleep
 
     def _handle(self) -> list[Match]:
         found: list[Match] = []
@@ -271,7 +276,7 @@ class Watch:
         return self._settle(slot) if certain else []
 
     def _settle(self, slot: int) -> list[Match]:
-        """Return the final match of the pattern in `slot`, and later matches that are final too."""
+        """Return the final match of the pattern in `slot`, and its later matches that are final."""
         held, lane = self._arrays, self._slots[slot]
         found: list[Match] = []
         certain = True

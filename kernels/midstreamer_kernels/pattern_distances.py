@@ -12,8 +12,8 @@ from midstreamer_kernels.monitor_plain_mode import Match, greatest_square
 from midstreamer_kernels.native import pattern_distances
 from midstreamer_kernels.normal_forms import envelope_of, normal_rows
 
-# Least number of points that fit into the buffer. A full buffer is emptied except for its newest
-# points, as many as the longest pattern has; these are moved to its front.
+# Least number of points that fit into the buffer. When it is full, only its newest points are kept,
+# as many as the longest pattern has. They are moved to the front of the buffer.
 ROOM_LEAST = 4096
 
 

@@ -395,7 +395,10 @@ def _scan(table: NDArray[np.int64], plan: _Plan, shared: NDArray[np.float64]) ->
 
 
 def _divided(table: NDArray[np.int64], step: int, parts: int) -> list[NDArray[np.int64]]:
-    """Return `parts` tables with the same rows, which share the candidates of each row evenly."""
+    """Return `parts` copies of the table of histories.
+
+    Each copy has all rows. The candidates of each row are divided evenly among the copies.
+    """
     divided = []
     for part in range(parts):
         share = table.copy()
