@@ -25,7 +25,8 @@ SLACK = 1e-9
 # Absolute tolerance for the rounding of a bound. Squares below about 1e-308 lose so many digits
 # that the relative tolerance SLACK is too small for them.
 SMALLEST = 1e-290
-# The candidates with the least bounds are compared first: this number for each wanted match.
+# A search first compares the candidates with the least lower bounds (the seeds). It takes this
+# number of seeds for each wanted match.
 SEEDS_PER_MATCH = 2
 
 

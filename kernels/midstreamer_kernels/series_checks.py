@@ -1,11 +1,12 @@
 """Checks of the series that callers pass: one-dimensional, not empty, finite.
 
-Nothing is repaired silently. `table` accepts many series of one length. Series of different lengths
-are refused, because only the user knows how to fill the gaps.
+Nothing is repaired silently. `table` accepts many series of one length. It refuses series of
+different lengths, because only the user knows how to make them equally long.
 
-NaN makes every comparison false, so a distance could look like a valid number. Therefore NaN is
-refused with its position. The check is one pass over the array: `numpy.abs` keeps NaN, and `argmax`
-finds it. The position is searched for only when a value is refused.
+A comparison with NaN is always false. So a search over NaN could return a distance that looks valid
+but is wrong. Therefore NaN is refused, and the message names its position. The check takes one pass
+over the array: `numpy.abs` keeps NaN, and `argmax` finds it. Only when a value is refused, the code
+searches for the position of that value.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def floats(values: ArrayLike, *, name: str, dtype: Any = None) -> Floats:
     if array.size:
         magnitudes = np.abs(array)
         # `argmax` returns the index of the first NaN if there is one, else of the greatest value.
-        # So one comparison refuses both. `argmax` takes a third of the time of `max`.
+        # So one comparison refuses NaN and values that are too great. `argmax` takes a third of the
+        # time of `max`.
         if not magnitudes[magnitudes.argmax()] <= MAGNITUDE_MAX[array.dtype]:
             _refuse(given, array, name)
     return array

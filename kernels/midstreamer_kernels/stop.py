@@ -55,15 +55,18 @@ class Stop:
 
     @contextmanager
     def copied(self, cell: NDArray[np.uint8]) -> Iterator[None]:
-        """Copy the flag to `cell`, shape (1,), now and when it is set; clear `cell` on exit."""
+        """Keep `cell` equal to the flag during a ``with`` block; clear `cell` at its end.
+
+        `cell` has the shape (1,).
+        """
         with self._lock:
             cell[0] = self._flag[0]
             self._copies.append(cell)
         try:
             yield
         finally:
-            # The lock is held, so that `set` in another thread cannot write to `cell` after this
-            # reset.
+            # With the lock, `set` in another thread cannot write 1 to `cell` after `cell` was
+            # cleared here.
             with self._lock:
                 self._copies = [copy for copy in self._copies if copy is not cell]
                 cell[0] = 0

@@ -25,7 +25,9 @@ from midstreamer_kernels.series_checks import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
 CAPACITY_MIN = 64  # capacity of a new buffer, in elements
-POINTS_AT_ONCE = 1 << 21  # window points read for statistics before the lock is released
+# Statistics are computed for some windows at a time, then the lock is released. The lengths of
+# these windows add up to at most this number of points, unless it is one longer window.
+POINTS_AT_ONCE = 1 << 21
 LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently used is evicted
 
 FillStatistics = Callable[
@@ -129,7 +131,7 @@ class Storage:
         return kept
 
     def _extended(self, kept: _Statistics, length: int, windows: int, fill: FillStatistics) -> bool:
-        """Compute the next part of the missing statistics; return whether none is missing now."""
+        """Compute missing statistics of some more windows; return whether all windows have them."""
         kept.shift.reserve(kept.known, windows)
         kept.scale.reserve(kept.known, windows)
         points = self._points.array[: self.count]

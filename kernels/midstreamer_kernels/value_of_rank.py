@@ -1,7 +1,8 @@
-"""Search for the value of a given rank among many, fast on every processor.
+"""Selection of the value that has a given rank among many values, fast on every processor.
 
 `numpy.partition` does the same, but on an AMD processor with AVX-512 it took 29 ms for 200,000
-values of which a quarter are equal. A search cannot be stopped during that time.
+values of which a quarter are equal. That is too long, because a search of a history that calls this
+function cannot be stopped until it returns.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """One anti-diagonal of the DTW cost matrix, with the step that led to each of its cells.
 
 The cells of an anti-diagonal do not depend on each other. Besides its cost, each cell stores two
-bits: whether the path came from the diagonal neighbour, and if not, whether it came from above. A
-vector of 8 cells stores one byte of each kind. So the steps of a whole matrix take two bits per
-cell, where costs would take 32 or 64.
+bits. The first bit says whether the path came from the diagonal neighbour. The second bit says, for
+a path that did not, whether it came from above. A vector of 8 cells stores its first bits in one
+byte and its second bits in another byte. So the steps of a whole matrix take two bits per cell,
+where costs would take 32 or 64.
 
-Of equal costs the diagonal neighbour is taken first, then the cell above, then the cell to the
-left.
+A path comes from the neighbour with the least cost. If costs are equal, the diagonal neighbour is
+preferred, then the cell above, then the cell to the left.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ LANES = 8  # cells per vector: their bits fill one byte, whatever the width of t
 def emit_turns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit ``turns(older, newer, rows, columns, target, straight, upward, count)``.
 
-    Cell c of the anti-diagonal is ``target[c + 1]`` and compares ``rows[c]`` with ``columns[c]``.
-    Its neighbours are ``older[c]`` (diagonal), ``newer[c]`` (above) and ``newer[c + 1]`` (left).
-    The elements of `target` before and after the `count` cells become infinite. `straight` and
-    `upward` receive the two bits of each cell. Arrays are read and written in whole vectors, up to
-    ``LANES`` elements beyond `count`.
+    The function computes the `count` cells of one anti-diagonal. `newer` is the anti-diagonal
+    before it, and `older` the one before that. Cell c compares ``rows[c]`` with ``columns[c]`` and
+    is written to ``target[c + 1]``. Its neighbours are ``older[c]`` (diagonal), ``newer[c]``
+    (above) and ``newer[c + 1]`` (left). The element of `target` before the first cell and the one
+    after the last cell become infinite. `straight` receives the first bit of each cell, `upward`
+    the second. Arrays are read and written in whole vectors, up to ``LANES`` elements beyond
+    `count`.
     """
     number, byte = shape.number, ir.IntType(8)
     emitted, builder = function(

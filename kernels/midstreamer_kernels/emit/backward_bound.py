@@ -4,9 +4,12 @@ The extremes (maximum and minimum) of ``2 * band + 1`` points are found by quadr
 pass computes the extremes of the 4 points from each index on. Each further pass combines four
 adjacent spans into one that is four times as long: 16 points, 64 points and so on. In the last pass
 the four spans overlap, so that together they have exactly ``2 * band + 1`` points. That takes
-log4(2 * band + 1) vectorised passes over the row. The queue of candidates of Lemire (2009) handles
-one point at a time instead. Doubling would need fewer instructions, but more passes. Each pass
-waits for the stores of the one before, so doubling takes 1.5 times as long.
+log4(2 * band + 1) vectorised passes over the row.
+
+Two alternatives are not used. The algorithm of Lemire (2009) keeps a queue of candidates and
+handles one point at a time instead of a vector. Combining two spans per pass instead of four takes
+1.5 times as long. It needs fewer instructions but more passes, and each pass must wait until the
+pass before it has stored its results.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ SPANS = 4  # adjacent spans whose extremes are combined in one pass
 def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit ``envelope_excess(points, n, row, m, band, passes, room, stride)``.
 
-    The function returns the sum of the squared distances of `points` to the envelope of `row`
-    within `band`. Points after the last whole vector are left out, which keeps a lower bound valid.
+    The envelope of `row` is the maximum and the minimum within `band` points of each index. The
+    function returns the sum of the squared distances of the n `points` to this envelope. It leaves
+    out the points after the last whole vector. That never makes the sum greater, so the sum still
+    is a lower bound.
 
     passes : the least p with ``SPANS**p >= 2 * band + 1``
     room : scratch of `ROWS` rows of `stride` elements

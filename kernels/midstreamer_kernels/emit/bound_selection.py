@@ -1,7 +1,8 @@
 """Selection of the lower bounds that are within a limit.
 
-One instruction compares a whole vector of bounds, and only bounds within the limit cost more. A
-bound beyond the limit costs a fifth of a cycle; in a loop over single bounds it costs three cycles.
+One instruction compares a whole vector of bounds with the limit. Only the bounds within the limit
+are then handled one by one. So a bound beyond the limit takes a fifth of a processor cycle. In a
+loop over single bounds it would take three cycles.
 """
 
 from __future__ import annotations

@@ -31,9 +31,10 @@ _FUSE = ("contract",)
 def emit_unmatched(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the LCSS bounds of ``lanes * rows`` windows: the number of points without a match.
 
-    The function has the arguments of `emit_keogh` and also `epsilons`. It adds 1 to the sum of a
-    window for each point that lies outside of the other series' envelope by more than the window's
-    element of `epsilons`.
+    The function has the arguments of `emit_keogh`, and `epsilons` with one number per window. A
+    point has no match if it lies outside of the other series' envelope by more than that number.
+    The function adds 1 to `forward` for each such point of the window, and 1 to `backward` for each
+    such point of the query.
     """
     return _emit_sums(module, shape, index, "unmatched", _plus_one, ("epsilons",))
 
@@ -41,10 +42,13 @@ def emit_unmatched(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Fun
 def emit_keogh(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the LB_Keogh bounds of ``lanes * rows`` windows: add the terms [begin, end) to the sums.
 
-    A term compares one point, or one mean of several points. The function adds squared excesses to
-    `forward` and `backward`, and returns whether the greater of these two sums is below `limits`
-    for any window. ``places[t]`` is the offset in elements from a window's first point to the point
-    or mean of term t. It is the same in `points`, `uppers` and `lowers`.
+    A term compares one point, or one mean of several points. Each window has two sums, one in
+    `forward` and one in `backward`, to which the function adds squared excesses. It returns whether
+    for any window the greater of the two sums is below the window's element of `limits`.
+
+    ``places[t]`` says where to read the point or mean of term t: at this number of elements after
+    a window's first element. The same offset applies to `points` and to its envelope, `uppers` and
+    `lowers`.
     """
     return _emit_sums(module, shape, index, "keogh", _plus_square, ())
 

@@ -155,16 +155,17 @@ class _Lanes:
         )
 
     def _leave_when_stopped(self) -> None:
-        """Emit the exit if the stop flag is set, because then nobody needs the costs any more."""
+        """Emit code that ends the comparison if the stop flag is set: nobody needs the costs."""
         build = self.builder
         following = build.append_basic_block("wanted")
         build.cbranch(cancel_flag.is_set(build, self.stop), self.failed, following)
         build.position_at_end(following)
 
     def _leave_when_beyond(self, i: ir.Value) -> None:
-        """Emit early abandoning: the exit if all cells of row i exceed the limit in every lane.
+        """Emit early abandoning: end the comparison if all cells of row i exceed the limit.
 
-        Every warping path crosses row i, so no lane can come within the limit any more.
+        Every warping path crosses row i. So if all its cells exceed the limit in every lane, no
+        lane can come within the limit any more.
         """
         build, vec = self.builder, self.vectors
         low, high = self._slots(i, 1)
@@ -194,8 +195,10 @@ class _Lanes:
 class _Step:
     """Emits one step of the rows [i, i + rows): one cell of each row, in all lanes.
 
-    The state of a step is a list of vectors: the newest cell of each row, the lesser of the two
-    newest cells of each row, and the cell that memory held in the slot of row 0.
+    Steps pass on a list of vectors, the state. It holds the newest cell of each row, then the
+    lesser of the two newest cells of each row. The last vector is the cell of row i - 1 that the
+    step loaded from memory. In this step it is the cell above the new cell of row i; in the next
+    step it is the diagonal neighbour.
     """
 
     def __init__(self, lanes: _Lanes, i: ir.Value, rows: int) -> None:
@@ -210,7 +213,8 @@ class _Step:
     def __call__(self, s: ir.Value, state: list[ir.Value], first: int, last: int) -> list[ir.Value]:
         """Emit step `s` for the rows [first, last); return the new state.
 
-        The rows before `first` have no more cells, and the rows from `last` on have none yet.
+        Row r is two slots behind row r - 1. So in the last steps the rows before `first` are
+        complete already, and in the first steps the rows from `last` on have not begun.
         """
         lanes, vec, build, rows = self.lanes, self.lanes.vectors, self.lanes.builder, self.rows
         newest, pairs, diagonal = state[:rows], state[rows:-1], state[-1]

@@ -63,9 +63,9 @@ class _Scratch:
 
 
 def emit_room(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit ``room(n, m, band)``: the elements of scratch memory for a pair.
+    """Emit ``room(n, m, band)``, which returns the size of the scratch memory for a pair.
 
-    A band of -1 means the full matrix.
+    The size is a number of elements. A band of -1 means the full matrix.
     """
     added, build = function(module, f"pair_room_{shape.name}", index, n=index, m=index, band=index)
     vectors = Vectors(build, shape, index)
@@ -110,9 +110,10 @@ def emit_banded_pair(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.F
 
 
 def _turned(vectors: Vectors, n: ir.Value, m: ir.Value) -> ir.Value:
-    """Return one bit: whether fewer steps are needed with `b` along the rows.
+    """Return one bit: whether to swap the two series, because that takes fewer steps.
 
-    The cost has the same bits in both orientations.
+    If they are swapped, the rows of the matrix belong to the points of `b` instead of `a`. The cost
+    has the same bits either way.
     """
     build, height = vectors.builder, vectors.constant(vectors.shape.rows * vectors.shape.lanes)
 
@@ -139,14 +140,14 @@ def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
 
 
 def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
-    # `lay` makes the masks from one zero for each diagonal of the band: 2 w + 1 for a band of w.
-    # A band of -1 means the full matrix, which uses no masks.
+    # `matrix_strip.lay` makes the masks from zeros, one for each diagonal inside of the band. A
+    # band of w has 2 w + 1 diagonals. A band of -1 means the full matrix, which uses no masks.
     return matrix_strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # `matrix_strip.lay` uses the same scratch memory first for the columns, then for the masks.
-    # Room for the sum of both counts is enough for either.
+    # `matrix_strip.lay` is called twice with the same scratch memory: for the m columns, then for
+    # the masks. Room for the columns and the masks together is enough for each call.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return matrix_strip.line_room(vectors, both, 2 * vectors.shape.rows)
 
@@ -210,7 +211,7 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
 def _strip(
     vectors: Vectors, pair: _Pair, scratch: _Scratch, base: ir.Value, count: ir.Value
 ) -> tuple[ir.Value, matrix_strip.Strip]:
-    """Return the first column of a strip, and the strip: the `count` rows from row `base`."""
+    """Return the first column of the strip of `count` rows from row `base` on, and the strip."""
     build, shape = vectors.builder, vectors.shape
     one = vectors.constant(1)
     first, masks = vectors.constant(0), None
@@ -236,8 +237,8 @@ def _masks(
 ) -> matrix_strip.Masks:
     """Return the masks of a strip.
 
-    The strip begins `ahead` columns after the first column in the band of its first row; `ahead` is
-    0 unless that column would be negative.
+    In the first row of the strip the band begins at some column. If that column is negative, the
+    strip begins at column 0 instead, `ahead` columns later. Otherwise `ahead` is 0.
     """
     build, shape = vectors.builder, vectors.shape
 
@@ -247,8 +248,8 @@ def _masks(
     def least(a: ir.Value, b: ir.Value) -> ir.Value:
         return build.select(build.icmp_signed("<", a, b), a, b)
 
-    # All lanes (K vectors of L lanes, band w) are within the band from step t = 2 K L - 2 to step 2
-    # w, counted from the band's first column.
+    # Count the steps from the band's first column. Then all lanes are within the band from step
+    # 2 K L - 2 to step 2 w, for K vectors of L lanes and a band of w.
     most, one = even(steps), vectors.constant(1)
     begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
     begin = build.select(
@@ -276,7 +277,10 @@ def _hopeless(
 
 
 def _corner(vectors: Vectors, rows: ir.Value, n: ir.Value) -> ir.Value:
-    """Load the last cost of row n - 1 from the `rows` of the last strip, which hold final costs."""
+    """Load the cost of the whole comparison: the last cell of row n - 1.
+
+    `rows` is `Strip.rows` after the last strip: it holds the last cell of each row of that strip.
+    """
     build, shape = vectors.builder, vectors.shape
     row = build.srem(build.sub(n, vectors.constant(1)), vectors.constant(shape.rows * shape.lanes))
     lane = build.sdiv(row, vectors.constant(shape.rows))

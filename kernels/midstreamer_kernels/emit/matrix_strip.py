@@ -16,14 +16,17 @@ vector k in the newest step, and p[k] is that in the step before it::
 The row above vector 0 in one lane is in the last vector, one lane before. So the cells above vector
 0 are the last vector, shifted by one lane. The first lane then gets the cell above the strip, from
 the row of costs that the previous strip stored in memory. So a step takes one shuffle, and each
-vector takes five operations: subtract, multiply, two minima, add. The columns in the lanes of one
-vector are K apart. Therefore the columns are laid out once, vector by vector (`lay`), and vector k
-of the strip uses a vector k steps after vector 0 did.
+vector takes five operations: subtract, multiply, two minima, add.
 
-The row of costs between two strips is stored backwards, column j at ``-j`` from `Strip.boundary`.
-Storing a whole vector then puts its last lane, the cell that is needed, at column j. Its other
-lanes go to columns that are overwritten later. So a store takes one instruction, and no lane is
-extracted. A column is stored K * L - 1 steps after it was read, so the row is updated in place.
+The lanes of one vector need the points of columns that are K apart. Therefore `lay` writes these
+points once as vectors, in the order in which the steps need them. Vector 0 of the strip uses such a
+vector of points first. Vector k uses the same one k steps later.
+
+The last row of a strip is stored for the next strip. It is stored backwards: column j is at ``-j``
+from `Strip.boundary`. Only the last lane of the last vector has a cell of that row. But the whole
+vector is stored, so that its last lane goes to column j. The other lanes go to columns that are
+overwritten later. So a store takes one instruction, and no lane is extracted. A column is stored
+K * L - 1 steps after it was read, so the row is updated in place.
 
 Cells outside of the matrix have +inf as their column value, so their cost is infinite.
 
@@ -58,7 +61,10 @@ class Masks:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pointers to the parts of a strip, aligned to whole vectors except `boundary`."""
+    """Pointers to the parts of a strip, and its number of steps.
+
+    All pointers except `boundary` are aligned to whole vectors.
+    """
 
     rows: ir.Value
     """Points of the rows, vector k at ``k * L``; `run` overwrites them with the final costs."""
@@ -68,7 +74,10 @@ class Strip:
     The pointer is to the vector of columns that vector 0 of the rows uses in step 0.
     """
     boundary: ir.Value
-    """Cost above column 0 of the strip; the cost above column j is at offset -j."""
+    """Pointer to the cost of the cell above the first row in the strip's first column.
+
+    The cost above the column that is j columns later is at offset -j.
+    """
     steps: ir.Value
     """Number of steps to compute."""
     masks: Masks | None = None
@@ -97,7 +106,10 @@ def lay_rows(
 
 
 def line_room(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
-    """Return the size in elements of `line`, the scratch memory of `lay`, for `count` values."""
+    """Return the number of elements of scratch memory that `lay` needs as its `line`.
+
+    `count` and `delay` are the arguments of that call of `lay`.
+    """
     around = 2 * (delay + 1) * vectors.shape.lanes + delay
     return vectors.builder.add(count, vectors.constant(around))
 

@@ -28,12 +28,16 @@ INT64 = Number("int64", 8, _LONG, _LONG)
 def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the next SPRING column of ``lanes * rows`` patterns in 16-bit integers.
 
-    A row of `cells` and of `points` has one element per pattern. Positions on a pattern's integer
-    scale are rounded, so the true difference of two points may be smaller by 1 than the difference
-    of their positions. Therefore the new point is given as ``under = position - 1`` and
-    ``over = position + 1``, and its difference to a pattern point is reduced by 1. This
-    difference is limited to `caps`, multiplied by `factors`, and squared. The function returns
-    whether any pattern's cell in the last row is within the pattern's element of `limits`.
+    A row of `cells` and of `points` has one element per pattern. Each pattern has an integer scale,
+    and each point is rounded to a position on it. Rounding can make the difference of two positions
+    too great by up to 1. So the function subtracts 1 from the difference of the new point and a
+    pattern point. To do so it takes the new point as ``under = position - 1`` and
+    ``over = position + 1``.
+
+    The reduced difference is limited to the pattern's element of `caps`, so that the next product
+    fits 16 bits. Then it is multiplied by the pattern's element of `factors`, and squared. The
+    function returns whether for any pattern the cell of the last row is at most the pattern's
+    element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(
@@ -119,8 +123,9 @@ class _Whole:
 def emit_columns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the next SPRING column of ``lanes * rows`` patterns in float64, with starts of paths.
 
-    The function updates `cells` and `starts`. It writes the least cell of each pattern to `least`,
-    and to `pending` the least cell whose path starts before the pattern's element of `ends`.
+    The function updates `cells` and `starts`. For each pattern it writes two costs. The element of
+    `least` receives the least cell of the new column. The element of `pending` receives the least
+    of the cells whose paths start before the position in `ends`.
     """
     item, whole = shape.number.pointer, INT64.pointer
     emitted, builder = function(

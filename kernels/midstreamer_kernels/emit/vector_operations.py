@@ -100,7 +100,7 @@ class Loop:
     following: list[ir.Value] = field(default_factory=list)
 
     def carry(self, values: Sequence[ir.Value]) -> None:
-        """Set the `values` of the next iteration, in the same order."""
+        """Set the values for the next iteration, in the order of the attribute `values`."""
         self.following = list(values)
 
 
@@ -240,8 +240,8 @@ class Vectors:
         rows, places = list(square), range(self.shape.lanes)
         distance = 1
         while distance < self.shape.lanes:
-            # Divide the square into squares with a side of twice the distance, and swap the two
-            # off-diagonal quarters of each of these squares.
+            # Divide the square into smaller squares with a side of ``2 * distance``. In each small
+            # square swap the upper right quarter and the lower left quarter.
             keep = [p if not p & distance else self.shape.lanes + p - distance for p in places]
             take = [p + distance if not p & distance else self.shape.lanes + p for p in places]
             for row in (p for p in places if not p & distance):
@@ -281,9 +281,10 @@ class Vectors:
         step: int = 1,
         carried: Sequence[ir.Value] = (),
     ) -> Iterator[Loop]:
-        """Emit a loop over [begin, end) in steps of `step`; the context emits its body.
+        """Emit a loop over [begin, end) in steps of `step`.
 
-        `carried` are the values of the first iteration; `Loop.carry` sets those of the next one.
+        The code inside of the ``with`` block emits the body of the loop. `carried` are the values
+        of the first iteration; `Loop.carry` sets those of the next one.
         """
         build: Any = self.builder
         first = self.constant(begin) if isinstance(begin, int) else begin

@@ -13,7 +13,9 @@ from llvmlite import ir
 from numba import extending, types
 
 WORD_BITS = 64
-WORDS = 4  # 64-bit words added at once; more words, their sums and masks do not fit 16 registers
+# Number of 64-bit words that are added at once. With more words, the words, their sums and their
+# masks would not fit the processor's 16 registers.
+WORDS = 4
 
 # The type is Any, because numba's annotation wrongly demands its typing context in every call.
 intrinsic: Any = extending.intrinsic

@@ -38,9 +38,11 @@ from midstreamer_kernels.value_of_rank import value_of_rank
 # A block may include up to this number of consecutive strips that have no window within the limit,
 # so that the strips before and after them share one block.
 GAP_MAX = 2
-COMPARE_COST = 9  # cost of copying a point into a lane, relative to computing one cell
-# Cost of adding one point to a fine bound, and of copying one point into the rows of
-# `window_preparation`, both relative to computing one cell.
+# The unit of the three costs below is the time to compute one DTW cell. `COMPARE_COST` is the cost
+# of copying one point of a window into a lane, which a comparison needs. `BOUND_COST` is the cost
+# of adding one point to a fine bound. `DEAL_COST` is the cost of copying one point into the rows
+# into which `window_preparation` sorts points.
+COMPARE_COST = 9
 BOUND_COST, DEAL_COST = 1, 3
 CHUNK = 32  # terms summed before it is checked whether the bounds of all windows exceed the limit
 
@@ -63,16 +65,16 @@ class Selection(NamedTuple):
 
 
 class _Sources(NamedTuple):
-    """Where the sums of a block read and write: addresses and lengths of rows, in bytes.
+    """The addresses of the arrays that `_sum` reads and writes, and the lengths of their rows.
 
-    `_sum` is called for every vector of windows, and numba would pass the arrays themselves to it
-    as about thirty numbers. Addresses are fewer.
+    `_sum` is called for every vector of windows. If it took the arrays themselves, numba would pass
+    about thirty numbers in each call. The addresses and lengths are only eight numbers.
     """
 
     points: Any
     """Address of the first window's first point, or first mean, in `Room.space`."""
     highest: Any
-    """Address of the upper envelope of the points, or of the means of that envelope."""
+    """Address of the upper envelope in `Room.space`: its points, or the means of its segments."""
     row: Any
     """Length of a row of `Room.space` in bytes."""
     lanes: Any
@@ -162,7 +164,8 @@ def _add_epsilon(epsilon: float, noises: Any) -> None:
 def _note(plan: Any, count: int, lanes: Any, bounds: Any, lows: Any) -> None:
     """Store the bounds of a block of `count` windows in `bounds`, the least per strip in `lows`.
 
-    The greatest possible rounding error is subtracted from each bound.
+    From a DTW bound the greatest possible rounding error is subtracted. An LCSS bound is a count,
+    which has no rounding error.
     """
     share, shrink, zero = np.float32(plan.segment), np.float32(plan.shrink), np.float32(0.0)
     for t in range(count):
@@ -280,7 +283,8 @@ def _any_within(values: Any, limit: Any) -> bool:
 def _set_limits(plan: Any, limit: Any, lanes: Any) -> None:
     """Write the limit for the sum of squares of each window to row `LIMITS` of `lanes`.
 
-    It is ``((limit + t) * f)**2``. The window's noise t and the factor f allow for rounding.
+    `limit` is a limit for distances, in units of the plan. The limit for the sum is
+    ``((limit + noise) * factor)**2``: the window's noise and the factor allow for rounding.
     """
     factor = np.float32(UP / plan.shrink)
     for t in range(lanes.shape[1]):

@@ -106,7 +106,7 @@ class Found(NamedTuple):
     best: Any
     """A heap of the k least costs; shape (0,) if every row within the cutoff is wanted."""
     best_rows: Any
-    """Row numbers of the costs in `best`, element by element."""
+    """Row numbers of the costs in `best`: element i is the row of cost i, int64."""
     best_count: Any
     """Number of costs in `best`, shape (1,)."""
     shared: Any
@@ -207,8 +207,8 @@ def _compare_all(
         if bounds[place] <= cost_within(query, found.shared[0]):
             group.waiting[group.count[0]] = first + place
             group.count[0] += 1
-        # One call in the source serves full groups and the last group, because numba compiles
-        # `_compare` again for each place that calls it.
+        # Full groups and the last group are compared by the same line, because numba would compile
+        # `_compare` a second time for a second line that calls it.
         last = number == chosen.size - 1 and group.count[0] > 0
         if last or group.count[0] == LANES_32:
             _compare(query, rows, group, found)
@@ -263,7 +263,8 @@ def search_rows(
         A multiple of `native.collection_sketch.CHUNK`.
     """
     whole = -(-(last - first) // LANES_32) * LANES_32
-    room = np.full(whole, np.nan, np.float32)  # elements that stay NaN are never chosen
+    # The bounds are padded to whole vectors. The padding stays NaN, so it is never chosen.
+    room = np.full(whole, np.nan, np.float32)
     bounds = room[: last - first]
     sketch_bounds(sketch, ends, query.upper_means, query.lower_means, first, bounds)
     group = _group(query, rows.shape[1])

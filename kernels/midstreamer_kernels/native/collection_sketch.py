@@ -22,7 +22,8 @@ from midstreamer_kernels.native.jit_decorators import jit
 
 CHUNK = 1024  # rows per chunk: their bounds are summed within the L1 cache
 SEGMENTS_MAX = 16  # greatest number of segments of a row
-POINTS_MIN = 4  # least points of a segment: shorter segments would hardly improve the bound
+# A segment has at least this number of points. Shorter segments would hardly improve the bound.
+POINTS_MIN = 4
 BUCKETS = 1 << 13  # buckets of the histogram in `near_threshold`
 _INFINITY = 0x7F800000  # the bits of +inf in float32
 # A bucket is the upper 13 of the lower 31 bits of a non-negative float32: the exponent and 5 bits
@@ -67,10 +68,10 @@ def _add_excess(means: Any, upper: Any, lower: Any, weight: Any, bounds: Any) ->
 
 @jit
 def sketch_bounds(sketch: Any, ends: Any, upper: Any, lower: Any, first: int, bounds: Any) -> None:
-    """Fill `bounds` with LB_PAA of the rows from number `first` on, a multiple of `CHUNK`.
+    """Fill `bounds` with LB_PAA of the rows from number `first` on.
 
-    `bounds` is float32 and holds lower bounds of the squared DTW distance. `upper` and `lower` are
-    the segment means of the query's envelope.
+    `first` is a multiple of `CHUNK`. `bounds` is float32 and holds lower bounds of the squared DTW
+    distance. `upper` and `lower` are the segment means of the query's envelope.
     """
     for begin in range(0, bounds.size, CHUNK):
         part = bounds[begin : begin + CHUNK]

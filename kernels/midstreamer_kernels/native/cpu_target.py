@@ -42,8 +42,10 @@ class Target(NamedTuple):
     folder: Path | None
     """The folder of code compiled ahead of time, which is only read; None if none is used."""
     trouble: str
-    """The reason to log if the folder or processor level that the environment names is not used;
-    empty if there is none."""
+    """Why the folder or the processor level that the environment names is not used.
+
+    The text is for the log, and empty if both are used or none is named.
+    """
 
 
 def _read(environ: Mapping[str, str]) -> Target:

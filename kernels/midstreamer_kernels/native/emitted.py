@@ -103,7 +103,8 @@ def _call(emit: Emitter, shape: Shape) -> Any:
 
 
 def _named(call: Any, parameters: int) -> Any:
-    # numba matches the arguments of a call with named parameters, so each parameter gets a name.
+    # numba reads the signature of `call` to match the arguments with parameters. So `call` gets a
+    # signature in which each parameter has a name, in place of its ``*arguments``.
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = ["typing_context", *(f"argument_{place}" for place in range(parameters))]
     call.__signature__ = inspect.Signature([inspect.Parameter(n, positional) for n in names])

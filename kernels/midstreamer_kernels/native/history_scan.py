@@ -30,7 +30,9 @@ Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 # The windows with the least bounds, called seeds, are compared first: `SEEDS_PER_MATCH` for each
 # wanted match, and this number in addition.
 SEEDS_MIN = 32
-CHOSEN_MAX = 4096  # candidates compared before the fine bounds continue with a lower limit
+# After fine bounds have chosen about this number of candidates, these are compared. That lowers the
+# limit for the fine bounds that are computed next.
+CHOSEN_MAX = 4096
 
 
 def scan(
@@ -44,7 +46,7 @@ def scan(
 
     Parameters
     ----------
-    table : ndarray, shape (runs, COLUMNS), int64
+    table : ndarray, shape (histories, COLUMNS), int64
         The histories to search; `midstreamer_kernels.search_inputs` describes the columns.
     query : ndarray, shape (m,), float64
         Not z-normalised; if the options say so, this function normalises the query.
@@ -58,7 +60,8 @@ def scan(
     Returns
     -------
     which, index : ndarray, shape (found,), int64
-        Row of the table and absolute position of the window's first point.
+        For each window the row of its history in `table`, and the absolute position of its first
+        point.
     distance : ndarray, shape (found,), float64
         Ascending; equal distances are ordered by row, then by position.
 
@@ -154,7 +157,10 @@ class _Scan:
         self._stop.check()
 
     def matches(self) -> Found:
-        """Return row, position and distance of the matches, sorted by distance, then by number."""
+        """Return row, position and distance of the matches, nearest first.
+
+        Matches at equal distances are sorted by their candidate numbers.
+        """
         distances, orders, found, _ = self._ranking
         distances, orders = distances[: found[0]], orders[: found[0]]
         best = np.lexsort((orders, distances))

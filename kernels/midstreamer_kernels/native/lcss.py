@@ -16,8 +16,10 @@ most epsilon below ``a[i]``, the last is the greatest point that is at most epsi
 ``a[i]`` two binary searches count the points of `b` before the first match (low) and up to the last
 match (high). A table of prefixes holds in P[r] the bits of the r smallest points of `b`, so M is
 ``P[high] ^ P[low]``. The result is exact, because the searches evaluate only
-``a[i] - b[j] > epsilon`` and ``a[i] - b[j] >= -epsilon`` in float64. The bits of the columns within
-the band are the XOR of two masks too, each with the bits of the first r columns for some r.
+``a[i] - b[j] > epsilon`` and ``a[i] - b[j] >= -epsilon`` in float64.
+
+With a band, only the bits of the columns within the band are kept. They are the XOR of two masks:
+one has the bits of all columns before the end of the band, the other those before its begin.
 
 O((n + m) log m + n * m / 256) time, O(n + m) memory. With a band, n * band / 256 takes the place of
 n * m / 256. A pair of 1,000 points takes 45 microseconds with AVX2: 14 to search, 15 for the rows,
@@ -107,10 +109,11 @@ def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high:
 
 @jit
 def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> None:
-    """Fill the ranks of the matching points for each value in `rows`: the range [low, high).
+    """Find the points of `ascending` that match each value in `rows`; fill `low` and `high`.
 
-    `low` is the number of points of `ascending` that are more than `epsilon` below the value.
-    `high` is the number of points that are at most `epsilon` above the value.
+    The points with the ranks [low, high) match the value. `low` is the number of points that are
+    more than `epsilon` below the value. `high` is the number of points that are at most `epsilon`
+    above it, or below it.
     """
     for i in range(rows.size):
         low[i] = high[i] = 0
@@ -124,10 +127,11 @@ def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> No
 
 @jit
 def _prefixes(order: Any, first: int, table: Any) -> None:
-    """Fill the table of prefixes: entry r has the bits of the columns of the r smallest points.
+    """Fill the table of prefixes for the strip of columns that begins at `first`.
 
-    An entry is four words, with one bit for each column of the strip that begins at `first`.
-    `order` holds the column numbers of the points in ascending order of the points.
+    Each column belongs to one point. Entry r has the bits of the columns that belong to the r
+    smallest points. An entry is four words, with one bit for each column of the strip. `order`
+    holds the column numbers of the points in ascending order of the points.
     """
     set0 = set1 = set2 = set3 = _ZERO
     for rank in range(order.size + 1):
@@ -171,7 +175,8 @@ class _Strip(NamedTuple):
 def _advance(begin: int, end: int, edge: bool, strip: Any) -> None:
     """Compute the rows [begin, end) of a strip in place.
 
-    With `edge`, the band does not cover the whole strip, so columns outside of the band are masked.
+    `edge` says that in these rows columns of the strip may lie outside of the band. Then those
+    columns are masked. Without `edge` all columns are inside, and no mask is needed.
     """
     first, band, row = strip.first, strip.band, strip.row
     low, high, prefixes, carries = strip.low, strip.high, strip.prefixes, strip.carries

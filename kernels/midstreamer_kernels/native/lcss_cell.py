@@ -1,4 +1,7 @@
-"""The LCSS cell on SIMD vectors, as a numba intrinsic, because numba does not vectorise its loop.
+"""The LCSS cell on SIMD vectors, as a numba intrinsic.
+
+An intrinsic is needed, because numba does not vectorise a Python loop that computes this cell for
+all lanes.
 
 A vector of `LANES` float64 numbers is one value of the LLVM type ``<LANES x double>``. LLVM maps it
 to two AVX-512 registers, four of AVX2 or eight of SSE2. Only subtraction, addition and comparison

@@ -78,9 +78,10 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Return whether no lower bound of a pattern's squared distance exceeds `limit`.
+    """Return whether the lower bounds allow a squared distance of a pattern within `limit`.
 
-    The pattern begins at element `begin` of ``group.patterns``.
+    The result is False as soon as one bound exceeds `limit`. The pattern begins at element `begin`
+    of ``group.patterns``.
     """
     m = window.size
     first = window[0] - group.patterns[begin]

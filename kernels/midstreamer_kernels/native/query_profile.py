@@ -67,18 +67,20 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
         ("step", "i8"),  # points from one candidate to the next
         ("normalized", "i8"),  # 1 if z-normal forms are compared
         ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
-        ("corners", "i8"),  # pairs of points added in full: 2 for DTW, 1 if m is 1, 0 for LCSS
+        # Number of pairs of end points whose costs a bound adds in full. For DTW it is 2, the first
+        # pair and the last pair, or 1 if m is 1. For LCSS it is 0.
+        ("corners", "i8"),
         ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
         ("stride", "i8"),  # points from one window to the next in a block: min(step, m + 2 * band)
         ("size", "i8"),  # elements of each row of `window_preparation.Room.space`
-        (
-            "row",
-            "i8",
-        ),  # elements per row, when points are sorted into `stride` rows; see `window_preparation`
+        # If `window_preparation` sorts points into `stride` rows, each row has this number of
+        # elements.
+        ("row", "i8"),
         ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
         ("unit", "f8"),  # divisor of ``point - origin``; 1 if windows are normalised
-        ("shrink", "f8"),  # each bound is multiplied by this: its sum may be rounded up
+        # Factor below 1 for each DTW bound. It makes up for additions that were rounded up.
+        ("shrink", "f8"),
         ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
         ("noise", "f8"),
         ("filter_factor", "f8"),  # distance in float32 <= filter_factor * exact one + filter_noise
@@ -91,9 +93,10 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
 
 
 class Level(NamedTuple):
-    """The terms of the coarse or of the fine bounds: what each of them compares, and where it is.
+    """The places of the coarse bounds, or those of the fine bounds.
 
-    A term compares the window with the query at one *place*: a point, or the mean of a segment.
+    A bound is a sum. Each of its terms compares the window with the query at one *place*: a point,
+    or the mean of a segment.
     """
 
     segment: int
@@ -105,10 +108,10 @@ class Level(NamedTuple):
     """The query, its upper envelope and its lower envelope, each with one point or mean per term;
     shape (3, places)."""
     rows: NDArray[np.int64]
-    """Residues, modulo the stride, of the points that the bounds read, int64.
+    """Numbers of the rows that the bounds read, ascending, int64.
 
-    If windows are more than one point apart, `window_preparation` sorts points into one row per
-    residue.
+    If the plan's `stride` is greater than 1, `window_preparation` sorts point or mean i into row
+    ``i % stride``. It fills only the rows whose numbers are listed here.
     """
 
 

@@ -1,9 +1,10 @@
-"""Comparison of the windows that lower bounds did not rule out: float32, then float64, then rank.
+"""Comparison of the windows that lower bounds did not rule out.
 
-Both comparisons take as many windows at once as the processor has lanes. The float32 comparison is
-only a filter before the float64 comparison; no result depends on it. It rules out a window only if
-rounding cannot explain how far the float32 distance exceeds the limit. In units of the plan,
-with u = 2**-24 and a query of m points,
+DTW compares a window in float32 first, and then in float64 if the float32 comparison does not rule
+it out. If the float64 distance is among the k least so far, the window enters the ranking. Both
+comparisons take as many windows at once as the processor has lanes. No result depends on the
+float32 comparison. It rules out a window only if its distance exceeds the limit by more than
+rounding can cause. In units of the plan, with u = 2**-24 and a query of m points,
 
     float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u).
 
@@ -157,7 +158,9 @@ def as_bound(plan: Any, distance: float) -> Any:
     the plan's `unit`.
     """
     if plan.lcss:
-        return np.float32(distance * plan.m + 0.5)  # number of points without a match
+        # For the distance of a match the product is its number of points without a match, except
+        # for a rounding error. The 0.5 makes up for that error.
+        return np.float32(distance * plan.m + 0.5)
     return np.float32(distance / plan.unit * UP)
 
 
@@ -235,9 +238,9 @@ def _gather(
 def _rank_exactly(
     plan: Any, query: Any, sources: Any, orders: Any, windows: Any, exact: Any, ranking: Any
 ) -> None:
-    """Compare the windows in the lanes `sources` in float64, and add the matches to the ranking.
+    """Compare some of the `windows` in float64, and add the matches to the ranking.
 
-    `orders` holds the candidate numbers of these windows.
+    `sources` holds the lane numbers of these windows, and `orders` their candidate numbers.
     """
     block, costs = exact.block, exact.costs
     for lane in range(orders.size):
@@ -305,7 +308,7 @@ def _rank(plan: Any, distance: float, order: int, ranking: Any) -> None:
         return
     distances, found, shared = ranking.distances, ranking.found, ranking.shared
     found[0] = offer(distances, ranking.orders, found[0], distance, order)
-    # Only when this thread has k matches, the distance of its worst match is an upper bound of the
-    # k-th best distance.
+    # Lower the shared bound of the k-th best distance. This thread's worst match is such a bound
+    # only if the thread has k matches.
     if found[0] == plan.k and distances[0] < shared[0]:
         shared[0] = distances[0]

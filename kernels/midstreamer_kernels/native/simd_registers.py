@@ -66,11 +66,13 @@ def instruction_set() -> InstructionSet:
 def striped(number: Number, *, banded: bool = False) -> Shape:
     """Return the shape of the strips for one pair (see `emit.matrix_strip`) on this processor.
 
-    A strip of K vectors keeps 2 K + 1 vectors in registers and needs three more to compute; the
-    rows are read from memory as operands. More vectors hide more latency, but make the slanted ends
-    of a strip longer: as long as the strip has rows. In a narrow band these ends would be most of
-    the strip, so strips within a band have at most `BANDED_ROWS_MAX` rows. For 1,000 points with
-    AVX2, K = 6 was the fastest of 4 to 8.
+    A strip of K vectors keeps 2 K + 1 vectors in registers, and its arithmetic uses three more
+    registers. The points of the rows are not kept in registers: instructions read them from memory.
+
+    With more vectors a strip hides more latency. But it then has more rows, and each of its two
+    slanted ends is as many columns wide as the strip has rows. In a narrow band these ends would be
+    most of the strip, so strips within a band have at most `BANDED_ROWS_MAX` rows. For 1,000 points
+    with AVX2, K = 6 was the fastest of 4 to 8.
     """
     machine = instruction_set()
     rows = 6 if machine.registers == 16 else 8

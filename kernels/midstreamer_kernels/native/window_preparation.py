@@ -131,8 +131,9 @@ def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any,
 def _read(plan: Any, row: Any, begin: int, count: int, origin: float, space: Any) -> Any:
     """Copy the points of the windows, and `band` points more on either side, to `space` as float32.
 
-    Beyond the ends of the searched part, its first or last point is repeated. Return the number of
-    points, and the greatest absolute difference of a point from `origin`.
+    A search may be limited to a part of the history. Points before that part are replaced by its
+    first point, and points after it by its last point. Return the number of points, and the
+    greatest absolute difference of a point from `origin`.
     """
     span = plan.m + 2 * plan.band
     reach = (count - 1) * plan.step + span
@@ -200,16 +201,18 @@ def _scale(
 
 @inlined
 def _envelopes(points: int, pitch: int, size: int, band: int) -> None:
-    """Fill the two rows after the row of points with maxima and minima of ``2 * band + 1`` points.
+    """Fill two rows of `Room.space` with the upper and the lower envelope of the points.
 
-    Element i is the extreme of the points from i on.
+    They are the two rows after the row of points. Element i is the maximum or the minimum of the
+    ``2 * band + 1`` points from point i on. `points` is the address of the row of points, which has
+    `size` points, and `pitch` the length of a row in bytes.
     """
     passes, reach = 1, 2
     while reach < 2 * band + 1:
         passes, reach = passes + 1, 2 * reach
     for number in range(1, 3):
-        # The passes write to two rows alternately, so that the last pass fills the target row. A
-        # pass that overwrites its own input would take seven times as long.
+        # A pass that overwrites its own input would take seven times as long. So the passes write
+        # to two rows in turn. The first row is chosen such that the last pass fills the wanted row.
         source, target, other = points, points + number * pitch, points + DEALT * pitch
         if passes % 2 == 0:
             target, other = other, target

@@ -1,11 +1,11 @@
 """Statistics of the windows of a history, and z-normalisation of one window.
 
 The z-normal form of a window is ``((x - x[0]) - shift) * scale``. `shift` is the mean of
-``x - x[0]``; `scale` is one over the population standard deviation, or 0 if that is zero. Because
-values are taken relative to the window's first point, a constant window has a variance of exactly
-zero, and a high price level loses no digits. The sums run in order over the points of one window,
-and are never a difference of longer sums. So the bits do not depend on how the points arrived,
-where the history begins or how it is divided.
+``x - x[0]``; `scale` is one over the population standard deviation, or 0 if that is zero. Values
+are taken relative to the window's first point. Therefore a constant window has a variance of
+exactly zero, and small changes of great values, such as high prices, lose no digits. The sums run
+in order over the points of one window, and are never a difference of longer sums. So the bits do
+not depend on how the points arrived, where the history begins or how it is divided.
 """
 
 from __future__ import annotations

@@ -32,9 +32,10 @@ CHECK_ROWS = 16  # rows of the LCSS matrix between two checks of the stop flag
 
 
 def shape_for(number: Number) -> Shape:
-    """Return the shape of `emit.dtw_in_lanes` here: two registers per vector, `ROWS` rows.
+    """Return the shape for `emit.dtw_in_lanes` on this processor.
 
-    Four registers of cells are then computed at once, and about twelve are in use.
+    A vector fills two registers, and `ROWS` rows are computed together. So four registers of cells
+    are computed at once. About twelve registers are in use in total.
     """
     offered = simd_registers.instruction_set()
     return Shape(number, 2 * offered.lanes(number), ROWS, offered.integers(number))

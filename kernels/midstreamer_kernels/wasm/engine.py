@@ -2,8 +2,9 @@
 
 The search has the same steps as that of the numba engine (bounds, seeds, remaining windows; see
 `native.history_scan`), but works in batches: numpy selects the candidates, and ``dtw.wasm``
-computes bounds and costs. All arrays of a search are copied to one block of the module's memory,
-because a call into the module takes 20 microseconds.
+computes bounds and costs. A call into the module takes about 20 microseconds, so there are few
+calls. For example, all arrays of a search are copied to one block of the module's memory, which one
+call allocates.
 """
 
 from __future__ import annotations
@@ -192,9 +193,10 @@ def _envelope(query: NDArray[np.float64], band: int) -> tuple[NDArray[np.float64
 def _parts(
     row: NDArray[np.int64], m: int, step: int, normalized: bool
 ) -> list[NDArray[np.float64]]:
-    """Return the points of the candidates in one row of the table, float64.
+    """Return a list with the points from the first to the last candidate of a history, float64.
 
-    If `normalized`, return the shifts and the scales of the candidates too.
+    `row` is the history's row in the table. If `normalized`, the list also has the shifts and the
+    scales of all windows from the first to the last candidate.
     """
     values, shift, scale, item_bytes, first, count, _ = (int(entry) for entry in row)
     if not count:

@@ -84,7 +84,8 @@ def _unsigned(pointer: int) -> int:
     return pointer & 0xFFFF_FFFF
 
 
-# Functions for the package's own module, ``dtw.wasm``; users' modules follow below.
+# This part of the file runs the package's own module, ``dtw.wasm``. The part after `session` runs
+# modules of users.
 
 
 @functools.cache
@@ -173,7 +174,10 @@ def instance_here() -> Instance:
 
 @contextmanager
 def session() -> Iterator[Instance]:
-    """Yield this thread's instance; on exit free all memory allocated in it since the start."""
+    """Yield this thread's instance for use in a ``with`` block.
+
+    When the block ends, all memory that it allocated in the instance is freed.
+    """
     instance = instance_here()
     mark = instance.room(0)
     try:
