@@ -1,8 +1,9 @@
 """Load tests over QUIC: ``make load``, or ``python -m loadtests``.
 
-``run`` starts a local fleet, issues certificates for the users, and sends load with locust as a
-shape describes. It prints a table of the results; thresholds decide the exit status. With ``--web``
-the load is started from locust's page in a browser. ``curve`` measures latency at several rates.
+``run`` starts a local fleet, issues certificates for the users, and runs locust, which sends
+requests. A shape says how many requests per second. ``run`` prints a table of the results;
+thresholds decide the exit status. With ``--web`` a person starts the load on locust's page in a
+browser. ``curve`` measures latency at several rates.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def parsed() -> argparse.ArgumentParser:
 
 
 def planned(arguments: argparse.Namespace, shape: load_plan.Shape, folder: Path) -> Plan:
-    """Return the plan of the load for the arguments.
+    """Return the plan of the load that the command line asks for.
 
     The plan has no addresses of coordinators yet; `run` adds them when the fleet runs.
     """

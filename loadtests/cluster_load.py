@@ -152,7 +152,10 @@ async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int
 
 
 async def store(made: Plan) -> None:
-    """Store the history that is searched, and search it once, so that agents have loaded it."""
+    """Store the history that users search, and search it once.
+
+    When this search is answered, the agents have loaded the history.
+    """
     security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
     me = carrier(identities.loader(made.trust_domain), security, LimitSettings())
     async with AsyncClient(me, list(made.addresses), deadline_s=STORE_S) as client:

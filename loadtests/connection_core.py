@@ -1,6 +1,7 @@
 """The client side of one connection, without I/O.
 
-It takes received datagrams and the time, and returns datagrams to send and results.
+It takes received datagrams and the time. It returns the datagrams to send, and the results of
+requests.
 
 `Machine` combines three parts, as the carrier on asyncio does: aioquic's QuicConnection with our
 verification of the server (`transport.aioquic.mutual_tls`), the state machine of a connection
@@ -40,7 +41,7 @@ from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.trust import Trust
 
 RETRY_AFTER_S = 0.05
-"""Seconds after which a caller may retry when too many bytes are unsent."""
+"""Seconds to wait before sending a frame again that was refused: too many bytes were unsent."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ class Machine:
         self.ended: MidstreamerError | None = None
         """The reason why the connection ended; None while it has not ended."""
         self.inbox: collections.deque[Deliver] = collections.deque()
-        """Received frames for `receive`; used only before `talk` allows requests."""
+        """Received frames that `receive` has not returned yet.
+
+        After `talk` no frame is added: then the `Exchange` takes the received frames.
+        """
         self._inbox_bytes = 0
         self._news: list[request_states.Effect] = []
         self._packets = 0
@@ -88,7 +92,7 @@ class Machine:
         """Code and message that the peer gets at the end; empty if the peer ended the connection.
         """
 
-    # --- The owner of the machine calls the methods below. ---
+    # --- The code that has the socket, such as `GeventLink`, calls the methods below. ---
 
     def start(self, now_s: float) -> None:
         """Start the QUIC handshake."""
@@ -139,7 +143,7 @@ class Machine:
 
     @property
     def must_answer(self) -> bool:
-        """Whether something must be sent at once: stream data, or the end of the connection."""
+        """Whether datagrams must be sent at once, for stream data or the end of the connection."""
         return self.ended is not None or aioquic_internals.has_something_to_send(self.quic)
 
     @property
@@ -150,8 +154,8 @@ class Machine:
     def outgoing(self, now_s: float, *, spoken: bool = False) -> list[bytes]:
         """Return the datagrams to send now.
 
-        If ``spoken`` is true, waiting acknowledgements are sent too, although they are not due yet.
-        So they can share a packet with our data.
+        Acknowledgements of received packets may wait for a short time. If ``spoken`` is true, they
+        are sent now, so that they can share a packet with our data.
         """
         if spoken:
             aioquic_internals.acknowledge(self.quic, now_s)
@@ -178,7 +182,10 @@ class Machine:
         return request.request
 
     def send(self, frame: Frame, now_s: float, *, bulk: bool = False) -> None:
-        """Send a frame; ``bulk`` frames use the second stream.
+        """Send a frame.
+
+        If ``bulk`` is true, the frame may be large. It then uses the second stream, so that small
+        frames need not wait for it.
 
         Raise LinkClosed if the connection has ended, Overloaded if too many bytes are unsent.
         """

@@ -74,7 +74,7 @@ class GeventLink:
         return self.machine.figures()
 
     def ask(self, frame: Request, *, budget_s: float) -> Answer:
-        """Send a request and return its answer; raise the error that a Failure names."""
+        """Send a request and return its answer; raise an error if the request fails."""
         number = self.machine.ask(frame, time.monotonic(), budget_s=budget_s)
         waiting = self._waiting[number] = AsyncResult()
         self._flush(spoken=True)
@@ -179,7 +179,10 @@ class GeventLink:
         self._flush()
 
     def _failed(self, error: Exception) -> None:
-        """Log an error that a callback raised, and end the link; no caller could catch it."""
+        """Log an error and end the link.
+
+        A callback of gevent's loop raised the error, so no caller can catch it.
+        """
         log.error("link.failed", exc_info=error)
         self.machine.give_up("this side failed")
 
@@ -211,7 +214,10 @@ class GeventLink:
             self._refused(error)
 
     def _settle(self) -> None:
-        """Give answers to waiting requests and set the timer; free everything if the link ended."""
+        """Give answers to waiting requests, and set the timer.
+
+        If the link has ended, free its socket and its timer instead of setting the timer.
+        """
         for effect in self.machine.news():
             result = answer_of(effect)
             waiting = self._waiting.pop(result[0], None) if result is not None else None
@@ -257,7 +263,7 @@ def dial(trust: Trust, address: str, *, expect: Kind = Kind.COORDINATOR) -> Geve
     """Open a link and return it; of several IP addresses, take the first that answers.
 
     The certificate is renewed first if it is due.  Raise Refused, Overloaded or Unavailable if no
-    link opens.  For requests, call `Machine.talk` of the link afterwards.
+    link opens.  Before the first request, the caller must call `Machine.talk` of ``link.machine``.
     """
     trust.refresh()
     why: MidstreamerError = Unavailable(f"{address} resolves to no place")

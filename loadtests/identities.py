@@ -38,7 +38,7 @@ def user(number: int, trust_domain: str) -> Identity:
 
 
 def sdk(trust_domain: str, worker: int = 0) -> Identity:
-    """Return the identity of the user that sends requests with the SDK for a worker."""
+    """Return the identity of the SDK user of this worker: it sends requests with the SDK."""
     return peer_credentials.named(f"{PREFIX}sdk-{worker}", trust_domain)
 
 
@@ -50,8 +50,8 @@ def loader(trust_domain: str) -> Identity:
 def of_worker(users: int, worker: int, workers: int, trust_domain: str) -> list[Identity]:
     """Return the identities that one worker of several needs.
 
-    They are: all users that the worker may have to run, its SDK user, and the identity that the
-    fleet must refuse (`STRANGER`).
+    They are: the users that this worker runs, its SDK user, and the identity that the fleet must
+    refuse (`STRANGER`). Each worker gets the same number of users, rounded up.
     """
     share = -(-users // workers)
     mine = [user(worker + number * workers, trust_domain) for number in range(share)]
@@ -80,7 +80,10 @@ def make(directory: Path, users: int, trust_domain: str) -> None:
 
 
 def trust(directory: Path, me: Identity, limits: Limits | None = None) -> Trust:
-    """Return the credentials and the trust of a user; `Trust.refresh` renews the certificate."""
+    """Return the `Trust` of a user: it holds the certificate, and whom the user trusts.
+
+    `Trust.refresh` renews the certificate.
+    """
     manager = files.CertificateManager(directory, me)
     manager.load_or_generate()
     return Trust(FileSource(manager, None), limits or Limits(), secrets.token_hex(8))

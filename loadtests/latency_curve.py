@@ -61,7 +61,11 @@ def shape(arguments: argparse.Namespace) -> load_plan.Shape:
 
 
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
-    """Return a point of the curve for each rate: medians over the sweeps, and total counts."""
+    """Return a point of the curve for each rate.
+
+    A point has medians over the sweeps: of the p50 and p99 of the latency, and of the p99 of the
+    delay. It also has the numbers of requests and of failures, summed over the sweeps.
+    """
     swept: dict[float, list[Tally]] = {}
     for stage, tally in zip(stages, tallies, strict=True):
         if stage.begin > 0 and name in tally.requests:

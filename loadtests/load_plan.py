@@ -1,5 +1,6 @@
-"""The plan of a load test as one value; the command writes it, and the processes of the test read
-it.
+"""The plan of a load test, as one value.
+
+The command that starts the test writes the plan to a file. Locust and the SDK user read it there.
 
 A shape is a sequence of stages (`start_times.Stage`) and the behaviour of the users in them.  To
 add a shape, add an entry to `SHAPES` or write a JSON file with the same fields; see
@@ -87,7 +88,8 @@ def check(plan: Plan) -> Plan:
     wrong = set(plan.mix) - set(KINDS)
     if wrong:
         raise BadInput(
-            f"mix names {', '.join(sorted(wrong))}: the types of requests are {', '.join(KINDS)}"
+            f"unknown in mix: {', '.join(sorted(wrong))}; the types of requests are"
+            f" {', '.join(KINDS)}"
         )
     if not sum(plan.mix.values()) > 0 or min(plan.mix.values()) < 0:
         raise BadInput(f"mix {plan.mix}: give weights of at least 0, and one above 0")
@@ -137,7 +139,7 @@ def with_users(shape: Shape, users: int) -> Shape:
 
 
 def steadily(shape: Shape, stage: Stage) -> Shape:
-    """Return the shape with this single stage; its users stay the same."""
+    """Return the shape with ``stage`` as its only stage; the number of users stays the same."""
     return msgspec.structs.replace(shape, stages=(stage,))
 
 
@@ -147,7 +149,10 @@ def at(plan: Plan, *addresses: str) -> Plan:
 
 
 def mix_of(text: str) -> dict[str, float]:
-    """Return the weights in a text such as ``match=1,lookup=3``; raise BadInput if invalid."""
+    """Return the weight of each type of request, read from a text such as ``match=1,lookup=3``.
+
+    Raise BadInput if the text is invalid.
+    """
     mix: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.partition("=")

@@ -80,7 +80,7 @@ class Generator:
             self.environment.web_ui.stop()
 
     def told(self) -> dict[str, Any]:
-        """Return the results of this process, as JSON can hold them."""
+        """Return the results of this process, as a dict that can be written as JSON."""
         transport = self.crowd.transport
         return {
             "stages": [result_counts.plain(each) for each in self.crowd.tallies],
@@ -195,7 +195,10 @@ class FrameUser(User):
     wait_time = constant(1)
 
     def on_start(self) -> None:
-        """Open the link; if this fails, count the failure and leave the user out."""
+        """Open the user's link.
+
+        If this fails, the failure is counted, and the user sends no requests.
+        """
         generator: Generator = self.environment.generator
         with contextlib.suppress(MidstreamerError):
             generator.crowd.join(next(generator.numbers))

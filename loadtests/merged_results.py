@@ -15,7 +15,8 @@ def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the merged results of several generators.
 
     ``told`` has what `locustfile.Generator.told` returned in each generator. The merged ``seconds``
-    is the longest duration, and ``processors`` is the sum. Raise BadInput if ``told`` is empty.
+    is that of the generator that ran longest; ``users`` and ``processors`` are sums over the
+    generators. Raise BadInput if ``told`` is empty.
     """
     if not told:
         raise BadInput("no generator has sent its results")
@@ -38,7 +39,10 @@ def one(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def transport(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge the transport measurements of all links; percentiles are None without a link."""
+    """Merge the transport measurements of all links.
+
+    If no link was measured, the percentiles are None.
+    """
     rtt, window = Durations(), Durations()
     for each in told:
         rtt.merge(result_counts.durations(each["rtt"]))
@@ -58,7 +62,7 @@ def judged(
 ) -> dict[str, Any]:
     """Return the merged results; its field ``broken`` has a line for each exceeded threshold.
 
-    Fewer results than the number of ``generators`` are a line in ``broken`` too.
+    If not all ``generators`` have sent their results, ``broken`` has a line that says so.
     """
     merged = one(told)
     total = _merged(result_counts.from_plain(each) for each in (*merged["stages"], merged["sdk"]))

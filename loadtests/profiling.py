@@ -33,7 +33,10 @@ WRITES_S = 30.0
 ROWS = 15
 """Number of functions in the table of a process."""
 WAITS = ("EpollSelector.select ", "_worker (concurrent/futures/thread.py")
-"""Functions that only wait: in idle event loops and pool threads; py-spy may count them as busy."""
+"""Beginnings of the names of functions in which idle event loops and idle pool threads wait.
+
+py-spy may take such a thread for a busy one, so `added` leaves these samples out.
+"""
 _SVG, _IN_SAMPLES = "{http://www.w3.org/2000/svg}", "{http://github.com/jonhoo/inferno}"
 _TITLE = re.compile(r"(?P<name>.*) \([\d,]+ samples?, [\d.]+%\)")
 

@@ -19,7 +19,10 @@ from loadtests.result_counts import Durations, Tally
 CPU = "process_cpu_seconds_total"
 """Name of the metric of a process's processor time, in seconds."""
 LATE_S = 0.05
-"""Seconds; if the generator's p99 delay is larger, the generator, not the fleet, is too slow."""
+"""Limit in seconds for the p99 of the delays with which the generator sends requests.
+
+Above it the generator was too slow, and the results do not describe the fleet.
+"""
 MEMORY = "process_resident_memory_bytes"
 """Name of the metric of a process's resident memory, in bytes."""
 

@@ -119,7 +119,7 @@ class Tally:
 
 
 def plain(tally: Tally) -> dict[str, Any]:
-    """Return a tally as an object that JSON can hold."""
+    """Return a tally as a dict that can be written as JSON."""
     return {
         "late": plain_durations(tally.late),
         "requests": {
@@ -134,7 +134,7 @@ def plain(tally: Tally) -> dict[str, Any]:
 
 
 def from_plain(made: Mapping[str, Any]) -> Tally:
-    """Return the tally from an object that `plain` returned."""
+    """Return the tally from a dict that `plain` returned."""
     requests = {
         name: Requests(
             durations(each["latency"]), durations(each["service"]), Counter(each["failures"])
@@ -145,7 +145,7 @@ def from_plain(made: Mapping[str, Any]) -> Tally:
 
 
 def plain_durations(durations: Durations) -> dict[str, Any]:
-    """Return durations as an object that JSON can hold."""
+    """Return durations as a dict that can be written as JSON."""
     return {
         "buckets": {str(bucket): count for bucket, count in durations.buckets.items()},
         "count": durations.count,
@@ -155,6 +155,6 @@ def plain_durations(durations: Durations) -> dict[str, Any]:
 
 
 def durations(made: Mapping[str, Any]) -> Durations:
-    """Return the durations from an object that `plain_durations` returned."""
+    """Return the durations from a dict that `plain_durations` returned."""
     buckets = Counter({int(bucket): count for bucket, count in made["buckets"].items()})
     return Durations(buckets, made["count"], made["total_s"], made["most_s"])

@@ -56,7 +56,8 @@ class Stage:
         ``requests`` must not exceed the number of requests that start in the whole stage.
         """
         slope = (self.end - self.begin) / self.seconds
-        # t solves slope/2 t² + begin t = requests. This form of the root also works for slope 0.
+        # The time t solves (slope / 2) t² + begin t = requests. This form of the solution is valid
+        # for slope 0 too.
         root = math.sqrt(max(0.0, self.begin * self.begin + 2 * slope * requests))
         return min(self.seconds, 2 * requests / (self.begin + root)) if requests else 0.0
 

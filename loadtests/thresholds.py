@@ -21,9 +21,10 @@ class Threshold:
     request: str
     """The type of request; empty means that every type must meet the limit."""
     what: str
-    """What is measured: ``p50`` to ``p99`` or ``max`` of the latency, ``failures``, or ``late``.
+    """What is measured: a percentile of the latency such as ``p99``, its ``max``, or another value.
 
-    ``late`` is the p99 of the delays with which the generator started requests.
+    The other values are ``failures``, the share of requests that failed, and ``late``, the p99 of
+    the delays with which the generator started requests.
     """
     most: float
     """The limit: seconds, or percent for ``failures``."""

@@ -38,7 +38,7 @@ class Keeper:
     def __init__(self, issuer: Issuer, directory: Path, who: Sequence[Identity]) -> None:
         """Store the arguments; no signing request is sent before `obtain` is called."""
         self.waiting = ""
-        """The issuer's message why the last request is not answered yet; empty if there is none."""
+        """The issuer's last message that says why a request is not answered yet; at first empty."""
         self._directory = directory
         self._sources = [RequestedSource(each, issuer, waits=self._waits) for each in who]
         self._written: dict[Identity, Credentials] = {}

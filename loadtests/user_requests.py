@@ -26,7 +26,10 @@ SERIES, POINTS = 20, 5_000
 
 
 def specification() -> Specification:
-    """Return the specification of the stocks data set, for the universe `identities.HISTORY`."""
+    """Return the specification with which users search the universe `identities.HISTORY`.
+
+    Except for the universe, it is that of the example data set ``sp500``.
+    """
     return structs.replace(datasets.DATASETS["sp500"].specification, universe=identities.HISTORY)
 
 

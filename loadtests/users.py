@@ -1,8 +1,8 @@
 """Users of a load test under gevent: each has an identity and a link of its own.
 
 `Crowd` starts each request at its planned time, with the next user in turn, and does not wait for
-answers.  An error that the SDK would hide is not counted as a failure.  If a link drains or is
-lost, the user dials again and retries the request within its budget; the latency includes the
+answers.  If a link drains or is lost, the user dials again and retries the request within its
+budget, as the SDK does.  If a retry succeeds, no failure is counted.  The latency includes the
 retries.
 """
 
@@ -162,7 +162,7 @@ class Crowd:
     """All users of one process, and the results of their requests."""
 
     def __init__(self, plan: Plan, *, ended: Callable[[Ended], None]) -> None:
-        """Prepare a crowd without users; ``ended`` is called with the outcome of each request."""
+        """Prepare a crowd without users; ``ended`` is called with the result of each request."""
         self.plan = plan
         self.tallies = [Tally() for _ in plan.shape.stages]
         """For each stage, a tally of the requests whose planned start lies in the stage."""
@@ -277,8 +277,8 @@ class Crowd:
             except Refused:
                 return
             except PASSING as error:
-                # The coordinator was not reached or was too busy, so it has not refused the
-                # identity yet: dial again.
+                # The coordinator was not reached, or was too busy to check the identity.  So dial
+                # again, until a coordinator refuses the identity.
                 self.repeats[error.code] += 1
                 if time.monotonic() + PAUSE_S >= until_s:
                     raise

@@ -31,8 +31,8 @@ from midstreamer_operator.resources.signing_requests import SigningRequest
 PAGE = "200"
 """Maximum number of objects in one page of a list: the query parameter `limit`."""
 ASKED_ABOUT_MAX = 5
-"""Maximum number of pods of one pool whose Events are read, because a fault mostly has the same
-cause in all pods of a pool."""
+"""The operator reads the Events of at most this many pods of one pool. These suffice, because the
+pods of a pool mostly fail for the same cause."""
 
 
 async def pod(api: Api, namespace: str, name: str) -> Pod | None:
@@ -45,7 +45,7 @@ async def pod(api: Api, namespace: str, name: str) -> Pod | None:
 
 
 async def answer(api: Api, request: SigningRequest, asked: Question, policy: Policy) -> bool:
-    """Return the API server's answer to the question on which a decision about a client depends.
+    """Ask the API server a question about a client's signing request, and return the answer.
 
     To `OfNamespace`, the answer is whether the namespace is labelled as one whose pods may be
     clients. To `OfAccess`, it is whether the requester may `use` the client identity in question.
@@ -144,8 +144,8 @@ async def pages(
 ) -> AsyncIterator[Object]:
     """Yield every object of a list, page by page.
 
-    With ``is_known`` false the cluster may lack the kind of object; then this function yields
-    nothing and raises no error.
+    If ``is_known`` is false, the cluster may lack this kind of object. If it does, this function
+    yields nothing and raises no error.
     """
     wanted = {**query, "limit": PAGE}
     while True:

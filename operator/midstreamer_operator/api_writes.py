@@ -66,7 +66,7 @@ async def fail(api: Api, given: Object, reason: Reason, message: str) -> Object:
 
 
 async def hand_over(api: Api, given: Object, entry: Entry) -> Object:
-    """Write the certificate of a ledger entry into its signing request.
+    """Write the certificate of the ledger entry into ``given``, the signing request for it.
 
     Return the updated object.  Raise Overtaken if it changed.
     """

@@ -23,7 +23,7 @@ log = logs.get(__name__)
 async def provided(api: Api, policy: Policy) -> str:
     """Create the Secret of the password unless it exists.
 
-    Return the problem with a Secret that exists already, or an empty string when it has none.
+    Return what is wrong with a Secret that exists already; an empty string when nothing is wrong.
     """
     namespace, name = policy.namespace, passwords.secret_name(policy.release)
     found = await api_reads.secret(api, namespace, name)

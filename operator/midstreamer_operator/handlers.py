@@ -58,9 +58,10 @@ def registry(signer: Signer, pools: Pools, account: Account) -> kopf.OperatorReg
 
 
 def connection(account: Account) -> kopf.ConnectionInfo:
-    """Return address and token of the API server for kopf.
+    """Return the API server's address, and the token with which kopf logs in there.
 
-    kopf calls the login handler again when the token has expired.
+    When the token has expired, kopf calls the login handler of `registry`, which calls this
+    function again.
     """
     return kopf.ConnectionInfo(
         server=account.server,

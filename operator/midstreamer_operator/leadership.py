@@ -32,8 +32,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 STUCK_EXIT = 3
 """Exit code of a process whose work did not end before its lease could expire."""
 STEADY_S = 10.0
-"""Seconds.  A failure of kopf makes the replica not ready.  When the replica has then led for this
-time without another failure, the failure is forgotten."""
+"""After a failure of kopf the replica is not ready until it has led for this many seconds without
+another failure."""
 
 log = logs.get(__name__)
 
@@ -66,14 +66,14 @@ class Replica:
         )
         self._troubles: dict[Part, str] = {Part.LEASE: "the lease was not read yet"}
         self._spare_s = settings.lease_s - settings.renew_within_s
-        """Seconds between the end of leading and the expiry of the lease.
+        """A leader that cannot renew its lease stops leading this many seconds before it expires.
 
-        A request that reads or writes the lease times out after this time, and cancelled work must
-        end within this time.
+        Its work is then cancelled, and must end within this time.  A request that reads or writes
+        the lease times out after this time too.
         """
 
     def serving_reasons(self) -> list[str]:
-        """Return the reasons why this replica could not lead; an empty list when it could."""
+        """Return the reasons why this replica is not able to lead; an empty list when it is."""
         return list(self._troubles.values())
 
     @property
@@ -277,7 +277,7 @@ def _now_s() -> float:
 
 @contextlib.contextmanager
 def _counted(work: str) -> Iterator[None]:
-    """Measure one run of ``work``: its duration, its result, and the time of the last success."""
+    """Set the metrics of one run of ``work``: duration, result, and time of the last success."""
     began_s, result = time.monotonic(), "failed"
     try:
         yield

@@ -1,7 +1,8 @@
-"""The emitted loops compiled to an object file for wasm32, which is linked into ``dtw.wasm``.
+"""Compile the loops that compare one pair of series to an object file for wasm32.
 
-The emitters are those of the numba engine (`emit.dtw_of_pair`), called with the shape of SIMD128
-vectors. llvmlite, a dependency of numba, compiles them for WebAssembly.
+The object file is linked into ``dtw.wasm``. `emit.dtw_of_pair` emits the loops as LLVM IR, for the
+numba engine too; here it gets the shapes of SIMD128 vectors. llvmlite, a dependency of numba,
+compiles the LLVM IR for WebAssembly.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ TRIPLE = "wasm32-unknown-unknown"
 FEATURES = "+simd128,+bulk-memory"  # no relaxed SIMD, because its results depend on the host
 
 # `integers=False`: WebAssembly has no i64x2.min, so float64 costs are compared as floats.
-# `stores_last=True`: each iteration stores after all its loads. WebAssembly runtimes rarely move a
-# load across a store, so a loop with a store between its loads needs more registers.
-# 4 rows: of strips with 3 to 7 vectors, those with four were the fastest.
+# `stores_last=True`: each iteration of a loop does its loads first and its stores last. WebAssembly
+# runtimes rarely move a load across a store, so any other order needs more registers.
+# 4 rows: loops that keep 4 vectors in registers were faster than loops with 3, 5, 6 or 7.
 SHAPES = {
     "f32": Shape(FLOAT32, 4, 4, stores_last=True),
     "f64": Shape(FLOAT64, 2, 4, integers=False, stores_last=True),
@@ -31,7 +32,8 @@ def _written() -> ir.Module:
     module.triple = TRIPLE
     for suffix, shape in SHAPES.items():
         for name, emit, index in (
-            ("room", emit_room, _WIDE_INDEX),  # 64 bits: scratch memory may exceed 4 GiB
+            # `room` returns a size, in 64 bits because the size may exceed 4 GiB.
+            ("room", emit_room, _WIDE_INDEX),
             ("pair", emit_pair, _INDEX),
             ("banded_pair", emit_banded_pair, _INDEX),
         ):
@@ -42,7 +44,7 @@ def _written() -> ir.Module:
 
 
 def compiled() -> tuple[binding.ModuleRef, binding.TargetMachine]:
-    """Return the optimised LLVM module of the loops, and the target machine that compiles it."""
+    """Return the optimised LLVM module with the loops, and LLVM's compiler for wasm32."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     target = binding.Target.from_triple(TRIPLE)

@@ -3,8 +3,8 @@
 The distances have the same bits as those of the numba engine (`native.dtw_of_pair`).
 
 The arguments and the series are written to the module's memory, and the result is read from there.
-The called function has no parameters and no return value. So a comparison takes one call into the
-module and a few copies, about 15 microseconds in addition to the computation.
+The called function has no parameters and no return value. In addition to the computation, a
+comparison takes about 15 microseconds: for one call into the module and a few copies.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class _Pair(ctypes.LittleEndianStructure):
 def dtw_squared(a: NDArray[Any], b: NDArray[Any], band: int, limit: float) -> float:
     """Return the squared DTW distance of `a` and `b`, or infinity.
 
-    Infinity means that the squared distance exceeds `limit`. A result above `limit` is possible
-    too, because the limit is checked only once per strip. Arguments and result are those of
+    Infinity means that the squared distance exceeds `limit`. The limit is checked only once per
+    strip, so a finite result may exceed `limit` too. Arguments and result are those of
     `native.dtw_of_pair.dtw_squared`.
 
     Raises

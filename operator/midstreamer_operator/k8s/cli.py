@@ -63,7 +63,7 @@ def before_the_verb(
         False, "--version", callback=_version, is_eager=True, help="Print the version, then exit."
     ),
 ) -> None:
-    """Parse the options before the subcommand."""
+    """Accept the options that stand before the subcommand: only ``--version``."""
 
 
 @certs.command()

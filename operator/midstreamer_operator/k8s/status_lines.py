@@ -154,7 +154,11 @@ def _counts(found: Found) -> Iterator[str]:
 
 
 def _waits(found: Found) -> Iterator[str]:
-    """Yield one line for each pod and pool that is not ready or lacks something, and why."""
+    """Yield lines that say what is not ready, and why.
+
+    There is a line for each pod that is not ready or lacks something, for each pool that is not
+    ready, and for each component of which pods do not exist.
+    """
     pods = sorted(found.pods, key=lambda pod: (_order(component_of(pod)), _name(pod)))
     for pod in pods:
         if is_done(pod):
@@ -203,7 +207,11 @@ def _is_of(about: str, owner: str) -> bool:
 
 
 def _wanted(found: Found, component: str) -> int | None:
-    """Return how many pods a component should have, None when it has no owner."""
+    """Return how many pods a component should have.
+
+    This is the number of replicas that its Deployments, StatefulSets and AgentPools ask for.
+    Return None when the component has none of these.
+    """
     of_pools = found.pools if component == AGENT else ()
     owners = [owner for owner in found.owners if component_of(owner) == component]
     counts = [int((item.get("spec") or {}).get("replicas", 1)) for item in (*owners, *of_pools)]

@@ -1,8 +1,8 @@
 """The number of valid certificates of each identity; pure, the time is given.
 
-A pod needs two certificates: the present one, and its renewal.  A container that crashes loses its
-key and requests a new certificate after each restart, at most 300 times a day with the kubelet's
-usual pauses.  A requester that asks more often fills the ledger, and is not a working pod.
+The number is limited, so that a broken requester cannot fill the ledger.  A working pod needs two
+certificates: the present one, and its renewal.  A container that crashes loses its key and requests
+a new certificate after each restart.  With the kubelet's usual pauses these are at most 300 a day.
 
 The certificates of an identity are read from the ledger once.  Those that are signed afterwards are
 added to the count.  The ledger is read again only after all certificates of the identity expired.
@@ -14,9 +14,10 @@ from collections.abc import Mapping
 
 
 class Holders:
-    """Expiry of certificates in seconds since 1970, by identity and by uid of signing request.
+    """Holders of certificates, and when each certificate expires, in seconds since 1970.
 
-    An identity is the URI in the certificate.
+    A holder is known by the URI of its identity, and a certificate by the uid of its signing
+    request.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Holders:
         return uri in self._ends
 
     def learn(self, uri: str, ends: Mapping[str, float]) -> None:
-        """Add an identity from the ledger: when each certificate expires, by uid of request."""
+        """Add the certificates of an identity: when each expires, by uid of its signing request."""
         self._ends.setdefault(uri, {}).update(ends)
 
     def sign(self, uri: str, request_uid: str, ends_s: float) -> None:

@@ -4,10 +4,11 @@
        ▲                                                                              │
        └── another replica holds the lease, or no renewal for `renew_within_s` ◀──────┘
 
-Clocks of two machines are never compared.  A lease is free when its record has not changed for its
-whole duration by this replica's own monotonic clock.  A leader that cannot renew the lease stops
-earlier, after `renew_within_s`.  So there is never more than one leader, as long as stopping takes
-less than `lease_s` - `renew_within_s`.
+Clocks of two machines are never compared.  Each replica measures with its own monotonic clock how
+long the record of the lease has not changed.  When this is as long as the lease's duration, the
+lease is free.  A leader that cannot renew the lease stops earlier, after `renew_within_s`.  So
+there is never more than one leader, as long as stopping takes less than `lease_s` -
+`renew_within_s`.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ class Election:
     """What one replica knows of the lease, and whether the replica leads."""
 
     def __init__(self, me: str, *, lease_s: float, renew_within_s: float) -> None:
-        """Take the name of the replica and two times in seconds.
+        """Store the arguments; the replica does not lead yet.
 
-        ``me`` is made of the pod's name and uid, so that a restarted container keeps its lease.
+        ``me`` is the name of the replica, made of the pod's name and uid, so that a restarted
+        container keeps its lease.  A lease that is not renewed expires after ``lease_s`` seconds.
+        A leader must renew it within ``renew_within_s`` seconds, or it stops leading.
         """
         assert renew_within_s < lease_s  # noqa: S101 - the settings check it
         self.me = me

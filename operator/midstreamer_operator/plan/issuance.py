@@ -42,7 +42,7 @@ LIVE_MAX = 512
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules by which the operator of one installation certifies."""
+    """The rules by which the operator of one installation issues certificates."""
 
     trust_domain: str
     namespace: str
@@ -167,7 +167,10 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
 
 
 def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
-    """Return the decision, but Deny or Fail if the identity may not have one more certificate."""
+    """Return the decision; replace it if it would exceed the limit of the identity's certificates.
+
+    Then return Deny, or Fail if the request is approved already.
+    """
     if not isinstance(decision, Approve | Sign) or live < policy.live_max:
         return decision
     message = (

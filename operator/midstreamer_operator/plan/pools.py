@@ -92,14 +92,15 @@ class Seen:
     deployment: Deployment | None = None
     """The Deployment of the pool's name, no matter who owns it."""
     pods: tuple[Waiter, ...] = ()
-    """The pool's pods; read only while the Deployment lacks ready agents."""
+    """The pool's pods; empty when they were not read, because all agents are ready or there is no
+    Deployment."""
     events: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
-    """Events of type Warning about each pod, by name of the pod."""
+    """Events of type Warning about pods that are not ready, by name of the pod."""
     applied: Applied | None = None
     """What this operator applied to the pool last; None after a restart of the operator."""
     refusal: str = ""
-    """Message with which the API server rejected the Deployment in this pass; empty when it did
-    not."""
+    """Message with which the API server rejected the Deployment a moment ago; empty when it did not
+    reject it."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,10 @@ def _is_own(seen: Seen) -> bool:
 
 
 def _is_in_force(seen: Seen, made: Mapping[str, Any]) -> bool:
-    """Return whether the Deployment is known to be what this operator applied last."""
+    """Return whether the Deployment ``made`` need not be applied.
+
+    It need not when this operator applied it last, and nobody has changed it since then.
+    """
     if seen.deployment is None or seen.applied is None:
         return False
     return seen.applied == Applied(deployments.digest(made), seen.deployment.generation)
@@ -222,7 +226,7 @@ def _hindrance(seen: Seen) -> Story | None:
 
 
 def _story(seen: Seen) -> Story:
-    """Return why the pool is ready or not, once its Deployment has been applied."""
+    """Return why a pool is ready or not; called when `_hindrance` returned None."""
     if seen.refusal:
         return Story(Reason.DEPLOYMENT_REFUSED, seen.refusal)
     held = seen.deployment
