@@ -22,7 +22,8 @@ from midstreamer_operator.resources import agentpools, deployments
 from midstreamer_operator.resources.agentpools import Pool
 
 PASSES_MAX = 4
-"""Maximum number of decisions about one pool in one pass; then `Overtaken` is raised."""
+"""Maximum number of times that one pass reads a pool, decides and acts. If the pool is not settled
+then, `Overtaken` is raised."""
 WAITS_S = 2.0
 """Seconds between two passes while a pool waits; events alone do not suffice, because a stuck pod
 causes none."""
@@ -34,7 +35,7 @@ log = logs.get(__name__)
 
 @dataclass
 class Pools:
-    """The reconciler of the pools of agents of one fleet."""
+    """Reconciles all pools of agents of one fleet."""
 
     api: Api
     namespace: str
@@ -45,9 +46,11 @@ class Pools:
     rests_s: float = 30.0
     """Seconds between two passes while every pool is ready and no event comes."""
     _applied: dict[str, Applied] = field(default_factory=dict, repr=False)
-    """The Deployment that was applied last for each pool, by the uid of the pool."""
+    """Digest and generation of the Deployment that was applied last for each pool. The keys are the
+    uids of the pools."""
     _agents: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
-    """Number of agents wanted and ready in each pool in the last pass, by name of the pool."""
+    """Numbers of wanted and of ready agents of each pool in the last pass. The keys are the names
+    of the pools."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _waits: bool = False
     """Whether at least one pool was waiting for something in the last pass."""
@@ -69,8 +72,7 @@ class Pools:
     async def look(self) -> None:
         """Make one pass over every pool of the fleet.
 
-        After a pool that fails, the others are still reconciled; the last error is raised at the
-        end.
+        When one pool fails, the others are still reconciled; the last error is raised at the end.
         """
         trouble: MidstreamerError | None = None
         self._waits, uids = False, set()
@@ -92,10 +94,11 @@ class Pools:
             raise trouble
 
     async def reconcile(self, pool: Pool) -> bool:
-        """Decide and act on one pool until only waiting is left.
+        """Read one pool, decide and act, until there is nothing to do but wait.
 
-        Return whether the pool should be reconciled again soon.  Raise Overtaken when somebody else
-        changed an object meanwhile, or when this replica is no longer the leader.
+        Return whether the pool waits for something, so that the next pass must come soon.  Raise
+        Overtaken when somebody else changed an object meanwhile, or when this replica is no longer
+        the leader.
         """
         refusal = ""
         for _ in range(PASSES_MAX):
@@ -138,7 +141,8 @@ class Pools:
             metrics.POOL_AGENTS.labels(pool, "ready").inc(ready)
 
     async def _seen(self, pool: Pool) -> Seen:
-        """Read the objects of a pool; read its pods and Events only while agents are missing."""
+        """Read the PodTemplate and Deployment of a pool; while agents are missing, also its pods
+        and Events about them."""
         name = deployments.template_name(self.fleet)
         template = await api_reads.pod_template(self.api, self.namespace, name)
         held = await api_reads.deployment(self.api, self.namespace, pool.name)
@@ -155,7 +159,7 @@ class Pools:
 
 
 def _tell(pool: Pool, status: agentpools.Status) -> None:
-    """Log the status of a pool when its reason or its message differs from before."""
+    """Log the new status of a pool, unless reason and message are as in its old status."""
     before = {each.type: each for each in pool.status.conditions}.get("Ready")
     now = status.conditions[0]
     if before is None or (before.reason, before.message) != (now.reason, now.message):

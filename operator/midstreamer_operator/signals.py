@@ -1,7 +1,7 @@
-"""Handling of SIGTERM and SIGINT: the first ends the process in order, the second ends it at once.
+"""Handling of SIGTERM and SIGINT: the first signal stops the process cleanly, the second at once.
 
-kopf installs its own handlers for both signals when it starts, and would need seconds to stop.  So
-the operator installs its handlers again after each start of kopf.
+kopf installs its own handlers for both signals when it starts; with these, a stop takes seconds.
+So the operator installs its handlers again after each start of kopf.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from midstreamer_operator.resources.certificate_ledger import Entry
 from midstreamer_operator.resources.signing_requests import SigningRequest
 
 PASSES_MAX = 8
-"""Maximum number of decisions about one request in one reconciliation; then `Overtaken` is
-raised."""
+"""Maximum number of times that one reconciliation reads a request, decides and acts. If the request
+is not settled then, `Overtaken` is raised."""
 ATTEMPTS_MAX = 6
 """Maximum number of attempts to reconcile a request after an event; then the next sweep handles the
 request."""
@@ -73,8 +73,8 @@ class Signer:
     async def reconcile(self, given: Object) -> Decision:
         """Decide and act on one request until no step is left; return the last decision.
 
-        Raise Overtaken when somebody else changed the request: its next event shows the new state.
-        After any other error the caller should retry.
+        Raise Overtaken when somebody else has changed the request. The caller need not retry then,
+        because the change causes an event of its own. After any other error it should retry.
         """
         decision: Decision = issuance.Ignore()
         for _ in range(PASSES_MAX):
@@ -89,10 +89,10 @@ class Signer:
         )
 
     async def handle(self, given: Object) -> None:
-        """Reconcile the request of an event, with up to `ATTEMPTS_MAX` attempts.
+        """Reconcile the request that an event is about, with up to `ATTEMPTS_MAX` attempts.
 
-        When all attempts fail, the next sweep takes the request up again.  Events caused by the
-        operator's own writes arrive after the request is reconciled, and are skipped.
+        When all attempts fail, the next sweep handles the request.  The operator's own writes cause
+        events too.  They arrive after the request is reconciled, and are skipped.
         """
         uid = given["metadata"].get("uid")
         if uid in self._settled:
@@ -113,8 +113,8 @@ class Signer:
     async def sweep(self) -> int:
         """Reconcile every open request; return how many requests were open.
 
-        Then prune the ledger, if the last pruning was at least `PRUNE_S` seconds ago.  After a
-        request that fails, the others are still reconciled; the last error is raised at the end.
+        Then prune the ledger, if the last pruning was at least `PRUNE_S` seconds ago.  When one
+        request fails, the others are still reconciled; the last error is raised at the end.
         """
         trouble: MidstreamerError | None = None
         count = failed = 0
@@ -139,9 +139,9 @@ class Signer:
         return count
 
     async def _decided(self, request: SigningRequest) -> Decision:
-        """Return what to do next, within the limit of valid certificates for one identity.
+        """Return what to do next; refuse what exceeds an identity's limit of valid certificates.
 
-        When the decision is to sign, the certificate counts towards the limit before it is made.
+        When the decision is to sign, the new certificate is counted at once, before it exists.
         """
         decision = await self._agreed(request)
         if not isinstance(decision, issuance.Approve | Sign):
@@ -172,7 +172,7 @@ class Signer:
         return ends_by_request
 
     async def _agreed(self, request: SigningRequest) -> Decision:
-        """Return what to do next by the checks of `plan.issuance` or `plan.client_requests`.
+        """Return what `plan.issuance` or `plan.client_requests` decides about a request.
 
         The limit of valid certificates for one identity is not checked here.
         """
@@ -230,7 +230,7 @@ class Signer:
     async def _prune(self) -> None:
         """Delete the ledger entries of certificates that expired more than `KEPT_S` seconds ago.
 
-        Also count the certificates that are still valid, and set the metric to the result.
+        Also set the metric `LIVE_CERTIFICATES` to the numbers of certificates that are still valid.
         """
         self._holders.forget(self.now())
         live: Counter[str] = Counter()
@@ -262,7 +262,7 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
             metrics.LIVE_CERTIFICATES.labels(
                 holder.kind
-            ).inc()  # `_prune` sets the metric again, without expired certificates
+            ).inc()  # `_prune` later subtracts those that have expired
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

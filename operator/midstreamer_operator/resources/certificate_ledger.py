@@ -65,7 +65,7 @@ def selector(release: str, uri: str = "") -> str:
 
 
 def holder(uri: str) -> str:
-    """Return an identity as a hash, because the value of a label cannot be a URI."""
+    """Return the value of label `HOLDER` for an identity: a hash, as a label cannot be a URI."""
     return hashlib.sha256(uri.encode()).hexdigest()[:HOLDER_CHARACTERS]
 
 

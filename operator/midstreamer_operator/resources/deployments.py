@@ -78,11 +78,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     observed_generation: int = 0
     """Generation that the Deployment controller of Kubernetes has handled."""
     wanted: int = 0
-    """Number of pods in the spec."""
+    """Number of pods that the spec asks for."""
     replicas: int = 0
     """Number of pods that exist."""
     updated: int = 0
-    """Number of pods of the current template."""
+    """Number of pods that were made from the current template."""
     ready: int = 0
     """Number of pods that are ready."""
     conditions: tuple[Condition, ...] = ()
@@ -127,7 +127,7 @@ def template_name(release: str) -> str:
 
 
 def revision(template: Mapping[str, Any]) -> str:
-    """Return the revision of a PodTemplate; empty when it has no such annotation."""
+    """Return the revision of a PodTemplate; empty when it lacks the annotation `REVISION`."""
     annotations = (template.get("metadata") or {}).get("annotations") or {}
     return str(annotations.get(REVISION) or "")
 
@@ -228,7 +228,7 @@ def _container(pool: Pool, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set(env: Iterable[Mapping[str, Any]], values: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """Return environment variables with ``values`` set; an empty value changes nothing."""
+    """Return ``env`` with the variables in ``values`` set to these values, except empty ones."""
     fresh = {name: value for name, value in values.items() if value}
     kept = [each for each in env if each.get("name") not in fresh]
     return [*kept, *({"name": name, "value": value} for name, value in fresh.items())]

@@ -1,4 +1,4 @@
-"""The fields of a Pod that decide about its certificate."""
+"""The fields of a Pod that the operator reads to decide about the pod's certificate."""
 
 from __future__ import annotations
 

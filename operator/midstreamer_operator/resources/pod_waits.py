@@ -66,11 +66,11 @@ class Waiter(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     """Image of the container that waits."""
     waits: str = ""
-    """Reason of the kubelet why a container waits, such as `ImagePullBackOff`."""
+    """Why a container waits: one word from the kubelet, such as `ImagePullBackOff`."""
     why: str = ""
     """Message of the kubelet for the reason in `waits`."""
     last_words: str = ""
-    """Termination message of the container that failed, or else reason and exit code."""
+    """Termination message of the container that failed; without one, its reason and exit code."""
 
 
 class Told(msgspec.Struct, frozen=True):

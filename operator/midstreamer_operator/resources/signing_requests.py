@@ -1,4 +1,4 @@
-"""Read the fields of a CertificateSigningRequest that a decision needs, and make updates of it."""
+"""Read the fields of a CertificateSigningRequest that decisions need, and make changed copies."""
 
 from __future__ import annotations
 

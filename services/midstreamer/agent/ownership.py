@@ -52,7 +52,7 @@ class Surveyed:
 @dataclass(frozen=True)
 class Joined:
     """Event: a list of the members that hold a lease.  ``position`` is the feed position at which
-    the list was read; `TOLD` if the change feed brought the list."""
+    sync read the list, or `TOLD` if the list came from the change feed."""
 
     members: tuple[Member, ...]
     position: int
@@ -94,8 +94,8 @@ class Draining:
 Event = Surveyed | Joined | Grew | Reached | Filled | Torn | Draining
 
 TOLD = -1
-"""Value of `Joined.position` if the change feed brought the list of members.  Changes of the feed
-come in order, so such a list is the newest one."""
+"""Value of `Joined.position` if the change feed brought the list of members.  This agent always
+accepts such a list, because the feed sends all lists in order."""
 
 # --- effects ------------------------------------------------------------------------------------
 
@@ -158,17 +158,17 @@ class Core:
     digest: int = 0
     """`domain.shard.digest` of the whole shards."""
     whole_for: str = ""
-    """Digest of the list of agents from which this agent computed which shards it owns, if all
-    these shards are whole; else empty.  The lease carries this digest: see `Member`."""
+    """If all shards that this agent owns are whole: digest of the list of agents from which it
+    computed what it owns.  Else empty.  Its lease carries this digest: see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
     """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
-    """Least feed position at which a lease with the digest ``_listed`` is sure to mean this list:
-    its agent then holds all shards that it owns.  It is the first position that this agent reached
-    after it received the list; None until then.  `_drain` may set an earlier one."""
+    """A lease with digest ``_listed`` counts only if its ``whole_at`` is at least this value: an
+    older lease may mean an earlier time with the same list.  The value is the first position that
+    this agent reached after it got the list; None until then.  `_drain` may set a lower one."""
     _listed_from: int = 0
     """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
@@ -181,8 +181,8 @@ class Core:
     _joined_at: int | None = None
     """First feed position that this agent reached after its own lease was listed; None before."""
     _grown_at: int | None = 0
-    """A feed position at which every known shard had at least one point.  When new shards begin, it
-    is None until the next position is reached."""
+    """A feed position at which every known shard had at least one point.  When a new shard gets its
+    first point, the value is None until this agent reaches the next position."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -190,7 +190,7 @@ class Core:
     _drained: bool = False
     _left: int = 0
     _left_for: object = None
-    """The facts from which `_count_left` computed ``_left``; it counts again when they differ."""
+    """The values from which ``_left`` was computed.  While they are the same, ``_left`` is kept."""
 
     def handle(self, event: Event) -> list[Effect]:
         """Apply one event and return the effects to carry out."""
@@ -227,7 +227,7 @@ class Core:
 
     @property
     def understood(self) -> bool:
-        """Whether all other agents run versions that can read in a lease that a member drains."""
+        """Whether all other agents have versions that understand the lease of a draining agent."""
         agents = (member for member in self.members if _kind(member) is Kind.AGENT)
         return all("stage" in member.evidence for member in agents if member.name != self.me)
 
@@ -249,8 +249,8 @@ class Core:
         self._unwhole()
 
     def hung_up(self, address: str) -> None:
-        """Record that the link to a coordinator was dropped, so that it is dialled if it joins
-        again."""
+        """Record that this agent no longer keeps a link to a coordinator.  If the coordinator
+        joins again, the agent dials it again."""
         self._dialled.discard(address)
 
     def leavable(self, address: str) -> bool:
@@ -332,7 +332,7 @@ class Core:
 
     def _reach(self, position: int) -> list[Effect]:
         if position <= self._position:
-            return []  # sync sends many changes as several frames; only the last has a new position
+            return []  # not the last frame of several: only the last has a new position
         self._position = position
         if self._joined_at is None and self._present:
             self._joined_at = position
@@ -344,7 +344,7 @@ class Core:
         return [*self._whole(), *self._all_safe()]
 
     def _whole(self) -> list[Effect]:
-        """If all shards that this agent owns are whole now, state that in its lease."""
+        """If this agent has loaded all shards that it owns, make its lease say so."""
         if self._draining or self._lacking or not self.shard_points or self._position < 0:
             return []
         self.whole_at = self._position
@@ -371,7 +371,7 @@ class Core:
         return effects
 
     def _drop(self) -> list[Effect]:
-        """Drop shards that other agents own, if they are not whole here or both owners hold them.
+        """Drop each shard of other owners that is not whole here, or that both its owners hold.
 
         A draining agent drops nothing, because it answers searches until it stops.
         """
@@ -395,16 +395,16 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # Leases written at position `since` or later are accepted: by then this agent had
-            # joined, and all shards had begun. Do not require the present position: the feed does
-            # not send a lease when only its position has changed, so the drain could wait in vain.
+            # Accept leases whose `whole_at` is `since` or later: by then this agent had joined, and
+            # all shards had points. Do not wait for leases of the present position: the feed sends
+            # no lease in which only the position has changed, so the wait might never end.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the whole shards that an owner still lacks; recount only when the facts changed."""
+        """Count the whole shards here that an owner lacks; count again only after a change."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:
@@ -421,7 +421,7 @@ class Core:
         return [Drained()]
 
     def _safe(self) -> frozenset[str]:
-        """Return the other agents that, by their leases, hold all shards that they own."""
+        """Return the other agents whose leases say that they hold all shards that they own."""
         at = self._listed_at
         if at is None:
             return frozenset()

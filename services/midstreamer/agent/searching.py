@@ -1,8 +1,9 @@
-"""One search: compare the windows of a request with some shards, and return Evidence.
+"""One search: find the analogs of a request's windows in some shards, and return Evidence.
 
 The result for a window holds *as of the time of the window*.  Only points up to that time are used.
-A past window is an analog only if its outcome was known at that time, with an embargo of one more
-horizon (`outcome.known_until`).  Points that came later do not change the result.
+A past window is an analog only if its outcome was known at that time, and had been known for at
+least one more horizon (the embargo, see `outcome.known_until`).  Points that came later do not
+change the result.
 
 The code runs in worker threads and does not touch the event loop.  The event loop stops a search
 with a `midstreamer_kernels.Stop`; the search then ends within milliseconds.
@@ -34,9 +35,10 @@ the generator returns one Evidence for each window."""
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows to compare with those windows of a request that have the same time.
+    """The past windows that may be analogs of a window at one time.
 
-    ``runs`` and the rows of ``laid`` have one entry for each shard.
+    All windows of a request that have this time share them.  ``runs`` has one entry for each shard,
+    and ``laid`` has one row for each shard.
     """
 
     runs: list[kernels.Run]
@@ -54,8 +56,8 @@ class Search:
     """Searches some shards for analogs of the windows of one request, one window after another."""
 
     def __init__(self, specification: Specification, shards: Sequence[Held], engine: str) -> None:
-        # The kernels order analogs at equal distances by row. So the rows must have the order of
-        # `domain.match.merge`: series by name, then position.
+        # The kernels return analogs at equal distances in the order of their rows. The coordinator
+        # (`domain.match.merge`) orders them by series, then by position. So sort the rows this way.
         self._shards = sorted(shards, key=lambda held: held.shard)
         self._specification = specification
         self._engine = engine
@@ -149,11 +151,11 @@ class Search:
         return _Prospect(runs, search.ground(firsts, outcomes, times), ups, known, barred)
 
     def _place(self, window: Window) -> tuple[int, bool]:
-        """Return the index of the window's last point in its series, and whether that point may be
-        the newest point that the series had at the window's time.
+        """Look up the last point of a window, by the window's time, in the shards here.
 
-        The index is -1 when no shard here has a point with the window's time.  The second value is
-        False when a shard here shows that the newest point up to that time is an earlier one.
+        Return the index of the point in its series; -1 when no shard here has a point of this time.
+        The second value is False when a shard here shows that the newest point up to this time is
+        older than this time; else True.
         """
         index, newest = -1, True
         for held in self._shards:
@@ -190,8 +192,8 @@ class Search:
 
 
 def next_step(steps: Steps) -> Callable[[], list[Evidence] | None]:
-    """Return the function that a thread calls to run the next step of a search, inside the tracing
-    span that is open now."""
+    """Return a function that runs the next step of a search.  A thread calls it later; the tracing
+    span of the step then belongs to the span that is open now."""
     context = tracing.context()
     if context is None:
         return partial(step, steps)

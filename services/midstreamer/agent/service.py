@@ -39,10 +39,10 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Searches that may run or wait for a thread at once: this number times the number of threads. One
-coordinator may have half of them (4 per thread), and one client half of that (2 per thread)."""
+"""Maximum number of searches, for each thread, that run or wait for a thread. Others wait in a fair
+queue. Of these 8 searches, one coordinator may have 4, and one client 2."""
 DRAIN_TOLD_S = 5.0
-"""Seconds after which a draining agent reads all leases again, and logs the shards left."""
+"""Every so many seconds a draining agent reads all leases and logs how many shards others lack."""
 DESERTED_S = 3.0
 """Seconds without any link, to sync or to a coordinator, after which a draining agent stops."""
 LOOK_S = 0.25
@@ -62,7 +62,7 @@ class _Coordinator(NamedTuple):
 
 
 class AgentService:
-    """One agent. `run` serves until it is drained or cancelled; both are clean stops."""
+    """One agent. `run` serves until a drain ends or the task is cancelled; neither is an error."""
 
     def __init__(self, config: AgentSettings, carrier: Carrier) -> None:
         self._config = config
@@ -95,7 +95,7 @@ class AgentService:
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of the process, and the way to drain it; `run` may replace the object."""
+        """Stage of the process, and the way to drain it; an argument of `run` replaces it."""
         self._drained = asyncio.Event()
         """Set when the drain no longer waits for other agents to load this agent's shards."""
         self._reporter = lease_evidence.Reporter(
@@ -164,7 +164,7 @@ class AgentService:
         self.life.drain(why)
 
     async def _drain(self) -> None:
-        """Answer searches until other agents hold all shards, then end the searches under way."""
+        """Answer searches until other agents hold all shards, then complete those in progress."""
         self._do(self._core.handle(ownership.Draining()))
         if not (self._membership.marks() and self._core.understood):
             # Old versions of sync and of agents do not know draining members. To all versions, an
@@ -323,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # when this agent stops, it dials no coordinator that the feed announces
+            return  # an agent that stops dials no further coordinator
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:

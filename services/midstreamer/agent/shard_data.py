@@ -46,7 +46,7 @@ _Made = TypeVar("_Made")
 
 
 def reach(shard: Shard, points: int) -> int:
-    """Return the position after the last point that a shard of ``points`` positions keeps.
+    """Return the position after the last point that a shard keeps; ``points`` is the shard size.
 
     It is `Shard.stop` plus the longest horizon.  An analog counts only after two horizons have
     passed since its end (outcome and embargo), so the last window of the shard needs points beyond
@@ -122,8 +122,11 @@ class Held:
         return self._values[:count]
 
     def count_until(self, time: int) -> int:
-        """Return how many points of the series have a time of at most ``time``, as far as this
-        shard shows: all points before the shard are counted, and none after it."""
+        """Return how many points of the series have a time of at most ``time``.
+
+        The times of points outside this shard are not known here.  So all points before the shard
+        are counted, and no points after it; `sees_past` checks whether that is exact.
+        """
         return self.first + int(np.searchsorted(self.times(), time, side="right"))
 
     def difference(self, begin: int, window: Floats) -> tuple[int, float | None]:
@@ -142,17 +145,17 @@ class Held:
         return skipped + int(differing[0]), float(held[differing[0]])
 
     def sees_past(self, count: int) -> bool:
-        """Return whether a result ``count`` of `count_until` is exact for the whole series.
+        """Return whether ``count``, a result of `count_until`, is exact for the whole series.
 
-        It is exact when the last counted point lies inside this shard.  If all points of the shard
-        are counted, points of later shards may be missing.  If none is counted, ``count`` may be
-        too large, because it includes all points before the shard.
+        It is exact if some points of this shard are counted, but not all that it can have.  If all
+        are counted, ``count`` may be too small: later shards may have such points too.  If none is
+        counted, ``count`` may be too large, because it includes all points before the shard.
         """
         return self.first < count < self.stop
 
     def history(self, transform: Transform, window: int) -> History:
-        """Return the transformed points of all windows of this length that the shard owns, as a
-        kernel `History` that is up to date."""
+        """Return an up-to-date kernel `History`: the transformed points of the shard's windows of
+        this length."""
         key = transform, window
         with self._lock:
             history = self._histories.get(key)

@@ -60,8 +60,8 @@ class Library:
         self._wanted: asyncio.Queue[Shard] = asyncio.Queue()
 
     def hold(self, shard: Shard, points: int) -> None:
-        """Start to load a shard of ``points`` positions. When the shard is whole, call the
-        ``filled`` that the constructor was given."""
+        """Start to load a shard; ``points`` is the shard size. When the shard is whole, the
+        function ``filled`` of the constructor is called."""
         self._held.setdefault(shard.series, {}).setdefault(
             shard, Held(shard, points, self._derived)
         )
@@ -95,8 +95,8 @@ class Library:
         return held
 
     def take(self, start: int, column: Column) -> None:
-        """Append points of one series, which the change feed brought, to every held shard that
-        needs them."""
+        """Append new points of one series to every held shard that needs them. The change feed
+        brought the points; ``start`` is the position of the first one."""
         times, values = column.times_array(), column.values_array()
         end = start + len(column)
         for shard, held in list(self._held.get(column.series, {}).items()):
@@ -156,8 +156,8 @@ class Library:
                 self._append(shard, part)
 
     def _incomplete(self, shards: list[Shard]) -> list[Shard]:
-        """Return those of these shards that are held and not whole. Call ``filled`` for each shard
-        that has become whole."""
+        """Return the shards that still lack points, without those that are no longer held. For each
+        shard that has become whole, call ``filled``."""
         return [
             shard
             for shard in shards

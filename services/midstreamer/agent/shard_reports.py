@@ -20,12 +20,12 @@ a frame, because other frames wait until this one is sent."""
 
 
 class Telling:
-    """The changes of held shards that one link has not reported to its coordinator yet."""
+    """Changes of the held shards that are not yet reported to the coordinator of one link."""
 
     def __init__(self, held: Iterable[Shard]) -> None:
         self._untold = dict.fromkeys(held, True)
         self._over = False
-        """True after `end`: the agent reports that it holds no shards."""
+        """True after `end` was called: from then on the agent reports that it holds no shards."""
 
     def changed(self, shard: Shard, *, whole: bool) -> None:
         """Record that a shard became whole (fully loaded), or ceased to be."""
@@ -33,8 +33,8 @@ class Telling:
             self._untold[shard] = whole
 
     def end(self, held: Iterable[Shard]) -> None:
-        """Report from now on that the agent holds no shards; ``held`` are the shards to
-        withdraw."""
+        """Report from now on that the agent holds no shards.  ``held`` are the shards that it
+        really holds; the next pages report each of them as dropped."""
         self._over = True
         self._untold = dict.fromkeys([*self._untold, *held], False)
 

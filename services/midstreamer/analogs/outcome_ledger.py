@@ -1,9 +1,10 @@
 """Ledger: the outcomes of the grid windows in one run of points, with running counts.
 
-For any position, one look-up in the running counts gives the numbers of windows before it that
-rose, that have a known outcome, and that are no analogs. A ledger is extended in parts, so that the
-caller may pause between two parts. A written outcome never changes, and a full buffer is replaced
-by a larger copy, so other threads may read while the ledger is extended.
+One look-up in the running counts gives three numbers for all windows before a position: how many
+were followed by a rise, how many have a known outcome, and how many are no analogs. A ledger
+is extended in parts, so that the caller may pause between two parts. A written outcome never
+changes, and a full buffer is replaced by a larger copy, so other threads may read while the ledger
+is extended.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 
 CELLS_AT_ONCE = 1 << 18
-"""Maximum points (windows times window length) processed in one part; a part takes about 2 ms."""
+"""Maximum product of windows and window length in one part of the work, which takes about 2 ms."""
 _CAPACITY_MIN = 16
 """Number of windows for which the buffers of a new ledger have room."""
 
@@ -85,7 +86,8 @@ class Ledger:
 
     def settled(self, until: int) -> Settled:
         """Return outcomes and counts of the windows whose points all lie before ``until``."""
-        # Read the count first: another thread may put larger buffers in place of those read here.
+        # Read the count before the buffers: while another thread appends, they may have more
+        # outcomes than the count says, but never fewer.
         count = self._count
         outcomes, sums = self._outcomes, self._sums
         reached = until - self._specification.window - self.first

@@ -27,8 +27,9 @@ _Made = TypeVar("_Made")
 
 
 class Ground(NamedTuple):
-    """The grid windows of a search.  A row has the windows of one searched run: of one series, or
-    of one shard.  ``outcomes`` and ``times`` contain all rows, one after the other.
+    """All grid windows that a search compares with its query.  They are in rows: each row has the
+    windows of one run, which is one series or one shard.  ``outcomes`` and ``times`` contain all
+    rows, one after the other.
     """
 
     firsts: Integers

@@ -19,7 +19,7 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Measure, Specification
 
 CELLS_MAX = 1 << 27
-"""Maximum cells of the distance matrix in one piece, counted as if every window were compared.
+"""Maximum number of cost-matrix cells in one piece, if the kernels skip none of its windows.
 
 So many cells take about 0.3 s on one processor. A usual search has far fewer and is one piece.
 """
@@ -83,10 +83,10 @@ def nearest(
 def divided(
     runs: Sequence[kernels.Run], specification: Specification, cells_max: int
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
-    """Yield pieces of at most ``cells_max`` cells: parts of runs, and the row of each part.
+    """Divide the runs into pieces of at most ``cells_max`` cells, and yield each piece.
 
-    A run that does not fit into one piece is divided among several. The row of a part is the
-    position of its run in ``runs``.
+    A piece is a list of parts of runs. A run that does not fit into one piece is divided among
+    several. Each piece comes with the row of each part, which is the index of its run in ``runs``.
     """
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)

@@ -1,9 +1,9 @@
 """Child processes of a local fleet: start, watch, restart and stop them.
 
-Each child has its own session, so that Ctrl-C reaches the launcher only, and its own log file. A
-child that exits is restarted after a short pause, at most ``restarts_max`` times. A child that
-exits with code 2 (bad input) before it was ever ready is not restarted, because its configuration
-is wrong: the last error in its log becomes the error of the run.
+Each child has its own log file. It also has its own session, so that Ctrl-C reaches the launcher
+only. A child that exits is restarted after a short pause, at most ``restarts_max`` times. A
+child that exits with code 2 (bad input) before it was ever ready is not restarted, because its
+configuration is wrong: the last error in its log becomes the error of the run.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Child:
     """One process of the local fleet."""
 
     name: str
-    """Name in messages and of the log file: ``coordinator``, ``agent-2``."""
+    """Name of the child in messages, and name of its log file: ``coordinator``, ``agent-2``."""
     verb: str
     """Subcommand of ``midstreamer`` that the child runs."""
     environment: Mapping[str, str]
     """Environment variables added to those of the launcher."""
     health: str
-    """``host:port`` of the child's probes."""
+    """``host:port`` at which the child answers probes."""
     log: Path
     """File for the child's output."""
     restarts_max: int
@@ -76,7 +76,7 @@ class Child:
         return process
 
     async def ready(self) -> None:
-        """Return when the child reports to be complete. The caller sets the timeout."""
+        """Wait until the child reports that it is complete. The caller sets the timeout."""
         while not await complete(self.health):  # noqa: ASYNC110 - another process
             await asyncio.sleep(POLL_S)
         self.was_ready = True
@@ -84,7 +84,8 @@ class Child:
     async def watch(self) -> None:
         """Start the child, and restart it whenever it exits.
 
-        Raise ConfigError when its input is wrong, and Unavailable when it exits too often.
+        Raise ConfigError when the child rejects its settings, and Unavailable when it has exited
+        more than ``restarts_max`` times.
         """
         while True:
             status = await (await self.start()).wait()

@@ -160,7 +160,7 @@ async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> Embe
         server = EmbeddedServer(directory)
         if server.data.exists():
             return server
-        await server.erase()  # EmbeddedServer() may have created a folder
+        await server.erase()  # reading `server.data` may have created a folder
     raise ConfigError(f"{missing} has no database: name one with --dsn or --state-dir")
 
 

@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def follow(environment: Mapping[str, str]) -> None:
-    """End this process when the parent named in the environment ends; do nothing without a name."""
+    """End this process when the launcher in `VARIABLE` ends; without that variable do nothing."""
     named = environment.get(VARIABLE, "")
     if not named.isdecimal():
         return

@@ -188,7 +188,7 @@ async def _drain(
 async def _client(
     context: typer.Context, identity: str | None = None
 ) -> AsyncIterator[AsyncClient]:
-    """Yield a client as configured. Failed attempts are not logged; the last error is raised."""
+    """Yield a client as configured. It logs no failed attempts; it raises the last error."""
     from midstreamer.client import certificates
 
     client_settings = settings.of(
@@ -212,7 +212,7 @@ async def _client(
 
 
 async def _reach(context: typer.Context, client: AsyncClient) -> None:
-    """Wait until a coordinator is reached, at most client.reach_s."""
+    """Wait until a coordinator is reached, for `client.reach_s` seconds at most."""
     await client.reach(settings.of(context, ClientSettings).reach_s)
 
 

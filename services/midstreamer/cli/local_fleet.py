@@ -206,7 +206,7 @@ class LocalFleet:
         await asyncio.gather(*(child.ready() for child in self.children))
 
     async def _watch(self) -> None:
-        """Watch all processes; a failure that restarts do not repair ends the run."""
+        """Watch and restart all processes; end the run when restarts do not help."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_server())
@@ -229,7 +229,7 @@ class LocalFleet:
             await self.server.start()
 
     async def _stop(self) -> None:
-        """Stop agents, coordinator, sync and PostgreSQL, each after those that need it."""
+        """Stop agents, coordinator, sync and PostgreSQL, in this order: each needs the next."""
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -268,7 +268,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _free_port(bound: contextlib.ExitStack) -> int:
-    """Return a free port. Sockets in `bound` keep it, so that the next call finds another."""
+    """Return a free port. `bound` holds its sockets open, so that the next call finds another."""
     for _ in range(PORT_TRIES):
         port = _RANDOM.choice(PORTS)
         with contextlib.ExitStack() as both, contextlib.suppress(OSError):

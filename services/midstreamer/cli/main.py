@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 
 _given = Invocation()
-"""The options given before the subcommand, such as ``--config``, of this execution."""
+"""The options that were given before the subcommand of this command line, such as ``--config``."""
 
 
 def _version(wanted: bool) -> None:

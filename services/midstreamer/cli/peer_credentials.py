@@ -116,7 +116,7 @@ def _in_cluster(me: Identity, security: SecuritySettings) -> ClusterIssuer:
     """Return the issuer that requests certificates from the cluster."""
     _check_pod(me)
     who = service_account.in_pod()
-    client = Client(who, idle_max=0)  # no idle connections: it is used once in several hours
+    client = Client(who, idle_max=0)  # keeps no idle connection: requests are hours apart
     return ClusterIssuer(client, namespace=who.namespace, release=security.release)
 
 

@@ -89,7 +89,7 @@ def _execute(
     config_file: Path | None,
     fresh: bool,
 ) -> None:
-    """Lock the state folder, show the run, and print its report however it ends."""
+    """Lock the state folder, execute and show the run, and print its report even if it fails."""
     from rich.text import Text
 
     from midstreamer.cli import run_work as runs

@@ -48,7 +48,10 @@ blocks, the confidence intervals would be meaningless."""
 
 @dataclass(frozen=True)
 class Selection:
-    """The data that a run uses, and changed parameters. None and empty values keep the defaults."""
+    """The data that a run uses, and the parameters that the user chose.
+
+    A field that is None or empty means the default.
+    """
 
     data: Sequence[str] = ("sp500", "load")
     start: int | None = None
@@ -95,7 +98,8 @@ class Job:
     """Ticks to replay."""
     specification: Specification
     seasons: tuple[int, ...] = ()
-    """Lengths of the seasons in ticks, for the seasonal forecasts that a judgement compares."""
+    """Lengths of the seasons in ticks, such as 24 and 168 for hourly data. A judgement makes the
+    forecasts of its seasonal rivals with them."""
 
 
 def jobs(selection: Selection) -> list[Job]:
@@ -143,7 +147,7 @@ def _job(name: str, selection: Selection) -> Job:
 
 
 def _middle(table: Table, name: str) -> int:
-    """Return the default start of the live ticks: the middle one of all times of a file."""
+    """Return the default time of the first live tick: the middle one of the distinct times."""
     times = table.step_times()
     if not len(times):
         raise BadInput(f"{name}: the file has no ticks")
@@ -157,9 +161,10 @@ def _full_names(series: Sequence[str], table: Table) -> list[str]:
 
 
 def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
-    """Return the table and its universe, which is "" when the table has several universes.
+    """Return the table with the universes of its series renamed, and its universe.
 
-    A ``start`` or ``series`` chosen by the user is appended to the names of the universes.
+    The user's ``start`` and ``series``, if given, are appended to the name of each universe.  The
+    second value is "" when the table has several universes.
     """
     parts = []
     if start is not None:
@@ -262,7 +267,7 @@ def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
             judge.judge_decisions(decisions, verdicts, points, seasons=job.seasons)
         )
     except BadInput:
-        return None  # all windows are flat, or the decisions belong to several streams
+        return None  # nothing to judge: all windows are flat, or there are several streams
 
 
 async def execute(
@@ -276,7 +281,7 @@ async def execute(
     fresh: bool,
     done: list[report.Report],
 ) -> None:
-    """Execute the whole run; ``done`` receives the report, also when the run is stopped."""
+    """Execute the whole run; append its report to ``done``, also when the run is stopped early."""
     began_s = time.monotonic()
     fleet = local_fleet.LocalFleet(state, settings, config_file=config_file, news=screen.say)
     if fresh:
@@ -315,7 +320,7 @@ async def execute(
 
 
 def _kept(state: StateFolder, fleet: local_fleet.LocalFleet) -> report.Kept:
-    """Return the folders and the database of the run."""
+    """Return the part of the report that names the folders and the database of the run."""
     return report.Kept(str(state.folder), fleet.server.dsn, str(state.logs), str(state.certs))
 
 
