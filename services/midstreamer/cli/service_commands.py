@@ -1,8 +1,11 @@
-"""The long-running commands: settings, logs, probes and signals around one service each.
+"""The commands that run one service each: sync, coordinator, agent and postgres.
 
-`/readyz` reports whether the service answers requests, or refuses them with a reason. `/completez`
-reports whether the service has everything that it needs. A negative report names the reasons. Both
-probes work before the service has started; they then report what the start waits for.
+A command reads the settings of its service, configures the logs, answers the health probes, and
+runs the service until a signal stops it.
+
+The probe `/readyz` says whether the service is serving. The probe `/completez` says whether the
+service has everything that it needs. If the answer is no, it gives the reasons. Both probes work
+before the service has started; they then say what the start waits for.
 
 SIGTERM and SIGINT make the process drain and stop; a second signal ends it at once.
 """
@@ -36,18 +39,18 @@ from midstreamer.transport.carrier import Carrier
 
 
 class Service(Protocol):
-    """A service of one long-running command, such as sync or an agent."""
+    """What a command of this module runs: sync, a coordinator, an agent or PostgreSQL."""
 
     def serving_reasons(self) -> list[str]:
         """Return the reasons why the service is not serving; an empty list when it is serving."""
 
     def complete_reasons(self) -> list[str]:
-        """Return what the service lacks for its whole work; empty when nothing is missing."""
+        """Return what the service needs but does not have; an empty list if nothing is missing."""
 
     async def run(
         self, life: Lifecycle | None = None, *, ready: asyncio.Event | None = None
     ) -> None:
-        """Serve until drained or cancelled."""
+        """Run the service until it has drained, or until the caller cancels this method."""
 
 
 S = TypeVar("S", SyncSettings, CoordinatorSettings, AgentSettings, PostgresSettings)
@@ -112,8 +115,8 @@ def postgres(
 async def _sync_of(
     service_settings: SyncSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
-    """Create sync with its store.  Without the setting ``dsn``, also start a PostgreSQL server, and
-    stop it at the end."""
+    """Yield sync with its store.  If the setting ``dsn`` is empty, start a PostgreSQL server for
+    the store, and stop this server when the context ends."""
     from midstreamer.security import tls
     from midstreamer.store.embedded_postgres import EmbeddedServer
     from midstreamer.store.postgres import PostgresStore
@@ -140,10 +143,11 @@ async def _sync_of(
 
 
 def _password_of(service_settings: SyncSettings) -> Callable[[], str] | None:
-    """Return a function that reads the password for each new connection of sync to PostgreSQL.
+    """Return a function that reads the password file.  Sync calls the function for each new
+    connection to PostgreSQL.
 
-    Return None when no password file is configured. If the file is missing or wrong, sync tries
-    again, because the file may be corrected while sync runs.
+    Return None when no password file is configured.  If the file is missing or wrong, the function
+    raises an error after which sync tries again, because someone may correct the file meanwhile.
     """
     path = service_settings.password_file
     if path is None:
@@ -186,7 +190,7 @@ async def _agent_of(
 async def _postgres_of(
     service_settings: PostgresSettings, credentials: CredentialSource
 ) -> AsyncIterator[tuple[Service, health.Warnings]]:
-    """Create a PostgreSQL server."""
+    """Yield the service that runs a PostgreSQL server."""
     from midstreamer.postgres.service import PostgresService
 
     service = PostgresService(service_settings, credentials)
@@ -260,7 +264,7 @@ async def _run(
 
 
 class Asked:
-    """The answers to the probes of one process, before and after its service has started."""
+    """Answers the health probes of one process, before and after its service has started."""
 
     def __init__(self, source: CredentialSource) -> None:
         self._source = source
@@ -284,16 +288,17 @@ class Asked:
         return pod_reports.WELL
 
     def about(self, service: Service, warnings: health.Warnings) -> None:
-        """Let the probes report the state of this service from now on."""
+        """Record that the service has started: from now on, the probes report its state."""
         self._service, self._warned = service, warnings
 
     def _lacks(self, reasons: Callable[[Service], list[str]]) -> list[str]:
-        """Return what the service lacks; before it has started, what the start waits for."""
+        """Return what ``reasons`` returns for the service.  Before the service has started, return
+        what the start waits for."""
         if self._service is not None:
             return reasons(self._service)
         return [self._waits() or "starting"]
 
     def _waits(self) -> str:
-        """Return a text on why the start waits for a certificate; "" when it does not wait."""
+        """Return why the process still waits for its first certificate; "" if it does not wait."""
         waiting = self._source.waiting if isinstance(self._source, Renewed) else ""
         return f"waiting for a certificate: {waiting}" if waiting else ""

@@ -37,13 +37,13 @@ SECTIONS: Mapping[str, type[Settings]] = {
         RunSettings,
     )
 }
-"""Class of the settings of each section. Settings that several commands share, such as those of
-security, are nested in these classes."""
+"""For each section of the configuration, by name: the class of its settings. Settings that several
+sections have, such as those of security, are nested in these classes."""
 
 
 @dataclass
 class Invocation:
-    """Options given before or after the command."""
+    """The options that every command accepts, before or after the name of the command."""
 
     config_file: Path | None = None
     """The configuration file that ``--config`` names."""
@@ -52,7 +52,7 @@ class Invocation:
 
 
 def invocation(context: typer.Context) -> Invocation:
-    """Return the options of this execution that all commands share."""
+    """Return ``--config`` and ``--debug`` as given on this command line."""
     found = context.find_object(Invocation)
     return found if found is not None else Invocation()
 
@@ -69,12 +69,13 @@ def of(context: typer.Context, kind: type[S], overrides: Mapping[str, Any] | Non
 
 
 def assignments(sets: Iterable[str]) -> dict[str, str]:
-    """Return ``KEY=VALUE`` words as a dict; BadInput for a word of another form."""
+    """Split each ``KEY=VALUE`` word, and return the values by key.  Raise BadInput for a word that
+    does not have this form."""
     values = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        # Do not quote the word in the message.  A password with a space in it, if it is not quoted
-        # in the shell, arrives as several words, and this word may be one of them.
+        # The message must not quote the word, because the word may be a part of a password: without
+        # quotes, the shell splits a password with a space into several words.
         if not _KEY.fullmatch(key):
             raise BadInput(
                 "--set takes KEY=VALUE, where KEY is a setting of the section, such as `listen`"
@@ -124,7 +125,7 @@ def schema_command() -> None:
 
 
 def _chosen(section: str) -> list[type[Settings]]:
-    """Return the settings classes of the named section, or of all."""
+    """Return the settings class of the named section; for "", the classes of all sections."""
     if not section:
         return list(SECTIONS.values())
     if section not in SECTIONS:

@@ -3,8 +3,8 @@
     <state>/postgres   the database            <state>/certs   authority, identities, allowlist
     <state>/logs       one file per process    <state>/spool   spools of coordinators
 
-The folder has mode 0700. One launcher at a time uses the folder: each launcher locks a file in it.
-The lock ends when the process of the launcher ends.
+The folder has mode 0700. Only one ``midstreamer run`` at a time may use the folder: it locks a file
+in the folder. The lock ends when that process ends.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def where(chosen: Path | None) -> Path:
     """Return the state folder: the given one, else ``$MIDSTREAMER_HOME``, else the default.
 
     If the working folder contains a folder `FORMER`, that folder is used instead of the default,
-    so that its data are found.
+    so that the data of an earlier version are found.
     """
     if chosen is None:
         former = Path.cwd() / FORMER
@@ -84,7 +84,8 @@ def remark(folder: Path) -> str:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[StateFolder]:
-    """Create the folder if needed and lock it; ConfigError when another launcher uses it."""
+    """Create the state folder if it is missing, and lock it until the context ends.  Raise
+    ConfigError when another ``midstreamer run`` has locked it."""
     state = StateFolder(folder)
     try:
         for each in (folder, state.certs, state.logs, state.spool):

@@ -46,8 +46,8 @@ from midstreamer.transport.carrier import Carrier
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_DEADLINE_S = 30.0
 TRUST_DOMAIN, PORT = "midstreamer.local", 7400
-"""Trust domain of a fleet, and port of its coordinators, unless the values ``trustDomain`` and
-``coordinator.port`` of its Helm chart were changed."""
+"""Default trust domain of a fleet, and default port of its coordinators. The values ``trustDomain``
+and ``coordinator.port`` of the Helm chart can change them."""
 
 AnswerT = TypeVar("AnswerT", bound=frames.Answer)
 ResultT = TypeVar("ResultT")
@@ -104,9 +104,10 @@ class AsyncClient:
         certificate until it is closed.  Each link is replaced after about ``link_age_s`` seconds,
         without failing a request.
 
-        An address is ``host:port``, which uses QUIC.  With ``quic+wss://`` in front, the client
-        uses WebSocket where the network drops UDP; with ``wss://``, always.  ``proxy`` is the HTTP
-        proxy for WebSocket: ``http://host:port``, ``environment``, or empty for none.
+        For an address ``host:port`` the client uses QUIC, and for ``wss://host:port`` WebSocket.
+        For ``quic+wss://host:port`` it uses QUIC, or WebSocket where the network drops UDP.
+        ``proxy`` is the HTTP proxy for WebSocket: ``http://host:port``, empty for none, or
+        ``environment`` for the proxy that the environment variables name.
         """
         several = [addresses] if isinstance(addresses, str) else list(addresses)
         carrier = _by_files(directory, identity, credentials, proxy)
@@ -137,8 +138,9 @@ class AsyncClient:
         ``client/<namespace>/<pod>/<uid>`` of this pod.  The private key never leaves the memory of
         the client; the operator of the fleet issues the certificate, and the client renews it.
 
-        Entering ``async with`` waits up to ``deadline_s`` seconds for the first certificate, then
-        raises DeadlineExceeded with the reason: no answer of the operator, or its refusal.
+        Entering ``async with`` waits for the first certificate.  After ``deadline_s`` seconds
+        without one, it raises DeadlineExceeded.  The message gives the reason, such as a refusal
+        by the operator.
         """
         import midstreamer.client.in_cluster as in_cluster  # imported late, because it loads h11
 
@@ -165,8 +167,8 @@ class AsyncClient:
             nonlocal waiting
             waiting = source.waiting if isinstance(source, Renewed) else ""
 
-        # `look` reads why the source still waits.  It must run before the timeout cancels the
-        # source, because a cancelled source no longer says what it waited for.
+        # At the deadline, `look` saves why the source still waits, for the error message.  It must
+        # run before the timeout cancels the source: a cancelled source no longer knows the reason.
         looking = asyncio.get_running_loop().call_later(self.deadline_s, look)
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
@@ -198,8 +200,8 @@ class AsyncClient:
 
     @property
     def position(self) -> int:
-        """Highest feed position in the answers so far.  Every durable write of this client is at or
-        before it."""
+        """Highest feed position in all answers that this client has got.  Every durable write of
+        this client is at or before this position."""
         return self._position.highest
 
     async def reach(self, within_s: float) -> None:
@@ -217,7 +219,8 @@ class AsyncClient:
     async def append(
         self, ticks: Iterable[Tick | Column], *, level: Level | str = Level.DURABLE
     ) -> request_retries.Receipt:
-        """Append ticks to the stored series; ticks already stored count as repeated.
+        """Append ticks to the stored series.  Ticks that are stored already are not stored again;
+        the Receipt counts them as ``repeated``.
 
         ``ticks`` are ticks in time order, or columns (`midstreamer.column`).  ``level`` says how
         far the ticks must be stored before this method returns.
@@ -238,9 +241,10 @@ class AsyncClient:
         *,
         record: bool = True,
     ) -> Decision:
-        """Return the decision about one window: the last values of ``series``, up to ``time``.
+        """Return the decision about one window.  ``values`` are the last values of ``series``, and
+        ``time`` is the time of the newest of them.
 
-        With ``record``, the decision is stored.
+        With ``record``, the fleet stores the decision.
         """
         window = make_window(values, series=series, time=time)
         return (await self.match_many([window], specification, record=record))[0]
@@ -363,7 +367,8 @@ class AsyncClient:
 def _by_files(
     directory: str | Path | None, identity: str, credentials: CredentialSource | None, proxy: str
 ) -> Carrier | None:
-    """Return the carrier for a certificate in a folder; None if credentials are given instead."""
+    """Return a carrier that uses the certificate in ``directory``.  Return None if the caller gives
+    ``credentials`` instead of a folder."""
     if credentials is not None:
         if directory is not None or identity:
             raise BadInput("give credentials, or directory and identity, not both")
@@ -378,8 +383,8 @@ def _by_files(
 def _maker(
     carrier: Carrier | None, credentials: CredentialSource | None, proxy: str
 ) -> Callable[[], Carrier]:
-    """Return a function that gives the carrier when the client opens, because a credential source
-    has no certificate earlier."""
+    """Return a function that returns the carrier, or creates one from the credentials.  The client
+    calls it when it opens, because a credential source has no certificate before that."""
 
     def make() -> Carrier:
         if carrier is not None:

@@ -18,8 +18,9 @@ def carrier(
 ) -> Carrier:
     """Return a carrier for the identity ``name``, which is ``client/<id>`` or ``operator/<id>``.
 
-    With an empty name, use the only client certificate in the folder.  A client has no allowlist
-    of servers: it verifies the chain, the validity and the kind of a server's certificate.
+    With an empty name, use the only client certificate in the folder.  The client has no allowlist,
+    so it accepts every server whose certificate has a trusted chain, a valid time and the right
+    kind.
     """
     manager = files.CertificateManager(directory, find(directory, name))
     manager.load_or_generate()
@@ -27,8 +28,10 @@ def carrier(
 
 
 def find(directory: Path, name: str = "") -> Identity:
-    """Return the identity ``name`` of a certificate in the folder, or its only client identity when
-    the name is empty.  Raise ConfigError, with the names found, when there is no such certificate.
+    """Return the identity ``name``, after checking that the folder has a certificate for it.  With
+    an empty name, return the only client identity in the folder.
+
+    Raise ConfigError if there is no such certificate.  Its message lists the names that were found.
     """
     found = {}
     kind = Kind.OPERATOR if name.startswith(f"{Kind.OPERATOR}/") else Kind.CLIENT

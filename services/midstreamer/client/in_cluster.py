@@ -22,8 +22,8 @@ def source(
     """Return a credential source for this pod; its private key stays in memory.
 
     ``namespace`` and ``release`` are those of the fleet's Helm release.  ``who`` is the service
-    account; None reads that of this pod.  Raise ConfigError outside a pod, and BadInput when one
-    of the names is not valid.
+    account to use; None means the account of this pod.  Raise ConfigError outside a pod, and
+    BadInput if ``namespace`` or ``release`` is not a valid name.
     """
     for what, name in (("namespace", namespace), ("release", release)):
         if not _NAME.match(name):

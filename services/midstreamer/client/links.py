@@ -25,11 +25,12 @@ from midstreamer.telemetry import logs
 from midstreamer.transport.carrier import Carrier, Link, OnLink, Server, TrustReport
 
 LINKS_MAX = 3
-"""Maximum number of links to addresses that a coordinator has returned, in addition to the
-configured addresses."""
+"""Maximum number of links to addresses that the client has learned from a coordinator. Links to
+configured addresses do not count."""
 ADDRESS_CHARACTERS_MAX = 300
-"""Maximum length in characters of an address that a coordinator returns; longer ones are ignored,
-because the address is logged at each failure.  A DNS name has at most 253 characters."""
+"""Maximum number of characters of an address that a coordinator returns. The client ignores longer
+addresses, because the log of each failed attempt contains the address. A DNS name has at most 253
+characters."""
 LEARN_S = 5.0
 """Timeout in seconds of the request for the addresses of the other coordinators."""
 
@@ -63,7 +64,8 @@ class _Kept:
 
     @property
     def is_vain(self) -> bool:
-        """Whether there is no link, or the link leads to another coordinator than expected."""
+        """Whether the address is of no use: it has no link, or the link leads to another
+        coordinator than expected."""
         # A session has no peer while its coordinator drains.  The link is then still open, and
         # requests on it are still answered.
         if self.session.peer is None:
@@ -110,8 +112,8 @@ class Links:
 
     @property
     def _door(self) -> Door:
-        """The carrier of all links.  It is created with the first link, because it may need
-        credentials that do not exist earlier."""
+        """The carrier of all links.  The first link creates it.  It cannot be created together with
+        the client, because the credentials may not exist yet."""
         if self._made is None:
             self._made = Door(self._carrier())
         return self._made
@@ -140,11 +142,12 @@ class Links:
         return answer
 
     async def reached(self, budget_s: float, *, once: bool = False) -> str:
-        """Return the first address with an open link.
+        """Wait until one of the addresses has an open link, and return that address.
 
-        Raise NobodyThere when all coordinators refuse this client or ``budget_s`` has passed, and
-        BadInput when `open` was not called.  With ``once``, an address counts as failed after its
-        first failed attempt; otherwise attempts are repeated.
+        Raise NobodyThere when every address has failed.  An address has failed when all its
+        coordinators have refused this client, or when it has no link after ``budget_s`` seconds.
+        With ``once``, it has also failed when its first attempt to connect fails.  Raise BadInput
+        when `open` was not called.
         """
         if not self._kept:
             raise BadInput("the client is not open: use `async with AsyncClient.connect(...)`")
@@ -171,8 +174,8 @@ class Links:
         return kept.address
 
     def raise_if_broken(self) -> None:
-        """If the background tasks of all sessions have ended, raise the first error that ended one
-        of them."""
+        """Raise an error if no session can work any more, because all their background tasks have
+        ended.  It is the error of the first task that failed, in the order of the addresses."""
         keepers = [kept.keeper for kept in self._kept.values()]
         if keepers and all(keeper.done() for keeper in keepers):
             for keeper in keepers:
@@ -215,7 +218,7 @@ class Links:
         for address, kept in list(self._kept.items()):
             if kept.expected and offered.get(address) != kept.expected and kept.is_vain:
                 kept.keeper.cancel()
-                # Free the address: another coordinator that has it now may be added below.
+                # Another coordinator may have this address now; the code below may add it.
                 del self._kept[address]
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
@@ -247,18 +250,20 @@ def _note_broken(keeper: asyncio.Task[None]) -> None:
 class Door:
     """A carrier that also remembers which coordinators refused this client.
 
-    Waiting does not help after a refusal: `unless_refused` ends the wait immediately.
+    Once all coordinators behind an address have refused, it is useless to wait for a link there:
+    `unless_refused` then raises the refusal at once.
     """
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._refusals: dict[str, asyncio.Future[Refused]] = {}
-        """For each address, a future that is done once all servers behind the address have refused
-        this client."""
+        """For each address, a future that gets a refusal once all servers to which the address
+        resolves have refused this client."""
         self._places: dict[str, frozenset[str]] = {}
-        """For each address, the resolved addresses that the carrier returned last."""
+        """For each address, the addresses to which the carrier resolved it last."""
         self._refused: dict[str, Refused] = {}
-        """The last refusal at each resolved address, until the server there accepts a link."""
+        """By resolved address, the last refusal of the server there.  It is removed when the
+        server accepts a link."""
 
     @property
     def me(self) -> Identity:
@@ -276,13 +281,15 @@ class Door:
         return self._carrier.credentials
 
     async def places(self, address: str) -> Sequence[str]:
-        """Resolve an address to one address per server, and remember the result for `dial`."""
+        """Resolve an address, and return one address for each server behind it.  `dial` needs the
+        result later, so it is kept."""
         found = await self._carrier.places(address)
         self._places[address] = frozenset(found)
         return found
 
     async def dial(self, address: str, *, expect: Kind) -> Link:
-        """Open a link to a resolved address.  Remember a refusal until a link there is accepted."""
+        """Open a link to a resolved address.  If the server there refuses, remember its refusal
+        until it accepts a link."""
         named = [each for each, places in self._places.items() if address in places] or [address]
         refusals = [(each, self._refusal(each)) for each in named]
         try:
@@ -300,7 +307,7 @@ class Door:
         return link
 
     async def serve(self, address: str, on_link: OnLink) -> Server:
-        """Listen with the carrier; part of the interface, although clients do not listen."""
+        """Listen with the carrier.  Clients never listen, but a `Carrier` must have this method."""
         return await self._carrier.serve(address, on_link)
 
     def grant(self, peer: Identity) -> Grant:
@@ -316,8 +323,8 @@ class Door:
         return self._carrier.warnings()
 
     async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Await ``asking``, a request to an address, and return its result; raise Refused as soon
-        as all servers behind the address have refused this client."""
+        """Await ``asking``, which waits for a link to the address, and return its result.  Raise
+        Refused as soon as all servers behind the address have refused this client."""
         task, refusal = asyncio.ensure_future(asking), self._refusal(address)
         either: set[asyncio.Future[Any]] = {task, refusal}
         try:

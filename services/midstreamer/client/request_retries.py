@@ -45,10 +45,10 @@ class Policy:
     attempt_s: float = 10.0
     """Timeout of one attempt in seconds; after the timeout the request is retried."""
     backoff_first_s: float = 0.05
-    """Shortest pause in seconds after the first round of attempts.  The pause is random, up to
-    twice as long; the pauses after later rounds are longer."""
+    """Shortest pause in seconds after the first round of attempts.  The real pause is random: it
+    lasts this long, up to twice this long.  After each further round these limits double."""
     backoff_most_s: float = 2.0
-    """Longest pause in seconds before the connected coordinators are asked again."""
+    """Longest pause between two rounds in seconds, unless an error asks for a longer pause."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ class GiveUp:
 class Call:
     """The state of one request and its attempts.
 
-    The parameter ``ready`` of the methods is the addresses with an open link, best first.  The
-    attempts go in rounds: in one round each connected coordinator is asked once; after the round
-    there is a pause.
+    The methods get a list ``ready`` of the addresses with an open link, best first.  Attempts are
+    made in rounds: one round asks each connected coordinator once, and a pause follows.
     """
 
     what: str
@@ -112,16 +111,17 @@ class Call:
     def failed(
         self, error: MidstreamerError, now_s: float, dice: float, ready: Sequence[str]
     ) -> Wait | GiveUp:
-        """Return what to do after an attempt failed; ``dice`` is a random number in [0, 1)."""
+        """Return what to do after a failed attempt.  ``dice`` is a random number in [0, 1), which
+        varies the pause."""
         self.attempts += 1
         self._tried.add(self._asked)
         others = any(each not in self._tried for each in ready)
-        # When one coordinator refuses, another may accept, so all are tried before giving up.
+        # After a refusal, try the other coordinators too, because one of them may accept.
         if not isinstance(error, PASSING) and not (isinstance(error, Refused) and others):
             return GiveUp(error)
         if self.last is None or not isinstance(error, DeadlineExceeded):
-            # The final message names this error.  A timeout does not replace an earlier error,
-            # because it would tell the user less.
+            # If the call fails in the end, its message names the error in `last`.  A timeout does
+            # not replace an earlier error there, because it would tell the user less.
             self.last = error
         delay_s = 0.0 if others else self._delay_s(error, dice)
         if now_s + delay_s >= self.deadline_s:
@@ -145,8 +145,8 @@ class Call:
 
 
 def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return the error to raise when no coordinator was reached.  If a coordinator has refused this
-    client, return that refusal, because a refusal tells the user more than a timeout."""
+    """Return one error for the user from the errors of all addresses, none of which was reached.
+    Prefer a refusal, because a refusal tells the user more than a timeout."""
     refusal = next((error for error in errors if isinstance(error, Refused)), None)
     return refusal or Unavailable(
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
@@ -155,8 +155,9 @@ def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
 
 
 def why_nobody(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return the error of an attempt that reached no coordinator.  The error is a refusal only if
-    all coordinators refused, because any other error may be temporary."""
+    """Return one error for `Call.failed` from the errors of all addresses, none of which was
+    reached.  Return a refusal only if all errors are refusals: any other error may be temporary,
+    and the request must then be retried."""
     passing = [error for error in errors if not isinstance(error, Refused)]
     return (passing or list(errors) or [Unavailable("no coordinator is known")])[0]
 
@@ -168,7 +169,7 @@ class Position:
         self.highest = 0
 
     def seen(self, position: int) -> None:
-        """Record the position of an answer; a lower position than the highest has no effect."""
+        """Record the feed position of an answer.  A position below the highest changes nothing."""
         self.highest = max(self.highest, position)
 
 
@@ -183,8 +184,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """Verdicts that became known through these ticks.  If the same ticks are appended again, the
     receipt has the same verdicts again."""
     position: int = 0
-    """A position of the change feed.  At the level durable, all ticks are stored at or before
-    it."""
+    """The highest feed position in the answers.  At the level durable, all ticks are stored at or
+    before this position."""
     level: frames.Level = frames.Level.DURABLE
     """Where the ticks are safe: durable (committed in PostgreSQL), spooled (on the coordinator's
     disk) or received (only in its memory)."""
@@ -251,9 +252,11 @@ def split_windows(
 
 
 def left_of(found: frames.Experiences, asked: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the ids that an answer to a Lookup left out, so that they must be requested again.
+    """Return the ids whose experiences are not in an answer to a Lookup, because the answer would
+    be too large.  The caller must request them again.
 
-    Raise LocalProtocolError if it left out all ids, or names an id that is not in ``asked``.
+    Raise LocalProtocolError if the answer has none of the experiences, or says that it left out an
+    id that is not in ``asked``.
     """
     if len(found.left) >= len(asked) or not set(found.left).issubset(asked):
         raise LocalProtocolError(
@@ -270,8 +273,8 @@ def check_deadline(deadline_s: float) -> None:
 
 
 def check_windows(specification: Specification, windows: Sequence[Window]) -> None:
-    """Raise BadInput for a window of another length or another universe than the
-    specification's."""
+    """Raise BadInput if the length of a window, or the universe of its series, is not the one in
+    the specification."""
     for window in windows:
         length = len(window.values) // 8
         if length != specification.window:

@@ -49,8 +49,8 @@ IDLE_S = 20.0
 IDLE_MAX = 4
 """Default of the maximum number of idle connections that a client keeps."""
 SILENCE_S = 15.0
-"""Seconds for which a client waits after the requested end of a watch. The server should have ended
-the watch by then; if it has not, the client ends it."""
+"""Additional seconds for which a client waits when the requested time of a watch is over. The
+server should end the watch at that time; if it does not, the client ends it."""
 HEAD_BYTES_MAX = 64 * 1024
 """Maximum bytes of the headers of an answer."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -60,8 +60,8 @@ RETRY_S = 1.0
 """Seconds after which a caller may retry, if the server does not say."""
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-"""Content type of every PATCH. It requests server-side apply: the body contains all fields that we
-manage. The body is JSON, which is also YAML."""
+"""Content type of every PATCH. It requests server-side apply, for which the body must contain all
+fields of the object that this project manages. The body is JSON, which is valid YAML too."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Answer:
     """Name of the account that sent the request, for messages."""
 
     def checked(self, allowed: Collection[int] = (200, 201)) -> Object:
-        """Return the body if the status is in ``allowed``; else raise the matching error."""
+        """Return the body if the status is in ``allowed``; if not, raise the result of `error`."""
         if self.status in allowed:
             return self.body
         raise self.error()
@@ -98,8 +98,9 @@ class Answer:
         return BadInput(text)
 
     def _wide(self) -> str:
-        """Return how an administrator grants the missing right, if the request used certificate
-        signing requests, which are in no namespace.  Return "" for any other request."""
+        """Return a hint for a refused request about certificate signing requests: it says how an
+        administrator grants the right.  Signing requests are in no namespace, so the role of a
+        namespace cannot grant it.  Return "" for any other request."""
         if "/certificates.k8s.io/" not in self.asked or "/namespaces/" in self.asked:
             return ""
         return (
@@ -154,7 +155,7 @@ class Client:
         self._idle: deque[_Connection] = deque()
 
     async def __aenter__(self) -> Client:
-        """Open nothing yet: connections are opened by requests."""
+        """Return the client.  It opens a connection only when a request needs one."""
         return self
 
     async def __aexit__(
@@ -198,7 +199,7 @@ class Client:
         wanted = {**query, "watch": "1", "timeoutSeconds": str(max(1, int(lasts_s)))}
         request = _Request("GET", path, wanted, None)
         until_s = asyncio.get_running_loop().time() + lasts_s + SILENCE_S
-        # No timeout may span a `yield`, because it would cancel the caller's code.
+        # Do not put a timeout around `yield`: it would cancel the code of the caller.
         with self._translated(request):
             async with self._begun(request) as connection:
                 async with asyncio.timeout(REQUEST_S):
@@ -347,7 +348,8 @@ class _Connection:
             rest = last
 
     def again(self) -> bool:
-        """Prepare the connection for another request; return whether it can take another one."""
+        """Prepare the connection for its next request, and return True.  Return False if this is
+        impossible, because the last request or its answer is not complete."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -359,8 +361,8 @@ class _Connection:
         return idle_s < IDLE_S and not self._reader.at_eof()
 
     def close(self) -> None:
-        # Abort the connection: the caller would have to wait for an orderly TLS close, and needs no
-        # further answer.
+        # Abort the connection, because the caller needs no further answer.  With an orderly TLS
+        # close, the caller would have to wait.
         self._writer.transport.abort()
 
     async def _event(self) -> object:
@@ -393,7 +395,8 @@ class _Translated:
 
 
 def _why(error: BaseException | None) -> str:
-    """Return a description of a connection error; "" for any other error."""
+    """Return what went wrong, as the end of a sentence that begins "the API server at <address>".
+    Return "" if the error is not an error of the connection."""
     match error:
         case TimeoutError():
             return "did not answer in time"

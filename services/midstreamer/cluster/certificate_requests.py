@@ -7,9 +7,9 @@ answered.
 Afterwards it reads the trusted authorities from the installation's bundle, which then includes the
 authority that signed the certificate.
 
-While the operator is not running the request stays open, and is answered later.  The request is
-deleted when its answer was read or nobody waits for it any more, if the pod's role allows that;
-otherwise Kubernetes deletes it after some time.
+While the operator is not running, the request stays open; the operator answers it later.  This
+module deletes the request once its answer has been read, or once nobody waits for it any more.  If
+the pod's role does not allow that, Kubernetes deletes the request after some time.
 """
 
 from __future__ import annotations
@@ -152,9 +152,10 @@ class ClusterIssuer:
 
 
 def _certificate(name: str, change: Change) -> bytes:
-    """Return the certificate in a signing request, as PEM; empty if it is not answered yet.
+    """Return the certificate in a signing request, as PEM; empty if the request has none yet.
 
-    Raises Refused if the request was denied, BadInput if it was deleted.
+    Raises Refused if the request was denied or has failed.  Raises BadInput if it was deleted, or
+    if its certificate cannot be decoded.
     """
     if change.type == "DELETED":
         raise BadInput(f"signing request {name} was deleted before it was answered")

@@ -25,8 +25,9 @@ CLIENT = "client"
 """Value of the label `client_label`. A namespace that has the label with this value lets its pods
 be clients."""
 GROUP, CLIENT_IDENTITIES, USE = "midstreamer.dev", "clientidentities", "use"
-"""API group, resource and verb of the right to be a client: an account may be ``client/<name>`` if
-RBAC allows it to `USE` the `CLIENT_IDENTITIES` of that name."""
+"""API group, resource and verb of the right to be a client. An account may have the identity
+``client/a`` if an RBAC role allows it the verb `USE` on the resource `CLIENT_IDENTITIES` with the
+name ``a``."""
 
 _NO_NAME = re.compile(r"[^a-z0-9-]+")
 _WORDS: dict[x509.ObjectIdentifier, str] = {
@@ -54,8 +55,8 @@ def client_label(namespace: str, release: str) -> str:
     """Return the key of the label that marks the namespaces whose pods may be clients of an
     installation.
 
-    Kubernetes allows 63 characters after the slash, so ``namespace`` and ``release`` together may
-    have 62.
+    Kubernetes allows 63 characters after the slash.  One of them is a dot, so ``namespace`` and
+    ``release`` may have 62 characters together.
     """
     return f"midstreamer.dev/{namespace}.{release}"
 

@@ -37,8 +37,8 @@ def written(
 ) -> dict[str, Any]:
     """Return an Event of ``component`` about a pod, in the form that the API accepts.
 
-    ``about`` is part of the Event's name, so the API server refuses a second Event about the pod
-    with the same ``about``.
+    ``about`` distinguishes the Events of one pod: it is a part of the Event's name.  The API server
+    refuses a second Event with the same name.
     """
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {

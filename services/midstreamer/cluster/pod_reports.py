@@ -1,9 +1,9 @@
 """Report why a pod is not ready: in its log, in Kubernetes Events, and in its termination message.
 
 A pod may have to wait, because the operator does not run or denies the certificate, the database
-cannot be reached, or sync does not answer.  ``/readyz`` gives the reason, but a failed probe shows
-only its status.  ``kubectl describe pod`` shows Events, and the termination message of a container
-that was stopped while it waited.
+cannot be reached, or sync does not answer.  The answer of ``/readyz`` gives the reason, but
+Kubernetes shows only the status of a failed probe.  ``kubectl describe pod`` shows the Events of
+the pod.  It also shows the termination message of a container that was stopped while it waited.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ TERMINATION_CHARACTERS_MAX = 2000
 LOOK_S = 0.5
 """Seconds between two reads of the state of the process."""
 STEADY_S = 3.0
-"""Seconds for which a state must last before it is reported.  Most states in which a process waits
-are shorter."""
+"""Seconds for which a state must last before it is reported. A process often waits for less than
+this time, which needs no report."""
 GAP_S, GAP_S_MAX = 1.0, 300.0
-"""Minimum and maximum seconds between two reports of problems. The gap doubles with each report,
-and is `GAP_S` again after `GAP_S_MAX` without a report."""
+"""Limits, in seconds, of the gap: the minimum time between two reports of problems. The gap begins
+with `GAP_S` and doubles with each report, up to `GAP_S_MAX`. After `GAP_S_MAX` without a report, it
+is `GAP_S` again."""
 WAITING, NOT_READY, INCOMPLETE = "WaitingForCertificate", "NotReady", "Incomplete"
 """Reasons of the Events that report a problem: no certificate yet, not serving, not complete."""
 RECOVERED = "Recovered"
@@ -43,8 +44,8 @@ log = logs.get(__name__)
 
 
 class Standing(NamedTuple):
-    """State of a process, as reported: the reason of the Event, and the message.  Both are empty
-    while all is well."""
+    """What is reported about a process: ``reason`` becomes the reason of an Event, and ``why`` its
+    message.  Both are empty while all is well."""
 
     reason: str = ""
     why: str = ""
@@ -75,7 +76,11 @@ class Teller:
         self._steady_s = steady_s
 
     async def follow(self, look: Look) -> None:
-        """Report each state that lasts for ``steady_s``, until cancelled."""
+        """Report problems and their end, until cancelled.
+
+        A state is reported when it has lasted for ``steady_s`` seconds.  A problem also waits until
+        the gap after the last report has passed (see `GAP_S`).
+        """
         loop = asyncio.get_running_loop()
         since_s, last, reported = loop.time(), WELL, WELL
         gap_s, reported_s = GAP_S, -GAP_S_MAX
@@ -97,9 +102,9 @@ class Teller:
     async def tell(self, stands: Standing, before: Standing = WELL) -> None:
         """Report a state in the log, as an Event, and in the termination message.
 
-        With `WELL`, report that the problem ``before`` has ended.  The termination message is empty
-        then, and also for the reason `INCOMPLETE`.  An Event that cannot be written is logged as a
-        warning.
+        If the state is `WELL`, report that the problem ``before`` has ended.  The termination
+        message is cleared for `WELL` and for the reason `INCOMPLETE`.  If the Event cannot be
+        written, log a warning.
         """
         if stands == WELL:
             stands = Standing(RECOVERED, f"no longer: {before.why}")
@@ -138,7 +143,8 @@ class Teller:
 
 @asynccontextmanager
 async def told(teller: Teller | None, look: Look) -> AsyncIterator[None]:
-    """Report the state of a process while the block runs; without ``teller`` do nothing."""
+    """Report the state of a process while the context is open.  If ``teller`` is None, report
+    nothing."""
     if teller is None:
         yield
         return

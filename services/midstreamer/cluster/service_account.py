@@ -20,7 +20,8 @@ from midstreamer.domain.errors import ConfigError
 DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 OUTSIDE = "this is no pod with a service account, or automountServiceAccountToken is off"
-"""Likely cause, appended to error messages about missing account files."""
+"""The likely cause of a missing service account. Error messages about a missing account end with
+it."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ class Account:
             context = ssl.create_default_context(cafile=str(self.authority_path))
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{self.authority_path}: {error}; {OUTSIDE}") from error
-        # Python 3.13 and later require an authority to have a key identifier, which the authorities
-        # of many clusters lack.  Chain, dates and host name are still verified.
+        # Turn off the strict checks, which are on by default since Python 3.13.  They require the
+        # authority's certificate to have a key identifier, and in many clusters it has none.  The
+        # chain, the dates and the host name are still verified.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
@@ -102,7 +104,7 @@ class Proxied:
         return f"{self.path} (kubectl's proxy)"
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return the header Host; the proxy accepts only requests to localhost."""
+        """Return the header Host with localhost, because the proxy accepts no other host."""
         return [("Host", "localhost")]
 
 

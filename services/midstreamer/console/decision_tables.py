@@ -35,14 +35,14 @@ WHY = {
     Reason.UNLICENSED: "not licensed: no evidence yet that precision would hold",
     Reason.BELOW_THRESHOLD: "not confident enough",
 }
-"""The reason for an abstention, in words."""
+"""Each reason for an abstention, in words."""
 SHORT_WHY = {**WHY, Reason.UNLICENSED: "not licensed"}
-"""The reason for an abstention, in few words, for a table."""
+"""Each reason for an abstention, in few words, for a column of a table."""
 _STYLE = {Direction.LONG: "bold green", Direction.SHORT: "bold red"}
 
 
 def unknown(series: str, position: int) -> int | None:
-    """A `Began` that knows no times: return None."""
+    """Return None: the `Began` of callers that do not know the times of points."""
     return None
 
 
@@ -84,7 +84,8 @@ def span_of(match: Match, began: Began = unknown) -> str:
 
 
 def said_of(decision: Decision, why: dict[Reason, str] = WHY) -> Text:
-    """Return the signal, or the reason for the abstention, as text."""
+    """Return a signal with its confidence as text.  For an abstention, return its reason in the
+    words of ``why``."""
     if decision.direction is not None:
         return Text(f"{decision.direction} {decision.confidence:.0%}", _STYLE[decision.direction])
     reason = why[decision.reason] if decision.reason is not None else "abstained"
@@ -92,7 +93,7 @@ def said_of(decision: Decision, why: dict[Reason, str] = WHY) -> Text:
 
 
 def became_of(decision: Decision, verdict: Verdict) -> Text:
-    """Return the outcome as text, compared with the forecast."""
+    """Return the change after a decision as text, and whether the forecast was right about it."""
     if verdict.void:
         return Text("cannot be judged: the outcome's value cannot be compared", "dim")
     change = change_of(verdict.change, decision.specification.transform)
@@ -126,7 +127,7 @@ def verdict_line(decision: Decision, verdict: Verdict) -> Text:
 def decisions_table(
     rows: Sequence[tuple[Decision, Verdict | None]], began: Began = unknown
 ) -> Table:
-    """Return the table of the last decisions, each with its outcome when known."""
+    """Return a table of these decisions, each with its outcome if its verdict is known."""
     table = Table(expand=True, box=None, pad_edge=False, header_style="bold")
     for heading, share in (("time", 3), ("series", 1), ("P(rise)", 1), ("forecast", 4)):
         table.add_column(heading, ratio=share, no_wrap=True)
@@ -147,7 +148,7 @@ def decisions_table(
 
 
 def share_text(share: Share | None, nothing: str = "none") -> str:
-    """Return a share with its interval and count, as text."""
+    """Return a share with its interval and its count, as text; ``nothing`` for no share."""
     if share is None:
         return nothing
     low, high = 100 * share.low, 100 * share.high
@@ -174,7 +175,7 @@ def part_table(part: Part) -> Table:
 
 
 def _rows(part: Part) -> list[tuple[str, str]]:
-    """Return label and text of each line of the summary."""
+    """Return the lines of the summary, each as a label and a text."""
     specification = part.specification
     signals = sum(part.signals.values())
     before = f", {part.decisions_repeated:,} from earlier runs" if part.decisions_repeated else ""
@@ -208,9 +209,10 @@ def _rows(part: Part) -> list[tuple[str, str]]:
 
 
 def _judged_rows(judged: JudgedPart) -> list[tuple[str, str]]:
-    """Return one line on the second half of the replay, and one line for each rival.
+    """Return one line with Midstreamer's figures, and one line for each rival.
 
-    Only the second half is judged, because the stream has learned by then.
+    All figures are for the second half of the replay.  The first half is not judged, because the
+    stream still learns there.
     """
     ours = (
         f"from {judged.after}: {judged.decisions:,} decisions, {judged.emitted:,} signals (a fixed"

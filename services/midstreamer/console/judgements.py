@@ -44,7 +44,8 @@ def _percent(figure: Figure | None) -> str:
 
 
 def _verdict_on_rivals(judgement: Judgement) -> str:
-    """Return one line that names the rivals that do better, or says that none does."""
+    """Return one line that names each rival that does better than Midstreamer, and in which
+    figures.  If no rival does better, the line says so."""
     if not judgement.rivals:
         return ""
     ahead = [
@@ -56,5 +57,5 @@ def _verdict_on_rivals(judgement: Judgement) -> str:
 
 
 def _emphasis(rival: RivalJudgement, name: str) -> str:
-    """Return the name of a figure, marked when the rival is clearly better."""
+    """Return the name of a figure.  Add "clearly" if the rival is clearly better in this figure."""
     return f"{name}, clearly" if name in rival.wins_clearly else name

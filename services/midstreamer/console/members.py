@@ -34,9 +34,9 @@ HASH_SHOWN = 8
 CUT = "..."
 """Ending of a text that was shortened."""
 CELL_CHARACTERS_MAX = 16
-"""Maximum characters of a short cell. A member may report longer texts."""
+"""Maximum characters of a text in a narrow column. A longer text from a member is cut."""
 LINE_CHARACTERS_MAX = 200
-"""Maximum characters of a long cell. A member may report longer texts."""
+"""Maximum characters of a text in a wide column. A longer text from a member is cut."""
 
 
 def tables(surveyed: Surveyed, now_s: float) -> RenderableType:
@@ -50,7 +50,7 @@ def tables(surveyed: Surveyed, now_s: float) -> RenderableType:
 
 
 def doing_table(surveyed: Surveyed) -> Table:
-    """Return the table of each member's work and of what it lacks."""
+    """Return a table that shows what each member does, and what it lacks."""
     table = _table(
         "member", "stage", "behind", "held", "left", "requests", "oldest", "busy", "lacks"
     )
@@ -92,7 +92,8 @@ def being_table(surveyed: Surveyed, now_s: float) -> Table:
 
 
 def remarks(members: Sequence[Member]) -> list[str]:
-    """Return lines on members that drain or lack something, and on differences between members."""
+    """Return a line for each member that drains or lacks something.  Further lines say in which
+    versions or trusted bundles the members differ."""
     lines = [
         f"{member.name} drains: {progress(member)}" if member.draining
         else f"{member.name} is not complete: {lacking(member)}"
@@ -105,7 +106,7 @@ def remarks(members: Sequence[Member]) -> list[str]:
 
 
 def progress(member: Member) -> str:
-    """Return the progress of a draining member, in a few words."""
+    """Return how far the drain of a member is: its stage, and the shards and requests left."""
     evidence = member.evidence
     stage = _cell(evidence, "stage")
     parts = ["asked to drain, not draining yet" if stage != "draining" else stage]
@@ -224,9 +225,10 @@ def _style(member: Member) -> str:
 
 
 def _differing(what: str, values: Sequence[str]) -> list[str]:
-    """Return a line about a property whose values differ between members; no line if all agree.
+    """Return one line if the values of the members differ; no line if all are equal.
 
-    The line gives each value with the number of members that have it.
+    ``what`` names the property, such as "versions".  The line gives each value with the number of
+    members that have it.
     """
     counts = Counter(values)
     if len(counts) < 2:

@@ -1,4 +1,6 @@
-"""Progress of a long check: a bar for each table on a terminal, otherwise lines now and then."""
+"""Progress of a long check of database tables.  A terminal shows a progress bar for each table; any
+other output gets a line of text every few seconds.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A terminal is redrawn a few times per second. Any other output gets few lines, so that a log of a
 run stays readable: progress every two seconds and, in between, a few decisions and verdicts per
-second, signals first. Both kinds of screen take events in the event loop's thread and never block.
+second, signals first. Both kinds of screen get the events of the replay in the thread of the event
+loop, and never block this thread.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class Screen(Protocol):
         """Show one line of text."""
 
     def begin(self, watch: Watch) -> None:
-        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
+        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the replay that is shown."""
+        """Pass one event of the replay to its `Watch`, and show what is new."""
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something permanently, below everything else."""
+        """Print a table or a text that stays, below all earlier output."""
 
 
 class LiveScreen:
@@ -85,16 +86,16 @@ class LiveScreen:
         self._console.print(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
+        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
         self._watch = watch
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the replay that is shown."""
+        """Pass one event of the replay to its `Watch`, and show what is new."""
         if self._watch is not None:
             self._watch.take(event, time.monotonic())
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something permanently, below everything else."""
+        """Print a table or a text that stays, below all earlier output."""
         self._watch = None
         self._console.print(renderable)
 
@@ -103,7 +104,7 @@ class LiveScreen:
         try:
             return Text() if self._watch is None else self._watch.panel()
         except RuntimeError:
-            # The event loop changed the watch while rich's own thread drew it: skip this redraw.
+            # The event loop changed the watch while the thread of rich drew it: skip this redraw.
             return Text()
 
 
@@ -133,12 +134,12 @@ class PlainScreen:
         self._line(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """Show the progress of one data set or file from now on; ``watch`` holds what is shown."""
+        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
         self._watch = watch
         self._progress_due_s = self._lines_due_s = 0.0
 
     def take(self, event: replay.Event) -> None:
-        """Take one event of the replay that is shown."""
+        """Pass one event of the replay to its `Watch`, and show what is new."""
         watch, now_s = self._watch, time.monotonic()
         if watch is None:
             return
@@ -154,11 +155,12 @@ class PlainScreen:
             self._news(watch)
 
     def show(self, renderable: RenderableType) -> None:
-        """Show something permanently, below everything else."""
+        """Print a table or a text that stays, below all earlier output."""
         self._console.print(renderable, soft_wrap=False)
 
     def _wait_line(self, event: replay.Event, watch: Watch) -> None:
-        """Show an outage when it begins and when its error changes, not at every attempt."""
+        """Print a line when an outage begins, when its error changes, and when it ends.  Further
+        failed attempts with the same error print nothing."""
         if not isinstance(event, replay.Waiting):
             if self._waiting:
                 self._line(Text("continuing"))
@@ -168,7 +170,8 @@ class PlainScreen:
             self._line(watch.waiting_line())
 
     def _news(self, watch: Watch) -> None:
-        """Show the latest decisions and the latest verdict."""
+        """Print the latest decisions and the latest verdict since the last call, if possible of
+        signals."""
         latest = sorted(watch.fresh, key=lambda each: each.emitted)[-LINES_AT_ONCE:]
         for decision in latest:
             self._line(decision_tables.decision_line(decision, watch.began))

@@ -1,8 +1,8 @@
 """Watch: what a screen shows of a running replay: progress, rates, latest decisions and verdicts.
 
 `Watch` takes each event of the replay and the time of its arrival, and `Watch.panel` renders the
-result; `console.replay_screen` decides when to draw. Of the decisions of a step, signals are shown
-first and then the most confident abstentions, so that a signal is not lost among many abstentions.
+result; `console.replay_screen` decides when to draw. Of each step only a few decisions are shown,
+signals first and then the most confident abstentions. So many abstentions do not hide a signal.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from midstreamer.market.replay_tally import Tally
 from midstreamer.market.tick_rows import instant
 
 ROWS = 12
-"""Number of decisions on the screen."""
+"""Maximum number of decisions in the table on the screen."""
 SHOWN_PER_STEP = 4
 """Maximum decisions of one step that are shown."""
 REMEMBERED = 20_000
-"""Maximum number of decisions kept, so that a verdict finds its decision. The oldest decision is
-dropped first."""
+"""Maximum number of decisions that are kept, because their verdicts come later. If there are more,
+the oldest decision is dropped."""
 _BAR = 30
 """Length of a progress bar in characters."""
 
@@ -37,11 +37,11 @@ class Watch:
 
     title: str
     began: decision_tables.Began = decision_tables.unknown
-    """Function that returns the event time of an analog's first point."""
+    """Function that returns the event time of a point; used for the first point of an analog."""
     tally: Tally = field(default_factory=Tally)
     started_s: float | None = None
-    """Time when the first step was complete, not counting steps that were skipped because an
-    earlier run had stored them. Steps and ticks per second are computed from this time on."""
+    """Time when the first new step was complete. Steps that an earlier run had stored are skipped,
+    and are not new. Steps and ticks per second are computed from this time on."""
     steps_before: int = 0
     """Number of steps complete at `started_s`."""
     ticks_before: int = 0
@@ -51,7 +51,7 @@ class Watch:
     loading: replay.Loading | None = None
     """The newest event about loading the history; None once the history is loaded."""
     waiting: replay.Waiting | None = None
-    """The failed attempt that is to be retried; None when there is none."""
+    """The newest event, if it says that an attempt failed and will be retried; otherwise None."""
     time: int | None = None
     """Event time of the newest step."""
     total: int = 0
@@ -59,9 +59,11 @@ class Watch:
     shown: OrderedDict[bytes, tuple[Decision, Verdict | None]] = field(default_factory=OrderedDict)
     """Decisions to show, each with its verdict once known, by experience id."""
     fresh: deque[Decision] = field(default_factory=lambda: deque(maxlen=ROWS))
-    """The most important decisions of recent steps, until a plain screen has printed them."""
+    """The most important decisions of recent steps. A plain screen prints some of them, and then
+    clears the list."""
     judged: deque[tuple[Decision, Verdict]] = field(default_factory=lambda: deque(maxlen=ROWS))
-    """Recent decisions with their verdict."""
+    """Recent verdicts, each with its decision. A plain screen prints one of them, and then clears
+    the list."""
 
     def take(self, event: replay.Event, now_s: float) -> None:
         """Record one event."""
@@ -83,7 +85,7 @@ class Watch:
                 self.steps_before, self.ticks_before = self.tally.steps, self.tally.ticks
 
     def _decisions(self, decisions: tuple[Decision, ...]) -> None:
-        """Record the most important decisions of a step."""
+        """Record those decisions of a step that are shown: signals first, then by confidence."""
         ordered = sorted(decisions, key=lambda each: (not each.emitted, -each.confidence))
         for decision in reversed(ordered[:SHOWN_PER_STEP]):
             self.shown[decision.experience_id] = (decision, None)

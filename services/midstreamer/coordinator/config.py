@@ -39,9 +39,10 @@ class CoordinatorSettings(Settings):
     `advertise`. The bounds of `limits` apply to this listener separately. None: no such
     listener."""
     outside_advertise: Address | None = None
-    """The address of this one coordinator for clients that connect to `outside_listen` of any
-    coordinator. None: such clients receive no address of this coordinator, which is right where
-    all coordinators share one outside address."""
+    """The address of this coordinator alone, as clients outside the network dial it. All
+    coordinators give this address to the clients that connect to their `outside_listen`. None: such
+    clients get no address of this coordinator, which is right where all coordinators share one
+    outside address."""
     sync: Addresses = ("127.0.0.1:7450",)
     """Where sync listens: one address or a list of several. The coordinator connects to a random
     one, and to another when that one drains or does not answer."""

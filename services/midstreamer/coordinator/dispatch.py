@@ -1,7 +1,7 @@
 """Dispatch: decide which agent searches which shard, and what happens when an agent fails.
 
 A request is complete when each of its shards is *covered* by exactly one answer.  An attempt asks
-one agent to search several shards.  Its answer is a sum over these shards, so the answer is used
+one agent to search several shards.  Its answer merges the results of these shards, so it is used
 as a whole or not at all.  An answer is accepted only while none of its shards is covered.  Every
 other attempt for one of these shards is then *overtaken*, and its remaining shards are asked for
 again.  An attempt that is overtaken, or whose request has ended, is cancelled at its agent.
@@ -18,7 +18,7 @@ same result whenever it runs.  A shard without a holder waits until an agent rep
 `runtime.admission` bounds the number of requests before they get here.
 
 This module has no event loop and no clock: events and ``now_s`` go in, effects come out.  It
-does not look into answers.
+passes the answers of agents on, and does not read them.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ class AttemptState(StrEnum):
     TAKEN = "taken"
     """The answer was accepted and covers the shards of the attempt."""
     SPENT = "spent"
-    """The attempt failed, or the answer of another attempt covered one of its shards first."""
+    """The attempt failed, or its answer is no longer needed: another answer covered one of its
+    shards first, or the request ended."""
 
 
 class Outcome(StrEnum):
-    """What can happen to an attempt."""
+    """What can happen to an attempt, and so change its state."""
 
     ANSWERED = "answered"
     """The agent sent an answer."""
@@ -132,7 +133,8 @@ class _Request:
 
     asked: Asked
     waiting: dict[Shard, float]
-    """Shards that no agent is asked for yet, each with the earliest time to ask (loop time)."""
+    """Shards for which an agent must be chosen, because none is asked yet or the attempts so far
+    failed or are overdue.  For each shard: the earliest loop time to ask an agent."""
     covered: set[Shard] = field(default_factory=set)
     answers: list[object] = field(default_factory=list)
     attempts: dict[int, _Attempt] = field(default_factory=dict)
@@ -222,8 +224,8 @@ class Dispatch:
         return [self._overtake(attempt) for attempt in request.attempts.values()] if request else []
 
     def _advance(self, request: _Request, now_s: float) -> list[Effect]:
-        """Finish a request when all its shards are covered, or fail it when that is not possible
-        any more; else send Searches for the shards that wait."""
+        """Finish a request when all its shards are covered.  Fail it when they cannot all be
+        covered any more.  Otherwise send Searches for the shards that wait."""
         asked = request.asked
         if len(request.covered) == len(set(asked.shards)):
             return [Finish(asked.key, tuple(request.answers)), *self._close(asked.key)]
@@ -288,7 +290,7 @@ class Dispatch:
         self, request: _Request, shard: Shard, silent: Set[str], now_s: float
     ) -> Agent | None:
         """Return the best agent to search a shard: a holder that has not failed to search the shard
-        and is not searching it now.  Return None without such a holder."""
+        and is not searching it now.  Return None if there is no such holder."""
         holders = self._holders.of(shard)
         if not holders:
             return None
@@ -310,8 +312,8 @@ class Dispatch:
         """
         failures = request.failed.get(shard, {})
         passing = [e for e in failures.values() if isinstance(e, errors.Unavailable)]
-        # There is no holder to ask again, so no retry is scheduled.  The shard is tried again when
-        # an attempt is answered or fails, or when another agent reports the shard.
+        # No error is temporary, so no holder is asked again and no time for a retry is set.  The
+        # shard waits until an attempt is answered or fails, or another agent reports the shard.
         if not passing:
             request.waiting[shard] = 0.0
             return
@@ -324,7 +326,8 @@ class Dispatch:
     # --- attempts ---
 
     def _move(self, attempt: _Attempt, outcome: Outcome) -> AttemptState:
-        """Change the state of an attempt by an outcome; no other method changes the state."""
+        """Give an attempt the state that follows from an outcome, and return this state.  No other
+        method changes the state of an attempt."""
         allowed = TRANSITIONS[attempt.state]
         if outcome not in allowed:
             raise errors.LocalProtocolError(
@@ -381,7 +384,8 @@ class Dispatch:
         return self._advance(request, now_s)
 
     def _wait_again(self, request: _Request, shards: Iterable[Shard]) -> None:
-        """Let each shard wait for an agent again, unless it is covered or has an ASKED attempt."""
+        """Note that another agent must be asked for each of these shards.  Leave out a shard that
+        is covered, or for which an attempt is ASKED."""
         asked = {
             shard
             for attempt in request.attempts.values()

@@ -22,7 +22,7 @@ class Asked:
     """Feed position that the agents should have reached when they search."""
     deadline_s: float
     room: int = SHARDS_BYTES_MAX
-    """Maximum number of bytes that the shards of one attempt take in a Search."""
+    """Maximum number of bytes in a Search frame for the list of its shards."""
 
 
 @dataclass(frozen=True)

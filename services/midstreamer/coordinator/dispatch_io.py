@@ -51,19 +51,21 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True)
 class _Question:
-    """A call of `Dispatcher.search` under way; the future ``result`` gets the answers of all
-    attempts."""
+    """A call of `Dispatcher.search` that is under way.  The future ``result`` gets the answers that
+    together cover all shards, or the error with which the search fails."""
 
     search: Search
     result: asyncio.Future[tuple[object, ...]]
     context: contextvars.Context | None
-    """The tracing context of the caller.  The spans of all attempts of this search belong to the
-    trace of this caller, even if an event of another search causes an attempt."""
+    """The tracing context of the caller.  Each attempt of this search runs in it, so that its span
+    belongs to the caller's trace.  Without it, an attempt that starts during an event of another
+    search would get the trace of that search."""
 
 
 @dataclass(frozen=True)
 class _Coming:
-    """A newer link of an agent, and the shards that the agent has reported on that link so far."""
+    """A newer link of an agent whose older link is still in use, and the shards that the agent has
+    reported on the newer link so far."""
 
     peer: Peer
     shards: set[Shard] = field(default_factory=set)
@@ -100,7 +102,7 @@ class Dispatcher:
         self._sending: dict[int, asyncio.Task[None]] = {}
         """For each attempt under way, the task that sends it and awaits its answer."""
         self._overdue = 0
-        """Number of overdue attempts that the metric has counted so far."""
+        """How many of the overdue attempts, `Dispatch.overdue`, the metric has counted so far."""
 
     def coverage(self, shards: Iterable[Shard]) -> Coverage:
         """Count how many of these shards are held by too few connected agents, or by none."""
@@ -109,7 +111,7 @@ class Dispatcher:
         return Coverage(len(holders), few, holders.count(0))
 
     def unheld(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Return the shards, of those given, that no connected agent reports."""
+        """Return those of the given shards that no connected agent reports."""
         return [shard for shard in shards if not self._core.held(shard)]
 
     def place(self, identity: str, deadline_s: float) -> AbstractAsyncContextManager[None]:
@@ -191,7 +193,7 @@ class Dispatcher:
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
             if coming is not None and coming.peer is peer:
-                # The older link ended during the report on this link: add the earlier pages.
+                # The older link ended during the report on this link: use the pages so far too.
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))

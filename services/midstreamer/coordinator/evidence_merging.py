@@ -28,8 +28,8 @@ def merge(
 
 
 def _merge_one(specification: Specification, window: Window, parts: Sequence[Evidence]) -> Evidence:
-    # An agent compares only the points of the window that its own shards hold.  The smallest
-    # index at which any agent found a difference is the first difference of the whole window.
+    # Each agent compares the window with the stored series, but only at the points that its own
+    # shards hold.  So the first difference of the whole window is the one with the smallest index.
     differing = [part for part in parts if not part.agrees]
     first = min(differing, key=lambda part: part.differs_at) if differing else None
     return Evidence(

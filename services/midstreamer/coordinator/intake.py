@@ -43,8 +43,9 @@ REPLAY_PAUSE_S = 0.05
 RETRY_AFTER_S = 0.5
 """Seconds after which a client should retry a write that is refused for lack of room."""
 SET_ASIDE_BYTES = 512
-"""Bytes counted for the reason and the JSON syntax of a record that is set aside.  The payload of
-the record is counted twice, because as text in JSON it takes up to twice its size."""
+"""Bytes counted for a record that is set aside, in addition to twice the size of its payload. They
+are for the reason and the JSON syntax. The payload is text in this JSON, which takes up to twice
+its size."""
 REPLAY_WAITS_MAX = 256
 """Maximum number of new writes that wait for the replay of the spool."""
 
@@ -96,9 +97,9 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # Places for new writes that wait until the replay ends.  A write without a free place is
-        # refused at once (line=0).  If it waited for a place, it would get one only after the
-        # replay; newer writes then no longer need a place, and would be stored before it.
+        # Places for new writes that wait until the replay ends.  If no place is free, a write is
+        # refused at once (line=0).  If it waited in line instead, it would get a place only after
+        # the replay.  Newer writes need no place by then, and would be stored before it.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -172,10 +173,10 @@ class Intake:
             raise
 
     def _take_room(self, identity: str, size: int) -> Callable[[], None]:
-        """Count a record towards the share of an identity.
+        """Count the bytes of a record towards the share of an identity.
 
-        Return the function to call when the record leaves the spool.  Raise Overloaded when the
-        identity or the spool has no room.
+        Return a function that undoes this, for a record that is not spooled after all.  Raise
+        Overloaded when the identity or the spool has no room.
         """
         spooled = self._spooled
         if not spooled.fits(identity, size):
@@ -202,11 +203,11 @@ class Intake:
         self._keep_until_settled(place, item, stored)
 
     def _room_after(self, identity: str, size: int, stored: asyncio.Future[Receipt]) -> None:
-        """Give the room of a spooled record back to its identity, once sync has stored the item.
+        """If sync has stored an item, give the room of its spooled record back to the identity.
 
-        A record that sync refused stays on disk: it is set aside, and takes more bytes there.  The
-        identity is charged for these bytes too, so that one client with bad writes cannot fill the
-        spool.
+        If sync has refused the item, its record is set aside: it stays on disk and takes more bytes
+        than before.  Count these bytes towards the share of the identity too, so that one client
+        with bad writes cannot fill the spool.
         """
         if stored.cancelled() or stored.exception() is None:
             self._spooled.give_back(identity, size)
@@ -299,7 +300,7 @@ def _encoded(item: Item) -> bytes:
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:
-    """Log the refusal of an item that was acknowledged already, because no caller awaits its
-    result."""
+    """Log it if sync has refused an item.  The item was acknowledged before, so no caller waits for
+    the error any more."""
     if not stored.cancelled() and (error := stored.exception()) is not None:
         log.error("write.refused", level=level, detail=str(error))

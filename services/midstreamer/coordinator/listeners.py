@@ -23,7 +23,8 @@ log = logs.get(__name__)
 async def opened(
     config: CoordinatorSettings, listens: Callable[[str], Awaitable[Listener]], ends: AsyncExitStack
 ) -> Entrances:
-    """Listen on the addresses in the settings; closing ``ends`` closes every listener."""
+    """Listen on the addresses in the settings, and return the listeners.  They are closed when the
+    exit stack ``ends`` is closed."""
     listening: list[Listener] = []
     for place in (config.listen, config.outside_listen):
         if place is not None:

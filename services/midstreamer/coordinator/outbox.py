@@ -14,7 +14,7 @@ Suspects are scheduled like other items: bad items of one identity do not delay 
 
 An item with a deadline is given up after the deadline.  Sync may have stored that item all the
 same, and the error says so.  An item without a deadline stays until it is stored, or refused
-because of its content.  After an unexpected error, an item is retried.
+because of its content; after any other error it is retried.
 
 Events and ``now_s`` go in, effects come out; `coordinator.outbox_writer` does the I/O.
 """
@@ -143,8 +143,8 @@ class Outbox:
     _items: dict[int, Item] = field(default_factory=dict)
     _waiting: FairQueue = field(default_factory=FairQueue)
     _suspects: dict[int, int] = field(default_factory=dict)
-    """The suspects: items whose Write was refused as a whole.  For each of them, by key: the most
-    items that its next Write may have.  Suspects share no Write with other items."""
+    """The suspects: items whose Write was refused as a whole.  By key of the suspect: the maximum
+    number of items in its next Write.  Suspects are never in one Write with other items."""
     _batch: _Batch | None = None
     _sequences: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -338,8 +338,8 @@ def _is_passing(error: errors.MidstreamerError) -> bool:
 
 
 def _series(item: Item) -> Iterable[str]:
-    """Return the series whose ticks are in an item.  Series of decisions do not count, because the
-    ticks that a decision refers to are stored already."""
+    """Return the series of the ticks in an item: items with ticks of one series keep their order.
+    Decisions need no order, because the ticks to which they refer are stored already."""
     return (column.series for column in item.columns)
 
 

@@ -15,8 +15,8 @@ from midstreamer.runtime.core_timer import Wakeups
 from midstreamer.telemetry import queues, tracing
 
 Ask = Callable[[frames.Write, float], Awaitable[frames.Answer]]
-"""A function that sends a Write and awaits the answer.  Its second argument is the timeout in
-seconds."""
+"""A function that sends a Write to sync and returns the answer of sync. Its second argument is the
+timeout in seconds."""
 
 
 class Writer:

@@ -71,8 +71,8 @@ class Readiness:
         return reasons
 
     def of_its_own(self) -> list[str]:
-        """Return those reasons of `complete` that concern this process alone.  They are found
-        without the costly check of every shard."""
+        """Return only those reasons of `complete` that concern this process itself, and not the
+        shards.  So this method avoids the costly check of every shard."""
         reasons = []
         if self._session.peer is None:
             reasons.append(f"no connection to sync at {', '.join(self._sync)}")
