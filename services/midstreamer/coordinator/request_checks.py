@@ -30,14 +30,15 @@ from midstreamer.protocol.encoded_sizes import ANSWER_BYTES_MAX, decision_bytes_
 
 MICROSECONDS = 1_000_000
 ID_BYTES_MAX = 64
-"""Maximum length of an experience id, in bytes; today each id has 16.  The limit bounds the memory
-of requests that wait for sync."""
+"""Maximum length of an experience id in a Lookup, in bytes; today each id has 16.  The limit bounds
+the memory of the Lookups that wait in this process until they are passed on to sync."""
 MEMBER_CHARACTERS_MAX = 256
 """Maximum length of the name of a member, in characters."""
 
 
 def check_append(request: frames.Append) -> None:
-    """Raise BadInput or StaleTick unless every column can be stored."""
+    """Raise BadInput if the Append is too large or one of its columns is invalid.  Raise StaleTick
+    if the times of a column do not increase."""
     # Check the number of columns first, because that does not need to read the columns.
     if len(request.columns) > frames.COLUMNS_MAX:
         raise BadInput(
@@ -87,7 +88,8 @@ def check_times(request: frames.Append, *, now_s: float, ahead_s: float) -> None
         return
     latest = int((now_s + ahead_s) * MICROSECONDS)
     for column in request.columns:
-        last = int.from_bytes(column.times[-8:], "little", signed=True)  # 0 for an empty column
+        # The last time of the column.  A column without ticks gives 0, which is never too late.
+        last = int.from_bytes(column.times[-8:], "little", signed=True)
         if last > latest:
             raise BadInput(
                 f"{column.series} at {last}: {(last / MICROSECONDS - now_s):,.0f} s ahead of the"
@@ -103,8 +105,8 @@ def check_match(request: frames.Match) -> None:
 
 
 def check_lookup(request: frames.Lookup) -> None:
-    """Raise BadInput for too many experience ids or for an id that is too long.  The answer
-    to more ids could fill the link from sync."""
+    """Raise BadInput for too many experience ids, or for an id that is too long.  The answer to
+    more ids could fill the link from sync, and sync would then drop other answers."""
     if len(request.experience_ids) > frames.DECISIONS_MAX:
         raise BadInput(
             f"{len(request.experience_ids):,} experiences in one Lookup, at most"
@@ -154,10 +156,11 @@ def check_known(request: frames.Match, catalogue: Catalogue) -> None:
 
 
 def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: Catalogue) -> None:
-    """Raise BadInput when a window that names its series differs from the stored points.
+    """Raise BadInput when a window names a series but differs from the stored points of the series.
 
-    A decision is stored under its series and time for good, so it must be about the stored points
-    of that series.
+    If the decisions are to be recorded, also raise BadInput when the last tick of such a window is
+    not stored.  A recorded decision keeps its series and time for ever and never changes.  So it
+    must be based on points that are stored, because these never change either.
     """
     for place, found in enumerate(findings):
         window = found.window
@@ -203,7 +206,8 @@ def _windows(request: frames.Match) -> None:
         _length(request, place, window)
         if not fits_64_bits(window.time):
             raise BadInput(f"window {place} at {window.time}: its time {NO_64_BITS}")
-        # First check the name of the series, because the error of _finite() contains it in full.
+        # Check the name of the series before the values: an error of _finite() quotes the whole
+        # name, and a name that passed the check is short.
         _universe(request, place, window)
         _finite(place, window)
         outcome.transformed(window.array(), request.specification.transform)

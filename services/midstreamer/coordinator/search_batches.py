@@ -13,16 +13,20 @@ from midstreamer.protocol.frames import FRAME_BYTES_MAX
 SHARDS_BYTES_MAX = FRAME_BYTES_MAX // 4
 """Maximum number of bytes that the shards of one Search take."""
 ROOM_LEAST = 4096
-"""Bytes that the shards of one Search may take in any case, however large its windows are."""
+"""Least result of `room_beside`: so many bytes may be used for shards, however large the windows
+are."""
 SEARCH_BYTES = 4096
-"""Bytes counted for a Search in addition to its windows and its shards."""
+"""Estimated size in bytes of a Search frame without its windows and its shards."""
 WINDOW_BYTES = 256
-"""Bytes counted for each window of a Search in addition to its values; they include the name of its
-series."""
+"""Estimated size in bytes of one window in a Search frame without its values, for example for the
+name of its series."""
 
 
 def room_beside(windows: Sequence[Window]) -> int:
-    """Return how many bytes the shards of a Search may take beside the given windows."""
+    """Return how many bytes the shards in one Search frame may take.
+
+    The frame also contains the windows, so the more bytes they take, the fewer are left for shards.
+    """
     taken = SEARCH_BYTES + sum(WINDOW_BYTES + len(window.values) for window in windows)
     return max(ROOM_LEAST, min(FRAME_BYTES_MAX - taken, SHARDS_BYTES_MAX))
 

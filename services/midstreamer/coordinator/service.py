@@ -49,8 +49,8 @@ ANSWER_SHARE = 0.95
 """Share of a request's budget for computing the answer; the rest is for sending the answer."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Maximum number of requests passed on to sync at once. An answer has up to 2 MB. When 16 MB wait
-on the link, sync drops all further answers, and our lease renewals then get none either."""
+"""Maximum number of requests passed on to sync at once. Their answers then take at most 8 MB. With
+16 MB unsent on the link, sync would drop every further answer, also that to a lease renewal."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Timeout in seconds for writing the outbox to sync when `run` ends."""
@@ -66,14 +66,14 @@ log = logs.get(__name__)
 
 
 class CoordinatorService:
-    """One coordinator. `run` serves until it is drained or cancelled; both are clean stops."""
+    """One coordinator. `run` serves until a drain is requested, or until `run` is cancelled."""
 
     def __init__(self, config: CoordinatorSettings, carrier: Carrier) -> None:
         self._config = config
         self._carrier = carrier
         self._catalogue = Catalogue()
         self._states = States(config.states_bytes_max)
-        # Requests of clients take at most half of the link to sync; the rest is for our writes.
+        # Clients get half of the requests in flight on the link to sync; our writes get the rest.
         relayed_max = max(1, config.limits.in_flight_max // 2)
         self._recaller = Recaller(self._states, self._recall, at_once=max(1, relayed_max // 2))
         self._follower = Follower(self, waits_max=config.waits_max, setting="coordinator.waits_max")
@@ -116,9 +116,9 @@ class CoordinatorService:
         self._reporter = lease_evidence.Reporter(carrier)
         self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of the process, and the way to drain it; an argument of `run` replaces it."""
+        """Holds the stage of this process and can drain it. `run` may get another Lifecycle."""
         self._refusing = False
-        """True shortly before the stop: requests are refused so that clients ask elsewhere."""
+        """True late in a drain: all requests are refused, so that clients ask elsewhere."""
         self._ready = asyncio.Event()
 
     @property
@@ -178,7 +178,7 @@ class CoordinatorService:
         self.life.drain(why)
 
     async def _drain(self, server: Entrances) -> None:
-        """Give up the lease, answer requests under way, write the outbox, then end the links."""
+        """Give up the lease, end the clients' links, write the outbox, end the agents' links."""
         server.refuse_new()
         await self._membership.leave()
         refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())
@@ -188,7 +188,7 @@ class CoordinatorService:
         await server.sent_away((Kind.AGENT,))
 
     async def _refuse_soon(self) -> None:
-        """Refuse requests after `GRACE_S`, because peers that do not know Drain still send some."""
+        """Refuse requests after `GRACE_S`: clients that do not know Drain go on sending them."""
         await asyncio.sleep(GRACE_S)
         self._refusing = True
 
@@ -225,12 +225,12 @@ class CoordinatorService:
     # --- `Follower` calls the methods in this section to follow the change feed. ---
 
     async def begin(self, peer: Peer) -> int:
-        """Return `UNKNOWN`: sync then sends only new changes, after a list of all members."""
+        """Return `UNKNOWN`, which asks sync for all members, and for changes from now on."""
         return UNKNOWN
 
     async def begun(self, peer: Peer) -> None:
-        """Read all series from sync; no change that the feed brings meanwhile is lost."""
-        # A new feed does not send earlier changes of states, so cached states may be outdated.
+        """Read all series from sync; changes that the feed brings meanwhile are applied later."""
+        # Cached states may be outdated: the feed begins now and does not repeat older changes.
         self._states.clear()
         first = True
         async for page in catalogue_pages.pages(catalogue_pages.by(peer, SURVEY_S)):
@@ -255,8 +255,8 @@ class CoordinatorService:
         self._progressed()
 
     def _progressed(self) -> None:
-        """Set `_ready` once every shard is held and nothing else is missing. The cheapest check is
-        first, because this method runs for each frame of the feed until `_ready` is set."""
+        """Set `_ready` once this process lacks nothing and agents hold every shard. The check of
+        the shards is costly and comes last, because each frame of the feed calls this method."""
         if self._ready.is_set() or self._readiness.of_its_own():
             return
         if self._dispatcher.holds(self._catalogue.shards(self._catalogue.universes())):
@@ -340,7 +340,7 @@ class CoordinatorService:
 
     @contextmanager
     def _held(self, identity: str, request: frames.Match) -> Iterator[None]:
-        """Count a Match under way towards its client's share of bytes; it may wait for minutes."""
+        """Count a Match towards its client's share of memory while it runs, maybe for minutes."""
         size = len(request.windows) * decision_bytes_max(request.specification)
         shares = self._match_bytes
         if not shares.fits(identity, size):

@@ -43,8 +43,8 @@ RETRY_AFTER_S = 0.5
 
 
 class Place(NamedTuple):
-    """Where a spooled record is stored: the number of its segment, and its number in the
-    segment."""
+    """Where the spool has a record: the number of the segment, and the number of the record within
+    that segment."""
 
     segment: int
     number: int
@@ -77,12 +77,12 @@ class Spool:
         """Maximum number of bytes that the spool may take on disk."""
         self._segment_bytes = segment_bytes
         self._open: dict[int, set[int]] = {}
-        """For each segment on disk, the numbers of its records that must still be kept."""
+        """For each segment on disk, the numbers of the records that are not settled yet."""
         self._sizes: dict[int, int] = {}
         self._file: BinaryIO | None = None
         self._segment = 0
         self._written = 0
-        """Number of records in the segment that is being written."""
+        """Number of records written so far to the current segment, which gets the next record."""
         self._lock: BinaryIO | None = None
         self.unread_bytes = 0
         """Number of bytes that `start` could not read: in each segment, all bytes from the first
@@ -132,8 +132,9 @@ class Spool:
             raise self._trouble(error) from error
 
     def settle(self, place: Place) -> None:
-        """Release a record that no longer has to be kept.  If its segment has no other record to
-        keep, delete the segment; raise StoreError when that fails."""
+        """Forget a record that is stored, set aside or no longer wanted by its caller.  If that was
+        the last such record of its segment, delete the segment; raise StoreError when that fails.
+        """
         records = self._open.get(place.segment)
         if records is None:
             return
@@ -147,8 +148,8 @@ class Spool:
                 raise self._trouble(error) from error
 
     def set_aside(self, place: Place, payload: bytes, reason: str) -> None:
-        """Move a record that the store refused for good to the file `REFUSED`, so that it is not
-        replayed.  Raise StoreError when the disk fails."""
+        """Move a record that can never be stored to the file `REFUSED`, so that it is not replayed.
+        Raise StoreError when the disk fails."""
         line = msgspec.json.encode(_SetAside(*place, reason, payload)) + b"\n"
         try:
             with self._refused.open("ab") as file:
@@ -162,7 +163,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the current segment and unlock the folder."""
-        with contextlib.suppress(OSError):  # nothing is lost: acknowledged records are fsynced
+        with contextlib.suppress(OSError):  # acknowledged records are fsynced, so none is lost
             self._turn()
         if self._lock is not None:
             self._lock.close()
@@ -178,7 +179,7 @@ class Spool:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-        # Count the records only now: if the write or the fsync fails, there are none to keep.
+        # Count the records only after the fsync: records that failed are not acknowledged.
         numbers = range(self._written, self._written + len(payloads))
         self._open[self._segment].update(numbers)
         self._written += len(payloads)
@@ -195,7 +196,7 @@ class Spool:
         self._written = 0
         folder = os.open(self._directory, os.O_RDONLY)
         try:
-            os.fsync(folder)  # else a power cut may lose the name of the new file
+            os.fsync(folder)  # without this a power cut could lose the new file's name
         finally:
             os.close(folder)
         return file
@@ -207,10 +208,11 @@ class Spool:
             file.close()
 
     def _leave_damaged(self) -> None:
-        """Close a segment after a failed write, and try to cut off its incomplete record.  New
-        records go to a new segment: if the cut fails too, records after it could not be read."""
+        """Close the segment after a failed write, and try to cut off the incomplete record at its
+        end.  New records go to a new segment in any case: if the incomplete record stays, reading
+        the segment stops at it, so records after it would be lost."""
         with contextlib.suppress(OSError):
-            self._turn()  # closing writes the rest of the buffer, so this may fail too
+            self._turn()  # closing the file writes what is left in its buffer and may fail too
         with contextlib.suppress(OSError):
             if self._open.get(self._segment):
                 os.truncate(self._path(self._segment), self._sizes[self._segment])

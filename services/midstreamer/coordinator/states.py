@@ -3,8 +3,9 @@
 There may be far more streams than fit into memory, and one coordinator needs few of them.  So it
 requests a state from sync when a Match first needs that state, updates the state from the change
 feed, and evicts the least recently used states.  Feed changes of all other streams are ignored,
-with one exception: while the state of a stream is being requested, its changes are collected,
-because the response may be older than those changes.  The newer version of the two is kept.
+with one exception: while the state of a stream is being requested, its newest change is remembered,
+because the response may be older.  The cache then gets that change or the response, whichever has
+the higher version.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from midstreamer.domain.state import State
 from midstreamer.protocol.frames import Change, Learned
 
 ENTRY_BYTES = 1024
-"""Bytes counted for each cached stream in addition to its encoded state.  A stream that has learned
-nothing takes memory too, and clients may name new streams without end."""
+"""Bytes counted for each cached stream in addition to its encoded state.  So a stream that has
+learned nothing, whose state is empty, counts too: clients may name any number of such streams."""
 
 
 @dataclass
 class _Known:
-    """The newest state of one stream: ``data`` is its encoded form.  ``state`` is the decoded form,
-    or None until a request first needs it."""
+    """The newest state of one stream.  ``data`` is the encoded state.  ``state`` is the decoded
+    state, or None until a request first needs it."""
 
     version: int
     data: bytes
@@ -69,8 +70,8 @@ class States:
         self._bytes = 0
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Apply changes to the states that are cached, and collect the changes of states that are
-        being requested from sync.  Ignore all others."""
+        """Apply changes to the cached states.  For a state that is being requested from sync,
+        remember the newest change.  Ignore all other changes."""
         for change in changes:
             if not isinstance(change, Learned):
                 continue
@@ -81,9 +82,9 @@ class States:
                 expected.newest = _newer(expected.newest, change)
 
     def expect(self, stream: str) -> _Expected:
-        """Register a pending request for the state of a stream, or return the request that is
-        registered already.  Pass the returned object to `recalled` together with the response, and
-        then to `unexpected` in any case."""
+        """Return the pending request for the state of a stream, and register it if it is new.  The
+        caller passes it to `recalled` together with the response.  At the end the caller passes it
+        to `unexpected`, whether or not there was a response."""
         return self._expected.setdefault(stream, _Expected())
 
     def recalled(self, expected: _Expected, answer: Learned) -> None:
@@ -95,7 +96,7 @@ class States:
             self._keep(_newer(expected.newest, answer))
 
     def unexpected(self, stream: str, expected: _Expected) -> None:
-        """Remove a pending request that gets no response; does nothing after `recalled`."""
+        """Remove a pending request that failed.  Do nothing if `recalled` has removed it before."""
         if self._expected.get(stream) is expected:
             del self._expected[stream]
 
@@ -117,7 +118,7 @@ class States:
         if known is None:
             known = self._known[learned.stream] = _Known(learned.version, learned.state)
         else:
-            # The order of eviction stays, because a change from the feed does not count as a use.
+            # A change from the feed is not a use, so it does not move the state away from eviction.
             self._bytes -= known.size
             known.version, known.data, known.state = learned.version, learned.state, None
         self._bytes += known.size

@@ -1,7 +1,8 @@
 """What a coordinator keeps in memory of the store: series, members and the feed position.  All
-these data come from sync.  A survey lists the series at the start, and the change feed then keeps
-the list current.  Each change names the position of its points in their series, so a change that
-the survey already included has no effect.  `coordinator.states` caches the learning states.
+these data come from sync.  At the start sync sends a list of all series, and the change feed then
+keeps the list current.  The feed may bring points that the list has counted already.  They have no
+effect, because each change names the position of its points in their series.
+`coordinator.states` caches the learning states.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from midstreamer.runtime import catalogue_pages
 from midstreamer.runtime.lease_evidence import where
 
 LENGTHS_MAX = 16
-"""Maximum number of window lengths for which the searchable shards of one universe are cached."""
+"""Maximum number of results of `Catalogue.searchable` that are cached for one universe: one result
+for each window length."""
 
 
 class Catalogue:
@@ -40,7 +42,7 @@ class Catalogue:
         self.position = -1
         """Position of the change feed; -1 before the first change."""
         self.shard_points = 0
-        """Window positions in one shard; 0 until sync has sent the list of series."""
+        """Number of window positions in one shard; 0 until sync has sent the list of series."""
         self.members: tuple[Member, ...] = ()
         self.counts: tuple[int, int, int] = (0, 0, 0)
         """Numbers of stored decisions, verdicts and ticks, when sync last sent the list of
@@ -89,11 +91,11 @@ class Catalogue:
                 case Points():
                     self._points(change)
                 case Learned():
-                    pass  # `coordinator.states` applies changes of learning states
+                    pass  # a new learning state: `coordinator.states` applies it
                 case Joined(members):
                     self.members = members
                 case Skipped():
-                    pass  # a kind of change that only a newer version knows
+                    pass  # this version does not know this kind of change
         self.position = max(self.position, position)
 
     def _points(self, change: Points) -> None:
@@ -166,10 +168,11 @@ class Catalogue:
     def searchable(self, universe: str, window: int, own: Iterable[str] = ()) -> list[Shard]:
         """Return the shards to search for windows of ``window`` points.
 
-        Shards in which no window of that length begins are left out, because they hold no analog.
-        If they were searched, 50,000 series shorter than the window would slow every search down.
-        All shards of the ``own`` series (those that the windows name) are included, because their
-        agents check whether the windows equal the stored points.
+        A shard in which no window of that length begins holds no analog and is left out.  This
+        matters in a universe with, say, 50,000 series that are shorter than the window.
+
+        ``own`` are the series that the windows of the request name.  All their shards are returned
+        too, because the agents that hold them check whether the windows equal the stored points.
         """
         kept = self._searchable.setdefault(universe, {})
         if window not in kept:

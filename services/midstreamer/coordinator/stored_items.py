@@ -27,10 +27,10 @@ class Item:
     """Loop time at which the caller stops waiting.  None: no caller waits, and the item is retried
     until it is stored or refused."""
     identity: str = ""
-    """``<kind>/<id>`` of the caller, by which quotas and places in queues are counted.  Empty for
-    an item that an older version wrote to the spool."""
+    """``<kind>/<id>`` of the caller, whose quotas and places in queues the item uses.  Empty for an
+    item in the spool that was written by an older version, which did not keep the caller."""
     trace: str = ""
-    """The span of the caller's request as a ``traceparent``; empty unless its trace is recorded."""
+    """The span of the caller's request as a ``traceparent``; empty if the trace is not kept."""
 
     @property
     def ticks(self) -> int:
@@ -56,8 +56,8 @@ class Receipt:
     repeated: int = 0
     """Number of ticks and decisions that had been stored before."""
     decisions: tuple[Decision, ...] = ()
-    """The decisions of the item, in their order.  A decision that had been stored before is
-    replaced by the stored one."""
+    """The decisions of the item, in their order.  If the store already had a decision with the same
+    experience id, that stored decision takes the place of the item's decision."""
     verdicts: tuple[Verdict, ...] = ()
     """The verdicts that became known through the ticks of the item."""
 

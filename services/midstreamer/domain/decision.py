@@ -49,7 +49,7 @@ class Reason(StrEnum):
     UNLICENSED = "unlicensed"
     """Past verdicts do not yet show that signals would keep the target precision."""
     BELOW_THRESHOLD = "below_threshold"
-    """The confidence ranks below the threshold that keeps the target precision."""
+    """The rank of the confidence is too low: such signals might miss the target precision."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -67,9 +67,9 @@ class Evidence(msgspec.Struct, frozen=True):
 
     False when the stored series has no point at that time, but an older and a newer one."""
     ups: int = 0
-    """Number of past grid windows, over all shards, after which the value rose."""
+    """Number of past windows on the grid, over all shards, after which the value rose."""
     known: int = 0
-    """Number of past grid windows, over all shards, whose outcome is known and not zero."""
+    """Number of past windows on the grid, over all shards, whose outcome is known and not zero."""
     kernel: str = ""
     """Version of the kernels that computed the distances."""
     agrees: bool = True
@@ -127,7 +127,9 @@ class Decision(msgspec.Struct, frozen=True):
     arms: tuple[float, ...]
     """P(rise) of each arm (forecasting method), in the order of `reasoning.ARMS`."""
     judged: bool
-    """Whether the verdict on this decision counts for the licence."""
+    """Whether the verdict on this decision counts for the licence: only confident decisions count.
+
+    The window must also be stored, and none of the first four of `Reason` may apply."""
     matches: Matches
     state_version: int
     library: str

@@ -117,7 +117,10 @@ class NotGranted(BadInput):
 
 
 class Conflict(BadInput):
-    """Other content is stored under the key of a tick or decision; the message names both."""
+    """A tick or decision has the key of an earlier one, but other content.
+
+    The key of a tick is its series and time; the key of a decision is its experience id.
+    """
 
     code = "conflict"
 
@@ -177,7 +180,10 @@ class ConfigError(MidstreamerError):
 
 
 class KernelFailure(MidstreamerError):
-    """A distance could not be computed: a WebAssembly trap or fuel limit, or an unknown engine."""
+    """A distance could not be computed.
+
+    Either a WebAssembly kernel trapped or used up its fuel, or the engine is unknown.
+    """
 
     code = "kernel"
 

@@ -11,8 +11,9 @@ large to be squared. A query window with such a value is refused. In a history s
 excludes the windows that touch it from being analogs, so that one bad tick cannot stop the
 forecasts of a universe.
 
-Results are equal bit for bit whether windows are processed one at a time or together, because each
-window is reduced on its own contiguous copy. So agents with different shards agree.
+An outcome has the same bits whether its window is processed alone or together with others, because
+numpy sums each window over a contiguous copy, in the same order. So two agents that hold different
+shards compute the same outcome for the same window.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Scale, Specification, Transform
 
 FLATNESS = 1e-12
-"""A scale below this share of the window's largest value is rounding error: the window is flat."""
+"""A window is flat if its scale is at most this share of its largest absolute value: so small a
+scale is rounding error."""
 MAGNITUDE_MAX = 1e150
 """Largest absolute transformed value; it keeps the kernels' sums of squares finite."""
 _CELLS_AT_ONCE = 1 << 18
-"""Maximum points that are copied together: windows in one block times the points of a window."""
+"""Maximum number of values copied at once: the windows copied together, times points per window."""
 
 
 def transformed(values: Floats, transform: Transform) -> Floats:
@@ -97,9 +99,9 @@ def scale_of(window: Floats, specification: Specification) -> float:
 def known_until(count: int, horizon: int) -> int:
     """Return one past the last point that an analog may contain, in a series of ``count`` points.
 
-    The outcome of an analog is known one horizon after the analog ends. It must be known one more
-    horizon before the series ends. So an unused gap of one horizon (the embargo) lies between the
-    analog's outcome and the outcome that is forecast.
+    An analog that ends at position p has its outcome at p + horizon. This position must lie at
+    least one more horizon before the last point of the series. The gap (the embargo) separates the
+    analog's outcome from the outcome that is forecast.
     """
     return count - 2 * horizon
 
@@ -117,9 +119,9 @@ def grid_firsts(start: int, until: int, specification: Specification) -> Integer
 def outcomes(points: Floats, firsts: Integers, specification: Specification) -> Floats:
     """Return the scaled outcomes of the windows that begin at ``firsts``, (g,) -> (g,).
 
-    ``points`` are transformed values, shape (n,); ``firsts`` are positions in them. The outcome is
-    NaN, and the window is no analog, when the outcome lies beyond the end of ``points``, when the
-    window is flat, or when the window or its outcome contains a NaN.
+    ``points`` are transformed values, shape (n,); ``firsts`` are positions in them. A window with
+    the outcome NaN is no analog. There are three such cases: ``points`` end before the outcome, the
+    window is flat, or a NaN is in the window or its outcome.
     """
     scaled = np.full(len(firsts), np.nan)
     length, horizon = specification.window, specification.horizon

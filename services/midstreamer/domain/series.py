@@ -37,7 +37,8 @@ A name may become a file name or a command argument, so `..` and `-x` are not al
 TIME_MIN, TIME_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Range of a tick's time: the years 1 to 9999, in microseconds since 1970-01-01 UTC.
 
-Nanoseconds sent by mistake lie outside, and the difference of two times fits 64 bits."""
+A present time in nanoseconds, sent by mistake, lies outside this range and is refused. The
+difference of two times in this range fits a signed 64-bit integer."""
 TIME_RULE = (
     f"times are microseconds since 1970-01-01 UTC, {TIME_MIN} to {TIME_MAX} (years 1 to 9999):"
     " send microseconds"
@@ -67,7 +68,10 @@ def qualified(name: str) -> str:
 
 
 def fits_64_bits(time: int) -> bool:
-    """Return whether a time fits a signed 64-bit integer; a frame may carry an unsigned one."""
+    """Return whether a time fits a signed 64-bit integer.
+
+    A frame can also carry larger times, as unsigned 64-bit integers.
+    """
     return -(2**63) <= time < 2**63
 
 
@@ -198,7 +202,8 @@ def _all_plain(columns: Sequence[Column]) -> bool:
     values = np.frombuffer(b"".join([each.values for each in columns]), "<f8")
     times = np.frombuffer(b"".join([each.times for each in columns]), "<i8")
     later = times[1:] > times[:-1]
-    # The first time of a column need not be later than the last time of the column before it.
+    # Times must increase within a column only. So a column may begin at any time, even before the
+    # last time of the previous column.
     later[np.cumsum([len(each) for each in columns[:-1]]) - 1] = True
     later &= (times[1:] >= TIME_MIN) & (times[1:] <= TIME_MAX)
     inside = bool(later.all()) and TIME_MIN <= times[0] <= TIME_MAX

@@ -41,9 +41,9 @@ _Value = TypeVar("_Value")
 
 
 def _first(default: _Value) -> _Value:
-    """Return a field that is always encoded, for the fields of the first version.
+    """Return a field of the first version: it is encoded even when it has its default value.
 
-    Every existing digest covers these fields, even where they have their default values.
+    All existing digests were computed with these fields included.
     """
     # ``omit_defaults`` omits only plain default values, never the result of a default_factory.
     return msgspec.field(default_factory=lambda: default)
@@ -108,8 +108,9 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             value = getattr(self, name)
             if not isinstance(value, kind):
                 msgspec.structs.force_setattr(self, name, _named(kind, name, value))
-        # ``omit_defaults`` compares by identity and would encode a value from a peer that only
-        # equals the default. So replace such a value by the default object.
+        # ``omit_defaults`` omits a value only if it is the same object as the default. A value
+        # decoded from a frame is another object, even if it is equal. So put the default object in
+        # its place.
         for name, default in _added(type(self)):
             if getattr(self, name) == default:
                 msgspec.structs.force_setattr(self, name, default)

@@ -4,10 +4,10 @@ A state is one immutable value. `reasoning.learn` adds events to it in the order
 the change feed carries it. It is small on purpose, about 10 kB for twenty series; arrays are
 little-endian bytes.
 
-Decisions of the newest time are kept in ``waiting`` until a decision of a later time arrives.
-A verdict is kept in ``known`` until a decision arrives that is later than the verdict's due time.
-So a decision never depends on another decision of the same time, nor on a later event, and the
-order of arrival does not matter.
+A decision may depend only on what is earlier than itself, and not on the order in which events
+arrive. Therefore an event is not learned when it arrives. A decision is kept in ``waiting`` until a
+decision of a later time arrives. A verdict is kept in ``known`` until a decision arrives that is
+later than the verdict's due time.
 
 Compare two states by their encoded bytes: ``==`` compares object identity only.
 """
@@ -53,11 +53,11 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     False for a flat window, for stale data and for too few analogs.
     """
     epoch: int = -1
-    """Number of revocations of the licence before this decision; -1 if the decision was made with a
-    licence.
+    """How often the licence had been revoked before this decision; -1 if the licence was held when
+    the decision was made.
 
-    The verdict settles bets (`Licence.bets`) only if the stream had no licence at any time from the
-    decision to the verdict.
+    The verdict settles bets (`Licence.bets`) only if the licence was not held at the decision, at
+    the verdict, or at any time in between.
     """
 
 
@@ -89,7 +89,10 @@ class Tracker(msgspec.Struct, frozen=True, array_like=True):
     A negative width narrows the interval.
     """
     scores: bytes = b""
-    """float64: distances of recent outcomes from the analogs' interval; negative inside it."""
+    """float64: the distance of each recent outcome from its analogs' interval.
+
+    The distance is negative if the outcome lies inside the interval.
+    """
     capped: bool = False
     """Whether the last update of ``width`` was limited by the largest allowed width."""
     caps: int = 0
@@ -102,26 +105,38 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     held: bool
     """Whether signals may be emitted."""
     threshold: float
-    """Rank that a decision needs to become a signal; falls while signals keep their precision."""
+    """Rank that a decision needs to become a signal.
+
+    Right verdicts lower the threshold a little, and wrong verdicts raise it. While signals are
+    pending, `reasoning.licence.bar` may demand more.
+    """
     error_rate: float = 1.0
     """Error rate of recent signals; 1 when the licence is new.
 
-    The threshold assumes that signals without a verdict yet are wrong at this rate.
+    Signals that have no verdict yet are expected to be wrong at this rate
+    (`reasoning.licence.bar`).
     """
     pending: int = 0
     """Number of signals without a verdict yet."""
     revocations: int = 0
     """How often the licence was revoked."""
     series: tuple[str, ...] = ()
-    """Names of the series in order of first appearance: first axis of ``wealth`` and ``bets``."""
+    """Names of the series, in the order in which they appeared.
+
+    The first axis of ``wealth`` and of ``bets`` has the series in this order.
+    """
     wealth: bytes = b""
     """float64, shape (series, horizon, probes, stakes): present money of each imagined gambler.
 
-    There is one gambler for each series, phase, probe and stake. It bets that the decisions of this
-    series and phase that rank within this probe are right. Each bet is a fixed share of its money
-    (the stake). The odds are fair if the share of right decisions is the target precision."""
+    There is one gambler for each series, phase, probe and stake. It looks only at the decisions of
+    its series and phase whose rank lies in its probe, and bets that each of them is right. The
+    stake is the share of its money that it bets each time. If the share of right decisions is just
+    the target precision, it neither gains nor loses on average."""
     bets: bytes = b""
-    """int64, shape (series, horizon, probes): number of bets that a verdict has settled."""
+    """int64, shape (series, horizon, probes): number of verdicts that have settled bets.
+
+    A series that appears later starts with the largest number of the other series.
+    """
 
 
 class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
@@ -140,17 +155,19 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     known: tuple[Known, ...]
     """Verdicts not learned yet, ordered by (due time, series, time)."""
     losses: bytes
-    """float64, shape (horizon, arms): summed Brier losses of each arm, for each `Pending.phase`."""
+    """float64, shape (horizon, arms): for each `Pending.phase`, the summed Brier losses per arm."""
     slope: tuple[float, float]
-    """Decaying sums of d * d and of d * g: d is vote - climatology, g is rise - climatology.
+    """Two sums over past verdicts, of d * d and of d * g; older verdicts weigh less.
 
-    They give the slope of a regression of g on d, for the ``calibrated`` arm. The vote is the share
-    of rises among the analogs, shrunk towards climatology; rise is 1 or 0."""
+    For each verdict, d is vote - climatology and g is rise - climatology. The vote is the share of
+    rises among the analogs, shrunk towards climatology. The rise is 1 if the value rose, else 0.
+    The ``calibrated`` arm uses the slope of the regression of g on d, computed from both sums."""
     tracker: Tracker
     licence: Licence
     doubts: bytes
-    """float32: 1 - confidence of each recent decision, oldest first. The rank of a new decision is
-    the share of these that are larger than its own value."""
+    """float32: the doubt (1 - confidence) of each recent decision, oldest first.
+
+    The rank of a new decision is the share of these doubts that are larger than its own doubt."""
     pending: dict[bytes, Pending]
     """Decisions learned but without a verdict yet, by experience id."""
     last: dict[str, int]

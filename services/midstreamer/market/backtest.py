@@ -50,8 +50,8 @@ class Points(NamedTuple):
 class Memory:
     """All grid windows of a universe; one row holds the windows of one series.
 
-    Each search and each count is for the time of one decision. It is given the number of points
-    that each row had at that time (``ends``), and ignores all later points.
+    `counts` and `nearest` answer for the time of one decision. Their argument ``ends`` gives the
+    number of points that each row had at that time; all later points are ignored.
     """
 
     def __init__(self, universe: Mapping[str, Points], specification: Specification) -> None:
@@ -75,11 +75,11 @@ class Memory:
         )
 
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
-        """Return (ups, known, barred), counted over the windows before `outcome.known_until`.
+        """Return (ups, known, barred): how many past windows are of each of three kinds.
 
-        ``ups`` is the number of rises after these windows, ``known`` the number of outcomes that
-        are not zero, and ``barred`` the number of windows that cannot be analogs, such as flat
-        ones. Row i counts as having ``ends[i]`` points.
+        ``ups`` counts windows that were followed by a rise, ``known`` those whose outcome is not
+        zero, and ``barred`` those that cannot be analogs, such as flat ones. In row i, only the
+        first ``ends[i]`` points are used, and only windows before `outcome.known_until`.
         """
         horizon = self.specification.horizon
         settled = [
@@ -95,8 +95,9 @@ class Memory:
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """Return the past windows nearest to a transformed query, shape (m,).
 
-        Row i is searched as if it had only its first ``ends[i]`` points: a window is found only if
-        its outcome is known by then. ``barred`` is the third number of `counts`.
+        In row i, only the first ``ends[i]`` points are used. So a window is found only if its
+        outcome was known at that time. ``barred`` is the number of barred windows, which `counts`
+        returns for the same ``ends``.
         """
         specification = self.specification
         if band != specification.band:
@@ -207,7 +208,10 @@ class Walk:
         return decisions
 
     def _askable(self, row: int, end: int) -> bool:
-        """Return whether the series has a full window that a coordinator would accept."""
+        """Return whether the row has a full window before ``end`` whose values can be compared.
+
+        A coordinator refuses all other windows.
+        """
         length = self.memory.specification.window
         return end >= length and not np.isnan(self.memory.window(row, end)).any()
 

@@ -8,8 +8,8 @@ A rival uses only what was known at the time of the decision.
 - ``momentum``   the direction in which the window itself moved
 - ``euclid``     two rivals from the windows nearest without warping (band 0): one from their share
                  of rises, one from the mean and deviation of their outcomes (`reasoning.forecast`)
-- ``season N``   the forecast is the value N points before the point that is forecast; if that value
-                 lies after the window, the value 2 N points before, then 3 N, and so on. The lean
+- ``season N``   the forecast is a past value: the value N points before the point that is forecast,
+                 or 2 N, 3 N and so on before it, if the nearer values are not known yet. The lean
                  is the change from the window's last value to the forecast
 - ``ridge``      a linear regression on the window (and on the seasons), fitted to all grid windows
                  with a known outcome, and fitted again as more outcomes become known
@@ -50,7 +50,7 @@ class Cases:
 
     memory: Memory
     row: Integers
-    """Index of the decision's series in ``memory``."""
+    """Row of the decision's series in ``memory``."""
     index: Integers
     """Position of the window's last point in its series."""
     time: Integers
@@ -128,7 +128,7 @@ def euclid(cases: Cases) -> tuple[Rival, Rival]:
 
 
 def _ends(cases: Cases) -> dict[int, list[int]]:
-    """Return, for each time of a case, the number of points that each series had by that time."""
+    """Return, by the time of the cases, how many points each series had at that time."""
     times = np.unique(cases.time)
     counts = [
         np.searchsorted(series_times, times, side="right") for series_times in cases.memory.times
@@ -188,9 +188,10 @@ def _normal(z: Floats) -> Floats:
 
 
 def _lessons(memory: Memory, seasons: Sequence[int]) -> tuple[Integers, Floats, Floats]:
-    """Return the training rows of the regression: (times, features, outcomes) of all grid windows.
+    """Return the rows that the regression is fitted to: (times, features, outcomes).
 
-    A row's time is when its outcome became known; the rows are in the order of their times.
+    There is one row for each grid window with a known outcome. Its time is the time at which this
+    outcome became known. The rows are in the order of these times.
     """
     parts = []
     for row, points in enumerate(memory.points):

@@ -1,8 +1,9 @@
-"""Block bootstrap over time: intervals for shares whose neighbouring outcomes overlap.
+"""Block bootstrap over time: intervals for figures of decisions that depend on each other.
 
-Decisions of one time are dependent, and so are decisions with overlapping horizons. Therefore whole
-blocks of consecutive times are drawn. Every figure is a ratio of two sums over the drawn blocks.
-Figures that are compared with each other use the same draws.
+Decisions of one time depend on each other, and so do decisions whose horizons overlap. Therefore a
+draw does not pick single decisions: it picks blocks of consecutive times, with all their decisions.
+In each draw, a figure is the ratio of two sums over the decisions picked. Figures that are compared
+with each other use the same draws.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Blocks:
         self._starts = generator.integers(0, self._steps, size=(draws, blocks))
 
     def sums(self, amounts: Floats) -> Floats:
-        """Return the sum of all amounts, followed by the sum in each draw; shape (1 + draws,)."""
+        """Return the sum of the amounts over all decisions, then the sum over each draw.
+
+        ``amounts`` has one number for each decision. The result has the shape (1 + draws,).
+        """
         by_step = np.bincount(self._group, weights=amounts, minlength=self._steps)
         around = np.concatenate([[0.0], np.cumsum(np.concatenate([by_step, by_step]))])
         within = around[self._starts + self._length] - around[self._starts]
@@ -44,7 +48,8 @@ class Blocks:
     def ratio(self, amounts: Floats, counts: Floats) -> Floats:
         """Return the sum of the amounts divided by the sum of the counts, shape (1 + draws,).
 
-        The first value is for all decisions, and each further value for one draw.
+        Both have one number for each decision. The first result is the ratio over all decisions,
+        and each further result is the ratio over one draw.
         """
         below = self.sums(counts)
         return self.sums(amounts) / np.where(below > 0.0, below, np.nan)

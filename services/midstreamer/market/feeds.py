@@ -7,8 +7,8 @@ series, with increasing times. The rules are the same for every source:
 - ``time`` is ISO 8601 (without an offset: UTC) or whole microseconds since 1970-01-01 UTC.
 - A series is in time order. Several series may be interleaved or follow one another in a file.
 - Gaps are allowed: a series without a tick at some time is not part of that step.
-  Positions count ticks, so a window extends over its gaps. Leave a missing value out; NaN is
-  refused.
+  Positions count ticks, so a window of 64 points has 64 ticks, however long the gaps between them
+  are. Leave a missing value out; NaN is refused.
 - A repeated tick is dropped. If its value differs, it is a Conflict that names both values.
 """
 

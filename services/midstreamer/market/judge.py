@@ -7,10 +7,11 @@ stream is judged after it has learned. The figures are:
 - coverage of the prediction interval, compared with the requested coverage;
 - Brier skill over climatology: 1 - Brier score / Brier score of climatology; above 0 means that the
   forecasts are better than climatology;
-- the number of signals that the best fixed threshold, chosen in hindsight, would have given;
-- every rival on the same decisions: its hit rate on all decisions, on the decisions with a signal,
-  and on its own most confident decisions, as many as there are signals. A rival that does better is
-  reported as winning.
+- the number of signals with the best fixed threshold. It is chosen in hindsight: the lowest
+  confidence threshold whose signals would have kept the target precision;
+- for every rival, three hit rates on the same decisions: on all of them, on those where Midstreamer
+  gave a signal, and on those where the rival is most confident. For the third, as many decisions
+  are taken as Midstreamer gave signals. A rival that does better is reported as winning.
 
 Each figure has a 95 % interval by block bootstrap. The result is a
 `market.judgement_values.Judgement`.
@@ -160,9 +161,10 @@ def _mean_winkler(sample: _Sample) -> float | None:
 
 
 def _hindsight(sample: _Sample, target: float) -> Threshold:
-    """Return how many signals a fixed confidence threshold would have given, in hindsight.
+    """Return the best fixed confidence threshold, and how many signals it would have given.
 
-    The threshold is the lowest one that keeps the target precision.
+    It is chosen in hindsight, from the verdicts: the lowest threshold whose signals would have kept
+    the target precision.
     """
     order = np.argsort(-sample.confidence, kind="stable")
     confidence = sample.confidence[order]
@@ -231,6 +233,6 @@ def _most_confident(lean: Floats, count: int) -> Floats:
 
 
 def _above_zero(ratios: Floats) -> bool:
-    """Return whether the whole interval of a difference lies above zero."""
+    """Return whether the interval of a difference of two figures lies wholly above zero."""
     difference = figure(ratios)
     return difference is not None and difference.low > 0.0

@@ -14,14 +14,17 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Threshold(msgspec.Struct, frozen=True):
-    """The lowest confidence threshold that keeps the target precision, chosen in hindsight."""
+    """The lowest fixed confidence threshold whose signals would have kept the target precision.
+
+    It is chosen in hindsight, from the verdicts.
+    """
 
     emitted: int
     """Number of signals that the threshold would have given."""
     confidence: float | None
-    """The threshold; none when no threshold keeps the target."""
+    """The threshold; None when no threshold would have kept the target precision."""
     share: float | None
-    """Signals that were given, divided by ``emitted``; none when ``emitted`` is 0."""
+    """Number of signals that Midstreamer gave, divided by ``emitted``; None if ``emitted`` is 0."""
 
 
 class RivalJudgement(msgspec.Struct, frozen=True):
@@ -31,16 +34,19 @@ class RivalJudgement(msgspec.Struct, frozen=True):
     hit: Figure | None
     """Share of all decisions whose direction the rival forecast correctly."""
     hit_on_emitted: Figure | None
-    """Share of the decisions with a signal of Midstreamer whose direction the rival got right."""
+    """The rival's hit rate on the decisions where Midstreamer gave a signal."""
     precision_same_count: Figure | None
-    """The rival's hit rate on its own most confident decisions, as many as there were signals."""
+    """The rival's hit rate on the decisions where the rival was most confident.
+
+    As many decisions are taken as Midstreamer gave signals.
+    """
     brier_skill: Figure | None
     """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     ahead_by: dict[str, Figure | None]
     """The rival's figure minus Midstreamer's; above 0 the rival is better.
 
-    The keys are ``hit``, ``precision`` (on as many decisions as there were signals) and ``brier``
-    (the Brier skill).
+    The keys are ``hit``, ``precision`` (`precision_same_count` minus Midstreamer's precision) and
+    ``brier`` (the Brier skill).
     """
     wins: tuple[str, ...]
     """Figures (keys of ``ahead_by``) in which the rival did better than Midstreamer."""
@@ -54,7 +60,7 @@ class Judgement(msgspec.Struct, frozen=True):
     universe: str
     stream: str
     after: int
-    """Time of the first decision that is judged, in microseconds since 1970-01-01 UTC."""
+    """Decisions at this time or later are judged; in microseconds since 1970-01-01 UTC."""
     decisions: int
     """Number of decisions judged."""
     emitted: int

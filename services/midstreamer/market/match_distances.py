@@ -10,11 +10,12 @@ from midstreamer.domain.specification import Measure, Specification
 
 
 def between(specification: Specification, window: Floats, others: Floats) -> Floats:
-    """Return the distances of transformed windows, shape (k, m), to one window, shape (m,).
+    """Return the distance of each window in ``others``, shape (k, m), to ``window``, shape (m,).
 
-    The k windows are concatenated to one history, which is searched in steps of m points. A
-    distance depends on the two windows only. The results therefore equal, bit for bit, the
-    distances of the search that found the windows.
+    All windows are transformed already. The kernels search histories, so the k windows are joined
+    to one history. It is searched at every m-th point only, where one of the k windows begins. A
+    distance depends on its two windows alone. So the results equal, bit for bit, the distances of
+    the search that found the windows.
     """
     count, length = others.shape
     lcss = specification.measure is Measure.LCSS

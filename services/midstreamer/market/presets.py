@@ -14,7 +14,7 @@ SP500 = Specification(
     grid=8,
     transform=Transform.LOG,
     scale=Scale.VOLATILITY,
-    # Just above the share of rises, so that an upward drift alone does not earn a licence.
+    # Just above the share of rises: forecasting a rise every time must not earn a licence.
     target=0.55,
 )
 """Daily closes of stocks, forecast one trading week ahead."""
@@ -27,7 +27,7 @@ LOAD = Specification(
     # Load depends on the hour of the day, and a wide band blurs the hour: bands 0 and 1 give
     # about equal hit rates, and each wider band gives a lower one.
     band=1,
-    # With a grid such as 8, which divides 24, all analogs would begin at the same three hours.
+    # A grid of 8 divides the 24 hours of a day, so analogs would begin at only three of the hours.
     grid=1,
     transform=Transform.IDENTITY,
     scale=Scale.DEVIATION,

@@ -7,8 +7,9 @@ decisions, however many agents there are. Decisions that are stored already are 
 an interrupted replay continues where it stopped, and it looks the earlier decisions up instead of
 matching again.
 
-An outage may last as long as the client's deadline (``ReplayPlan.patience_s``). Each failed attempt
-gives a `Waiting` event. A replay has no display of its own: `console` and `report` show its events.
+After an outage the replay continues, unless a request has taken longer than
+``ReplayPlan.patience_s``. Each failed attempt of a request gives a `Waiting` event. A replay has no
+display of its own: `console` and `report` show its events.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class ReplayPlan:
     """What is replayed, and how."""
 
     specification: Specification
-    """The specification; its universe is replaced by the universe of each series."""
+    """The specification. Decisions on a series use it with the universe of that series."""
     live: Table | AsyncIterator[Step]
     """The live ticks, as a whole or step by step."""
     history: Table | None = None
@@ -315,7 +316,7 @@ async def pause(delay_s: float) -> None:
 
 
 async def each(steps: Iterable[Step]) -> AsyncIterator[Step]:
-    """Yield the steps of an iterator that never blocks."""
+    """Turn an iterator that never blocks into an async iterator."""
     for step in steps:
         yield step
 
