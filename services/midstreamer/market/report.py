@@ -25,10 +25,10 @@ from midstreamer.market.tick_rows import instant
 REPORT_VERSION = 1
 """Version of the report's layout."""
 _Z = 1.96
-"""Two-sided 95 % quantile of the standard normal distribution."""
+"""A standard normal variable lies between -1.96 and 1.96 with a probability of 95 %."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
-"""Function that says yes or no about a settled decision. A share counts the decisions with yes."""
+"""Condition on a settled decision. A share counts the decisions for which it returns True."""
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Durations measured by the client, in milliseconds."""
+    """Durations of all requests of one kind, measured by the client, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -62,12 +62,13 @@ class Rival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     brier_skill: Figure | None
     """The rival's Brier skill over climatology; none when the rival gives no probabilities."""
     wins: tuple[str, ...]
-    """Names of the figures in which the rival was better, of ``hit``, ``precision`` and ``brier``.
+    """The figures in which the rival was better: any of ``hit``, ``precision`` and ``brier``.
 
-    ``precision`` compares `precision_same_count`, and ``brier`` compares `brier_skill`.
+    ``precision`` stands for `precision_same_count`, and ``brier`` stands for `brier_skill`.
     """
     wins_clearly: tuple[str, ...]
-    """Figures in which the whole 95 % interval of the difference favours the rival."""
+    """Figures in which the rival was clearly better: the 95 % interval of its lead over Midstreamer
+    lies wholly above 0."""
 
 
 class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +88,11 @@ class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coverage: Figure | None
     brier_skill: Figure | None
     fixed_threshold_emitted: int
-    """Number of signals that the best fixed threshold, chosen in hindsight, would have given."""
+    """Number of signals that a fixed confidence threshold would have given.
+
+    It is the lowest threshold that keeps the target precision. It is chosen afterwards, when all
+    verdicts are known.
+    """
     rivals: tuple[Rival, ...]
 
 
@@ -125,13 +130,13 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     precision_target: float
     """The target that the specification sets for the precision."""
     base_rate: Share | None
-    """Share of outcomes in the more frequent direction: the hit rate of always forecasting it."""
+    """Hit rate of a method that always forecasts the more frequent direction of the outcomes."""
     rises: Share | None
     """Share of decisions whose outcome was a rise."""
     hit: Share | None
     """Share of all decisions, abstentions included, whose favoured direction was right."""
     coverage: Share | None
-    """Share of the finite prediction intervals that contained the change."""
+    """Share of the finite prediction intervals that contained the change which followed."""
     coverage_target: float
     """The coverage that the specification asks for."""
     brier: float | None
@@ -145,7 +150,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     append: Latency | None
     """Duration of append requests."""
     judged: JudgedPart | None = None
-    """The second half compared with rivals; none when there were too few verdicts."""
+    """Figures of the replay's second half, with rivals; none when there were too few verdicts."""
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,7 +175,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     interrupted: bool
     """Whether the run was stopped before its end."""
     duration_s: float
-    """Seconds, including start-up and stop."""
+    """Seconds that the run took, including start-up and stop."""
     parts: tuple[Part, ...]
     kept: Kept
 
@@ -252,17 +257,20 @@ def _majority(rises: Share | None) -> Share | None:
 
 
 def _any(decision: Decision, verdict: Verdict) -> bool:
-    """Accept every settled decision."""
+    """Return True for every settled decision."""
     return True
 
 
 def _hit(decision: Decision, verdict: Verdict) -> bool:
-    """Accept decisions whose favoured direction was right."""
+    """Return whether the direction that the decision favoured was right."""
     return verdict.hit
 
 
 def _bounded(decision: Decision, verdict: Verdict) -> bool:
-    """Accept decisions with a finite prediction interval; an infinite one covers everything."""
+    """Return whether the prediction interval is finite.
+
+    An infinite interval covers every change, so it says nothing about the coverage.
+    """
     return math.isfinite(decision.high - decision.low)
 
 
@@ -276,7 +284,10 @@ def _means(settled: Sequence[Settled]) -> tuple[float | None, float | None]:
 
 
 def share_of(times: Sequence[int], wins: Sequence[bool], horizon: int) -> Share | None:
-    """Return a share with its 95 % interval; none when there are no decisions."""
+    """Return the share of True among ``wins``, with its 95 % interval; None without decisions.
+
+    Decision i was made at ``times[i]`` and counts as True if ``wins[i]``.
+    """
     if not times:
         return None
     moments = np.asarray(times, dtype=np.int64)

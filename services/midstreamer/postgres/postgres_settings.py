@@ -32,7 +32,7 @@ class PostgresSettings(Settings):
     """Directory of the data; only one process at a time may use it. If this process runs as root,
     the data is below /var/lib/midstreamer instead, because PostgreSQL does not run as root."""
     connections: int = Field(100, ge=10, le=1000)
-    """Maximum connections at once. Each sync opens `sync.connections` and one more."""
+    """Maximum connections at once. Each sync opens `sync.connections` connections and one more."""
     drain_s: float = Field(30.0, gt=0, le=3600)
     """Maximum seconds that a stop may take. Meanwhile PostgreSQL aborts open transactions and
     writes its data to disk."""

@@ -89,11 +89,14 @@ class PostgresService:
         return [self._trouble] if self._trouble else []
 
     def complete_reasons(self) -> list[str]:
-        """Return the same reasons as `serving_reasons`, because this process does nothing else."""
+        """Return `serving_reasons`: to be complete, this process needs no more than to serve."""
         return self.serving_reasons()
 
     def warnings(self) -> list[str]:
-        """Return what is wrong with changed files; their earlier content stays in force."""
+        """Return what is wrong with files that have changed.
+
+        Until such a file is mended, this process uses the earlier content.
+        """
         return [*self._trust.wrong.values(), *([self._complaint] if self._complaint else [])]
 
     async def run(

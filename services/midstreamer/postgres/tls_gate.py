@@ -117,7 +117,10 @@ class Gate:
             self.went(guest)
 
     async def _joined(self, guest: Guest) -> None:
-        """Make the TLS handshake, connect the client to the server, and forward until both end."""
+        """Make the TLS handshake with the client, and connect to the server.
+
+        Then forward bytes in both directions until both connections have ended.
+        """
         loop, near, far = asyncio.get_running_loop(), Pipe(), Pipe()
         # With a transport that is closing, `start_tls` never returns, despite its timeout.
         if guest.transport.is_closing():

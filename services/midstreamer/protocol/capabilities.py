@@ -32,7 +32,8 @@ class Capability(StrEnum):
     OUTSIDE = "outside"
     """The peer accepts leases that give an address for use from outside the fleet's network."""
     RETIRE = "retire"
-    """The peer answers Retire, and its Fleet says whether a member has been asked to drain."""
+    """The peer answers Retire. Its answer to Renew, a Fleet, says whether the member that sent the
+    Renew has been asked to drain."""
     SCHEMES = "schemes"
     """The peer understands addresses that name carriers (`transport.address`)."""
     TOLERANT = "tolerant"

@@ -38,7 +38,7 @@ _KINDS = frozenset(kind.__name__ for kind in get_args(Change) if kind is not Ski
 
 
 class _Frame(msgspec.Struct):
-    """What is read from a frame with a name that this version does not know: only these fields."""
+    """The only fields that are read from a frame whose name this version does not know."""
 
     frame: str
     request: int = 0
@@ -119,10 +119,10 @@ def decode_change(body: bytes | memoryview) -> Change:
 
 
 def _newer(body: bytes | memoryview) -> Frame | None:
-    """Return what stands for a frame with names that only a newer version knows.
+    """Decode a frame that may come from a newer version; None if it is valid in no version.
 
-    The result is `frames.Unknown`, or a Changes frame in which unknown kinds are `Skipped`.  None
-    means that the frame is not valid in any version.
+    A frame with an unknown name becomes `frames.Unknown`.  In a Changes frame, each change of an
+    unknown kind becomes `Skipped`.
     """
     try:
         header = _frame.decode(body)

@@ -251,7 +251,7 @@ class Connection:
         effects = self._now_writable(stream)
         try:
             for body in splitter.feed(data):
-                effects += self.handle(self._read(body))  # no effects after a close
+                effects += self.handle(self._read(body))  # after a close this adds nothing
             if now_s is not None and (splitter.held_bytes or self.unfinished.begun):
                 self.unfinished.note(stream, splitter, now_s)
         except RemoteProtocolError as error:
@@ -276,7 +276,7 @@ class Connection:
         return self.handle(ClosedHere(code, message))
 
     def lost(self, code: str = "", message: str = "") -> list[Effect]:
-        """Handle the end of the carrier, for the reason that the carrier gives."""
+        """Handle the end of the carrier. Its reason is ``code`` and ``message``, if it has one."""
         return self.handle(CarrierEnded(code, message))
 
     def tick(self, now_s: float) -> list[Effect]:
@@ -300,7 +300,7 @@ class Connection:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes to send that wait until the dialling side has opened their stream."""
+        """Number of bytes that cannot be sent yet, because the peer has not opened their stream."""
         return sum(len(transmit.data) for transmit in self._held)
 
     # --- the machine ---

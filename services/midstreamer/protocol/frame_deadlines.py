@@ -16,8 +16,8 @@ from midstreamer.protocol.codec import Splitter
 FRAME_S = 30.0
 """Default seconds in which a whole frame must arrive. Bytes that arrive extend this time."""
 BYTES_PER_S = 16 * 1024
-"""Slowest rate of sending that is accepted: 128 kbit/s. Any network between two services is faster.
-At this rate 4 MiB take 256 s."""
+"""Slowest rate at which a peer may send a frame: 16 KiB/s. Any network between two services is
+faster. At this rate the largest frame that is allowed by default, 4 MiB, takes 256 s."""
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 TICKS_MAX = 100_000
 """Maximum ticks in one Append or Write, over all columns."""
 COLUMNS_MAX = 1024
-"""Maximum columns in one Append or Write. A column costs time besides its ticks: 1024 columns
-occupy the event loop of sync for about 12 ms, and that of a coordinator for about 1 ms."""
+"""Maximum columns in one Append or Write. Each column takes time, even with a single tick: 1024
+columns occupy the event loop of sync for about 12 ms, and that of a coordinator for about 1 ms."""
 WINDOWS_MAX = 256
 """Maximum windows in one Match."""
 DECISIONS_MAX = 256
@@ -106,7 +106,8 @@ class Learned(msgspec.Struct, frozen=True, tag=True):
     stream: str
     version: int
     state: bytes
-    """The state as `reasoning.encode` writes it. Empty for a Tail with ``states`` False."""
+    """The state as `reasoning.encode` writes it. Empty if the receiver's Tail has
+    ``states=False``."""
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):

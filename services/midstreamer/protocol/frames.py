@@ -36,8 +36,8 @@ from midstreamer.protocol.frame_fields import SeriesSummary as SeriesSummary
 from midstreamer.protocol.frame_fields import Skipped as Skipped
 
 VERSION = 2
-"""Protocol version. In version 2 catalogue and holdings come in pages, and learning states only on
-request. A peer of version 1 would read the first page as everything and decide without states."""
+"""Protocol version. Since version 2, catalogue and holdings come in pages, and learning states only
+on request. A peer of version 1 would read only the first page, and decide without a state."""
 ALPN = "midstreamer/1"
 
 
@@ -220,13 +220,13 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "busy",  # share of time that the event loop or the threads worked, 0 to 1
     "complete",  # "yes", or one line that says what is missing
     "not_after",  # time at which the certificate expires, seconds since 1970
-    "judged_by",  # hashes of the authorities that verified the peers of its open links
+    "judged_by",  # hashes of the authorities of the certificates of connected peers
     "version",  # of the software
     "capabilities",  # what the member lists in its handshakes, separated by spaces
     "carriers",  # carriers at its address, such as `quic+wss`; absent: only QUIC
     "outside",  # its address for peers outside the fleet's network
 }
-"""Evidence keys allowed in a lease. Others are refused, because every process gets all leases."""
+"""Evidence keys allowed in a lease. A lease with any other key is refused, to keep leases small."""
 DRAINING = "draining"
 """Value of the evidence ``stage`` of a member that is about to stop."""
 EVIDENCE_BYTES_MAX = 4096
@@ -249,8 +249,8 @@ class Member(msgspec.Struct, frozen=True):
     """Facts for operators, such as certificate serial and versions. `EVIDENCE_KEYS` lists the
     allowed keys."""
     whole_for: str = ""
-    """Of an agent that holds all shards assigned to it: `domain.shard.agents_digest` of the agents
-    among which the shards were divided. Else empty."""
+    """Empty, except for an agent that holds all shards assigned to it: then the digest
+    (`domain.shard.agents_digest`) of all agents among which the shards were divided."""
     whole_at: int = 0
     """Of an agent: the feed position at which it held all shards assigned to it (``whole_for``)."""
 
@@ -327,9 +327,9 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     callers: tuple[Caller, ...] = ()
-    """The parts of the Write, in the order of columns and decisions. Each part is stored or refused
-    as a whole, and its new series and streams count toward its caller's quota. Empty: the Write is
-    one part, counted for the writer, and if it is refused, the answer is a Failure."""
+    """The parts of the Write: they divide ``columns`` and ``decisions`` in order. Each is stored or
+    refused as a whole; its new series and streams count against its caller's quota. Empty: all of
+    the Write is one part, of the writer itself; if it is refused, the answer is a Failure."""
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
@@ -384,9 +384,9 @@ class Load(Request, frozen=True, tag=True, kw_only=True):
 
 
 class Loaded(Answer, frozen=True, tag=True, kw_only=True):
-    """The points that exist at ``position``, in the order of the runs.
+    """The points that exist at ``position``: one part for each run of the Load, in the same order.
 
-    If the frame would be too large, the last part is cut and later parts are left out.
+    If the frame would be too large, a part may be cut short. The runs after it then get no part.
     """
 
     parts: tuple[Part, ...]
@@ -415,7 +415,7 @@ class Tail(Request, frozen=True, tag=True, kw_only=True):
 
     after: int
     states: bool = True
-    """False: each Learned arrives with an empty state. Positions are the same either way."""
+    """False: each Learned change has an empty ``state``. No change of the feed is left out."""
 
 
 class Joined(msgspec.Struct, frozen=True, tag=True):

@@ -67,8 +67,8 @@ BUDGET_S_MAX = 300.0
 FOLLOW_MAX = 1024
 """Default limit of unread answers of a Tail. Beyond it, the reader gets an Overloaded error."""
 STALE_MAX = 64
-"""Deadlines of ended requests stay in a heap. They are removed when the heap has more entries than
-twice the open requests plus this number."""
+"""The heap of deadlines also holds deadlines of ended requests. These are removed when the heap has
+more entries than twice the number of open requests plus `STALE_MAX`."""
 TRACE_CHARACTERS_MAX = 256
 """Maximum characters of a request's trace. A longer trace is dropped, because it occupies
 memory."""
@@ -284,7 +284,10 @@ class Exchange:
         return [Stop(work.request)]
 
     def worked(self, number: int, answer: Answer | None) -> list[Effect]:
-        """Handle the end of work on a request. ``answer`` None: it was stopped or has no answer."""
+        """Handle the end of the work on a request.
+
+        ``answer`` is None if the work was stopped, or ended without an answer.
+        """
         work = self._taken.pop(number, None)
         if work is None:
             return NOTHING
@@ -324,8 +327,8 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # If the peer reused the number of an ended request, the heap may have two deadlines for it.
-        # With an infinite deadline, the second does nothing.
+        # A peer may use the number of an ended request again. Then the heap has two deadlines for
+        # that number. Because of the infinite deadline set here, the second one does nothing.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,

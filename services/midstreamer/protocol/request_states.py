@@ -125,7 +125,10 @@ TAKEN_TRANSITIONS: dict[Taken, dict[TakenEvent, Taken]] = {
 
 
 class Draining(StrEnum):
-    """How far a link has drained: no new requests, then no open requests."""
+    """How far a link has drained.
+
+    First both sides stop sending new requests. Then the requests that are still open end.
+    """
 
     OPEN = "open"
     """Both sides may send requests."""
@@ -250,7 +253,7 @@ class Begin(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
-    """Effect: stop the work on a request. `Exchange.worked` must still be called when it ends."""
+    """Effect: stop the work on a request. Call `Exchange.worked` when the work has ended."""
 
     request: Request
 

@@ -184,7 +184,10 @@ def _foretell(evidence: Evidence, state: State, scale: float) -> Forecast:
 
 
 def _rank(doubt: float, state: State) -> float:
-    """Return the share of recent decisions that were less confident; 0 without recent decisions."""
+    """Return the rank of a decision with this doubt; 0 without recent decisions.
+
+    The rank is the share of recent decisions that were less confident: their doubt was greater.
+    """
     recent = learning.doubts(state)
     return float(np.count_nonzero(recent > np.float32(doubt))) / len(recent) if len(recent) else 0.0
 

@@ -11,7 +11,8 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning.stored_layouts import Layouts, Step
 
 STEPS: tuple[Step, ...] = ()
-"""One step from each layout of the state to the next. So far there is only one layout."""
+"""The conversions between layouts of the state: each leads from one layout to the next. There are
+none yet, because there is only one layout."""
 
 _layouts = Layouts(State, STEPS)
 

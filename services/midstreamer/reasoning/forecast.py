@@ -5,8 +5,9 @@ Each arm is a forecasting method. It computes P(rise) from the outcomes of the s
 - ``climatology``  how often the value rose after any past window of the grid; needs no analogs
 - ``vote``         the share of rises among the analogs, shrunk towards climatology
 - ``calibrated``   climatology + slope * (vote - climatology); the slope is learned from verdicts
-- ``margin``       a function of (mean / standard deviation) of the analogs' outcomes. When all
-                   analogs of two windows rise, their votes are about equal; their margins differ
+- ``margin``       a function of (mean / standard deviation) of the analogs' outcomes. Suppose that
+                   for each of two windows all analogs rose: the vote is about the same for both,
+                   but the margin is greater where the rises were large and alike
 
 There is deliberately no arm that weights analogs by their own past verdicts. Such an arm improves
 forecasts of electricity load, and makes forecasts of markets worse. All arms are plain functions of
@@ -39,8 +40,8 @@ PROBABILITY_MIN = 0.01
 LOGIT_PER_SPREAD = 1.7
 """Factor with which the logistic curve approximates the normal distribution function.
 
-The logistic curve is used because it still differs between large margins, where the normal
-distribution function is rounded to 1."""
+For large margins, floats round the normal distribution function to 1. The logistic curve still
+gives different probabilities for different margins, so it is used instead."""
 MARGIN_MAX = 12.0
 """Limit of |mean / standard deviation| of the outcomes in the ``margin`` arm."""
 
@@ -51,12 +52,15 @@ def clipped(probability: float) -> float:
 
 
 def climatology(evidence: Evidence) -> float:
-    """Return P(rise) over all past grid windows with a known outcome."""
+    """Return P(rise) from all past windows that begin on the grid and have a known outcome."""
     return clipped((evidence.ups + 1.0) / (evidence.known + 2.0))
 
 
 def vote(outcomes: Floats, base: float) -> float:
-    """Return the share of rises among non-zero outcomes, shape (k,), shrunk towards ``base``."""
+    """Return the share of rises among the outcomes that are not 0, shrunk towards ``base``.
+
+    ``outcomes`` are the outcomes of the analogs, shape (k,).
+    """
     ups = int(np.count_nonzero(outcomes > 0.0))
     moved = int(np.count_nonzero(outcomes))
     return (ups + SHRINKAGE * base) / (moved + SHRINKAGE)
@@ -82,10 +86,11 @@ def arms(outcomes: Floats, base: float, slope: float) -> tuple[float, ...]:
 
 
 def interval(outcomes: Floats, coverage: float) -> tuple[float, float, float]:
-    """Return (low, median, high) of the analogs' outcomes, shape (k,), in scaled units.
+    """Return the quantiles (low, median, high) of the analogs' outcomes, shape (k,).
 
-    Quantiles are interpolated linearly, as `numpy.quantile` does by default. Without outcomes the
-    interval is infinite and the median 0.
+    The share ``coverage`` of the outcomes lies between low and high. An outcome is in units of the
+    scale of its own window, and so are the quantiles. They are interpolated linearly, as
+    `numpy.quantile` does by default. Without outcomes the interval is infinite and the median 0.
     """
     if not len(outcomes):
         return -math.inf, 0.0, math.inf

@@ -1,17 +1,20 @@
 """The interval tracker: an online quantile tracker that widens the analogs' interval.
 
-The width is adjusted until the interval covers as often as requested. A score is the distance of an
-outcome from the analogs' interval; it is negative inside. After each verdict the width moves by
-``gain * range * (missed - miss rate)``, where range is the largest minus the smallest recent score:
-up after a miss, a little down otherwise (Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani
-2023). Verdicts arrive late and their horizons overlap, so the gain is smaller for a longer horizon
-and for more series (`gain`). Coverage then adapts a little more slowly, and the intervals are much
-narrower.
+A width is added to both ends of the interval. It is adjusted until the interval covers outcomes as
+often as requested. A score is the distance of an outcome from the analogs' interval; it is negative
+for an outcome inside. After each verdict the width changes by ``gain * range * (missed - miss
+rate)``. Here missed is 1 if the outcome was outside the widened interval, else 0. The miss rate is
+the requested share of misses; range is the largest minus the smallest recent score. So a miss makes
+the width larger, and a hit makes it a little smaller (Gibbs & Candes 2021; Angelopoulos, Candes &
+Tibshirani 2023). Verdicts arrive late and their horizons overlap, so the gain is smaller for a
+longer horizon and for more series (`gain`). Coverage then adapts a little more slowly, and the
+intervals are much narrower.
 
-With a fixed range and scores within [-B, B], the long-run miss rate is off by at most ``(2 B / step
-+ 1 + delay) / verdicts`` for any scores. Here step = gain * range, and delay is the number of
-verdicts still pending. The reason: every verdict moves the width, and the width cannot leave
-[-B, B] by more than the moves of the verdicts still pending.
+Suppose that the range is fixed and that all scores are within [-B, B]. Then the share of misses
+differs from the requested one by at most ``(2 B / step + 1 + delay) / verdicts``, whatever the
+scores are. Here step = gain * range, and delay is the number of verdicts still pending. The reason:
+an interval with a width above B never misses, and one with a width below -B always misses. So every
+new decision moves such a width back; only verdicts still pending can move it further away.
 
 A larger gain is deliberately not used. Coverage would be closer to the requested coverage, but the
 intervals would be 1.5 times as wide.
@@ -52,8 +55,9 @@ def moved(
 ) -> tuple[float, bool]:
     """Return (next width, whether the cap limited it).
 
-    The cap is the largest recent score plus the range of recent scores. No recent outcome needed
-    such a width, so a tracker that wants more has lost track of the outcomes.
+    The cap is the largest recent score plus the range of recent scores. The largest score alone is
+    a width that would have covered all recent outcomes. So a tracker that wants more than the cap
+    does not follow the outcomes any more.
     """
     most, least = max(scores), min(scores)
     wanted = width + gain * (most - least) * (float(missed) - miss_rate)

@@ -2,12 +2,13 @@
 
 An event is a decision or a verdict. It is first kept in the state. When a decision of a later time
 arrives, all kept events of earlier times are folded into the state, in the order (time, verdicts
-before decisions, series). So decisions of one time do not influence each other. `as_of` folds what
-a decision at a given time may depend on, without keeping the result.
+before decisions, series). So decisions of one time do not influence each other. `as_of` returns the
+state that a decision at a given time depends on: it folds events into a copy.
 
-Only decisions advance the time of a state. Ticks may be stored long before a decision is made on
-them; then verdicts arrive at once, and each is kept until decisions reach its due time. So it does
-not matter when the ticks were stored.
+Only decisions advance the time of a state. Suppose that ticks are stored long before decisions are
+made about them. Then the outcome of each decision is known already, and its verdict arrives at
+once. The state keeps the verdict unfolded until decisions reach its due time. So it does not matter
+when the ticks were stored.
 
 A decision that arrives late is kept too and folded at the next advance; a fold is never undone.
 Folding a decision stores it as pending and adds its doubt (1 - confidence) to the doubts that later
@@ -67,12 +68,19 @@ def initial(specification: Specification) -> State:
 
 
 def analogs_min(specification: Specification) -> int:
-    """Return the least number of analogs; with fewer, a decision abstains and teaches nothing."""
+    """Return how many analogs a decision needs.
+
+    With fewer analogs it is an abstention, and nothing is learned from its verdict.
+    """
     return (specification.neighbours + 1) // 2
 
 
 def phase_of(index: int, specification: Specification) -> int:
-    """Return the phase of a window: its last index modulo horizon, or 0 if it is not stored."""
+    """Return the phase of a window whose last value has the position ``index`` in its series.
+
+    The phase is the position modulo horizon. A window outside every stored series has the index -1,
+    and its phase is 0.
+    """
     return max(index, 0) % specification.horizon
 
 
@@ -162,7 +170,8 @@ def _find(state: State, experience_id: bytes) -> Pending | None:
 def _check_learned_before(state: State, verdict: Verdict) -> None:
     """Raise BadInput when the verdict's decision was never learned.
 
-    A decision that is neither pending nor waiting was settled before, or never learned.
+    This is called when the decision is neither pending nor waiting. Usually it was settled before.
+    But if it is later than every folded decision of its series, it was never learned.
     """
     if verdict.time > state.last.get(verdict.series, verdict.time - 1):
         raise BadInput(
@@ -312,7 +321,10 @@ class _Work:
         self._track(interval_tracker.score(verdict.outcome, decision.low, decision.high), verdict)
 
     def _widen(self, arms: int) -> None:
-        """Add columns to the losses for arms that no earlier decision had, up to ARMS_MAX arms."""
+        """Give the losses ``arms`` columns, if they have fewer; at most ARMS_MAX.
+
+        Each new column starts with the loss that gives its arm the average weight.
+        """
         arms = min(arms, ARMS_MAX)
         if arms > self._losses.shape[1]:
             self._losses = np.array([mixture.fitted(row, arms) for row in self._losses.tolist()])

@@ -1,24 +1,25 @@
 """The licence: signals are permitted only while the evidence shows that their precision holds.
 
 Abstentions are judged as well, so the licence can be gained without signals. A *probe* is the most
-confident fifth or half of the decisions; bets are placed on their verdicts. A bet of stake s on
-"right" multiplies its wealth by ``1 + s (right - target) / target``, where right is 1 for a right
-verdict and 0 for a wrong one. On average the wealth cannot grow unless the precision exceeds the
-target. So the probability that the wealth ever grows by a factor 1/delta is at most delta (Ville's
-inequality), however long one watches.
+confident fifth, or the most confident half, of the decisions. An imagined gambler bets that each
+verdict on a decision of a probe will be "right". A bet with the stake s multiplies its wealth by
+``1 + s (right - target) / target``, where right is 1 for a right verdict and 0 for a wrong one. On
+average the wealth cannot grow unless the precision exceeds the target. So the probability that the
+wealth ever grows by a factor 1/delta is at most delta (Ville's inequality), however long one
+watches.
 
-- Each pair of a series and a phase (position modulo horizon) has its own bets, called a cell,
-  because within one cell each verdict is known before the next decision. The wealth of cells,
-  stakes and probes is *averaged*: an average of fair games is fair even if they depend on each
-  other. A product over series that move together would not be fair.
-- Half of each cell's wealth is there at the start. The other half is added with the n-th bet in
-  portions proportional to 1 / (n ln^2 n), so that early failures do not outweigh later skill. A new
-  series starts with the present average wealth.
+- Each pair of a series and a phase (position modulo horizon) has bets of its own, called a cell.
+  Within one cell, each verdict is known before the next decision, as the inequality requires. The
+  wealth of all cells, stakes and probes is *averaged*: an average of fair games is fair even if the
+  games depend on each other. A product over series that move together would not be fair.
+- Half of each bet's wealth is there at the start. The other half is added in portions, one each
+  time before the bet is settled. They are proportional to 1 / (n ln^2 n) for n = 2, 3, ..., so that
+  early failures do not outweigh later skill. A new series starts with the present average wealth.
 - The licence needs an average wealth of 2/delta, and twice as much after each revocation. So the
   probability that a licence is ever granted wrongly is at most delta/2 + delta/4 + ... <= delta.
-- There are two probes. The top fifth shows strong skill of few decisions; the top half is judged
-  more often and so shows moderate skill sooner. The threshold starts at the lowest rank of the
-  widest probe whose wealth reached the limit.
+- There are two probes. The top fifth reveals skill that is great but limited to few decisions. The
+  top half has more verdicts, so it reveals moderate skill sooner. When the licence is granted, the
+  threshold starts at the lowest rank of the widest probe whose wealth reached the limit.
 
 Whether a verdict is bet on is fixed when its decision is folded, before anything about its outcome
 can be known: otherwise the game would not be fair.
@@ -54,14 +55,14 @@ A wrong verdict raises the threshold by step * target, a right one lowers it by 
 THRESHOLD_MIN = -0.1
 """Lowest threshold, in rank. At 0 or below, every decision passes.
 
-From -0.1 a few wrong verdicts raise the threshold only to 0 or less, so every decision still
-passes."""
+It is less than 0 on purpose: after many right verdicts, a few wrong ones leave the threshold at 0
+or below, so they hold no decision back."""
 ERROR_STEP = 0.05
 """Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
-"""Factor of the portions of wealth that are added with later bets.
+"""Factor in the size of the portions in which half of a bet's wealth is added over time.
 
-The portions are DEALT / (n ln^2 n) for n = 2, 3, ...; with this factor they sum to 1/2.
+The portions are DEALT / (n ln^2 n) for n = 2, 3, ...; with this factor their sum is 1/2.
 """
 WEALTH_MAX = 1e100
 """Cap on the wealth of one bet, because repeated right verdicts would let it grow to infinity."""
@@ -81,8 +82,9 @@ def initial() -> Licence:
 def judged(rank: float, *, held: bool, threshold: float) -> bool:
     """Return whether the verdict on a decision of this rank counts for the licence.
 
-    While the licence is not held, a verdict counts if it is bet on. While it is held, a verdict
-    counts, and moves the threshold, if the rank is in the top fifth or not below the threshold.
+    While the licence is not held, a verdict counts if the rank is in a probe: bets are placed on
+    the verdict. While the licence is held, a verdict counts if the rank is in the top fifth or
+    reaches the threshold: the verdict moves the threshold.
     """
     if not held:
         return rank >= min(_CUTS)
@@ -126,10 +128,10 @@ class Gate:
         return len(self._series)
 
     def decided(self, pending: Pending) -> Pending:
-        """Record a decision and return it with its epoch: how often the licence was revoked, or -1.
+        """Record a decision; return it with its epoch, which tells later whether it may be bet on.
 
-        The epoch is -1 while the licence is held. A verdict is bet on only if the decision was made
-        without a licence, and no licence was revoked since.
+        The epoch is -1 while the licence is held, else the number of revocations so far. A verdict
+        is bet on only if no licence was held at its decision, and none was revoked since.
         """
         if pending.series not in self._series:
             self._join(pending.series)

@@ -7,9 +7,9 @@ each phase (position modulo horizon): within a phase of one series, every verdic
 the next decision.
 
 A later version may add arms. A decision keeps the arms that it was made with, so a state may learn
-from decisions with fewer or more arms than its own. An arm that a decision lacks keeps its share of
-the weight: its loss grows by what the mixture of the other arms lost, as for a sleeping expert
-(Freund et al. 1997). A new arm starts with the average weight.
+from decisions with fewer or more arms than its own. If a decision lacks an arm, the weight of that
+arm stays the same: the arm is charged with what the mixture of the other arms lost, as a sleeping
+expert is (Freund et al. 1997). A new arm starts with the average weight.
 
 The ``calibrated`` arm forecasts climatology + slope * (vote - climatology), where the vote is the
 forecast of another arm (`reasoning.forecast`). The slope is learned by a ridge regression of
@@ -71,7 +71,7 @@ def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
 
 
 def _of_all(losses: Sequence[float]) -> float:
-    """Return the loss at which an arm weighs as much as the arms with these losses on average."""
+    """Return the loss of an arm whose weight would be the mean weight of arms with these losses."""
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     return least - math.log(math.fsum(raw) / len(raw)) / RATE
