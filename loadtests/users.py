@@ -30,7 +30,6 @@ from midstreamer.domain.errors import (
     Refused,
 )
 from midstreamer.protocol.frames import Answer, Request
-from midstreamer.telemetry import metrics
 
 PAUSE_S = 0.05
 """Shortest wait in seconds before a retry."""
@@ -218,7 +217,6 @@ class Crowd:
         tally, sent_s = self.tallies[self.stage], time.monotonic()
         if kind in self.plan.mix:
             tally.sent(sent_s - due_s)
-            metrics.LOAD_LATE_S.observe(max(0.0, sent_s - due_s))
         error: MidstreamerError | None = None
         try:
             ask()
