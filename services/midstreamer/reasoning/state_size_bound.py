@@ -3,7 +3,8 @@
 A decision that was learned makes its state grow again later: its verdict arrives, and a new series
 adds cells to the licence. That later growth cannot be refused. But a state must fit into one frame,
 so sync checks the size before it accepts a decision. Therefore `room` counts the later growth in
-advance: the encoded size plus `room` grows only when a decision is added.
+advance. A verdict or a new series uses up a part of `room`: it never makes the sum of encoded size
+and `room` greater. Only a new decision does.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from midstreamer.domain.state import State
 from midstreamer.reasoning import interval_tracker, learning, licence
 
 KNOWN_BYTES, ARM_BYTES = 56, 9
-"""Encoded size in bytes: of one verdict in `State.known` without its losses, and of one loss."""
+"""KNOWN_BYTES: encoded size in bytes of one verdict in `State.known`, without its losses.
+ARM_BYTES: encoded size in bytes of one loss. A verdict has one loss for each arm."""
 FOLDED_BYTES = 40
-"""Bytes by which an encoded decision may grow when it moves from `State.waiting` to
-`State.pending`: there it has a key, and its `Pending.epoch` is set."""
+"""Bytes by which an encoded decision may grow when it moves from the tuple `State.waiting` to the
+dict `State.pending`. The dict also stores a key, and `Pending.epoch` may become a longer number."""
 JOINING_BYTES = 32
 """Bytes that a new series adds to an encoded state, without its name and its licence cells."""
 REST_BYTES = 512
-"""Allowance in bytes for numbers and lengths whose encoding widens as they grow."""
+"""Bytes allowed for all other growth: msgpack needs more bytes for a greater number and for the
+length of a longer list."""
 
 
 def room(state: State) -> int:

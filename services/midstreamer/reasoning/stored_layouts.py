@@ -30,15 +30,15 @@ class Step(NamedTuple):
     """The conversion between one layout and the next, in both directions."""
 
     lift: Callable[[list[Any]], list[Any]]
-    """Function that converts fields of one layout to the next layout."""
+    """Function that converts the fields of the older layout to those of the newer layout."""
     lower: Callable[[list[Any]], list[Any] | None]
-    """Function that converts fields back to the layout before; None if that layout cannot hold
-    them.
-    """
+    """Function that converts the fields of the newer layout back to those of the older layout.
+
+    It returns None if the older layout cannot hold them."""
 
 
 class Layouts(Generic[_Value]):
-    """Encode values of one class, and decode them from any layout that ever existed."""
+    """Encode values of one class, and decode them from every layout that this class has had."""
 
     def __init__(
         self, kind: type[_Value], steps: Sequence[Step] = (), *, name: str = "state"

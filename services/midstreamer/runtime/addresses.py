@@ -30,8 +30,8 @@ def _place(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""``host:port`` of a peer, with ``wss://`` or ``quic+wss://`` in front if the carrier is not QUIC
-alone; port 0 takes a free port."""
+"""``host:port`` of a peer; port 0 takes a free port. Without a prefix the carrier is QUIC. The
+prefix ``wss://`` means WebSocket, and ``quic+wss://`` means both carriers."""
 Place = Annotated[str, AfterValidator(_place)]
 """``host:port`` without a carrier, for anything that is not a peer, such as the metrics port."""
 
@@ -41,7 +41,8 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text.startswith("[") and text.endswith("]"):  # JSON, not an IPv6 address with its port
+    # Only a JSON list ends with "]": an IPv6 address such as "[::1]:443" ends with its port.
+    if text.startswith("[") and text.endswith("]"):
         try:
             return json.loads(value)
         except ValueError as error:

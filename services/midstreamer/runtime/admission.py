@@ -3,8 +3,8 @@
     async with admission.place(peer.identity.name, deadline_s):
         ...
 
-The place is given back when the block ends, also by an error.  `runtime.places` decides who is
-admitted; this module does the waiting.
+The place is given back when the block ends, even if the block raises an error.  `runtime.places`
+decides who is admitted; this module does the waiting.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Admission:
         """Give a place back; the request that is next in the waiting line gets it at once."""
         for admitted in self._places.leave(key):
             _, turn, _ = self._waiting[admitted]
-            # A done future was cancelled: its task has given up and calls `leave` itself.
+            # If the future is done, its task was cancelled or timed out. Then that task itself
+            # gives the place back by `leave`.
             if not turn.done():
                 turn.set_result(None)
 
@@ -111,7 +112,9 @@ class Admission:
         try:
             async with asyncio.timeout_at(deadline_s):
                 await turn
-        except Overloaded:  # displaced by a newer request: `Places` has already dropped this one
+        except Overloaded:
+            # A newer request has displaced this request. `Places` has already removed this
+            # request from the waiting line, so `leave` is not needed.
             raise
         except TimeoutError as error:
             self.leave(key)

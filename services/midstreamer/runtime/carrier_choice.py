@@ -1,9 +1,9 @@
 """Decide which carrier of an address to try while a link by another carrier is open; pure.
 
-An address may name several carriers, the best first.  When no packet comes from the peer on the
-present carrier, the other carriers are tried at once, long before the link counts as lost: a
-network may have begun to drop UDP, and requests under way would wait.  A link by a carrier other
-than the best is replaced as soon as the best carrier works again; that is tried from time to time.
+An address may name several carriers, the best first.  When packets from the peer are overdue on the
+present link, the other carriers are tried at once.  The network may have begun to drop UDP, and
+requests under way should not wait until the link counts as lost.  A link by a carrier other than
+the best is replaced as soon as the best carrier works again; that is tried from time to time.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Ways:
         return others[:1] if scheme != ways.schemes[0] and now_s >= self._back_s else []
 
     def failed(self, now_s: float) -> None:
-        """Record that no other carrier answered, so that the next attempts come later."""
+        """Record that no other carrier answered: the next attempts come only after a pause."""
         self._failures += 1
         self._leave_s = now_s + AGAIN_S
         self._back_s = now_s + BACK.after(self._failures, dice=self._dice())

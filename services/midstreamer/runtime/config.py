@@ -56,7 +56,7 @@ SECTIONS = (
     "security",
     "limits",
 )
-"""All sections that a configuration file may have; a test compares them with the classes."""
+"""All sections that a configuration file may have; a test checks that each one has a class."""
 
 
 class Settings(BaseSettings):
@@ -141,8 +141,9 @@ class LimitSettings(Settings):
     peer."""
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
-    third of that time. A peer notices only by this timeout that a server has restarted on the same
-    port. A longer timeout drops fewer peers that only stall."""
+    third of that time. After a server has restarted on the same port, its peers notice the restart
+    only when this time has passed. With a longer time, fewer peers that only stall for a while lose
+    their connection."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
     """Seconds after which a connection that this process dialled is replaced by a new one, at
     random up to a fifth earlier. No request is lost. This spreads connections to coordinators that
@@ -192,7 +193,7 @@ class Row(NamedTuple):
 
 
 _Layer = dict[str, tuple[Any, str]]
-"""Values of one layer of a section: (value, origin) by dotted key."""
+"""What one layer sets in one section: a dict from a dotted key to (value, origin)."""
 
 
 def default_config_file(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -255,7 +256,7 @@ def keys(cls: type[Settings]) -> list[str]:
 
 
 def groups(cls: type[Settings]) -> dict[str, type[Settings]]:
-    """Return the shared sections of a class, by the name of the field that holds each."""
+    """Return the class of each shared section, in a dict by the name of the field that holds it."""
     found = {name: _group(field.annotation) for name, field in cls.model_fields.items()}
     return {name: group for name, group in found.items() if group}
 
@@ -381,7 +382,7 @@ def _flat(table: Mapping[str, Any], nested: set[str], head: str = "") -> Iterato
 
 
 def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
-    """Return the values as nested dicts; missing keys of shared sections get their defaults."""
+    """Convert dotted keys to an inner dict for each shared section; defaults fill missing keys."""
     nested: dict[str, Any] = {
         name: cls.model_fields[name].get_default(call_default_factory=True).model_dump()
         for name in groups(cls)
@@ -427,7 +428,7 @@ def _told(cls: type[Settings], key: str, value: Any) -> str:
 
 
 def _type(cls: type[Settings], key: str) -> Any:
-    """Return the annotation of a dotted key; None for an unknown key."""
+    """Return the declared type of the setting with a dotted key; None for an unknown key."""
     name, _, inner = key.partition(".")
     field = cls.model_fields.get(name)
     group = _group(field.annotation) if field else None
@@ -439,7 +440,7 @@ def _type(cls: type[Settings], key: str) -> Any:
 def _explain_together(
     cls: type[Settings], message: str, values: Mapping[str, tuple[Any, str]]
 ) -> str:
-    """Return the message about settings that contradict each other, with their origins."""
+    """Return ``message``, about contradictory settings, with the origin of each of them."""
     given = [
         f"{cls.section}.{key} from {origin}"
         for key, (_, origin) in values.items()

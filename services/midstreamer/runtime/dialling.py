@@ -27,12 +27,11 @@ from midstreamer.transport.carrier import Carrier, Link
 log = logs.get(__name__)
 
 BACKOFF = Backoff(first_s=0.05, most_s=2.0)
-"""Pauses between two attempts to dial one address."""
+"""Pauses before an address is dialled or resolved again; they grow with its failures in a row."""
 
 
 class _Enough(Exception):
-    """Raised by a parallel dial that must not start, because `Avoiding.take` had no token for
-    it."""
+    """Raised in place of a further parallel dial, when `Avoiding.take` has no token left for it."""
 
 
 class Dialler:
@@ -54,8 +53,8 @@ class Dialler:
     def ended(self, address: str, server: str, *, steady: bool) -> None:
         """Record that the link to a server was lost.
 
-        ``steady`` says that the link had lived long enough, so that failures before it are
-        forgotten.
+        ``steady`` says that the link was stable (`runtime.peer.STEADY_S`).  Then the earlier
+        failures of the address are forgotten, and the next pause is short again.
         """
         now_s = asyncio.get_running_loop().time()
         if steady:
@@ -64,16 +63,18 @@ class Dialler:
         self._avoiding.failed(address, server, now_s)
 
     def drains(self, address: str, server: str, *, leaving: bool, steady: bool) -> None:
-        """Record that a server takes no more requests on its link.
+        """Record that a server sent Drain: it takes no more requests on the link to it.
 
         ``leaving`` says that the server's process will stop, so that other servers are dialled
-        first.
+        first.  ``steady`` says that the link was stable (`runtime.peer.STEADY_S`).
         """
         now_s = asyncio.get_running_loop().time()
         if leaving:
             self._targets.sent_away(address, now_s)
             self._avoiding.sent_away(address, server, now_s)
-        if not steady:  # the link lived briefly, and the next one may too: wait before dialling
+        if not steady:
+            # The link lived only briefly, and a new link may end as soon. So make the session pause
+            # before it dials the address again.
             self._targets.failed(address, now_s)
 
     # --- the next link ---
@@ -136,9 +137,11 @@ class Dialler:
             await asyncio.sleep(again_s)
 
     async def _answered(self, place: str) -> Link:
-        """Dial one ``host:port`` and return a link to the server that answers first.
+        """Dial one ``host:port`` and return the link.
 
-        If a link there failed recently and the dial is slow, further dials start in parallel.
+        Several servers may share the ``host:port``, and a dial may lead to a dead one.  So if it
+        had a failure or a draining server recently, further dials start in parallel while none
+        has answered.  The first link that opens is returned.
         """
         loop = asyncio.get_running_loop()
 

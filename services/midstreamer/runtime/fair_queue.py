@@ -50,9 +50,10 @@ class FairQueue:
         """Heap of (total cost served, arrival number of the first entry, identity), for each line
         whose first entry may be served.  Outdated items are dropped when they reach the top."""
         self._served = 0
-        """Total cost with which the line of a new identity begins.  Each time that an entry was
-        served, its identity had some total before the entry's cost was added; this is the greatest
-        of these totals."""
+        """Total cost with which the line of a new identity begins.
+
+        When an entry is served, this rises to the total of the entry's identity (without the cost
+        of that entry), unless it is greater already."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
@@ -129,8 +130,11 @@ class FairQueue:
         return line
 
     def _advance(self, track: str) -> None:
-        """Remove the first entry of a track (series), which was served.  The next entry may now be
-        served, so put it on the heap if it is the first of its line."""
+        """Remove the first entry of a track (series), because it was served.
+
+        The next entry of this track may have waited for it.  If that entry is the first in the line
+        of its identity, put it on the heap, unless another track holds it back.
+        """
         entries = self._tracks[track]
         entries.popleft()
         if not entries:

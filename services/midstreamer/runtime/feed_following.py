@@ -50,9 +50,10 @@ class Reader(Protocol):
         """
 
     async def begun(self, peer: Peer) -> None:
-        """Finish the start; called once after the first changes were applied.
+        """Load what can be loaded only while the feed already brings changes.
 
-        The follower publishes its position only after this call.
+        Called after `begin`, when the first changes have been applied.  The follower publishes the
+        position of these changes only after this call.
         """
 
     def apply(self, changes: Changes) -> None:
@@ -85,7 +86,7 @@ class Follower:
         self._reader = reader
         self._states = states
         self._fruitless = 0
-        """Failures of the feed in a row without any change between them."""
+        """How many attempts in a row to follow the feed have brought no change."""
         self._moved = asyncio.Event()
         self.lag = FeedLag(monotonic())
         """How many seconds this process is behind the feed."""
@@ -105,8 +106,9 @@ class Follower:
             try:
                 await self._follow(peer)
             except asyncio.CancelledError:
-                # If the link is still open, the session is replacing it by a new link. There the
-                # feed is followed from the present position, so `following` stays true meanwhile.
+                # If the link is still open, the session cancels this task because it replaces the
+                # link. On the new link, `follow` goes on from the present position. No change is
+                # missed, so `following` stays true during the replacement.
                 moving = not peer.closed
                 raise
             except LinkClosed:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import deque
 
 MARKS_MAX = 1024
-"""Maximum number of positions that are kept until they are reached. When there are more, a new
-position replaces the newest one kept."""
+"""Maximum number of positions that are kept until they are reached. When this many are kept, a new
+position takes the place of the greatest one; the oldest ones, which decide the lag, stay."""
 
 
 class FeedLag:
@@ -43,7 +43,10 @@ class FeedLag:
             self._marks.popleft()
 
     def forget(self, position: int) -> None:
-        """Set the reached position to an earlier one, and drop all positions not reached yet."""
+        """Begin again at ``position``, because the data built from the feed was dropped.
+
+        All positions that this process knew of but had not reached are dropped too.
+        """
         self._reached = position
         self._marks.clear()
 

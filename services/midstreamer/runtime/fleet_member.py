@@ -128,16 +128,19 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Return whether a sync is connected that understands when a lease says "draining".
+        """Return whether a sync is connected that can read in a lease that the member is draining.
 
-        To an older sync an agent gives its lease back instead.
+        An older sync cannot read this, so a draining agent gives its lease back to it instead.
         """
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)
 
     def _described(self, peer: Peer) -> Member:
-        """Return this member's description; evidence that the connected sync would refuse is left
-        out."""
+        """Return this member's description, to be sent to the sync ``peer``.
+
+        Entries of the evidence for which this sync lacks the capability are left out, because it
+        would refuse them.
+        """
         member = self._describe()
         known = {
             key: text

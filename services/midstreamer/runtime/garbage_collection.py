@@ -2,9 +2,10 @@
 
 A full collection visits every container object of the process, and no request is answered
 meanwhile.  300 open links are some 145,000 objects: 75 ms (measured, 2 cores, CPython 3.11).
-CPython starts a full collection when the objects that survived younger collections exceed a quarter
-of all.  Objects that live as long as a request survive too, so under load this happens about once
-a minute, although next to nothing is found.
+CPython counts the objects that have newly reached the old generation, because they survived the
+collections of the younger ones.  It starts a full collection when these are more than a quarter of
+the objects that survived the last full collection.  Objects of a request under way are counted
+too, so under load this happens about once a minute, although next to nothing is found.
 
 `sparing` replaces that rule for the old generation: run a full collection when the memory blocks in
 use have grown by half since the last full collection.  In any case run one after `LONGEST_S`,
@@ -30,7 +31,8 @@ LONGEST_S = 600.0
 LOOK_S = 5.0
 """Seconds between two reads of the memory blocks in use; one read takes about 10 microseconds."""
 NEVER = 2**31 - 1
-"""Threshold of the old generation that is never reached, so CPython starts no full collection."""
+"""Threshold for the old generation in ``gc.set_threshold``. The count that CPython compares with it
+never gets so high, so CPython starts no full collection by itself."""
 
 log = logs.get(__name__)
 

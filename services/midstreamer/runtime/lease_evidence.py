@@ -29,10 +29,11 @@ CUT = "..."
 BUSY_S = 10.0
 """Length in seconds of the recent time over which the busy share is measured."""
 SAMPLE_LEAST_S = 1.0
-"""Least seconds between two kept samples of the clocks, so that at most 11 are kept."""
+"""Least seconds between two samples of the clocks that are kept. So at most 11 samples are kept:
+ten from the last `BUSY_S` seconds, and one from before."""
 LOOK_SHARE = 0.005
-"""Maximum share of the event loop's time that is spent on finding out what a process lacks. For
-that, a coordinator checks every shard."""
+"""Maximum share of the event loop's time that a process may use to find out what it lacks. This can
+take long, because a coordinator checks every shard."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Facts:
     busy: float = 0.0
     """Share of time that the event loop or the threads worked, 0 to 1."""
     shards_left: int | None = None
-    """For a draining agent: how many of its shards have not reached every agent that takes them
-    over. None for all other processes."""
+    """For a draining agent: how many of its shards are not handed over yet. A shard is handed over
+    when every agent that takes it over has it. None for all other processes."""
     engine: str = ""
     """For an agent: the engine that computes its searches."""
     trust: TrustReport = NO_CERTIFICATE

@@ -41,7 +41,7 @@ CLOSE_TIMEOUT_S = 1.0
 """Seconds for which `Peer.close` waits for the handling of the last received statement."""
 
 _AWAITED = frozenset({request_states.Statement, request_states.Breach})
-"""Effects of `protocol.link_exchange` awaited one by one, before the next frame is read."""
+"""Kinds of effects that `Peer.run` awaits; meanwhile it reads no further frame."""
 
 BULK: frozenset[type[Frame]] = frozenset(
     {frames.Append, frames.Write, frames.Surveyed, frames.Loaded, frames.Recalled, frames.Changes}
@@ -76,7 +76,7 @@ class Peer:
         self._working: dict[int, asyncio.Task[None]] = {}
         self._running: asyncio.Task[None] | None = None
         self._reading = False
-        """Whether a received frame may be handled at once, because no earlier frame is pending."""
+        """Whether `run` waits for a frame. Only then may `_take_on_arrival` handle a frame."""
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
@@ -92,7 +92,7 @@ class Peer:
 
     @property
     def incarnation(self) -> str:
-        """Incarnation that the other process named in its handshake; empty for servers."""
+        """Incarnation of the other process, from its handshake; empty if it is the server."""
         return self._link.incarnation
 
     @property
@@ -153,7 +153,7 @@ class Peer:
         self._waiting[number] = answer
         began_s, result = loop.time(), label_values.CANCELLED
         try:
-            # With only one request open, no other frame would share its datagram: do not delay it.
+            # Frames wait for others to share a datagram. The only open request would wait in vain.
             self._send(request, flush=core.asked == 1)
             sent = True
             if core.next_wakeup_s() < self._timer_s:
@@ -176,9 +176,10 @@ class Peer:
             self._carry_out(self._exchange.drain(leaving=leaving))
 
     async def settled(self) -> None:
-        """Return when, after `drain`, no request is under way or can come, or the link has ended.
+        """Return when no request is under way and, because of `drain`, none can come.
 
-        A peer that does not support Drain may still send a request: check `busy` again later.
+        Return also when the link has ended.  A peer that does not support Drain may still send a
+        request: check `busy` again later.
         """
         await self._calm.wait()
 
@@ -191,7 +192,7 @@ class Peer:
         self._send(frame)
 
     async def drained(self) -> None:
-        """Return when few bytes are unsent: senders of many frames wait here (back-pressure)."""
+        """Wait while many bytes are unsent; a sender of many frames awaits this (back-pressure)."""
         await self._link.drained()
 
     async def follow(self, frame: Tail) -> AsyncIterator[Changes]:
@@ -262,7 +263,7 @@ class Peer:
             return False
         effects = self._exchange.take(frame, self._loop.time())
         if effects and type(effects[0]) in _AWAITED:
-            return False  # `run` then reads the frame, because only `run` may await its effect
+            return False  # this effect must be awaited, which only `run` can do
         self._carry_out(effects)
         return True
 
@@ -306,7 +307,7 @@ class Peer:
         self._following[effect.number].put_nowait(effect.changes)
 
     def _post(self, effect: request_states.Send) -> None:
-        """Send a frame for the exchange, not for a caller: an answer, Cancel or Drain."""
+        """Send a frame that the exchange decided to send: an answer, Cancel or Drain."""
         frame = effect.frame
         try:
             try:
@@ -314,7 +315,7 @@ class Peer:
             except errors.LocalProtocolError as error:  # frame too large: send a Failure instead
                 self._send(link_exchange.failure(getattr(frame, "request", 0), error))
         except Overloaded:
-            # The peer does not read its answers, so its request will end at its deadline.
+            # Too much is unsent, because the peer does not read. Its request will time out there.
             log.warning("answer.dropped", frame=_name(frame), peer=self.identity.name)
         except LinkClosed:
             pass  # the link has ended, so nobody waits for the frame
@@ -354,7 +355,7 @@ class Peer:
             try:
                 answer = await self._answered(request)
             finally:
-                # Called here, because a callback of the task would run one loop iteration later.
+                # A done callback of the task would send the answer one loop iteration later.
                 self._worked(request, task, answer, began_s)
 
     def _worked(
@@ -422,8 +423,8 @@ _DOING: dict[type[request_states.Effect], Callable[[Peer, Any], None]] = {
     request_states.Heard: Peer._heard,  # noqa: SLF001
     request_states.Settled: Peer._settled,  # noqa: SLF001
 }
-"""The method for each effect of `protocol.link_exchange`, except Statement and Breach, which
-`Peer._take` handles."""
+"""For each kind of effect: the method of `Peer` that carries it out. Statement and Breach are not
+in the table, because `Peer._take` handles them."""
 
 
 def _unheard(_peer: Peer) -> None:
@@ -431,8 +432,7 @@ def _unheard(_peer: Peer) -> None:
 
 
 async def _next(queue: asyncio.Queue[Changes], failed: asyncio.Future[Answer]) -> Changes:
-    """Return the next changes of the queue. When it is empty and the Tail fails, raise the
-    error."""
+    """Return the next changes of the queue; raise the error if it is empty and the Tail fails."""
     if not queue.empty():
         return queue.get_nowait()
     getting = asyncio.get_running_loop().create_task(queue.get())

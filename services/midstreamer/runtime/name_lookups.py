@@ -51,7 +51,7 @@ class Lookups:
     async def places(self, addresses: Sequence[str]) -> list[str]:
         """Resolve the addresses and return all places (``host:port``) that are known then.
 
-        Raises the error that says why, when no place is known.
+        When no place is known, raises an error that says why.
         """
         loop = asyncio.get_running_loop()
         due = self._names.due(addresses, loop.time())

@@ -14,7 +14,8 @@ AWAY_S = 5.0
 """Seconds for which the address of a draining server is dialled only after the others."""
 
 Pause = Callable[[int], float]
-"""Function from the number of failures in a row to the seconds to wait."""
+"""Function that takes the number of failures of an address in a row, and returns the seconds to
+wait before that address is dialled again."""
 
 
 @dataclass
@@ -41,9 +42,10 @@ class Targets:
         self._known: dict[str, _Target] = {}
 
     def order(self, addresses: Sequence[str], now_s: float) -> list[tuple[float, str]]:
-        """Return (time from which it may be dialled, address) for each address, the best first.
+        """Return the given addresses, the best first, each as (time, address).
 
-        All other addresses are forgotten.
+        The address must not be dialled before that time.  What is known of other addresses, which
+        are not given, is forgotten.
         """
         self._known = {
             address: self._known.get(address) or _Target(self._dice()) for address in addresses

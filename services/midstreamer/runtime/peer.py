@@ -32,19 +32,19 @@ LINK_AGE_S = 3600.0
 LOOK_S = 1.0
 """Seconds between two checks whether this process has a new certificate, which needs a new link."""
 LOOK_WAYS_S = 0.25
-"""Seconds between two checks whether packets of the peer are overdue and another carrier of its
-address should be tried. It replaces `LOOK_S` where an address names several carriers."""
+"""Seconds between two checks of a link whose address names several carriers: if packets of the peer
+are overdue, another carrier is tried. Such links are checked this often in place of `LOOK_S`."""
 MOVE_S = 1.0
 """Maximum seconds that another carrier may take to answer; after that the present link is kept."""
 HANDOVER_S = 0.25
-"""Seconds for which the old link still takes requests beside the new link that replaces it, until
-the peer knows the new link."""
+"""Seconds between the opening of a new link and the Drain on the old link that it replaces. In this
+time the peer may still send requests on the old link, because it may not know the new link yet."""
 RETIRE_S = 60.0
 """Maximum seconds that a replaced link is kept open for requests under way on it."""
 STEADY_S = 10.0
-"""Seconds after which a link counts as stable. The failures before a stable link are forgotten, so
-that the next dial waits the shortest pause. After a link that opens and fails at once, the pause
-still grows."""
+"""Seconds after which a link counts as stable. When a stable link ends, the earlier failures of its
+address are forgotten, so the pause before the next dial is the shortest. When a link fails soon
+after it opened, they still count, so the pause grows."""
 
 
 async def dial(
@@ -128,8 +128,7 @@ class Session:
 
     @property
     def sent_away(self) -> bool:
-        """Whether the last peer announced that its process will stop, and no new peer is
-        connected."""
+        """Whether the last server announced that it will stop, and no other server is connected."""
         return self._sent_away and self.peer is None
 
     async def run(self) -> None:
@@ -148,7 +147,9 @@ class Session:
                     self._changed.clear()
         finally:
             await self._dialler.close()
-            if last is not None:  # if `_ran` never started for this link, nothing else closes it
+            if last is not None:
+                # The task `_ran` closes its link at its end. But if it was cancelled before its
+                # first step, the link is still open.
                 await last.peer.close()
 
     async def leave(self, within_s: float) -> None:
@@ -222,7 +223,7 @@ class Session:
             await asyncio.wait({old.beside})
         if self._opened is not None:
             line.beside = self._tasks.create_task(beside(line.peer, self._opened))
-            await asyncio.sleep(0)  # let `opened` run to its first await before the link is used
+            await asyncio.sleep(0)  # `opened` runs to its first await, before any request is sent
         self._tasks.create_task(self._ran(line, loop.time()))
         self._changed.set()
         if old is not None and old.peer.silence > SILENT:
@@ -245,7 +246,8 @@ class Session:
         try:
             await asyncio.wait(
                 {dialling, waking},
-                timeout=None if silent else MOVE_S,  # a silent link is useless: wait for a new one
+                # While the present link is silent, nothing is lost by waiting longer for a new one.
+                timeout=None if silent else MOVE_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except BaseException:

@@ -16,13 +16,15 @@ from midstreamer.transport.carrier import Carrier, Link, Server
 log = logs.get(__name__)
 
 SILENT = 0.43
-"""Share of the idle timeout: when no packet came for so long, an answer of the peer is overdue. The
-keepalive is sent after a third of the timeout, so by default the peer has half a second to answer.
-"""
+"""Share of the idle timeout. When no packet has come for so long, the answer of the peer to a
+keepalive is overdue. With the default timeout of 5 s, the keepalive is sent after 1.67 s, and its
+answer is overdue after 2.15 s."""
 ASKED = 1 / 3
-"""Share of the idle timeout. In that time every live peer sends a packet, at least a keepalive."""
+"""Share of the idle timeout after which a peer sends a keepalive. So when no packet has come for
+longer, the link is silent: the peer may be dead."""
 QUIET_S = 0.5
-"""Seconds after which a peer that does not support Drain is assumed to use its newer link."""
+"""Seconds to wait for a peer that does not support Drain. Then it is assumed to have noticed its
+newer link, and to send its requests there."""
 SILENT_S = 3.0
 """Maximum seconds to wait for the Drain of a peer that supports Drain; a live peer sends it at
 once."""
@@ -164,7 +166,9 @@ async def quiet(peer: Peer) -> None:
                     return
             if peer.draining or loop.time() < silent_s:
                 continue
-        else:  # without Drain, the peer sends requests here until it notices its newer link
+        else:
+            # The peer does not support Drain. It sends requests on this link until it notices that
+            # it has a newer link.
             await asyncio.sleep(QUIET_S)
         if not peer.busy:
             return

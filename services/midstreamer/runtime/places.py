@@ -71,9 +71,9 @@ class Shares:
     def fits(self, identity: str, amount: int = 1) -> bool:
         """Return whether an identity may take ``amount`` more.
 
-        An identity that holds nothing may take more than its share.  While all identities hold
-        nothing, one of them may take even more than the limit.  Otherwise a very large write could
-        never be sent.
+        An identity that already holds something may not go above its share.  An identity that holds
+        nothing may, but the limit must still be kept.  If no identity holds anything, even the
+        limit need not be kept: otherwise a write that is larger could never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
@@ -145,8 +145,8 @@ class Places:
         """
         caller = identity, origin
         if len(self._inside) < self.limit and self._may_have_more(caller):
-            # No waiting request is passed over: when the place became free, `leave` offered it to
-            # all of them, and none could take it.
+            # This place is not taken from a waiting request. When it became free, `leave` looked
+            # for a waiting request that may have it, and found none.
             self._admit(key, caller)
             return _ADMITTED
         if len(self._waiting) < self.line and self._in_line.get(identity, 0) < self._line_share:
@@ -183,11 +183,12 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for one of ``caller``.
 
-        The identity with the most waiting requests loses one if it has at least two more than the
-        identity of ``caller``, unless the latter fills its own share of the line.  Otherwise
-        another caller of the same identity loses one if it has at least two more than ``caller``.
-        The lost request is the newest of the caller with the most.  If nobody loses one, the result
-        is None, and the new request is refused.
+        1. If the identity of ``caller`` fills less than its share of the line: consider the
+           identity with the most waiting requests.  If it has at least two more than the identity
+           of ``caller``, its caller with the most waiting requests loses its newest request.
+        2. Otherwise consider the callers of the same identity.  The one with the most waiting
+           requests loses its newest request, if it has at least two more than ``caller``.
+        3. Otherwise the result is None, and the new request is refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

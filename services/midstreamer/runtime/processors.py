@@ -56,9 +56,10 @@ def quota(texts: Iterable[str]) -> float | None:
 
 
 def allowed(usable: int, quotas: Iterable[float | None]) -> int:
-    """Return the number of whole processors to use: the smallest limit, and at least 1.
+    """Return how many processors to use: the smallest of ``usable`` and the quotas, at least 1.
 
-    ``usable`` is the number by CPU affinity; a quota of None sets no limit.
+    ``usable`` is the number of processors that the CPU affinity permits.  Each quota is rounded
+    down; None sets no limit.
     """
     limits = [limit for limit in quotas if limit is not None]
     return max(1, min(usable, *(int(limit) for limit in limits))) if limits else max(1, usable)

@@ -84,7 +84,10 @@ class Avoiding:
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
     def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
-        """Record that a link to a server is kept; ``tries`` is the number of dials before it."""
+        """Record that the session keeps a link to a server, and so ends its search.
+
+        ``tries`` is the number of dials in this search before the one that opened the link.
+        """
         self._doubts.pop(address, None)
         if not self.avoids(server, now_s):
             self._alone_s.pop(address, None)

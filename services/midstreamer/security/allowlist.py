@@ -43,8 +43,8 @@ class Allowlist:
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
     limited: Mapping[str, Grant] = field(default_factory=dict, hash=False)
-    """Grant of each entry, by the text of the entry. An entry that is missing here grants every
-    universe and nothing else."""
+    """Grants of entries, by the text of the entry. A client entry that is not in this mapping lets
+    its clients append to every universe, but not ask members to drain."""
 
     def allows(self, identity: Identity) -> bool:
         """Return whether an entry matches this identity."""
@@ -72,7 +72,7 @@ class Allowlist:
         return [entry for entry in clients if self.limited.get(entry, EVERYTHING).every]
 
     def _naming(self, name: str) -> Iterator[str]:
-        """Yield the entries that match a name, in a time independent of the number of entries."""
+        """Yield the entries that match a name; more entries take no more time."""
         if name in self.names:
             yield name
         for end in range(len(name) + 1):

@@ -78,8 +78,8 @@ class Case:
             .time(self.now)
             .extension_policies(
                 ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-                # Other checks of this module verify the extensions of the leaf. This policy
-                # refuses only critical extensions that are unknown.
+                # Other checks of this module verify the extensions of the leaf. With this policy,
+                # `cryptography` refuses only critical extensions that it does not know.
                 ee_policy=verification.ExtensionPolicy.permit_all(),
             )
             .build_client_verifier()
@@ -92,7 +92,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Result of a successful verification: a peer's identity, and its trusted authority."""
+    """Result of a successful verification: the identity of the peer, and the trusted authority at
+    the end of its certificate path."""
 
     identity: Identity
     authority: x509.Certificate
@@ -237,8 +238,8 @@ def judge(
     except Refused:
         raise
     except Exception as error:
-        # A part that cannot be read makes `cryptography` raise one of several errors: ValueError,
-        # DuplicateExtension, or TypeError for a name with a value of the wrong type.
+        # Some part of a certificate cannot be read. Depending on the part, `cryptography` raises
+        # ValueError, DuplicateExtension or TypeError (for a name whose value has a wrong type).
         raise refused(Reason.UNREADABLE, str(error)) from error
 
 
@@ -300,7 +301,10 @@ def _weak_signature(signed: Signable) -> str:
 
 
 def _weak_authority(case: Case) -> str:
-    """Return the weakness of a trusted authority that issued a presented certificate, or ""."""
+    """Return which trusted authority has a weak key, and why; "" if none has.
+
+    Only authorities that are named as issuer of a presented certificate are checked.
+    """
     issuers = {each.issuer for each in (case.leaf, *case.intermediates)}
     for anchor in case.anchors:
         if anchor.subject in issuers and (weak := _weak_key(anchor)):

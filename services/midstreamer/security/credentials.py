@@ -61,7 +61,7 @@ class CredentialSource(Protocol):
 
     @property
     def current(self) -> Credentials:
-        """The credentials in force. Reads return equal objects until the credentials change."""
+        """The credentials in force. Two reads give equal objects if nothing changed in between."""
 
     @property
     def allowlist(self) -> Allowlist | None:

@@ -172,7 +172,7 @@ def describe(path: Path, *, now: Now = time.time) -> Description:
     )
 
 
-# --- how a running process reads and renews its files ---------------------------------------------
+# --- reading and renewing the files while a process runs -----------------------------------------
 
 
 _Own = tuple[ec.EllipticCurvePrivateKey, tuple[x509.Certificate, ...]]
@@ -269,7 +269,7 @@ class CertificateManager:
         try:
             leaf = certificates_in(self._path)[0]
         except ConfigError:
-            return not self._path.exists()  # issue a missing file, keep an unreadable one
+            return not self._path.exists()  # a file that exists but is unreadable is not replaced
         return self._is_old(leaf)
 
     def _can_issue(self) -> bool:
@@ -387,7 +387,7 @@ def _read(path: Path, remedy: str) -> bytes:
 
 def _write(path: Path, data: bytes, *, mode: int, replace: bool = True) -> None:
     """Write a file atomically: write a temporary file, sync it, then move it into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its mode is 0600
     beside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
