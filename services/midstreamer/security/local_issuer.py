@@ -1,4 +1,8 @@
-"""Issue certificates with the local authority in a folder, and watch the trust bundle there."""
+"""Issue certificates with a local authority, and read a process's trust bundle.
+
+`AuthorityIssuer` signs with the key of an authority in a folder.  `BundleFile` holds the
+authorities that a process trusts; `BundleFile.refresh` reads them again if their file changed.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +34,9 @@ class AuthorityIssuer:
         hosts: Collection[str] = (),
         now: files.Now = time.time,
     ) -> None:
-        """``days`` is the validity of the certificates, in days.
+        """``days`` is how long each certificate is valid, in days.
 
-        ``hosts`` are the DNS names that a signing request may ask for, besides the identity.
+        Besides the identity, a signing request may ask only for DNS names in ``hosts``.
         """
         self._directory = directory
         self._days = days
@@ -40,9 +44,10 @@ class AuthorityIssuer:
         self._now = now
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Certify the key of a signing request for ``identity``.
+        """Return a certificate for ``identity``, with the public key of the signing request.
 
-        Raises ConfigError without a readable authority, BadInput for an unacceptable request.
+        Raises BadInput if the request cannot be accepted.  Raises ConfigError if the authority in
+        the folder cannot be read.
         """
         return await asyncio.to_thread(self._sign, request_pem, identity)
 
@@ -63,9 +68,10 @@ def signed(
     hosts: Collection[str] = (),
     now: files.Now = time.time,
 ) -> tuple[x509.Certificate, ...]:
-    """Sign a request with the authority in a folder; return the certificate and intermediates.
+    """Sign a request with the authority in a folder.
 
-    Raises BadInput for an unacceptable request, ConfigError without a readable authority.
+    Return the new certificate, followed by the authority's intermediate certificates.  Raises
+    BadInput if the request cannot be accepted, ConfigError if the authority cannot be read.
     """
     try:
         request = x509.load_pem_x509_csr(request_pem)

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     domain>/<kind>/<id>."""
     LABEL_MISMATCH = "label_mismatch"
     """The common name of the peer's certificate is not the label of the peer's id. The label is the
-    last part of the id, when parts that are UIDs are left out."""
+    readable name in an id: its last part that is not a UID of Kubernetes."""
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     """The peer's identity belongs to another trust domain."""
     WRONG_KIND = "wrong_kind"

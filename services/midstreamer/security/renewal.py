@@ -19,15 +19,16 @@ SPREAD = 0.1
 """Random variation of the time until a renewal: 0.1 means up to 10 % shorter or longer. So
 processes that were started together do not send their requests together."""
 LEAST_S = 1.0
-"""Minimum seconds between two requests. Only the pause after a failure may be shorter, by up to
-half: it is multiplied by a random number from 0.5 to 1."""
+"""Shortest pause between two requests, in seconds. After a failure the pause is multiplied by a
+random number from 0.5 to 1, so there it may be as short as 0.5 s."""
 PAUSE_MOST_S = 300.0
-"""Maximum seconds between two requests after failures."""
+"""Longest pause after a failed request, in seconds."""
 LEFT_SHARE = 0.1
-"""Longest pause after a failure, as a share of the certificate's remaining life."""
+"""Share of the certificate's remaining life that a pause after a failure may take at most. So there
+is time for several more requests before the certificate expires."""
 DOUBLINGS_MAX = 16
-"""Maximum doublings of the pause after failures, so that the pause cannot overflow a float. The
-pause reaches `PAUSE_MOST_S` after fewer doublings."""
+"""Maximum number of times that the pause is doubled. `PAUSE_MOST_S` limits the pause already after
+fewer doublings, but after very many failures the power of 2 would overflow a float."""
 
 
 class Renewal:
@@ -54,9 +55,11 @@ class Renewal:
         return max(0.0, self._due_s - now_s)
 
     def obtained(self, ends_s: float, now_s: float, dice: float) -> None:
-        """Record a new certificate that expires at ``ends_s``. ``dice``: a random number, 0 to 1.
+        """Record a new certificate that expires at ``ends_s``, and plan its renewal.
 
-        The certificate's life is counted from now, because its validity begins in the past.
+        ``dice`` is a random number from 0 to 1; it varies the time of the renewal (`SPREAD`).  The
+        certificate's life is counted from now, not from the begin of its validity, because
+        authorities put that begin into the past.
         """
         life_s = max(0.0, ends_s - now_s)
         spread = 1.0 + SPREAD * (2.0 * dice - 1.0)
@@ -64,7 +67,10 @@ class Renewal:
         self._plan(now_s, max(LEAST_S, life_s * RENEW_AT * spread))
 
     def failed(self, why: str, now_s: float, dice: float) -> None:
-        """Record a failed request and its reason ``why``; ``dice``: a random number from 0 to 1."""
+        """Record that a request failed because of ``why``, and plan the next request.
+
+        ``dice`` is a random number from 0 to 1; it varies the pause before the next request.
+        """
         self.failures += 1
         self.why = why
         most_s = PAUSE_MOST_S

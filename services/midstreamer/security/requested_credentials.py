@@ -35,8 +35,9 @@ from midstreamer.security.renewal import Renewal
 ASK_S = 30.0
 """Maximum seconds to wait for an issuer's answer; after that the request has failed."""
 LOOK_S = 30.0
-"""Maximum seconds between two reads of the system clock, because the clock may be set, or the
-machine may have been suspended."""
+"""Longest single sleep before the system clock is read again, in seconds. A renewal is planned by
+that clock. A single long sleep would miss the planned time if somebody sets the clock, or if the
+machine is suspended meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Issuer(Protocol):
 
 @runtime_checkable
 class Patient(Protocol):
-    """An `Issuer` that may take longer than `ASK_S`, and that says what its request waits for."""
+    """An `Issuer` that may need more than `ASK_S` seconds to answer a request.
+
+    Meanwhile it says what the request waits for, such as an approval.
+    """
 
     ask_s: float
     """Maximum seconds to wait for the issuer's answer, instead of `ASK_S`."""
@@ -110,11 +114,11 @@ class RequestedSource:
         now: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``hosts``: DNS names that the certificate should carry too, if clients check them.
+        """``hosts`` are DNS names that each signing request asks for, besides the identity.
 
-        ``bundle`` holds the trusted authorities; without it they come with each certificate from
-        the issuer.  ``waits`` is called with the reason why there is no first certificate yet, once
-        for each new reason.
+        ``bundle`` holds the trusted authorities.  If it is None, the process trusts the authorities
+        that the issuer sends with each certificate.  While there is no first certificate, ``waits``
+        is called with the reason each time a request fails for a new reason.
         """
         self.identity = identity
         self._issuer = issuer
@@ -186,7 +190,7 @@ class RequestedSource:
         if wait_s > 0.0:
             await asyncio.sleep(min(wait_s, LOOK_S))
             return
-        async with self._asking:  # one request at a time, although `obtain` and `run` may overlap
+        async with self._asking:  # only one request at a time: `obtain` and `run` may overlap
             if self._renewal.wait_s(self._now()) <= 0.0:
                 await self._ask()
 

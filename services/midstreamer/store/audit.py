@@ -5,10 +5,11 @@ It reads pages of a cursor in a single read-only transaction, so a fleet can wri
 Memory is limited to one page, the cached blocks of ticks (`store.tick_cache`), one state per
 stream, and the findings that are kept.
 
-For each stream, the check learns the stored events again, one after the other.  Whenever it reaches
-a state from which decisions were made, it makes these decisions again and compares them.  It starts
-at the first event.  With ``since``, it makes only the decisions from that time on again.  Then it
-may start at a snapshot: the newest one that is not newer than any state used by these decisions.
+For each stream, the check learns the stored events again, one after the other, from the first one.
+Whenever it reaches a state from which decisions were made, it makes these decisions again and
+compares them.  With ``since``, it makes only the decisions from that time on again.  Then it need
+not start at the first event: it starts at the newest snapshot from which it can still compute the
+oldest state that these decisions used.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Reader(Protocol):
     """A database connection inside a transaction that reads one consistent snapshot."""
 
     checks: Iterable[str]
-    """Names of the queries that return broken invariants as sentences."""
+    """Names of the queries that look for broken invariants. Each row that such a query returns is a
+    sentence about one broken invariant."""
 
     async def fetch(self, name: str, *arguments: Any) -> list[Any]:
         """Return all rows of a named query."""
@@ -64,13 +66,15 @@ class Report:
     total: int = 0
     """Number of findings, including those that are not in `kept`."""
     kept: list[Finding | str] = field(default_factory=list)
-    """The first `FINDINGS_KEPT` findings; a string describes a broken invariant of several rows."""
+    """The first `FINDINGS_KEPT` findings. A `Finding` is about one row; a string describes a broken
+    invariant of several rows."""
     foreign: int = 0
     """Number of decisions that another version of `reasoning` made. They cannot be recomputed, so
     only their columns, ids and ticks were compared."""
     unlearned: int = 0
-    """Number of verdicts that raise an error when they are learned. They are no findings: sync
-    stores such a verdict, and the stream learns the later events without it."""
+    """Number of verdicts that their stream cannot learn: learning them raises an error. Such a
+    verdict is not a finding: sync stores it without an event, and the stream learns the later
+    events without it."""
 
     def add(self, found: Iterable[Finding | str]) -> None:
         """Count findings, and keep them while there are fewer than `FINDINGS_KEPT`."""
@@ -211,7 +215,7 @@ class Audit:
         try:
             decision = row_conversion.decision(row["decision"])
         except Exception:
-            return  # the check of decisions reports a decision that cannot be decoded
+            return  # no finding here: the check of decisions has reported this decision
         if verdict is not None:
             ticks = await self._ticks.runs([decision_audit.due_of(decision)])
             self.report.add(decision_audit.judged_again(self._rules, verdict, decision, ticks))
@@ -314,7 +318,7 @@ class _Folding:
         """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # the check of decisions has reported that the stream is wrong
+            return None  # no finding here: the check of decisions has reported the wrong stream
         await self.reach(version)
         if self._broken:
             return None
@@ -353,12 +357,17 @@ class _Folding:
             self._compare("snapshots", key, found)
 
     def unlearned(self, row: Row) -> None:
-        """Check a verdict that has no event: add a finding if the stream can learn it."""
+        """Check a verdict that has no event.
+
+        Sync stores a verdict without an event only if the stream cannot learn it.  So if the stream
+        can learn it here, its event is missing, and a finding is added.  A finding is also added if
+        a wrong event has ended the computation, because then the verdict cannot be tried.
+        """
         key = row["experience_id"]
         try:
             verdict = row_conversion.verdict(row["body"])
         except Exception:
-            return  # the check of verdicts reports a verdict that cannot be decoded
+            return  # no finding here: the check of verdicts reports this verdict
         if not self._broken:
             try:
                 self._rules.learn(self._state, verdict)

@@ -16,7 +16,8 @@ STATEMENT_S = 24 * 3600.0
 
 _SQL = queries.load()
 CHECKS = sorted(name for name in _SQL if name.startswith("check_"))
-"""Names of the queries that return broken invariants as sentences."""
+"""Names of the queries that look for broken invariants. Each row that such a query returns is a
+sentence about one broken invariant."""
 
 
 class PostgresReader:

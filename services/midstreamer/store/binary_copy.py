@@ -57,8 +57,9 @@ def _table(series: int, start: int, column: Column) -> np.ndarray[tuple[int], np
 def runs(data: bytes, count: int) -> list[tuple[Integers, Floats]]:
     """Return (times, values) of each of ``count`` runs, from COPY data.
 
-    The fields of a row are the number of its run, time and value.  The rows may come in any order;
-    they are sorted by run and time, because the times of a series rise with its positions.
+    Each row has three fields: the number of the run that it belongs to, the time, and the value.
+    The rows may come in any order.  They are sorted by run and time; this is also their order by
+    position, because the times of a series rise with its positions.
     """
     table = np.frombuffer(data[len(_HEADER) : -len(_TRAILER)], _PLACED)
     places, times = table["place"].astype("<i4"), table["time"].astype("<i8")

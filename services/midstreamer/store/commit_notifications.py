@@ -38,7 +38,8 @@ class Ear:
         """Call ``heard`` with committed positions of the feed.
 
         ``ours`` gets the id of the PostgreSQL process that sent a notification.  It returns whether
-        this is a commit of our own; then the notification is ignored.
+        this process serves the caller's own commits.  Then the notification is ignored, because the
+        caller already knows its own commits.
         """
         self._connection = connection
         self._heard = heard
@@ -62,7 +63,7 @@ class Ear:
             probing.cancel()
             await asyncio.wait({probing})
             if not probing.cancelled():
-                probing.exception()  # read it, so that asyncio does not log it too
+                probing.exception()  # asyncio logs the exception of a task if nobody reads it
 
     def _take(self, _connection: Any, pid: int, _channel: str, payload: str) -> None:
         if payload == self._word:

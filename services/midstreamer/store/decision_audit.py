@@ -100,7 +100,10 @@ def decision_of(row: Row) -> tuple[Decision | None, list[Finding]]:
 
 
 def _first(values: row_conversion.Columns) -> dict[str, Any]:
-    """Return the values of the only row in these columns, without the column ``body``."""
+    """Return the values of one row; each of the columns holds only this row.
+
+    The column ``body`` is left out.
+    """
     return {name: column[0] for name, column in values.items() if name != "body"}
 
 
@@ -281,12 +284,13 @@ def evidence_of(decision: Decision, windows_max: int) -> Evidence | None:
 def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
     """Return counts (rises, windows with a known outcome) that give a climatology of ``share``.
 
-    The climatology is ``(rises + 1) / (known + 2)``.  Any counts with this ratio are right, because
-    a decision depends only on the ratio.  Return None if no counts give it.
+    The climatology is ``(rises + 1) / (known + 2)``, but at least 1/100 and at most 99/100.  Any
+    counts with the same ratio are right, because a decision depends only on the ratio.  Return None
+    if no counts give ``share``.
     """
     if not 0.0 < share < 1.0:
         return None
-    # The denominator 100 must be allowed: the limits of the climatology are 1/100 and 99/100.
+    # A climatology at its limit, 1/100 or 99/100, has the denominator 100 even for a few windows.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None

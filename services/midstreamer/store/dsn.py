@@ -60,8 +60,8 @@ class Dsn:
     """A DSN as the value of a setting; `str` and `repr` return it without its secrets."""
 
     holds_secrets: ClassVar[bool] = True
-    """Tells `runtime.config` that values of this type, even if they are not parsed yet, may be
-    printed only as `Dsn.shown` returns them."""
+    """Tells `runtime.config` that values of this setting may hold a secret, even before they are
+    parsed. It must print them only as `Dsn.shown` returns them."""
     __slots__ = ("_text",)
 
     def __init__(self, text: str = "") -> None:
@@ -125,11 +125,15 @@ class Dsn:
 def checked(
     dsn: str | Dsn, environment: Mapping[str, str] | None = None, *, by_fleet: bool = False
 ) -> str:
-    """Return the DSN to connect with, with an sslmode that verifies the server.
+    """Return the DSN to connect with.
 
-    ``environment`` holds environment variables, by default those of this process.  With
-    ``by_fleet`` the fleet's own certificate authorities verify the server, even on this machine.
-    Raise ConfigError if the DSN cannot be used; the message never contains the password.
+    If it leads to another machine, it gets an sslmode that verifies the server.  ``environment``
+    holds environment variables, by default those of this process.
+
+    ``by_fleet`` says that the caller verifies the server with the fleet's own certificate
+    authorities.  Then the server is verified even if it runs on this machine, and the DSN is
+    returned as it is.  Raise ConfigError if the DSN cannot be used; the message never contains the
+    password.
     """
     environment = os.environ if environment is None else environment
     dsn = dsn.reveal() if isinstance(dsn, Dsn) else dsn
@@ -157,7 +161,8 @@ def checked(
 def _check_for_fleet(dsn: str, query: Mapping[str, str], named: list[str]) -> None:
     """Raise ConfigError unless the fleet's authorities can verify the server of this DSN.
 
-    The DSN must name a host to compare with the server's certificate, and no TLS files of its own.
+    The DSN must name a host, which is compared with the server's certificate.  It must not name
+    files for TLS, such as sslrootcert, because they would be ignored.
     """
     setting = f"sync.dsn = {shown(dsn)!r} with sync.database_trust = 'fleet':"
     if query.get("sslmode", "verify-full") != "verify-full":

@@ -111,11 +111,12 @@ def _account_of(uid: int) -> Account:
 
 
 def _entered(uid: int) -> pwd.struct_passwd:
-    """Add a line for ``uid`` to the file `USERS`, and return the line.
+    """Add a user with this ``uid`` to the file `USERS`, and return the user.
 
-    The line is missing if the cluster chose this process's uid, as some do for each namespace.
-    It is added only if `USERS` is a symbolic link, as in the image ``midstreamer-postgres``, where
-    it leads to a writable file in ``/tmp``.  Raise StoreError if the line cannot be added.
+    The user is missing if the cluster chose the uid of this process; some clusters choose one uid
+    for each namespace.  The user is added only if `USERS` is a symbolic link.  In the image
+    ``midstreamer-postgres`` it is a link to a writable file in ``/tmp``.  Raise StoreError if the
+    user cannot be added.
     """
     try:
         if USERS.is_symlink():

@@ -50,8 +50,8 @@ START_S = 120.0
 STOP_S = 20.0
 """Maximum seconds to wait for a fast shutdown before the server gets SIGQUIT."""
 OTHER_S = 60.0
-"""Maximum seconds to wait for the end of an earlier server of this directory in another
-container."""
+"""Maximum seconds that a start waits until another container has stopped its server of the same
+directory."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of the server's log above which a start begins a new log file."""
 _POLL_S = 0.02
@@ -206,9 +206,10 @@ class EmbeddedServer:
         self._lock = held
 
     async def _hold_from_others(self) -> None:
-        """Take the lock that the server inherits; it is held while any process of the server lives.
+        """Take the lock ``server.lock``, and wait while a server in another container holds it.
 
-        The lock is needed because processes in another container cannot be seen from here.
+        The server inherits the lock and holds it until its last process has ended.  The lock is
+        needed because this process cannot see the processes of other containers.
         """
         self._let_go()
         held = (self.home / "server.lock").open("ab")
@@ -249,8 +250,8 @@ class EmbeddedServer:
     async def _clear_leftovers(self) -> None:
         for folder in (self.data, self.home / "data.making"):
             await postgres_leftovers.clear(folder)
-        # No process uses the directory any more.  So these two files are left over: the pid in them
-        # belongs to no process, or to another program.
+        # No process uses the directory any more.  So these two lock files are left over.  If a
+        # process has the pid in them, it is another program.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self._socket() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
@@ -288,7 +289,7 @@ class EmbeddedServer:
             *("--pgdata", str(making), "--username", self._setup.superuser, "--encoding", "UTF8"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             *("--auth-local=peer", "--auth-host=reject", "--no-instructions"),
-            "--sync-method=syncfs",  # one call instead of one for each of a thousand files
+            "--sync-method=syncfs",  # one call of syncfs, instead of fsync for each of 1,000 files
         )
         with (making / "postgresql.conf").open("a") as settings:
             settings.write("\ninclude 'midstreamer.conf'\n")
@@ -345,10 +346,10 @@ class EmbeddedServer:
         new.replace(path)
 
     def _socket(self) -> Path:
-        """Return the socket's folder: below home, or in the temporary folder if need be.
+        """Return the folder of the socket: below `home`, or else in the temporary folder.
 
-        A long path does not fit into a socket address.  PostgreSQL and its clients would read a
-        path with a comma or a quote as several paths.
+        A path below `home` may be too long for a socket address.  And PostgreSQL and its clients
+        would read a path with a comma or a quote as several paths.
         """
         home = self.home
         folder = home / "socket"

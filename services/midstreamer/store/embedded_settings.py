@@ -12,9 +12,10 @@ SHOWS_NO_STATEMENT = ("-c", "log_min_error_statement=panic")
 """Options of the server that keep even failed statements out of its log, because a statement may
 set a password."""
 
-# A program for a bare Python interpreter: change to the server's user, ask the kernel for SIGINT
-# when the parent dies (prctl 1), and execute the server.  A preexec_fn is not used, because it
-# would run in a fork of this process, where any lock may be held.
+# A small Python program that becomes the server.  It changes to the server's user.  It asks the
+# kernel for a SIGINT when its parent ends (prctl 1).  Then it executes the server in its own place.
+# A preexec_fn of `subprocess` could do the same, but it runs in a fork of this process, where it
+# could wait forever for a lock that another thread held at the fork.
 BECOME = """
 import ctypes, os, sys
 uid, gid, parent, path = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]

@@ -182,7 +182,10 @@ class MemoryStore:
             self._hearing.remove(heard)
 
     def _kept(self, after: int, limit: int) -> range:
-        """Return at most ``limit`` positions after a position; raise Behind if one was trimmed."""
+        """Return the positions of the changes after position ``after``, at most ``limit``.
+
+        Raise Behind if the first of these changes was trimmed, or if ``after`` is past the end.
+        """
         wanted = range(after + 1, min(self.head, after + limit) + 1)
         if after > self.head or (wanted and wanted[0] not in self.feed_rows):
             raise Behind(
@@ -218,7 +221,7 @@ class MemoryStore:
     # --- leases -----------------------------------------------------------------------------------
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease; publish the members if others can see a difference."""
+        """Take or renew a lease; publish the members if a field of `seen_by_others` has changed."""
         self.check()
         view = self._told(self.leases.renew(member, lease_s))
         return dataclasses.replace(view, drain=self.leases.asked(member))

@@ -33,7 +33,10 @@ class Leases:
         return lease.expires_s > self._now_s()
 
     def renew(self, member: Member, lease_s: float) -> bool:
-        """Take or renew a lease; return whether other members can see a difference."""
+        """Take or renew a lease; return whether other members must be told.
+
+        They must be told if the lease is new, or if a field of `seen_by_others` has changed.
+        """
         before = self._held.get(member.name)
         old = before.member if before and self._lives(before) else None
         self._held[member.name] = _Lease(member, self._now_s() + lease_s)

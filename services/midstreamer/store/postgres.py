@@ -219,7 +219,8 @@ class PostgresStore:
         """Return at most ``limit`` changes after a position, one for each position.
 
         The changes and the states are read without a common snapshot, which would cost three more
-        round trips.  So a state may be newer than its change, which does no harm.
+        round trips.  So a state may be newer than its change.  This does no harm, because followers
+        want only the newest state.
         """
         async with self._connection() as connection:
             found = await _changes(connection, after, limit)
@@ -276,7 +277,10 @@ class PostgresStore:
     # --- leases -----------------------------------------------------------------------------------
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease; write to the feed only if other members can see a difference."""
+        """Take or renew a lease.
+
+        The feed is written only if the lease is new or a field of `seen_by_others` has changed.
+        """
         row = (
             *(member.name, member.incarnation, member.address, member.position),
             *(member.held, row_conversion.json(member.evidence), member.whole_for, member.whole_at),
@@ -285,7 +289,8 @@ class PostgresStore:
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["renew_member"], *row)
             if found:
-                # The statement returns the member's own row as it was before the renewal.
+                # The statement returns the member's own row as it was before the renewal.  So
+                # replace it by ``member``, which has the new values.
                 fleet = (row_conversion.member(row) for row in found)
                 members = tuple(member if peer.name == member.name else peer for peer in fleet)
                 asked = _asked(found, member.name)
@@ -384,7 +389,7 @@ class PostgresStore:
             yield PostgresReader(connection)
 
     async def faults(self) -> list[str]:
-        """Return each broken invariant of the stored rows as a sentence; empty if none is."""
+        """Return a sentence for each broken invariant of the stored rows."""
         async with self._reading() as connection:
             return [row[0] for name in _CHECKS for row in await connection.fetch(_SQL[name])]
 

@@ -22,8 +22,8 @@ PATIENCE_S = 10.0
 """Maximum seconds to wait for the end of leftover processes."""
 _POLL_S = 0.02
 
-# Signals to send, each as (share of ``patience_s`` after which it is sent, signal).  SIGQUIT ends a
-# backend without a checkpoint.
+# Pairs (when to send a signal, the signal).  The time is a share of ``patience_s``: 0.3 means after
+# 30 % of it.  SIGQUIT ends a backend without a checkpoint.
 _ORPHANS = ((0.0, signal.SIGQUIT), (0.3, signal.SIGKILL))
 _SHUTTING_DOWN = ((0.4, signal.SIGQUIT), (0.7, signal.SIGKILL))
 

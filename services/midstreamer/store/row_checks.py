@@ -87,7 +87,8 @@ def columns(
 ) -> Iterator[Finding]:
     """Yield a finding for each column of a row that differs from its derived value.
 
-    ``body`` names the source of the derived values, for the text of the finding.
+    ``body`` says where the derived values come from, such as "body" or "file"; each finding shows
+    it after the derived value.
     """
     origin = f" ({body})" if body else ""
     for column, value in derived.items():
@@ -214,7 +215,10 @@ def of_migration(row: Row, known: Mapping[int, Migration]) -> Iterator[Finding]:
 
 
 def of_missing_migrations(numbers: Iterable[int]) -> Iterator[Finding]:
-    """Yield a finding for each missing number up to the newest: migrations run in order."""
+    """Yield a finding for each migration that is missing although a newer one has run.
+
+    ``numbers`` are the migrations that have run.  They run in order, so none may be missing.
+    """
     found = set(numbers)
     for number in sorted(set(range(1, max(found, default=0) + 1)) - found):
         yield finding("migrations", number, "number", None, "a row for each migration")

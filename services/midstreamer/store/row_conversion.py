@@ -87,14 +87,14 @@ def specification(text: str) -> Specification:
 
 
 def summary(row: Mapping[str, Any]) -> SeriesSummary:
-    """Return the summary of the series of a row."""
+    """Convert a row of the table series to the summary of that series."""
     return SeriesSummary(
         row["name"], row["count"], row["first_time"], row["last_time"], row["last_value"]
     )
 
 
 def member(row: Mapping[str, Any]) -> Member:
-    """Return the member of a row of the table members."""
+    """Convert a row of the table members to a member."""
     return Member(
         row["name"],
         row["incarnation"],
@@ -171,12 +171,15 @@ def verdicts(values: Sequence[Verdict]) -> Columns:
 
 
 def identities(brought: Mapping[str, Usage]) -> Columns:
-    """Return how many new series and new streams each identity creates, as columns of a query."""
+    """Return the numbers of new series and new streams as columns, with one row per identity."""
     return {"identity": list(brought), **_fields(brought.values(), "series", "streams")}
 
 
 def states(effects: Effects) -> Columns:
-    """Return the changed states as columns; ``before`` is the version before the change."""
+    """Return the changed learning states as columns of the table states.
+
+    The additional column ``before`` is the version that each state had before this transaction.
+    """
     learned = Counter(event.stream for event in effects.events)
     values = [state for _, state in effects.states]
     return {
@@ -204,7 +207,7 @@ def events(values: Sequence[Event]) -> Columns:
 
 
 def feed(changes: Sequence[Change], after: int) -> Columns:
-    """Return the columns position and body of changes that follow position ``after``.
+    """Return these changes as columns of the table feed; they get the positions after ``after``.
 
     The change `Learned` announces a new learning state.  It is stored without that state, which
     is in the table states.

@@ -49,7 +49,7 @@ class Point(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A run of event times of one series, both ends included."""
+    """A range of times of one series, from ``first`` to ``last``, with both included."""
 
     series: str
     first: int
@@ -123,7 +123,8 @@ class Effects:
     """Everything that one transaction adds to the store."""
 
     points: Sequence[tuple[int, Column]] = ()
-    """(position of the first point, column), in rising order of position within each series."""
+    """New points, as pairs (position of the first point of a column, the column). The pairs of one
+    series are in rising order of position."""
     decisions: Sequence[Decision] = ()
     verdicts: Sequence[Verdict] = ()
     events: Sequence[Event] = ()
@@ -154,7 +155,7 @@ class Effects:
 
     @property
     def rows(self) -> int:
-        """Number of ticks, decisions and verdicts together."""
+        """Number of ticks, decisions and verdicts that the transaction adds, all together."""
         ticks = sum(len(column) for _, column in self.points)
         return ticks + len(self.decisions) + len(self.verdicts)
 
@@ -257,7 +258,11 @@ class Transaction(Protocol):
         """Return the stored points at these (series, position)."""
 
     async def windows(self, runs: Sequence[Run]) -> dict[Run, Floats]:
-        """Return the stored values of each run; a run may be stored in part."""
+        """Return the values of each run.
+
+        Of a run that is stored only in part, return the stored part.  A run of which nothing is
+        stored is left out.
+        """
 
     async def decisions(
         self, experience_ids: Sequence[bytes]
@@ -271,7 +276,11 @@ class Transaction(Protocol):
         """Return the verdicts with a due time in one of the spans; at most the latest ``limit``."""
 
     async def states(self, known: Mapping[str, int]) -> dict[str, StoredState]:
-        """Lock these streams; return the states whose version differs from the known version."""
+        """Lock streams, and return the learning states that the caller does not have yet.
+
+        ``known`` maps each stream to the version of the caller's state, or to 0 if it has none.  A
+        stream whose stored state has this version is left out.
+        """
 
     async def known_streams(self, streams: Sequence[str]) -> set[str]:
         """Return those of the named streams that have a state."""
@@ -359,7 +368,10 @@ class Store(Protocol):
         """Delete all but the last ``keep`` changes of the feed; return how many were deleted."""
 
     async def renew(self, member: Member, lease_s: float) -> FleetView:
-        """Take or renew a lease; add a change to the feed if other members can see a difference."""
+        """Take or renew a lease.
+
+        Add a change to the feed if the lease is new or a field of `seen_by_others` has changed.
+        """
 
     async def leave(self, name: str) -> FleetView:
         """Delete the lease of a member; add a change to the feed if there was such a lease."""
@@ -375,7 +387,10 @@ class Store(Protocol):
         """Remove members whose lease has expired; add a change to the feed if there were any."""
 
     async def extend(self, lease_s: float) -> None:
-        """Let every lease last at least ``lease_s`` seconds from now, after an outage of sync."""
+        """Let every lease last at least ``lease_s`` seconds from now.
+
+        Sync calls this after an outage of the store, in which no member could renew its lease.
+        """
 
     async def status(self) -> Status:
         """Return the schema version, row counts and table sizes."""
@@ -390,11 +405,11 @@ class Store(Protocol):
         """Return the events that led a stream from version ``after`` to ``upto``, in order."""
 
     async def faults(self) -> list[str]:
-        """Return each broken invariant of the stored rows as a sentence; empty if none is."""
+        """Return a sentence for each broken invariant of the stored rows."""
 
 
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Return the changes, but only the last change to the learning state of each stream."""
+    """Leave out each change to a learning state that a later one of the same stream replaces."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
     return tuple(
         change
@@ -404,9 +419,10 @@ def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 
 def seen_by_others(member: Member) -> tuple[object, ...]:
-    """Return the fields of a lease whose change must go into the feed immediately.
+    """Return those fields of a lease that other members must know.
 
-    Other fields, such as the position, change all the time.
+    If a renewal changes one of them, a change is added to the feed.  The other fields change at
+    almost every renewal: for example the feed position that the member has reached.
     """
     stage = member.evidence.get("stage", "")
     return member.incarnation, member.address, member.whole_for, stage

@@ -18,12 +18,13 @@ from midstreamer.store.row_checks import Ticks
 BLOCK_POINTS = 1024
 """Points in one block."""
 BLOCKS_KEPT = 4096
-"""Maximum blocks in the cache: 67 MB at 16 bytes a point. A single decision may need more for a
-moment."""
+"""Maximum blocks in the cache: 67 MB at 16 bytes a point. While one decision is checked, the cache
+holds all blocks that it needs, even if they are more."""
 BLOCKS_A_READ = 256
 """Maximum blocks read by one query."""
 POSITION_MAX = 2**48
-"""Largest position that is looked up; a corrupt row may name any number."""
+"""Largest position that the cache reads. No series is that long, but a corrupt row may name any
+position."""
 
 Place = tuple[str, int]
 """Key of a block: (series, number of the block in the series)."""
@@ -39,7 +40,7 @@ class Reader(Protocol):
 class _Block(NamedTuple):
     times: NDArray[np.int64]
     values: NDArray[np.float64]
-    """Times and values of the block's points, from its first position to the first gap."""
+    """`times` and `values` hold the block's points, up to the first position without a point."""
 
 
 _EMPTY = _Block(np.empty(0, "<i8"), np.empty(0, "<f8"))
@@ -96,7 +97,7 @@ class Blocks:
 
 
 def _possible(start: int, stop: int) -> bool:
-    """Return whether a series can have these positions; a corrupt row may name impossible ones."""
+    """Return whether a series can have these positions; a corrupt row may name any numbers."""
     return 0 <= start < stop <= POSITION_MAX
 
 

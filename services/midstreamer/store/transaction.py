@@ -148,7 +148,7 @@ class PostgresTransaction:
 
     async def _put(self, name: str, columns: row_conversion.Columns) -> None:
         arguments = _SQL.bind(name, columns)
-        if arguments[0]:  # the first column is not empty, so there are rows
+        if arguments[0]:  # no statement for no rows: all columns have as many rows as the first
             await self._connection.execute(_SQL[name], *arguments)
 
     async def _put_states(self, effects: Effects) -> None:

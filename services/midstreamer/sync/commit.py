@@ -77,7 +77,9 @@ class Committer:
         try:
             async with self._store.transaction() as transaction:
                 before = transaction.position
-                if before < self._position:  # the database was replaced by an older one
+                # The position is lower if an older copy has replaced the database.  It does not
+                # contain the newest cached states.
+                if before < self._position:
                     self._forget()
                 facts = await self._read(transaction, batch)
                 plan = write_planning.plan(batch, facts, self._quotas)
@@ -108,8 +110,8 @@ class Committer:
         )
 
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
-        # Three rounds of reads: the names and ids in the batch, then the points and decisions at
-        # positions that follow from the length of each series, then the quota counts.
+        # First read the series and decisions that the batch names.  Their answers tell which points
+        # and due decisions to read next, and which counts the quota check needs.
         asked = write_planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)
@@ -241,9 +243,9 @@ def _answer(
 def _column_repeats(
     write: Write, outcomes: Sequence[PartTaken | MidstreamerError]
 ) -> Iterator[Iterable[int]]:
-    """Yield, for each part of a Write, how many ticks of each of its columns were stored before.
+    """Yield, for each part of a Write, one number per column of the part.
 
-    A refused part counts 0 for each of its columns.
+    The number says how many ticks of the column were already stored.  It is 0 in a refused part.
     """
     several = len(outcomes) > 1
     for place, outcome in enumerate(outcomes):

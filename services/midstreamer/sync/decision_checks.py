@@ -27,7 +27,7 @@ from midstreamer.domain.series import (
 
 
 def check_decision(decision: Decision) -> Decision:
-    """Return the decision with each negative zero of its window made positive.
+    """Return the decision; in the window of a decision about a series, replace each -0.0 by 0.0.
 
     Raise BadInput when fields of the decision contradict each other or are out of bounds.
     """
@@ -39,7 +39,8 @@ def check_decision(decision: Decision) -> Decision:
                 f" {shortened(decision.series) or 'no series'} at {decision.time}: {fault}"
             )
     window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
-    # Without a series, the experience id depends on the window's bytes, so keep them unchanged.
+    # The experience id of a decision without a series is computed from the bytes of the window.
+    # They must stay unchanged, with each -0.0, or else the id would be wrong.
     if window == decision.window or not decision.series:
         return decision
     return msgspec.structs.replace(decision, window=window)

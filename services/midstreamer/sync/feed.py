@@ -56,7 +56,7 @@ class Feed:
         self._memory = memory
         self._recent = Recent(memory)
         self._told = 0
-        """Position for which the followers were last woken up."""
+        """Position of this feed when the followers were last woken up."""
         self._begun = False
         self._lag = FeedLag(monotonic())
         queues.shown(metrics.FEED_LAG_S, self._lag, lambda lag: lag.lag_s(monotonic()))

@@ -25,7 +25,7 @@ from midstreamer.telemetry import logs, metrics
 log = logs.get(__name__)
 
 LISTED = (Kind.AGENT, Kind.COORDINATOR, Kind.SYNC)
-"""Kinds of members for which the metric `metrics.MEMBERS` shows a number of members."""
+"""Kinds of members. The metric `metrics.MEMBERS` shows the number of members of each kind."""
 
 
 class Fleet:

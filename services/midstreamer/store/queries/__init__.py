@@ -16,10 +16,10 @@ _ARGUMENT = re.compile(r"\$([a-z_]+)")
 
 
 class Queries(dict[str, str]):
-    """The text of every query by its name, as PostgreSQL takes it."""
+    """The text of each query by the query's name; arguments have numbers, as PostgreSQL needs."""
 
     def __init__(self, written: Mapping[str, str]) -> None:
-        """Number the named arguments of each query in the order of their first use."""
+        """Replace the names of a query's arguments by numbers, in the order of their first use."""
         super().__init__({name: numbered(text) for name, text in written.items()})
         self.arguments = {name: arguments(text) for name, text in written.items()}
 
