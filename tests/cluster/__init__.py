@@ -15,9 +15,9 @@ Modules with side effects: `machine` observes the machine, `commands_here` runs 
 from running on a cluster that is not marked for tests. `pods` runs kubectl and makes small objects
 for tests.
 
-Modules that test an installed release of the chart: `load` sends requests from outside,
-`disturbance_plan` (pure) and `disturb` delete and kill its pods one after the other through
-`api_requests`, `load_judgement` (pure) and `disturbance_report` show the effect,
-`replay_comparison` compares the decisions with those of a local run, and `outside_trials` combines
-these modules.
+Modules that test an installed release of the chart: `load` sends requests from outside.
+`disturbance_plan` (pure) says which pods to delete or kill, and in which order; `disturb` does so,
+through `api_requests`.  `load_judgement` (pure) and `disturbance_report` show how requests fared
+meanwhile.  `replay_comparison` compares the decisions with those of a local run.  `outside_trials`
+combines these modules.
 """

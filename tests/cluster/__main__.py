@@ -156,7 +156,8 @@ def _load(arguments: argparse.Namespace) -> list[str]:
 def run_in_one(arguments: argparse.Namespace) -> None:
     """Start a cluster with the images of this project, run a module, and take the cluster down.
 
-    Ends this process with the exit code of the module.
+    `arguments.module` says which module: pytest for `smoke`, the load test for `load`.  Ends this
+    process with the exit code of the module.
     """
     cluster = names.cluster(arguments.name)
     if up.is_up(cluster):

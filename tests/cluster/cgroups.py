@@ -4,8 +4,9 @@
     /LABEL/node-N/system      containerd, kubelet, kube-proxy of a node, and their child processes
     /LABEL/node-N/kubepods    the pods of a node; the kubelet makes this group
 
-With cgroup v1, every hierarchy has such a tree.  The kit's own processes are only in the hierarchy
-"pids", so that their memory is still accounted to the caller's group.
+With cgroup v1, every hierarchy has such a tree.  The processes that the kit itself starts, such as
+etcd and the kubelets, join the group of the hierarchy "pids" only.  In the other hierarchies they
+stay in the group of the kit's caller, so that their memory still counts there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ SYSTEM = "system"
 SHARES = {"cpu.shares": "8192", "cpu.weight": "800"}
 """The CPU weight of a cluster's groups, for cgroup v1 and v2: eight times the default weight.
 
-With the default weight, all pods together would get no more CPU than one process of the tests.
+With the default weight, a whole group of processes would get no more CPU than a single process
+outside, such as one of the tests.
 """
 END_S_MAX = 20.0
 REMOVE_S_MAX = 10.0
@@ -55,7 +57,10 @@ def trees(path: str) -> list[Path]:
 
 
 def membership(path: str) -> Path:
-    """Return that directory of a cgroup whose file cgroup.procs lists the kit's processes."""
+    """Return the directory of a cgroup in the hierarchy that the kit's processes join.
+
+    With cgroup v1, this is the hierarchy "pids"; cgroup v2 has one hierarchy only.
+    """
     return ROOT / path if mode() == "v2" else ROOT / "pids" / path
 
 
@@ -139,7 +144,10 @@ def processes(path: str) -> list[int]:
 
 
 def processes_of(path: str, groups: frozenset[str]) -> list[int]:
-    """Return the ids of all processes in groups with these names, at any depth below a cgroup."""
+    """Return the ids of all processes of some groups below a cgroup.
+
+    `groups` has the names of these groups, which may be at any depth below the cgroup `path`.
+    """
     found: set[int] = set()
     for place, _, files in os.walk(membership(path)):
         if groups.intersection(Path(place).parts) and "cgroup.procs" in files:

@@ -16,8 +16,8 @@ Installed = Mapping[str, Path]
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ETCD_CLIENTS = "http://127.0.0.1:12379"
 ETCD_PEERS = "http://127.0.0.1:12380"
-# Processes of the control plane. Those of FIRST start first; those of REST start when the API
-# server answers.
+# The processes of the control plane. The two in FIRST are started first. When the API server
+# answers, those in REST are started.
 FIRST = ("etcd", "kube-apiserver")
 REST = ("kube-controller-manager", "kube-scheduler", "coredns")
 

@@ -39,7 +39,7 @@ def timing(nodes: int) -> Timing:
 
 @dataclass(frozen=True)
 class Smaller:
-    """How much smaller than the machine a node shall seem to its pods, in CPU and memory."""
+    """CPU and memory that the kubelet reserves, so that pods get less than the whole machine."""
 
     cpu_millis: int = 0
     memory_mb: int = 0

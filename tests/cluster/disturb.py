@@ -65,7 +65,7 @@ class Hands(Protocol):
         """Return the pods of the installation; raises Away, KitError."""
 
     def incomplete(self, pods: Sequence[Pod]) -> list[str]:
-        """Return the names of the pods that are incomplete by their /completez; raises Away."""
+        """Return the names of the pods that /completez reports as not complete; raises Away."""
 
     def delete(self, pod: Pod) -> None:
         """Delete a pod; raises KitError."""
@@ -133,7 +133,7 @@ class Disturber:
 
     hands: Hands
     wanted: Mapping[str, int]
-    """The number of pods that each component must have."""
+    """For each component, how many ready pods it has when the installation has recovered."""
     within_s: float = WITHIN_S
     rest_s: float = REST_S
     restart_rest_s: float = RESTART_REST_S

@@ -157,8 +157,8 @@ def missing(
     """Return why the installation has not recovered; empty when it has.
 
     It has recovered when each component has the wanted number of pods, all pods are ready, and
-    `incomplete` is empty.  Besides, the disturbed pod must be gone, or if it was killed, run none
-    of its old containers.
+    `incomplete` is empty.  Also, a pod that was deleted must be gone, and a pod that was killed
+    must no longer run any of the containers that it had before.
     """
     for name, count in wanted.items():
         matching = [pod for pod in pods if pod.component == name and not pod.going]

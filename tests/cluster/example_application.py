@@ -81,9 +81,10 @@ def restarts(app: Kubernetes) -> int:
 
 
 def requests(lines: Iterable[str]) -> list[Request]:
-    """Return the requests in a log whose lines begin with the times of the node.
+    """Return the requests in the pod's log, which was read with `kubectl logs --timestamps`.
 
-    The times of the returned requests are of this machine's monotonic clock, in seconds.
+    So each line begins with the time at which the node received it.  The times of the returned
+    requests are converted to this machine's monotonic clock, in seconds.
     """
     ahead_s = time.time() - time.monotonic()
     found = []

@@ -106,6 +106,7 @@ def _points_below(link: Path, directory: Path) -> bool:
 
 
 def _remove_shim_sockets(node: names.Node) -> None:
-    # containerd's shims make sockets outside the state directory; files inside it name them.
+    # A shim of containerd makes a socket outside the state directory. A file in the state
+    # directory contains the path of the socket.
     for address in node.directory.glob(SHIMS):
         Path(address.read_text(encoding="utf-8").removeprefix("unix://")).unlink(missing_ok=True)

@@ -39,9 +39,10 @@ MATCHES_PER_S, APPENDS_PER_S = 50.0, 20.0
 DEADLINE_S = 30.0
 RATE_MAX = 1000.0
 SPARE = 0.9
-"""Share of the values of all series that a load may append.
+"""A load plans to append only this share of the values that its series have.
 
-The rest is a reserve, because after a stall some series have appended more values than others.
+The rest is a reserve: after a stall, some series have appended more values than others, and no
+series may run out of values.
 """
 
 
@@ -79,7 +80,7 @@ class Meter:
 
 
 def seconds_max(appends_per_s: float) -> float:
-    """Return for how many seconds the series have enough values, at a rate of appends."""
+    """Return for how many seconds a load can append at this rate until its values are used up."""
     ticks_per_s = appends_per_s * client_requests.TICKS / client_requests.SERIES
     left = client_requests.POINTS_MAX - client_requests.HISTORY
     return SPARE * left / ticks_per_s if ticks_per_s else float("inf")

@@ -127,7 +127,10 @@ def rows(
 
 
 def broken(found: Sequence[Row], heard_of: int) -> list[str]:
-    """Return a sentence for each failed check; `heard_of` is the number of all requests."""
+    """Return a sentence for each check of a row that failed, and one if `heard_of` is 0.
+
+    `heard_of` is the number of all requests of the load.
+    """
     wrong = [] if heard_of else ["no request was made"]
     return wrong + [each for row in found for each in row.broken()]
 

@@ -38,7 +38,7 @@ from tests.cluster.releases import Release
 CHART = Path(__file__).parents[2] / "charts/midstreamer-loadtest"
 NAME = "load"
 LIFE_S = 600
-"""Seconds that certificates are valid: the least that the operator issues.
+"""Seconds that certificates are valid: the shortest time that the operator accepts.
 
 A certificate is renewed after two thirds of this time.
 """
@@ -171,7 +171,10 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
 
 
 def renewed(fleet: Release, since: dt.datetime) -> set[str]:
-    """Return the pods whose signing request, made after `since`, has got its certificate."""
+    """Return the names of the pods that have got a certificate for a request made after `since`.
+
+    The set also contains the other parts of their identities' URIs.
+    """
     names = set()
     for asked in fleet.kubernetes.get("certificatesigningrequests")["items"]:
         created = dt.datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
@@ -179,7 +182,7 @@ def renewed(fleet: Release, since: dt.datetime) -> set[str]:
             request = x509.load_pem_x509_csr(base64.b64decode(asked["spec"]["request"]))
             kinds = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             for uri in kinds.get_values_for_type(x509.UniformResourceIdentifier):
-                names |= set(uri.split("/"))  # one of the parts is the pod's name
+                names |= set(uri.split("/"))  # one of these parts is the pod's name
     return names
 
 
@@ -197,9 +200,9 @@ def _until_rolled(fleet: Release, name: str) -> None:
 
 @contextmanager
 def installed(asked: Asked) -> Iterator[tuple[Release, Load]]:
-    """Install a fleet that admits the users of the load.
+    """Install a fleet that admits the users of the load; uninstall it at the end of the block.
 
-    Return the fleet, and the `Load` for it, which is not installed yet.
+    Return the fleet and a `Load` for it. The chart of the load is not installed yet.
     """
     with a_namespace() as here, a_namespace() as there:
         fleet = Release(here, values=fleet_values(asked, there.namespace))

@@ -4,9 +4,9 @@ A wire moves bytes of numbered streams and can close the connection.  Handshake,
 and waiting are the same for all carriers and are in `FramedLink`.  The carrier calls the methods
 `data`, `lost` and `written` of `FramedLink`.
 
-None of these three methods, nor the link's timer, raises an exception.  If the state machine, the
-wire or the application's callback raises one, the link closes with its wire: a link that stayed
-open after a failure would occupy its place and its buffers, and nobody would read it.
+None of these three methods, nor the callback of the link's timer, raises an exception.  If the
+state machine, the wire or the application's callback raises one, the link and its wire are closed.
+A link that stayed open after such a failure would keep its place and its memory without any use.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logs.get(__name__)
 
 RETRY_AFTER_S = 0.05
 TURN_BYTES = 16 * 1024
-"""Maximum bytes of one link that are decoded in one turn of the event loop. When the gap before
-bytes that arrived out of order is filled, megabytes of small frames are ready at once. To decode
-them in one turn would delay all other links."""
+"""Maximum bytes of one link that are decoded in one turn of the event loop. When a lost
+packet is sent again and arrives, the frames behind it are ready all at once: perhaps megabytes of
+small frames. To decode them in one turn would delay all other links."""
 INBOX_FULL = "inbox_full"
 FAILED = "this side failed"
 """Message of the Refusal after an exception at this side; the log of this process has the cause."""
@@ -55,11 +55,14 @@ class Wire(Protocol):
         """Close the connection, with the reason for the peer if possible. Never raises."""
 
     def consumed(self) -> None:
-        """Called when the application has taken a frame received on this wire."""
+        """The link calls this when the application has taken a frame received on this wire."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Written bytes that the peer has not acknowledged."""
+        """Written bytes that count as unsent.
+
+        On QUIC the peer has not acknowledged them; on WebSocket the kernel has not taken them.
+        """
 
 
 class FramedLink:
@@ -114,7 +117,10 @@ class FramedLink:
         return 0.0 if self._end is not None else self._wire.silent_s / self._limits.idle_s
 
     def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
-        """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed."""
+        """Queue a frame. Raise LinkClosed if the link is closed.
+
+        Raise Overloaded if more than `Limits.send_high_bytes` bytes already wait to be sent.
+        """
         if self._end is not None:
             raise self._closed_error()
         unsent = self._unsent_bytes()
@@ -132,7 +138,7 @@ class FramedLink:
             self._carry_out(effects, flush=flush)
         except Exception as error:
             self._fail(error)
-            raise self._closed_error() from None  # the log has the cause
+            raise self._closed_error() from None  # `_fail` has logged the exception
 
     async def receive(self) -> Frame:
         """Return the next received frame. Raise LinkClosed when no frame can follow."""
@@ -147,15 +153,16 @@ class FramedLink:
         return taken.frame
 
     def deliver_to(self, take: Callable[[Frame], bool]) -> None:
-        """Pass each arriving frame to ``take``, unless an earlier frame still waits for `receive`.
+        """Call ``take`` with each arriving frame, unless an earlier frame waits for `receive`.
 
-        True means that ``take`` has handled the frame.  That is one turn of the event loop faster
-        than `receive`, about a tenth of a round trip.  After False, `receive` returns the frame.
+        ``take`` returns True if it has handled the frame.  If it returns False, `receive` returns
+        the frame.  ``take`` gets a frame one turn of the event loop earlier than the caller of
+        `receive` would, which saves about a tenth of a round trip.
         """
         self._take = take
 
     async def drained(self) -> None:
-        """Return when the unsent bytes are at or below the low-water mark."""
+        """Return when the unsent bytes are at or below `Limits.send_low_bytes`."""
         await self._drained.wait()
         if self._end is not None:
             raise self._closed_error()
@@ -257,7 +264,9 @@ class FramedLink:
                     self._deliver(effect)
                 case Opened():
                     self._cancel_timer()
-                    if not self._opened.done():  # done if the link ended while it sent its answer
+                    # If sending our part of the handshake failed, the link has ended, and
+                    # `_opened` has an exception already.
+                    if not self._opened.done():
                         self._opened.set_result(None)
                 case Finish():
                     self._finish(effect)
@@ -290,7 +299,7 @@ class FramedLink:
         self._cancel_timer()
         if not self._opened.done():
             self._opened.set_exception(self._opening_error())
-            self._opened.exception()  # so that asyncio does not warn if nobody awaits it
+            self._opened.exception()  # else asyncio would warn if nobody awaits `_opened`
         self._arrived.set()
         self._drained.set()
         self.closed.set()
@@ -304,7 +313,7 @@ class FramedLink:
             self._carry_out(self._connection.close(MidstreamerError.code, FAILED))
         except Exception:
             log.exception("link.failed", peer=self.peer.name, closing=True)
-        # If the Refusal was sent, the link has ended already, and this call has no effect.
+        # If the code above could send the Refusal, it has ended the link; then this does nothing.
         self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))
 
     def _set_timer(self) -> None:

@@ -5,16 +5,18 @@ exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
   address (`transport.aioquic.address_validation`).
-- One origin (see `origin`) may have at most half of all places.  If it begins one connection more,
-  its own oldest connection is closed.
-- When all places are taken, the origin with most connections loses its oldest.  A new connection
-  is never refused: an honest handshake takes milliseconds, so old connections are the suspect ones.
+- One origin (see `origin`) may have at most half of all places.  If it has half of them and begins
+  another connection, its own oldest connection is closed.
+- When all places are taken, the oldest connection of the origin with most connections is closed.
+  A new connection is never refused: an honest handshake takes milliseconds, so a connection that
+  has been half-open for long is more likely an attack than a new one.
 - The received bytes of all half-open connections are limited.  Above that, one connection of the
   origin with most bytes is closed: the oldest one that has received any.  (The bytes of one
   connection are limited by `transport.aioquic.mutual_tls`.)
 
-Two kinds of attackers look like honest clients: one that shares an address with them, and one with
-very many addresses.  Such an attack only causes half-open connections to be closed sooner.
+Two kinds of attackers cannot be told from honest clients: one that has the same address as honest
+clients (behind one NAT), and one that has very many addresses.  With such an attack, half-open
+connections are closed sooner; it has no other effect.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class HalfOpen(Generic[Key]):
     """The half-open connections of a server, grouped by origin, oldest first."""
 
     def __init__(self, most: int | None = None) -> None:
-        """``most``: limit of connections, half of it for one origin. None: `HALF_OPEN_MAX`."""
+        """``most``: maximum connections, `HALF_OPEN_MAX` if None. One origin may have half."""
         self._most = most
         self._origin: dict[Key, bytes] = {}
         self._held: dict[bytes, dict[Key, int]] = {}

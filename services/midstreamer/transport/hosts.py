@@ -46,7 +46,7 @@ async def bound(address: str, kind: socket.SocketKind) -> socket.socket:
     sock.setblocking(False)
     if family == socket.AF_INET6:  # `[::]` accepts IPv4 too, whatever the machine's default is
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    if kind == socket.SOCK_STREAM:  # else connections of a killed process block the port
+    if kind == socket.SOCK_STREAM:  # connections left by a killed process must not block the port
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(place)

@@ -1,9 +1,10 @@
-"""Links inside one process, for tests: without sockets and certificates, otherwise as on QUIC.
+"""Links inside one operating-system process, for tests.  They use no sockets and no certificates.
 
-Each process is given an identity instead of a certificate.  The identity is checked by the same
-`security.admission`, the bytes pass the same state machine (`protocol.connection`), and both
-watermarks of back-pressure hold.  A whole fleet can run on one `MemoryNetwork`.
-`MemoryNetwork.cut` ends links the way the death of a peer does.
+Each simulated process is given an identity instead of a certificate.  Everything else is the same
+as on QUIC: `security.admission` checks the identity, the bytes pass the state machine
+`protocol.connection`, and `Limits.send_high_bytes` and `Limits.send_low_bytes` limit the unsent
+bytes.  A whole fleet can run on one `MemoryNetwork`.  `MemoryNetwork.cut` ends links as the death
+of a peer does.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class MemoryCarrier:
 
     @property
     def credentials(self) -> object:
-        """A constant, because this carrier has no certificate that could change."""
+        """A constant. Callers compare it to see a changed certificate; this carrier has none."""
         return ""
 
     async def places(self, address: str) -> Sequence[str]:
@@ -209,12 +210,12 @@ class MemoryWire:
         self._loop.call_soon(self.other.link.lost, code, message)
 
     def consumed(self) -> None:
-        """Called when the application has taken a frame received on this wire."""
+        """Tell the sender's link that the application has taken a frame received on this wire."""
         self.other.link.written()
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes on their way to the other end, and bytes that its application has not taken."""
+        """Written bytes that the application at the other end has not taken yet."""
         return self._in_flight_bytes + self.other.link.inbox_bytes
 
     def _arrive(self, stream: int, data: bytes) -> None:

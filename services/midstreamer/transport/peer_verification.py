@@ -26,14 +26,14 @@ log = logs.get(__name__)
 
 
 class JudgedWire(Wire, Protocol):
-    """A wire that gets its link when its peer was admitted."""
+    """A wire without a link at first: a link is set when the peer was verified and admitted."""
 
     link: FramedLink | None
     over: bool
     """True: the connection has ended, nothing more is sent or received."""
 
     def __hash__(self) -> int:
-        """Return a hash of the object itself, not of its fields."""
+        """Return a hash of the object itself, not of its fields: wires are keys of dictionaries."""
 
 
 WireT = TypeVar("WireT", bound=JudgedWire)
@@ -103,7 +103,7 @@ class DialledPeer(Generic[WireT]):
         if not self._ready.done():
             why = message if code and message.startswith(code) else f"{code}: {message}"
             self._ready.set_exception(opening_error(code, f"no link to {self._written}: {why}"))
-            self._ready.exception()  # so that asyncio does not warn if the dial was given up
+            self._ready.exception()  # else asyncio would warn if the dial was cancelled
 
 
 class AcceptedPeers(Generic[WireT]):
@@ -116,7 +116,8 @@ class AcceptedPeers(Generic[WireT]):
         self._judged: dict[WireT, AdmittedPeer] = {}
         self._wire_of: dict[FramedLink, WireT] = {}
         self._turned_away: set[WireT] = set()
-        """Wires whose failed handshake the metric has counted; their end must not count again."""
+        """Wires whose failed handshake the metric has counted, so that it is not counted again
+        when the wire ends."""
         self._half_open: HalfOpen[WireT] = HalfOpen(most=half_open_max)
         self._deadlines: dict[WireT, asyncio.TimerHandle] = {}
         """For each half-open connection, the timer that ends it unless it has a link by then."""
@@ -168,7 +169,7 @@ class AcceptedPeers(Generic[WireT]):
     def _judge_again(self, link: FramedLink) -> None:
         wire = self._wire_of.get(link)
         if wire is None:
-            return  # the link has ended, but its task has not
+            return  # the connection has ended, so there is no peer to verify
         presented = self._judged[wire].presented
         self._judged[wire] = self._trust.judge(presented, Role.DIALS, self._kinds)
 

@@ -1,7 +1,8 @@
 """Race several attempts that start one after another and may overlap (RFC 8305, section 5).
 
-The next attempt starts when the one before has failed, or has had no answer for a while: over UDP
-a dead address sends no error.  The first attempt that succeeds wins, and the others are cancelled.
+The next attempt starts when the one before has failed, or has had no answer for a while.  It does
+not wait for a failure only, because over UDP an address where nobody listens may send no error.
+The first attempt that succeeds wins, and the others are cancelled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ async def first(
     stagger_s: float = STAGGER_S,
     is_final: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
-    """Return the first result. If no attempt succeeds, raise the error of ``attempts[0]``.
+    """Return the result of the first attempt that succeeds.
+
+    If no attempt succeeds, raise the error of ``attempts[0]``.
 
     ``discard`` closes the result of an attempt that succeeded too late.  An error for which
     ``is_final`` is true is raised at once, because other attempts would end with it as well.
@@ -35,7 +38,7 @@ async def first(
         won = await _raced(attempts, tasks, stagger_s, is_final)
         await _ended([task for task in tasks if task is not won], discard)
     except BaseException:
-        await _ended(tasks, discard)  # this call fails, so the winner's result is discarded, too
+        await _ended(tasks, discard)  # nobody gets the result of the winner, so discard it too
         raise
     return won.result()  # raises if no attempt succeeded
 
@@ -46,8 +49,9 @@ async def _raced(
     stagger_s: float,
     is_final: Callable[[BaseException], bool],
 ) -> asyncio.Future[T]:
-    """Return the attempt that decides the race; if none does, return the first attempt.
+    """Start the attempts one after another; return the first that decides the race.
 
+    `_decided` says which attempt decides it.  If none does, all have failed; then return the first.
     Every attempt that is started is appended to ``tasks``.
     """
     waiting: set[asyncio.Future[T]] = set()
@@ -85,7 +89,10 @@ async def _ended(
 def _decided(
     done: set[asyncio.Future[T]], is_final: Callable[[BaseException], bool]
 ) -> asyncio.Future[T] | None:
-    """Return the attempt that decides the race: a success, else a final error, else None."""
+    """Return an attempt of ``done`` that decides the race; None if there is none.
+
+    An attempt that has succeeded decides it.  If none has, an attempt with a final error does.
+    """
     for each in done:
         if each.exception() is None:
             return each

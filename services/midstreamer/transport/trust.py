@@ -19,8 +19,10 @@ GRANTS_TOLD_MAX = 20
 """Maximum clients named in one ``appends.unlimited`` log line."""
 
 NUMBER_BITS = 48
-"""Number of lowest bits of a serial number or hash that a metric shows: a float holds 53 bits
-exactly."""
+"""A metric shows only so many lowest bits of a serial number or hash.
+
+The value of a metric is a float, which holds integers exactly only up to 53 bits.
+"""
 
 log = logs.get(__name__)
 
@@ -90,7 +92,7 @@ class Trust:
 
     @property
     def wrong(self) -> dict[Watched, str]:
-        """For each invalid file and failed certificate request, a message about the problem."""
+        """A message for each file that is invalid, and for a certificate request that failed."""
         return self._source.complaints
 
     def report(self, judged_by: Iterable[str]) -> TrustReport:

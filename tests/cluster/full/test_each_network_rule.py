@@ -1,4 +1,7 @@
-"""Every rule of the chart's NetworkPolicies is needed: without it, some port opens or closes."""
+"""Every rule of the chart's NetworkPolicies is needed.
+
+Without it, a port can be reached that should be closed, or a port that is needed cannot be reached.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,10 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
     gone = json.dumps(_list(existing[default], existing[monitors]))
 
     with reachable_ports.visitors(release) as visiting:
-        # The default policy and the policy for Prometheus both select every pod. So the pods stay
-        # isolated until the test has deleted both. While only the policy for Prometheus is deleted,
-        # its client "collector" reaches no health port.
+        # The default policy and the policy for Prometheus both select every pod, and a pod is
+        # isolated while any policy selects it. So the test deletes both policies. `unread` is the
+        # expected table between the two deletions: the source "collector", which stands for
+        # Prometheus, no longer reaches the health ports.
         unread = visiting.expected() | {
             ("collector", target): False for target in reachable_ports.HEALTH
         }
@@ -73,7 +77,10 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
 
 
 def _noticed(visiting: Visitors, wanted: Table) -> list[str]:
-    """Wait until a table differs from `wanted`; return the differences, empty if none appears."""
+    """Try all ports again and again, until what is reached differs from `wanted`.
+
+    Return the differences; return an empty list when none appears in time.
+    """
     try:
         return commands_here.eventually(
             "the missing rule changes what is reached",

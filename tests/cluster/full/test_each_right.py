@@ -123,9 +123,9 @@ def _well(place: Place, deed: Deed) -> None:
 
 
 def _missed(place: Place, deed: Deed, evidence: str) -> str:
-    """Run a task that must fail; return the part around `evidence` of the reported failure.
+    """Run a task that must fail, and wait until the report of its failure contains `evidence`.
 
-    Empty if no report with `evidence` comes in time.
+    Return `evidence` with the text around it; return "" when no such report comes in time.
     """
     with _begun(place, deed) as look:
         try:
@@ -171,9 +171,9 @@ def _patch(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
 
 
 def _may(place: Place, right: Right) -> bool:
-    """Whether the API server now grants a right to the holder of the role that gives it.
+    """Whether the account that needs a right has it now, as the API server says.
 
-    The holder is a service account of the release, or a user.
+    The account is a service account of the release, or a user; it gets the right by its role.
     """
     role = _told(place, right).rpartition(": ")[0]
     resource, _, part = right.resource.partition("/")

@@ -35,7 +35,7 @@ def fleet() -> Iterator[Release]:
 
 @pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest, fleet: Release, tmp_path: Path) -> Iterator[Desk]:
-    """Return a `Desk` that uses the node port, or in another run of a test a port-forward."""
+    """Run each test twice: with a `Desk` that uses the node port, and one with port-forward."""
     if request.param == "quic":
         yield Desk(fleet, tmp_path)
         return

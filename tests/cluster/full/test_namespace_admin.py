@@ -1,6 +1,6 @@
 """A user with the role `admin` in one namespace installs a fleet.
 
-Before, the cluster's administrator needs to run one command.
+Only one step needs the cluster's administrator: to install the chart `midstreamer-cluster` before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def release(kubernetes: Kubernetes) -> Iterator[Release]:
     prepared = Release(kubernetes, values={"cluster": {"create": False}})
     installations = [{"namespace": prepared.namespace, "release": prepared.name}]
     words = ["upgrade", "--install", WIDE, str(CLUSTER), "--namespace", "kube-system"]
-    # The CustomResourceDefinition of AgentPool may exist from another test.
+    # Another test may have left the CustomResourceDefinition of AgentPool. With this option, Helm
+    # makes it part of this release instead of failing.
     owned = (*words, "--take-ownership", "--values", "-")
     commands_here.run(
         [cluster_guard.helm(), *owned], stdin=json.dumps({"installations": installations})

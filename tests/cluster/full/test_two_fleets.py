@@ -1,7 +1,8 @@
 """Two fleets of the same name in two namespaces of a cluster do not affect each other.
 
-Both fleets are small and under load.  What happens to one fleet is recorded as an event in the
-report on the other fleet, whose requests may take at most FELT_S_MAX seconds.
+Both fleets are small and under load.  A test that disturbs one fleet makes a report on the other.
+In this report, the time of the disturbance is an event, during which no request to the other fleet
+may take longer than FELT_S_MAX seconds.
 """
 
 from __future__ import annotations

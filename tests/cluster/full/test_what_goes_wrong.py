@@ -1,4 +1,4 @@
-"""`midstreamer-k8s status` names the cause of each fault; without the cause, the fleet recovers.
+"""`midstreamer-k8s status` names the cause of each fault; when a fault ends, the fleet recovers.
 
 The rows of `release_faults.WRONGS` run in order. Each row leaves a fleet that works, and a row may
 need what earlier rows made.
@@ -57,10 +57,11 @@ def test_the_cause_is_named_in_one_line_and_it_heals_when_it_is_gone(
 
 
 def test_an_agent_without_code_for_its_processor_makes_its_own_and_says_so(place: Place) -> None:
-    """An agent compiles its kernels itself, as on a node whose processor has no AVX2.
+    """An agent compiles its kernels itself when the image has none for the node's processor.
 
-    A test cannot change the processor of a pod. Therefore the environment variable for the folder
-    of compiled kernels names a folder that does not exist.
+    The image has kernels for processors with AVX2 or AVX-512. A test cannot change the processor
+    of a pod. So it hides the kernels: the environment variable for their folder names a folder that
+    does not exist.
     """
     began_s = time.monotonic()
     nowhere = {"name": "MIDSTREAMER_KERNELS_AHEAD", "value": "/nowhere"}

@@ -35,7 +35,7 @@ class WssCarrier(CertifiedCarrier):
         A host name is resolved each time, and all its addresses are tried in random order.  With a
         proxy, only the proxy's name is resolved here, and the proxy resolves the server's name.
         """
-        self.look()  # no task watches the certificate files while no link is open
+        self.look()  # files are watched only while a link is open, so check them now
         way = way_to(address, self._proxy)
         places = await hosts.resolve(way.first, socket.SOCK_STREAM)
         random.shuffle(places)

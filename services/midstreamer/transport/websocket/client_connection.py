@@ -61,5 +61,5 @@ class DialledLink(DialledPeer[WssWire]):
         self._not_opened(code, message)
 
     def forgotten(self, wire: WssWire) -> None:
-        """Release the connection again, in case `ended` failed half way."""
+        """Call `ended` again, because its first call may have raised before it was complete."""
         self.ended(wire, "", "")

@@ -76,7 +76,7 @@ class WssServer(AcceptedPeers[WssWire]):
             wire.abandon("", "the server has closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(open_links.CLOSE_TIMEOUT_S):
-                await self._empty.wait()  # each peer closes when it has read all data
+                await self._empty.wait()  # wait until every peer has read all data and has closed
         for wire in list(self._wires):
             wire.drop()
         await asyncio.sleep(0)  # one turn, in which the loop closes each socket
@@ -119,9 +119,10 @@ class WssServer(AcceptedPeers[WssWire]):
             self._give_up(leaving, Overloaded.code)
 
     def _give_up(self, wire: WssWire, reason: str) -> None:
-        """End a half-open connection and free all its memory at once."""
+        """End a half-open connection and free its memory, without waiting for the peer."""
         metrics.HANDSHAKES.labels(reason).inc()
-        log.debug("handshake.failed", code=reason)  # debug: a flood must not fill the log
+        # The level is debug, so that an attack with many connections does not fill the log.
+        log.debug("handshake.failed", code=reason)
         self._turned_away.add(wire)
         # Free the place now, not when the loop has closed the socket: several new connections in
         # one turn of the loop must not all choose the same old connection to close.
@@ -146,7 +147,8 @@ class WssServer(AcceptedPeers[WssWire]):
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
         """Free the place of an ended connection. Its socket stays open until the peer closes."""
-        if wire.link is None and wire not in self._turned_away:  # a refused peer is counted already
+        # A wire in `_turned_away` is not counted, because its failure was counted before.
+        if wire.link is None and wire not in self._turned_away:
             reason = code if code in _COUNTED else HANDSHAKE_FAILED
             metrics.HANDSHAKES.labels(reason).inc()
             log.debug("handshake.failed", code=code, detail=message)
@@ -156,7 +158,7 @@ class WssServer(AcceptedPeers[WssWire]):
     def forgotten(self, wire: WssWire) -> None:
         """Drop all state of a wire whose socket is closed."""
         self._no_longer_half_open(wire)
-        self.ended(wire, "", "")  # no effect, unless `ended` failed half way
+        self.ended(wire, "", "")  # again, because the first call may have raised half way
         self._turned_away.discard(wire)
         self._wires.discard(wire)
         if not self._wires:

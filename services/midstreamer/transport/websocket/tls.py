@@ -102,7 +102,8 @@ class Tls:
         """Make the closing alert, which tells the peer that no more data follows."""
         if self.ready:
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # raises because the peer's answer is not there yet
+                # This makes the alert, and then raises, because the peer has not answered yet.
+                self._tls.unwrap()
 
     def take(self) -> bytes:
         """Return and remove the encrypted bytes to send."""

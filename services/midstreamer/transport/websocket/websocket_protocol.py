@@ -41,7 +41,10 @@ def server() -> ServerProtocol:
 
 
 def answer(server: ServerProtocol, request: Request) -> None:
-    """Accept an upgrade request, unless invalid bytes after it have ended the connection."""
+    """Accept an upgrade request. Do nothing if the connection has ended.
+
+    It has ended if the client sent invalid bytes right after its request.
+    """
     if not server.eof_sent:
         server.send_response(server.accept(request))
 

@@ -46,7 +46,7 @@ SLICE_BYTES = 2 * 1024
 UNREAD_BYTES = 256 * 1024
 """Decrypted bytes that wait to be read, above which reading from the socket pauses."""
 BUFFER_BYTES = 64 * 1024
-"""Bytes in asyncio's send buffer above which streams stop writing."""
+"""Bytes in asyncio's send buffer above which this wire keeps further bytes in its own queue."""
 KERNEL_BYTES = 128 * 1024
 """Unsent bytes in the kernel's buffer above which the socket accepts no more."""
 PINGS_MAX = 100
@@ -161,7 +161,7 @@ class WssWire(asyncio.Protocol):
         self._end("", "", "")
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
+        """Close the connection, without a reason for the peer. Our link gets code and message."""
         self._end("", code, message)
 
     def drop(self) -> None:
@@ -351,7 +351,7 @@ class WssWire(asyncio.Protocol):
             for message in self._waiting.turn():
                 self._web.send_binary(message)
             if not all_of_it and self._waiting.total_bytes:
-                self._send_out()  # this may fill the socket's buffer and set `_paused`
+                self._send_out()  # if this fills the buffer, asyncio calls `pause_writing`
         self._send_out()
         if self.link is not None:
             self.link.written()
@@ -393,7 +393,7 @@ class WssWire(asyncio.Protocol):
             self._end("", "", FAILED)
 
     def _end(self, reason: str, code: str, message: str) -> None:
-        """Close: the peer gets ``reason``, our link ``code`` and ``message``."""
+        """Close the connection. Send ``reason`` to the peer; give our link the code and message."""
         if self.over or self._closing:
             return
         self._closing = True
