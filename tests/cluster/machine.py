@@ -13,7 +13,10 @@ TRIAL = "midstreamer-.trial"
 
 
 def observe(state: Path, cache: Path) -> preflight.Machine:
-    """Return what this machine offers a cluster; the kernel is tried in a temporary namespace."""
+    """Return what this machine offers a cluster.
+
+    Features of the kernel, such as bridges, are tried in a temporary network namespace.
+    """
     root = os.geteuid() == 0
     commands = frozenset(name for name in preflight.COMMANDS if shutil.which(name))
     plugins = Path(preflight.CNI_DIRECTORY)
@@ -59,7 +62,8 @@ def _devices() -> set[str]:
 
 
 def _tried_devices() -> set[str]:
-    commands_here.succeeds(["ip", "netns", "delete", TRIAL])  # left by a killed run
+    # If an earlier trial was killed, its network namespace is still there.
+    commands_here.succeeds(["ip", "netns", "delete", TRIAL])
     if not commands_here.succeeds(["ip", "netns", "add", TRIAL]):
         return set()
     trials = {

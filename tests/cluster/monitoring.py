@@ -80,7 +80,7 @@ def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
 def choose_all(kubernetes: Kubernetes) -> None:
     """Make a Prometheus object that selects all monitors and rules of its namespace.
 
-    It asks for no pods: Prometheus runs as a process.
+    The object has 0 replicas, so no pod is made: here, Prometheus runs as a process.
     """
     spec: dict[str, Any] = {"replicas": 0, "scrapeInterval": EVERY, "evaluationInterval": EVERY}
     spec |= {
@@ -96,9 +96,10 @@ def choose_all(kubernetes: Kubernetes) -> None:
 
 
 def configuration(kubernetes: Kubernetes, holds: Callable[[dict[str, Any]], bool]) -> Any:
-    """Wait until `holds` is true of the configuration that the operator made, and return it.
+    """Return the Prometheus configuration that the operator makes, once it is as wanted.
 
-    Raises KitError when `holds` is not true in time.
+    The function `holds` is called with the configuration until it returns true. Raises KitError
+    when it does not return true in time.
     """
     return commands_here.eventually(
         "the Prometheus operator has made the configuration",
@@ -128,7 +129,7 @@ def rules(kubernetes: Kubernetes) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """Access to a Prometheus that listens at `address` in a network namespace."""
+    """Sends queries to a Prometheus that listens at `address` in a network namespace."""
 
     namespace: str
     address: str

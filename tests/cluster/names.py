@@ -166,10 +166,11 @@ def node_index(name: str) -> int:
 
 
 def cni_results(cluster: Cluster, files: list[str]) -> list[str]:
-    """Return the names of the CNI plugins' result files that belong to this cluster's pods.
+    """Return those of the CNI plugins' result files that belong to pods of this cluster.
 
-    A pod that was killed instead of deleted leaves two result files: one for the node's network,
-    and one for the pod's loopback interface.
+    `files` are the names of all result files on the machine. Each pod has two of them: one for the
+    node's network, and one for the pod's loopback interface. They are left over when a pod is
+    killed instead of deleted.
     """
     mine = re.compile(re.escape(cluster.label) + r"\.node-\d+-([0-9a-f]{64})-eth0")
     pods = {found[1] for file in files if (found := mine.fullmatch(file))}

@@ -160,9 +160,9 @@ def bridged_traffic_is_filtered(cluster: names.Cluster) -> bool:
 
 
 def packets_counted(listing: str, target: str) -> int:
-    """Return how many packets the rules with this target address have counted.
+    """Return how many packets matched the iptables rules for the destination address `target`.
 
-    The counts are read from a list that iptables printed.
+    `listing` is the output of `iptables -nvxL`, which shows the count of each rule.
     """
     rows = [line.split() for line in listing.splitlines() if target in line.split()]
     return sum(int(row[0]) for row in rows)

@@ -86,8 +86,8 @@ def world(
 ) -> World:
     """Return the pods and namespaces to which NetworkPolicies apply.
 
-    `objects` has the API objects by uid, for each key of RESOURCES. `results` has the addresses of
-    pods by uid.
+    `objects` has a dictionary for each key of RESOURCES, such as "pods": the API objects of that
+    kind by uid. `results` has the addresses of pods by the pods' uid.
     """
     pods = []
     for uid, each in objects["pods"].items():
@@ -199,7 +199,7 @@ class Watched:
 
 
 class Enforcer:
-    """Keeps the rules of all nodes up to date; `look` does one pass."""
+    """Keeps the iptables rules of all nodes up to date; `run` calls `look` again and again."""
 
     def __init__(self, cluster: names.Cluster) -> None:
         self._cluster = cluster
@@ -276,7 +276,10 @@ class Enforcer:
 
 
 def _hold(namespace: str, wanted: policy_iptables.Translated) -> None:
-    """Replace the rules in a network namespace in one transaction; raises KitError."""
+    """Replace all chains of our rules in a network namespace at once; raises KitError.
+
+    Afterwards add the rules that jump to these chains, if they are missing.
+    """
     table = ["iptables", "-w", "-t", policy_iptables.TABLE]
     listed = commands_here.run(component_commands.inside(namespace, [*table, "-S"])).splitlines()
     chains = [line.split()[1] for line in listed if line.startswith("-N MID-")]
@@ -298,7 +301,7 @@ def _results(cluster: names.Cluster) -> list[Path]:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:  # the pod was deleted
+    except FileNotFoundError:  # the file is gone: the pod was deleted
         return ""
 
 

@@ -31,7 +31,7 @@ AGAIN_S = 0.2
 
 
 def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `midstreamer-k8s` for a release, as the user of KUBECONFIG; return result and output."""
+    """Run `midstreamer-k8s` for a release, as the user of KUBECONFIG; return code and output."""
     path = f"{cluster_guard.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
     target = ("--namespace", release.namespace, "--release", release.name)
     code = "from midstreamer_operator.k8s.cli import main; main()"
@@ -52,9 +52,9 @@ class Desk(Trial):
     """
 
     ways: Sequence[str] = ()
-    """Addresses of the fleet for a client on this machine.
+    """Addresses at which a client on this machine reaches the fleet.
 
-    If empty, the client uses the node port, from the network of clients.
+    If empty, the client runs in the network namespace of clients and uses the node port.
     """
 
     def addresses(self) -> list[str]:
@@ -75,14 +75,18 @@ class Desk(Trial):
         return [*where, "--identity", f"client/{LABEL}"]
 
     def beside(self, *command: str) -> list[str]:
-        """Return a command line that runs a command where `addresses` reach the fleet.
+        """Return a command line that runs a command where it can reach the fleet.
 
-        With `ways`, that is this machine; otherwise the network of clients.
+        With `ways`, the command runs on this machine itself; otherwise it runs in the network
+        namespace of clients.
         """
         return list(command) if self.ways else super().beside(*command)
 
     def midstreamer(self, *words: str) -> str:
-        """Run the command `midstreamer` as this person; return its output.  Raises KitError."""
+        """Run the command `midstreamer` with the client certificate; return its output.
+
+        Raises KitError.
+        """
         self.client_words()
         settings = {
             "MIDSTREAMER_CLIENT__IDENTITY": f"client/{LABEL}",

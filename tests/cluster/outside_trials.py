@@ -1,12 +1,15 @@
-"""Load a release from outside, disturb it, and check the result, each in a separate process.
+"""Send load to a release from outside, disturb the release, and check the result.
+
+Load, disturbances and report are separate processes.
 
     trial = Trial(release, folder)
-    with trial.load():                      the load runs, and its history is stored
+    with trial.load():                      the load has stored history, and now sends requests
         trial.disturb()                     or any other action during the load
     trial.report()                          raises KitError with all checks that failed
 
-In a cluster of the kit, the load runs in the network of clients and the audit on node-0.  Another
-cluster is reached from this machine; its database is not, so the audit of the database is left out.
+In a cluster of the kit, the load runs in the network namespace of clients, and the report in that
+of node-0.  For any other cluster, both run on this machine.  From here the database of that cluster
+cannot be reached, so the report does not audit it.
 """
 
 from __future__ import annotations
@@ -34,19 +37,23 @@ REPORT_S_MAX = 180.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One release under load; `folder` is for its credentials, records, events and table."""
+    """One release to which a load is sent.
+
+    `folder` gets all files: the client's credentials, the records of the load's requests, the
+    disturbances, and the table of the report.
+    """
 
     release: Release
     folder: Path
 
     @property
     def load_file(self) -> Path:
-        """The path of the records of the load."""
+        """The path of the file in which the load records its requests."""
         return self.folder / "load.jsonl"
 
     @property
     def events_file(self) -> Path:
-        """The path of the events; the file is missing when nothing was disturbed."""
+        """The path of the list of disturbances; the file is missing when nothing was disturbed."""
         return self.folder / "events.jsonl"
 
     @property
@@ -108,13 +115,13 @@ class Trial:
                 reader.join()
 
     def outside(self, module: str, *words: str) -> list[str]:
-        """Return the command line that runs a module of this package in the network of clients."""
+        """Return a command line that runs a module of this package where `beside` says."""
         return self.beside(*_module(module, *words))
 
     def beside(self, *command: str) -> list[str]:
-        """Return a command line that runs a command in the network of clients.
+        """Return a command line that runs a command where it can reach the fleet.
 
-        The addresses in `addresses` reach the fleet from there.
+        In a cluster of the kit, that is the network namespace of clients; else it is this machine.
         """
         return _placed("outside", *command)
 
@@ -143,8 +150,8 @@ class Trial:
     def report(self, limit_s: float | None = None) -> str:
         """Return the output of `disturbance_report`; raises KitError with all failed checks.
 
-        `limit_s`, if given, is the latency limit of each request in seconds, instead of the limits
-        of the events' kinds.
+        `limit_s` is the greatest permitted latency of a request in seconds.  Without it, the limit
+        depends on the kind of disturbance: see `load_judgement.Kind`.
         """
         words = ["--load", str(self.load_file), "--markdown", str(self.table)]
         words += [] if limit_s is None else ["--limit-s", f"{limit_s:g}"]
@@ -173,10 +180,10 @@ def _module(name: str, *words: str) -> list[str]:
 
 
 def _placed(verb: str, *command: str) -> list[str]:
-    """Return a command line that runs a command in a network of the kit's cluster.
+    """Return a command line that runs a command in a network namespace of the kit's cluster.
 
-    With the `verb` "inside" that is the network of node-0, with "outside" the network of clients.
-    For a cluster that the kit did not make, return the command itself.
+    The `verb` "inside" chooses the network namespace of node-0, "outside" that of clients.  If the
+    kit did not make the cluster, return the command itself.
     """
     cluster = cluster_guard.made_here()
     if cluster is None:

@@ -226,7 +226,7 @@ def _complaints(policies: Sequence[Object], world: World) -> Iterator[str]:
 
 
 def _allowed(policy: Object, pod: Pod, side: _Side, world: World) -> Iterator[Match]:
-    """Yield the matches of the packets that a policy allows to or from a pod.
+    """Yield the iptables arguments that select the packets which a policy allows to or from a pod.
 
     Raises Untranslatable.
     """
@@ -245,7 +245,10 @@ def _allowed(policy: Object, pod: Pod, side: _Side, world: World) -> Iterator[Ma
 def _by_name(
     port: Object, pod: Pod, sides: list[str], side: _Side, world: World
 ) -> Iterator[Match]:
-    """Yield the matches of a named port, whose number may differ in each destination pod."""
+    """Yield the iptables arguments for a port that a policy gives by name.
+
+    The number behind the name may differ in each destination pod.
+    """
     if "endPort" in port:
         raise Untranslatable(f"endPort beside the named port {port['port']!r}")
     if side.direction == "Ingress":
@@ -264,7 +267,11 @@ def _named(port: Object, pod: Pod) -> list[Match]:
 
 
 def _numbers(port: Object) -> Match:
-    """Return the match of a port given as number, range or protocol; empty for an empty entry."""
+    """Return the iptables arguments for a port that a policy does not give by name.
+
+    The policy gives a number, a range or only a protocol.  If it gives nothing, every port is
+    meant: return no arguments.
+    """
     if not port:
         return ()
     _known(port, {"port", "protocol", "endPort"}, "port")
@@ -283,7 +290,10 @@ def _protocol(port: Object) -> str:
 
 
 def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[str]:
-    """Yield addresses and IP ranges of the peers; "" stands for every address."""
+    """Yield the addresses and IP ranges of the peers that a rule of a policy names.
+
+    A rule without peers means every address: yield "".
+    """
     if not peers:
         yield ""
     for peer in peers:
@@ -298,7 +308,7 @@ def _peers(peers: Sequence[Object], namespace: str, world: World) -> Iterator[st
                 name for name, labels in world.namespaces.items() if selected(chosen, labels)
             }
         chosen = peer.get("podSelector") or {}
-        selected(chosen, {})  # checks the selector, even if there is no pod
+        selected(chosen, {})  # raises for a bad selector, even if there is no pod
         for pod in world.pods:
             if pod.namespace in namespaces and selected(chosen, pod.labels):
                 yield pod.address
@@ -335,7 +345,7 @@ def _address(peer: str, side: _Side) -> Match:
 
 def _chain(direction: str, pod: Pod) -> str:
     digest = hashlib.sha256(f"{direction} {pod.address}".encode()).hexdigest()
-    return f"MID-{digest[:20]}"  # iptables allows 28 characters
+    return f"MID-{digest[:20]}"  # the name of a chain has at most 28 characters
 
 
 def _known(value: Object, keys: set[str], what: str) -> None:

@@ -46,7 +46,7 @@ class Machine:
     root: bool
     commands: frozenset[str]
     plugins: frozenset[str]
-    kernel: frozenset[str]  # keys of KERNEL: the features that work
+    kernel: frozenset[str]  # the features that work, as keys of KERNEL
     controllers: frozenset[str]
     cgroup: str  # cgroup version: v1 or v2
     memory_mb: int
@@ -58,10 +58,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the next command needs from the machine.
+    """What a command of the kit, such as `up`, needs from the machine.
 
     `go` is the lowest sufficient version of Go; `building` has the names of the components that the
-    command builds.
+    command must still build.
     """
 
     go: str

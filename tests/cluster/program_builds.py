@@ -76,8 +76,8 @@ def binaries(cache: Path) -> dict[str, Path]:
 def program(name: str, cache: Path | None = None) -> Path:
     """Return the path of a program of `programs.COMPONENTS` or `programs.OTHERS`.
 
-    The program is built if it is missing; Prometheus, for example, takes two minutes of two cores.
-    Raises KitError.
+    The program is built if it is missing.  That can take long: for Prometheus, two minutes on two
+    cores.  Raises KitError.
     """
     place = cache or cache_directory()
     known = [*programs.COMPONENTS, *programs.OTHERS]

@@ -26,10 +26,12 @@ class Component:
     name: str
     binaries: tuple[str, ...]
     target: str = "."  # what `go build` builds: a package
-    renamed: Mapping[str, str] = field(default_factory=dict)  # name that Go gives: wanted name
+    # From the name that Go gives a program to the name that it gets here.
+    renamed: Mapping[str, str] = field(default_factory=dict)
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # tags for `go build`
-    files: tuple[str, ...] = ()  # files of the Go module to keep beside the programs
+    # Files to keep beside the programs: paths in the Go module that contains the tool.
+    files: tuple[str, ...] = ()
 
 
 COMPONENTS = (

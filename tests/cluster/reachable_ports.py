@@ -100,7 +100,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Visitors:
-    """Places that try to reach ports (sources), and these ports (targets), around one release."""
+    """The sources and targets for a test of one release.
+
+    A source is a place that tries to reach ports; a target is one of these ports.
+    """
 
     release: Release
     sources: Mapping[str, Place]
@@ -143,7 +146,8 @@ class Visitors:
 
     def _meant(self, source: str, target: str) -> bool:
         if source == "node-0":
-            # A node always reaches its own pods; the pods of other nodes treat it like "outside".
+            # A node always reaches its own pods. For pods of other nodes, the policies treat it
+            # like the source "outside".
             port = self.targets[target]
             return port.node in ("node-0", "") or target in ("coordinator outside", *EVERYBODYS)
         return target in MEANT[source]
@@ -171,9 +175,10 @@ def markdown(table: Table) -> str:
 
 @contextmanager
 def visitors(release: Release) -> Iterator[Visitors]:
-    """Make pods beside the release and in three other namespaces, and delete them at the end.
+    """Make pods in the release's namespace and in three new namespaces; delete them at the end.
 
-    The namespaces are one of clients, one that may scrape metrics, and one without any right.
+    Of the new namespaces, one is labelled for clients and one for the collector of metrics and
+    traces. The third has no label, so its pods may not connect to the release.
     """
     kubectl = release.kubernetes
     label = {f"midstreamer.dev/{release.namespace}.{release.name}": "client"}

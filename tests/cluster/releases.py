@@ -65,7 +65,10 @@ class Release:
         return json.dumps({**self._values(), **self.values})
 
     def take_away(self) -> None:
-        """Run `helm uninstall`, which keeps data and the operator's objects; raises KitError."""
+        """Run `helm uninstall`; raises KitError.
+
+        The database's data stays, and so do the objects that the operator made.
+        """
         words = ["uninstall", self.name, "--namespace", self.namespace, "--wait"]
         commands_here.run([cluster_guard.helm(), *words, "--timeout", "90s"])
 
@@ -142,7 +145,7 @@ class Release:
 
     @property
     def monitoring(self) -> dict[str, str]:
-        """The labels of namespaces that may scrape metrics and receive traces."""
+        """The labels of a namespace whose pods may scrape metrics and receive traces."""
         return {"midstreamer-test/monitors": self.namespace}
 
     def _values(self) -> dict[str, Any]:

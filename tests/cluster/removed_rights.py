@@ -1,4 +1,6 @@
-"""What fails when one right of the charts is removed: a row for each right, tried in a cluster.
+"""What fails when one right of the charts is removed: a table with a row for each right.
+
+A test in a cluster removes each right and checks that the row is true.
 
 ``python -m tests.cluster.removed_rights`` writes the table of
 docs/explanation/security-in-a-cluster.md. A right without a row makes a test fail. A right without
@@ -18,7 +20,7 @@ from tools.docs import chart_files, measured_figures
 
 PAGE = chart_files.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""The clients' namespace in the renders of the charts from which the rights are listed."""
+"""The namespace of clients for which `rendered` renders the charts."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 
@@ -122,12 +124,15 @@ WAYS: dict[str, Way] = {
         KUBECTL,
     ),
 }  # fmt: skip
-"""Every task that fails without some right, by the name that the values of ROWS use."""
+"""By name: a task that fails without some right.
+
+A row in ROWS gives one of these names.
+"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What fails without one right: a name in WAYS, and the message that is expected."""
+    """What fails without one right: `way` is a key of WAYS, `told` the message that must appear."""
 
     way: str
     told: str = ""
@@ -227,7 +232,10 @@ ROWS: dict[str, Row] = dict(
         }),
     ]
 )  # fmt: skip
-"""What fails without a right, for every right of both charts; keys are texts of `Right.told`."""
+"""For every right of both charts: what fails without it.
+
+The key is the right as a text, as `Right.told` returns it.
+"""
 
 
 def rendered(

@@ -122,7 +122,10 @@ def _fields(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Told:
-    """What a replay has received so far: decisions, and how often it waited for the fleet."""
+    """The decisions that a replay has received so far.
+
+    `waits` counts how often the replay had to wait and try again.
+    """
 
     decisions: list[Decision] = field(default_factory=list)
     waits: int = 0
@@ -148,7 +151,10 @@ class Told:
 
 
 async def replayed(client: AsyncClient, job: runs.Job) -> list[Made]:
-    """Replay one job; return its decisions, and their verdicts as the fleet stores them."""
+    """Replay the ticks of `job.live` to a fleet; return the decisions and their verdicts.
+
+    The verdicts are read from the fleet after the replay.
+    """
     received = Told()
     plan = replay.ReplayPlan(job.specification, job.live, history=job.history)
     await replay.Replay(client, plan, received.hear).run()
@@ -191,7 +197,7 @@ def client_of(arguments: argparse.Namespace) -> AbstractAsyncContextManager[Asyn
 
 
 async def write(arguments: argparse.Namespace) -> None:
-    """Replay the data of the arguments and write decisions and verdicts to the output file.
+    """Replay the data that the arguments choose; write decisions and verdicts to the output file.
 
     Raises MidstreamerError, OSError.
     """

@@ -1,8 +1,8 @@
 """Tasks that need the rights of the charts: tasks of the operator, of pods and of people.
 
-The test starts a task (a `Deed`) at a `Place` and gets a function to look at the result. The
-function is called until it returns "", which means success; before, it returns the error that the
-product reports.
+A task is a `Deed`. `Deed.begin` starts the task and returns a function that looks at its result.
+The test calls this function until it returns "", which means success. Until the task has succeeded,
+the function returns the error that the product reports.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def certifies_a_person(place: Place) -> Look:
 
 
 def denies_a_forger(place: Place) -> Look:
-    """Ask in another pod's name; check that the request is denied, with an Event."""
+    """Request a certificate in another pod's name; check that it is denied, with an Event."""
     name, uid = _posted(place, place.agent, Kind.AGENT, _of(place.agent).replace("/agent-", "/x-"))
     event = f"{place.agent.name}.{uid}"
 
@@ -273,7 +273,10 @@ def starts_an_agent(place: Place) -> Look:
 
 
 def tells_that_it_waits(place: Place) -> Look:
-    """Deny agents the right to request certificates; check that an Event says what a pod awaits."""
+    """Take from agents the right to request certificates, and replace an agent's pod.
+
+    Check that an Event says what the new pod waits for.
+    """
     wide = f"midstreamer:{place.release.namespace}:{place.release.name}:member"
     role = place.kubernetes.get(f"clusterrole/{wide}")
     _apply_rules(place, role, [{**rule, "verbs": ["watch"]} for rule in role["rules"]])

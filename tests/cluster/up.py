@@ -220,7 +220,8 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     need the API server at their own start are not restarted.
     """
     component_processes.end(cluster, name, number)
-    if name == RELAY:  # its socket must be opened anew, outside the network namespace
+    # The relay inherits an open socket, so the same command does not start it again.
+    if name == RELAY:
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:
         component_processes.start_again(cluster, name)

@@ -334,7 +334,7 @@ def test_the_commands_about_certificates_run_in_their_order(place: Place) -> Non
 
 
 def a_file(path: Path, hours: int = 160) -> None:
-    """Write two daily waves with one tick an hour."""
+    """Write a CSV file with two series: each repeats every 24 hours and has one tick an hour."""
     lines = [
         f"2024-01-{1 + hour // 24:02d}T{hour % 24:02d}:00:00Z,plant/b{number},"
         f"{80 + 5 * ((hour + number) % 24 - 12) ** 2 / 144:.3f}"

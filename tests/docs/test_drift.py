@@ -1,4 +1,8 @@
-"""The documentation agrees with the code: settings, error codes, metrics, frames, commands."""
+"""The documentation agrees with the code.
+
+For example, every setting, error code, metric, frame and command of the code has its heading in the
+reference.
+"""
 
 from __future__ import annotations
 

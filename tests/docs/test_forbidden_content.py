@@ -1,4 +1,7 @@
-"""Things that must never be in the repository: keys, registry hosts, paths of one machine."""
+"""No file of the repository contains what must never be in it.
+
+Examples are keys, the hosts of registries, and paths that exist on one machine only.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HISTORY = ("CHANGELOG.md", "changelog.d/", "docs/explanation/decisions/")
 """Pages about the past, in which names may occur that no longer exist."""
 OUTSIDE = {"preStop", "hostPath", "LimitNOFILE", "pg_dump", "pg_restore"}
-"""Names of Kubernetes, systemd and PostgreSQL that our code does not use."""
+"""Names of Kubernetes, systemd and PostgreSQL that may be in backticks.
+
+Our code does not use them, so this test would not know them.
+"""
 HERE = "tests/docs/test_names.py"
 """The path of this file. As examples, it quotes names that do not exist."""
 
@@ -116,7 +119,8 @@ def quotes(path: Path) -> Iterator[Quote]:
     """Yield every text in backticks of a file."""
     if path.suffix == ".py":
         proses = [*module(path).docstrings, *comments(path)]
-    else:  # a page, without its blocks of code, which are not prose
+    else:
+        # In a page, ignore the blocks of code: they are not prose.
         text = re.sub(
             r"```.*?```", lambda m: "\n" * m[0].count("\n"), text_of(path), flags=re.DOTALL
         )

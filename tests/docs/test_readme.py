@@ -38,7 +38,7 @@ def test_it_stays_readable_in_a_few_minutes() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Environment with free ports, and with ``midstreamer`` on the path."""
+    """Return environment variables: addresses with free ports, and a PATH with ``midstreamer``."""
     sync, coordinator = (f"127.0.0.1:{port}" for port in free_ports(2))
     bin_ = tmp_path / "bin"
     bin_.mkdir()

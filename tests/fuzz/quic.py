@@ -201,7 +201,8 @@ def _take_flight(messages: bytes) -> None:
     context = server.tls
     output = {epoch: Buffer(capacity=16384) for epoch in tls.Epoch}
     context.alpn_negotiated = None
-    context.alpn_cb = None  # aioquic's callback reads transport parameters, and `_HELLO` has none
+    # aioquic's ALPN callback would read the transport parameters, which are empty in `_HELLO`.
+    context.alpn_cb = None
     context.handle_message(_HELLO, output)
     before = context.state
     assert before is tls.State.SERVER_EXPECT_CERTIFICATE, before
@@ -219,7 +220,10 @@ _HELLO = _hello()
 
 
 def handshake_seeds() -> list[bytes]:
-    """Return seeds: valid first frames of clients, and a certificate message."""
+    """Return seeds of both kinds that `take_handshake` accepts.
+
+    Some are QUIC frames for a client's first packet, the others TLS messages with a certificate.
+    """
     size = len(_HELLO)
     crypto = b"\x06\x00" + (0x4000 | size).to_bytes(2, "big") + _HELLO
     der = CLIENT.certificate.public_bytes(Encoding.DER)

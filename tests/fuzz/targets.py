@@ -111,7 +111,8 @@ def drive_connection(data: bytes) -> None:
     peer = identity.make("local", Kind.CLIENT, "u1")
     machine = Connection(side, me=me, peer=peer, frame_bytes_max=FRAME_BYTES_MAX)
     machine.start(0.0)
-    if data[0] & 2:  # complete the handshake first, because most inputs would fail it
+    # With this bit, a valid handshake comes first, because hardly any input contains one.
+    if data[0] & 2:
         for frame in example_frames()[:2]:
             machine.receive(0, codec.encode(frame))
     piece, at, now_s = data[1] + 1, 2, 0.0
@@ -148,7 +149,10 @@ def read_dsn(data: bytes) -> None:
 
 
 def read_names(data: bytes) -> None:
-    """Names of series, identities and allowlists are accepted, or refused with a named error."""
+    """Any text is read as a series name, as an identity and as an allowlist.
+
+    Each reader accepts the text or refuses it with a named error.
+    """
     text = _text(data)
     for read in (qualified, identity.parse, allowlist.parse):
         with contextlib.suppress(MidstreamerError):
@@ -156,12 +160,12 @@ def read_names(data: bytes) -> None:
 
 
 def read_csv(data: bytes) -> None:
-    """Any file with a CSV name gives a table, or is refused with the number of the wrong line."""
+    """Any bytes in a .csv file give a table, or the file is refused with a named error."""
     _read_feed(data, ".csv")
 
 
 def read_parquet(data: bytes) -> None:
-    """Any file with a Parquet name gives a table, or is refused with a named error."""
+    """Any bytes in a .parquet file give a table, or the file is refused with a named error."""
     _read_feed(data, ".parquet")
 
 
@@ -186,7 +190,10 @@ def read_settings(data: bytes) -> None:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, because ten thousand files a second are too many for a disk."""
+    """Return a folder in memory, because ten thousand files a second are too many for a disk.
+
+    Without such a folder return None, which means the system's folder for temporary files.
+    """
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

@@ -215,7 +215,8 @@ def test_a_pool_says_that_a_quota_is_full_and_heals(release: Release) -> None:
     with a_pool(release, "over") as name:
         message = becomes(release, name, "PodsRefused")
         kubectl("delete", "quota", "full")
-        # This takes long: the controller of Deployments retries with growing intervals.
+        # The pool is ready only after a while: the controller of Deployments waits longer and
+        # longer before it tries to make a pod again.
         kubectl("wait", READY, f"agentpool/{name}", "--timeout=120s")
 
     commands_here.say(message)

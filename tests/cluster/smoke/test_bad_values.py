@@ -87,7 +87,10 @@ BAD: dict[str, tuple[Any, str]] = {
     **{f"{each}.resources": ({"limits": {"memory": "1 GB"}}, AMOUNT) for each in COMPONENTS},
     "test.resources": ({"requests": {"cpu": "half"}}, AMOUNT),
 }
-"""By path in the chart's values: a bad value, and the sentence that its refusal must contain."""
+"""For each value with a limit: a bad example, and the sentence that must refuse it.
+
+The key is the path of the value in the chart's values, such as "image.tag".
+"""
 BOUNDS = {"if", "enum", "minimum", "maximum", "required", "minLength"}
 OF_A_TYPE = {"boolean": "yes", "string": 42, "array": "x", "object": "x", "integer": "x"}
 """For each type of a JSON schema, a value that is of another type."""
@@ -168,7 +171,7 @@ def _of_another_type(wanted: str | list[str]) -> tuple[Any, str]:
 
 
 def _said(told: str, path: str, sentence: str) -> bool:
-    """Whether a line of Helm's error output has the sentence, and the path or a path below it."""
+    """Whether a line of Helm's error output gives the sentence for the path or one below it."""
     place = re.compile(rf"- at '/{path.replace('.', '/')}(/[^']*)?': ")
     return any(place.search(line) and sentence in line for line in told.splitlines())
 
@@ -184,7 +187,10 @@ def _rules(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _beyond(schema: Any, path: str) -> Iterator[tuple[str, tuple[Any, str]]]:
-    """Yield for each setting with a limit: path, a value beyond the limit, part of the refusal."""
+    """Yield each setting with a limit: its path, a value beyond the limit, and a text.
+
+    The refusal of the value must contain the text.
+    """
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     for key, one in schema.get("properties", {}).items():

@@ -22,7 +22,7 @@ MONITORED = {
     }
     for way in ("podMonitor", "serviceMonitor")
 }
-"""Values that enable a kind of monitor, and the rules and dashboards; by name.
+"""Values for two more renders: each enables rules, dashboards and one kind of monitor.
 
 No file of example values enables rules or dashboards. If one did, its recorded render would change
 whenever a rule or dashboard changes.

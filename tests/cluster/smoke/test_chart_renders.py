@@ -54,9 +54,15 @@ NEEDED: dict[str, dict[str, Any]] = {
     "networkPolicies.otlp.ports": {"networkPolicies": {"otlp": {"namespaceLabels": {"a": "b"}}}},
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
-"""By path of a value: other values that must be set so that this value has an effect."""
+"""For a value, by its path: other values without which it has no effect.
+
+A test compares a render with these values alone with a render in which the value is set too.
+"""
 ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
-"""By path of a value: other values without which the chart refuses this value."""
+"""For a value, by its path: other values without which the chart refuses it.
+
+A test sets them together with the value.
+"""
 CONFIG_MAP_BYTES_MAX = 1 << 20
 """The greatest size in bytes of a ConfigMap or Secret that the API server accepts."""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
@@ -125,7 +131,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "labels contains app.kubernetes.io/instance, which the chart sets itself",
     ),
 }
-"""By case: values that contradict each other, and a part of the message that refuses them.
+"""By name of a case: values that contradict each other, and a part of the message about them.
 
 `test_bad_values` tests the limits of single values.
 """
@@ -351,7 +357,10 @@ def test_a_digest_wins_over_the_tag() -> None:
 
 
 def _settings(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return a value other than the default for each boolean and number, by section and name."""
+    """Return values for the settings of the configuration file: {section: {setting: value}}.
+
+    Each boolean, and each number with a default, gets a value other than its default.
+    """
     shared = SCHEMA["$defs"]
     values: dict[str, dict[str, Any]] = {}
     for section, section_schema in schema["properties"].items():

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster]
 
 WITHIN_S = 90.0
 FEW = 5
-"""The number of decisions that is enough to show that the example works."""
+"""The number of decisions that is enough to show that the example application works."""
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,10 @@ def traces() -> dict[str, set[str]]:
 
 
 def left_since(before: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return what exists now and did not exist at `before`, by kind of place."""
+    """Return what `traces` finds now and is not in `before`, an earlier result of it.
+
+    As in `traces`, the keys are places such as "mounts"; places without anything new are left out.
+    """
     new = {what: present - before[what] for what, present in traces().items()}
     return {what: present for what, present in new.items() if present}
 
@@ -134,7 +137,8 @@ def test_what_a_crash_left_is_cleared_by_the_next_start(cluster: names.Cluster) 
 @pytest.mark.long
 def test_a_start_that_was_killed_is_not_taken_for_a_cluster(cluster: names.Cluster) -> None:
     starting = subprocess.Popen(command("up"))
-    last = component_commands.REST[-1]  # starts after the API server, before nodes
+    # This process starts after the API server and before the nodes: the start is half done.
+    last = component_commands.REST[-1]
     commands_here.until(
         f"{last} runs", lambda: component_processes.running(cluster, last), timeout_s=60
     )

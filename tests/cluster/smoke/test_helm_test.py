@@ -1,4 +1,4 @@
-"""`helm test` succeeds in a cluster, twice: it stores ticks and finds the expected windows."""
+"""`helm test` stores ticks and finds the expected windows, also when it is run a second time."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ WAYS = ("podMonitor", "serviceMonitor")
 
 @pytest.fixture(scope="module")
 def defined(kubernetes: Kubernetes) -> Kubernetes:
-    """Install the kinds of the Prometheus operator; return kubectl in a namespace."""
+    """Install the Prometheus operator's CustomResourceDefinitions; return kubectl for tests."""
     monitoring.install_definitions(kubernetes)
     return kubernetes
 

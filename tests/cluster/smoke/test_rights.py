@@ -21,7 +21,10 @@ FOR_PEOPLE = {
     "midstreamer:agentpools:view",
     "midstreamer:clientidentities:use",
 }
-"""Roles of the charts that Kubernetes adds to `admin`, `edit` and `view`; the charts bind none."""
+"""Roles for people. The charts have no bindings of them.
+
+By a label of each, Kubernetes adds its rights to those of `admin`, `edit` or `view`.
+"""
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 
 

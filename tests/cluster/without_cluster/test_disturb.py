@@ -1,4 +1,8 @@
-"""Tests of disturbances: their order, when an installation has recovered, what is recorded."""
+"""Tests of `tests.cluster.disturb`, on a fake installation.
+
+They check the order of the disturbances, when an installation counts as recovered, and which events
+are recorded.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ def test_what_cannot_be_driven_is_refused_in_words(
 
 
 def files(folder: Path, *happened: Event, error: str = "") -> list[str]:
-    """Write a load's files with one request, from 11 s to 12 s; return arguments for `report`."""
+    """Write the files of a load and of its disturbances; return arguments for the report.
+
+    The load has one request, which is open from second 11 to second 12.
+    """
     request = {"what": "match", "due_s": 11.0, "end_s": 12.0, "error": error}
     (folder / "load.jsonl").write_text(json.dumps(request) + "\n")
     (folder / "events.jsonl").write_text("".join(load_judgement.line(event) for event in happened))

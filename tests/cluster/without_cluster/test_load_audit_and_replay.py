@@ -33,7 +33,10 @@ RATES = ("--matches-per-s", "20", "--appends-per-s", "8")
 WITHIN_S = 90.0
 SERVER = "postgres.nowhere.invalid"
 LINES = 3
-"""How many reports of the load, one a second, a test awaits before and after a disturbance."""
+"""How many lines of the load a test awaits before a disturbance, and again after it.
+
+The load prints one line a second.
+"""
 TOP = Path(__file__).parents[3]
 
 

@@ -34,9 +34,9 @@ def names_of(request: Request, *happened: Event) -> list[str]:
     ("due_s", "end_s", "where"),
     [
         (8.0, 9.9, [load_judgement.CALM]),
-        (8.0, 10.5, [DELETED.name]),  # open when the event began
+        (8.0, 10.5, [DELETED.name]),  # this request was open when the deletion began
         (12.0, 12.1, [DELETED.name]),
-        (19.9, 25.0, [DELETED.name]),  # began during the event
+        (19.9, 25.0, [DELETED.name]),  # this request began during the deletion
         (20.1, 25.0, [load_judgement.CALM]),
         (19.9, 30.1, [DELETED.name, KILLED.name]),
         (1.0, 50.0, [DELETED.name, KILLED.name]),

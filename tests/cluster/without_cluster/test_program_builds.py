@@ -1,4 +1,4 @@
-"""Tests of the programs' sources, and that an unfinished build is never used."""
+"""The hash of every Go module of the programs is pinned, and an unfinished build is never used."""
 
 from __future__ import annotations
 

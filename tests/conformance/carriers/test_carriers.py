@@ -48,7 +48,10 @@ AGENT = who(Kind.AGENT, "a1")
 
 @dataclass
 class World:
-    """One kind of carrier under test: makes connected carriers, and sets who may connect."""
+    """One kind of carrier under test.
+
+    `carrier` makes a carrier for an identity, `allow` sets the entries of the allowlist.
+    """
 
     carrier: Callable[[Identity], Carrier]
     allow: Callable[[list[str]], None]

@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 def dtaidistance_dtw(a: Floats, b: Floats, band: int | None) -> float:
     """Return dtaidistance's DTW distance; with a band, the lengths must be equal.
 
-    Its parameter `window` is the band plus one. Pruning is off, because it returns infinity when
-    rounding lifts a distance above the bound of the pruning.
+    Its parameter `window` is the band plus one. Pruning is off: with pruning, dtaidistance returns
+    infinity when rounding lifts a distance above the bound of the pruning.
     """
     window = None if band is None else band + 1
     return float(dtaidistance.dtw.distance_fast(a, b, window=window, use_pruning=False))
@@ -62,7 +62,7 @@ def _share(a: Floats, band: int | None) -> float | None:
 
 
 def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float]:
-    """Return the nearest window by normalised DTW, as wildboar finds it.
+    """Return start and distance of the nearest window by normalised DTW, as wildboar finds it.
 
     wildboar takes the band as a share of the length, and rounds it down to points.
     """
@@ -76,6 +76,6 @@ def nearest_warped(query: Floats, values: Floats, band: int) -> tuple[int, float
 
 
 def nearest_euclidean(query: Floats, values: Floats) -> tuple[int, float]:
-    """Return the nearest window without warping, as stumpy finds it."""
+    """Return start and Euclidean distance of the nearest normalised window, as stumpy finds it."""
     distances = stumpy.mass(query, values)
     return int(distances.argmin()), float(distances.min())

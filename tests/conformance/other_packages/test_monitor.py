@@ -1,4 +1,4 @@
-"""`Monitor` compared with brute force over all subsequences, by another package's DTW.
+"""`Monitor` compared with brute force: dtaidistance gives the DTW distance of every subsequence.
 
 Without normalisation the monitor promises three things. The distance of each detection is correct.
 Detections of one pattern do not overlap. And a chain of overlapping subsequences leads from every
@@ -31,7 +31,11 @@ def walk(seed: int, points: int) -> Floats:
 
 
 def watched(values: Floats, monitor: Monitor) -> list[Detection]:
-    """Return all detections; a far point is added, because it completes an open detection."""
+    """Return all detections of the monitor in these values.
+
+    A point far from every pattern is added at the end: it makes the monitor return a detection that
+    a nearer subsequence could still have replaced.
+    """
     return [found for value in [*values, FAR] for found in monitor.push(value)]
 
 

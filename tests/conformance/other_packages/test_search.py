@@ -1,4 +1,8 @@
-"""Search compared with brute force over other packages' distances, and with their searches."""
+"""Search compared with other packages.
+
+Most tests take distances from another package and compare the search with brute force over them.
+The last tests compare with the searches of wildboar and stumpy.
+"""
 
 from __future__ import annotations
 
