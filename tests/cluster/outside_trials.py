@@ -143,7 +143,7 @@ class Trial:
         here, there = str(self.folder / "here.jsonl"), str(self.folder / "there.jsonl")
         client = [*self.client_words(), "--write", there, *words]
         local = [sys.executable, "-m", "tests.cluster.replay_comparison"]
-        _run(self.outside("replay", "fleet", *client), timeout_s)
+        _run(self.outside("replay_comparison", "fleet", *client), timeout_s)
         _run([*local, "local", "--write", here, *words], timeout_s)
         return _run([*local, "compare", here, there], timeout_s)
 
@@ -159,7 +159,7 @@ class Trial:
             words += ["--events", str(self.events_file)]
         if cluster_guard.made_here():
             words += self._store_words()
-        return _run(_placed("inside", *_module("report", *words)), REPORT_S_MAX)
+        return _run(_placed("inside", *_module("disturbance_report", *words)), REPORT_S_MAX)
 
     def _store_words(self) -> list[str]:
         name = f"{self.release.name}-postgres"

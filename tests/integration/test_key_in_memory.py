@@ -45,7 +45,7 @@ TELLING_KEYS = """
 import os, sys
 from cryptography.hazmat.primitives.asymmetric import ec
 from midstreamer.cli import main
-from midstreamer.security import requested
+from midstreamer.security import requested_credentials
 
 class Told:
     def __getattr__(self, name):
@@ -56,7 +56,7 @@ class Told:
         os.write(int(sys.argv[1]), key.private_numbers().private_value.to_bytes(32, "big"))
         return key
 
-requested.ec = Told()
+requested_credentials.ec = Told()
 sys.exit(main.execute(sys.argv[2:]))
 """
 

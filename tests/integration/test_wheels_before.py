@@ -56,7 +56,11 @@ def test_a_clone_without_the_commit_is_told_how_to_get_it(tmp_path: Path) -> Non
 
 
 async def test_several_that_need_it_at_once_find_the_same_folder() -> None:
-    words = (sys.executable, "-c", "from tests.support import before; print(before.unpacked())")
+    words = (
+        sys.executable,
+        "-c",
+        "from tests.support import previous_version; print(previous_version.unpacked())",
+    )
     started = [
         await asyncio.create_subprocess_exec(
             *words, cwd=previous_version.ROOT, stdout=asyncio.subprocess.PIPE

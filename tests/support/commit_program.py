@@ -25,7 +25,11 @@ from midstreamer.protocol.frames import Write
 from midstreamer.store.postgres import PostgresStore
 from midstreamer.sync import quota
 from midstreamer.sync.commit import Committer
-from midstreamer.sync.write_parts import Given
+
+try:
+    from midstreamer.sync.write_parts import Given
+except ImportError:  # the name of the module in the pinned version
+    from midstreamer.sync.parts import Given  # type: ignore[import-not-found,no-redef]
 
 HOUR = 3_600_000_000
 HISTORY, BREAK, END = 150, 260, 300

@@ -32,7 +32,13 @@ PINNED = ROOT / "tests" / "version-before"
 BUILT = ROOT / ".before"
 PARTS = ("kernels", "services")
 BUILD_S, COMPILE_S = 120, 300
-PROBE = "from midstreamer_kernels.native import compiling; print(compiling.SOURCES_DIGEST)"
+PROBE = """
+try:
+    from midstreamer_kernels.native.jit_decorators import SOURCES_DIGEST
+except ImportError:  # its module in the pinned version
+    from midstreamer_kernels.native.compiling import SOURCES_DIGEST
+print(SOURCES_DIGEST)
+"""
 
 
 def commit() -> str:

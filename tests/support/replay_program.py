@@ -15,8 +15,13 @@ from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
 from midstreamer.domain.specification import Specification
 from midstreamer.domain.verdict import Verdict
-from midstreamer.market import datasets, tick_rows
+from midstreamer.market import datasets
 from midstreamer.market.backtest import Points, Walk
+
+try:
+    from midstreamer.market import tick_rows
+except ImportError:  # the name of the module in the pinned version
+    from midstreamer.market import rows as tick_rows  # type: ignore[attr-defined,no-redef]
 
 STOCKS = ("sp500/AAPL", "sp500/GE", "sp500/JPM", "sp500/XOM")
 PARTS = {

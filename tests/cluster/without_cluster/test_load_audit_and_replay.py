@@ -170,21 +170,25 @@ async def test_a_killed_agent_fails_no_request_and_what_is_lost_from_the_store_i
         words = ("--load", str(trial.load_file), "--dsn", running.fleet.server.dsn)
 
         table = await asyncio.to_thread(trial.report)
-        intact = await done("report", *words, "--faults")
+        intact = await done("disturbance_report", *words, "--faults")
         password = tmp_path / "password"
         password.write_text("not asked for here\n")
         address_words = ("--password-file", str(password), "--address", "127.0.0.1")
         async with behind_tls(running.fleet.server.dsn, tmp_path) as dsn:
             load = ("--load", str(trial.load_file))
-            verified = await done("report", *load, "--dsn", dsn, *address_words)
+            verified = await done("disturbance_report", *load, "--dsn", dsn, *address_words)
             wrong_name = await done(
-                "report", *load, "--dsn", dsn.replace(SERVER, "else.invalid"), *address_words
+                "disturbance_report",
+                *load,
+                "--dsn",
+                dsn.replace(SERVER, "else.invalid"),
+                *address_words,
             )
         await running.sql(
             "DELETE FROM points WHERE (series_id, index)"
             " IN (SELECT series_id, index FROM points LIMIT 1)"
         )
-        one_less = await done("report", *words)
+        one_less = await done("disturbance_report", *words)
 
     assert "kill agent-1" in table
     assert intact.code == 0, intact
@@ -226,11 +230,13 @@ async def test_a_replay_to_two_agents_equals_one_to_a_fleet_of_its_own_to_the_bi
     there, here = tmp_path / "there.jsonl", tmp_path / "here.jsonl"
     async with processes.a_fleet(tmp_path, agents=2) as running:
         words = [*client_words(running), *data]
-        first = await done("replay", "fleet", *words, "--write", str(there))
-        again = await done("replay", "fleet", *words, "--write", str(tmp_path / "again.jsonl"))
-    alone = await done("replay", "local", *data, "--write", str(here))
+        first = await done("replay_comparison", "fleet", *words, "--write", str(there))
+        again = await done(
+            "replay_comparison", "fleet", *words, "--write", str(tmp_path / "again.jsonl")
+        )
+    alone = await done("replay_comparison", "local", *data, "--write", str(here))
 
-    compared = await done("replay", "compare", str(here), str(there))
+    compared = await done("replay_comparison", "compare", str(here), str(there))
 
     assert [first.code, again.code, alone.code] == [0, 0, 0], (first, again, alone)
     assert (tmp_path / "again.jsonl").read_bytes() == there.read_bytes()

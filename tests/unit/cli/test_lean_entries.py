@@ -44,9 +44,9 @@ def test_entries_load_without_kernels_and_without_postgresql(module: str) -> Non
 
 @pytest.mark.integration
 def test_a_command_that_needs_kernels_says_which_image_has_them() -> None:
-    done = ran("from midstreamer.cli import errors\n"
+    done = ran("from midstreamer.cli import error_lines\n"
                "def work():\n    import midstreamer.agent.service\n"
-               "sys.exit(errors.outcome(work, debug=lambda: False))")  # fmt: skip
+               "sys.exit(error_lines.outcome(work, debug=lambda: False))")  # fmt: skip
 
     assert done.returncode == 1
     assert "needs the package midstreamer_kernels" in done.stderr
