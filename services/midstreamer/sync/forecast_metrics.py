@@ -1,4 +1,4 @@
-"""Metrics about the quality of forecasts, counted at each commit.
+"""Updates the metrics about the quality of forecasts after each commit.
 
 They show whether probabilities and intervals are calibrated, and how many streams hold the
 licence to give signals.
@@ -22,7 +22,7 @@ _YES_NO = {True: "true", False: "false"}
 def count_verdicts(verdicts: Iterable[Verdict]) -> None:
     """Count the verdicts of a commit and add up their scores, by universe.
 
-    A void verdict has no scores, so it is counted only.
+    A void verdict has no scores: it is counted, and adds nothing to the sums.
     """
     for verdict in verdicts:
         universe = universe_of(verdict.series)
@@ -39,7 +39,7 @@ def count_verdicts(verdicts: Iterable[Verdict]) -> None:
 
 
 def count_ticks(outcomes: Iterable[Written | MidstreamerError]) -> None:
-    """Count the ticks of a commit: the new ones, and the repeats of stored ones."""
+    """Count the ticks of a commit: new ticks, and ticks that were stored already."""
     taken = [outcome for outcome in outcomes if isinstance(outcome, Written)]
     metrics.TICKS.labels("stored").inc(sum(written.stored for written in taken))
     metrics.TICKS.labels("repeated").inc(sum(written.repeated for written in taken))
@@ -76,9 +76,9 @@ class Licences:
         metrics.INTERVAL_TARGET.labels(universe).set(state.specification.coverage)
 
     def overtaken(self, changes: Iterable[Change]) -> None:
-        """Stop counting each stream that another sync has updated after this one.
+        """Stop counting each stream whose latest update came from another sync.
 
-        ``changes`` are changes that other syncs committed.
+        ``changes`` are the changes that other syncs committed.
         """
         for change in changes:
             if isinstance(change, Learned):

@@ -23,9 +23,9 @@ one frame."""
 TEXT_BYTES_MAX = 512
 """Maximum bytes of a member's name, incarnation and address together."""
 DIGEST_BYTES_MAX = 64
-"""Maximum bytes of the digest in `Member.whole_for`."""
+"""Maximum bytes of `Member.whole_for`, which is a digest of names of agents."""
 NUMBER_MAX = 2**63 - 1
-"""Largest number in a lease: PostgreSQL's bigint."""
+"""Largest number allowed in a lease: the maximum of PostgreSQL's type bigint."""
 RETRY_AFTER_S = 1.0
 """Seconds after which a member that was refused a lease may ask again."""
 
@@ -39,10 +39,10 @@ def check(
 ) -> None:
     """Check the lease that a member asks for.
 
-    Raise BadInput when a field is too large or not allowed.  Raise Overloaded when the member is
-    new and ``members_max`` members hold a lease already; ``members`` are the names of these.  A
-    member whose ``capabilities`` lack `Capability.EVIDENCE` may use only the evidence keys of
-    `EVIDENCE_KEYS_BASE`.
+    ``members`` are the names of the members that hold a lease now.  Raise Overloaded when
+    ``member`` is not one of them, and there are ``members_max`` of them already.  Raise BadInput
+    when a field is too large or not allowed.  Without `Capability.EVIDENCE` among its
+    ``capabilities``, a member may use only the evidence keys in `EVIDENCE_KEYS_BASE`.
     """
     full = Capability.EVIDENCE in capabilities
     _check_text(member)

@@ -6,8 +6,8 @@ from midstreamer.domain.errors import StoreError
 from midstreamer.telemetry import logs, metrics
 
 CLASH_S = 0.05
-"""Longest retry delay, in seconds, of a StoreError for a transaction conflict. A StoreError with a
-longer delay means that PostgreSQL is unreachable."""
+"""If the retry delay of a StoreError is longer than this, in seconds, PostgreSQL is unreachable. A
+StoreError for a conflict of two transactions has at most this delay."""
 
 log = logs.get(__name__)
 

@@ -73,7 +73,7 @@ class Counted:
     whole: Usage = NOTHING
     """Counts over all identities."""
     of: Mapping[str, Usage] = field(default_factory=dict)
-    """Counts of each identity that sent a part which could add a series or a stream."""
+    """How many series and streams each of the identities in `Asked.identities` has created."""
     streams: Container[str] = frozenset()
     """Streams of the batch that exist already."""
 
@@ -154,8 +154,8 @@ class Ledger:
         series, streams = _new(part, *self._stored)
         if not (series or streams):
             return
-        # Not `set - dict.keys()`, whose cost grows with the dict. The dict holds the series of the
-        # whole batch, and the set only those of one part.
+        # Do not write `series - self.series.keys()`: its cost grows with `self.series`, which holds
+        # the new series of the whole batch.  `series` holds only those of one part.
         series = {name for name in series if name not in self.series}
         streams = {
             name
@@ -170,9 +170,10 @@ class Ledger:
         self._made[_STREAMS][part.caller] += len(streams)
 
     def _check(self, place: int, identity: str, new: int, before: int) -> None:
-        """Raise QuotaExceeded when ``new`` more series or streams would exceed a quota.
+        """Raise QuotaExceeded if the quotas do not allow what a part adds.
 
-        ``before`` is the number that earlier parts of the batch add.
+        ``place`` is `_SERIES` or `_STREAMS`.  The part adds ``new`` of these, and uses the quota of
+        ``identity``.  The accepted parts before it add ``before`` of them.
         """
         if not new:
             return

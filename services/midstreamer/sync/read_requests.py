@@ -26,12 +26,12 @@ from midstreamer.telemetry import metrics
 
 CONNECTIONS_KEPT = 3
 """Connections to PostgreSQL that no Load, Lookup or Survey may use.  One is for commits, one for
-leases and one for learning states, which a coordinator needs before it can decide."""
+leases and one for Recall: a coordinator needs a learning state before it can decide."""
 RECALLS_MAX = 1
 """Maximum Recall requests (reads of a learning state) that run at once."""
 READS_WAITING_MAX = 1024
-"""Maximum reads that wait for a connection; one peer may have half of them.  That is more than the
-256 requests that one link may have open by default."""
+"""Maximum reads that wait for a connection.  At most half of them may come from one peer.  A link
+has at most 256 open requests by default, so one link alone does not reach that half."""
 OVERLOADED_S = 0.1
 """Seconds after which a refused read may be retried."""
 
@@ -49,7 +49,8 @@ class Reads:
         self._config = config
         self._store = store
         self._visible = visible
-        # The store hands out connections first come, first served, so reads must leave some free.
+        # The store gives each free connection to the task that has waited longest.  Without this
+        # limit, commits and leases would wait behind all waiting reads.
         self._places = Admission(
             max(1, config.connections - CONNECTIONS_KEPT),
             line=READS_WAITING_MAX,
@@ -74,8 +75,8 @@ class Reads:
     def place(self, peer: Peer, frame: frames.Request) -> AbstractAsyncContextManager[None]:
         """Return a context that holds one place among the reads that run at once.
 
-        Entering the context waits for the place, at most for the budget of the request.  It raises
-        Overloaded when too many requests wait.
+        Entering the context waits for the place.  It raises Overloaded when too many requests wait
+        already, or when no place becomes free within the budget of the request.
         """
         deadline_s = asyncio.get_running_loop().time() + frame.budget_s
         places = self._recalls if isinstance(frame, frames.Recall) else self._places

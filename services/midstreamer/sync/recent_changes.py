@@ -18,8 +18,9 @@ from midstreamer.protocol.frames import CHANGES_MAX, Change
 from midstreamer.store.store_interface import FeedPage, alone
 
 EARLY_MAX = 1024
-"""Maximum commits of this process that may wait until missing earlier changes have been read. With
-more, all of them are dropped and read from the store later, like the commits of other syncs."""
+"""Maximum commits of this process that wait in memory until the changes before them have been read
+from the store. If more wait, all of them are removed from memory. They are read from the store
+later, like the commits of other syncs."""
 MEMORY_BYTES = 64 * 1024 * 1024
 """Approximate limit on the bytes of the changes in memory. The number of changes is limited too,
 but a single change may hold a whole learning state."""

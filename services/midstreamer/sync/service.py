@@ -50,8 +50,8 @@ from midstreamer.transport.carrier import Carrier
 log = logs.get(__name__)
 
 TRIM_EVERY = 60
-"""Rounds of housekeeping between two deletions of old changes from the feed. A round takes a third
-of the setting lease_s."""
+"""Old changes are deleted from the feed once in so many rounds of housekeeping. A round begins each
+time a third of the setting lease_s has passed."""
 POLL_S = 0.25
 """Seconds between two reads of the feed's position. Polling is needed because a sync of an older
 version sends no notification when it commits."""
@@ -259,7 +259,8 @@ class SyncService:
     async def _poll(self, until_s: float) -> None:
         """Read the feed's position every `POLL_S` seconds until ``until_s``, at least once.
 
-        The reads use the connections that also serve requests.
+        Polling works even if the separate connection for listening cannot be opened: it uses the
+        connections that also serve requests.
         """
         while True:
             await asyncio.sleep(POLL_S)

@@ -45,9 +45,9 @@ class Rules(Protocol):
         """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
-        """Return by how many bytes the encoded state can grow at most without a new decision.
+        """Return the most bytes that the encoded state can gain before it learns a new decision.
 
-        It grows, for example, when the verdict on a learned decision arrives.
+        It gains bytes, for example, when it learns the verdict on a decision that it has learned.
         """
 
 
@@ -165,7 +165,7 @@ def fold(
             unlearned.append(_failed(stream, event.experience_id, error))
             continue
         if after.version == before.version:
-            continue  # the event was learned before
+            continue  # `learn` did not change the state: there is no event to store
         present[stream], taught[stream] = after, specification
         kind = Kind.DECISION if isinstance(event, Decision) else Kind.VERDICT
         events.append(Event(stream, after.version, kind, event.experience_id))

@@ -26,7 +26,8 @@ COMPARED_CHARACTERS = 64
 """To find a member with a similar name, this many characters of each name are compared at most. The
 limit exists because the time to compare two names grows faster than their length."""
 LIKENESS = 0.5
-"""Least similarity, from 0 to 1, of a member's name that a refusal suggests ("did you mean …?")."""
+"""A refusal suggests a member ("did you mean …?") only if the names are at least this similar.
+Equal names have the similarity 1, completely different ones 0."""
 
 
 def visible(members: tuple[Member, ...], capabilities: Iterable[str]) -> tuple[Member, ...]:

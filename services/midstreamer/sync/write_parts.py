@@ -31,16 +31,17 @@ class Given(NamedTuple):
 
     @property
     def caller(self) -> str:
-        """Identity whose quota this part uses: its client, or its writer if no client is named."""
+        """Identity whose quota is used: the client that the part names, else the writer."""
         callers = self.write.callers
         return (callers[0].identity if callers else "") or self.writer[0]
 
 
 def check_callers(write: Write) -> None:
-    """Raise BadInput unless each column and each decision of a Write belongs to a caller.
+    """Check that each column and each decision of a Write belongs to one of its callers.
 
-    Each caller says how many columns and decisions are its own.  The sums must equal the numbers of
-    columns and decisions in the Write.  A Write may also name no caller at all.
+    Each caller says how many columns and how many decisions are its own.  Raise BadInput if these
+    numbers do not add up to the columns and decisions in the Write.  A Write without callers is
+    valid.
     """
     if not write.callers:
         return

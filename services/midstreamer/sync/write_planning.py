@@ -1,10 +1,12 @@
 """Plans what a batch of Writes adds to the store; pure functions.
 
-There are three steps.  `asked` returns what to read first.  `needed` returns what to read when the
-series are known.  `plan` returns what is new, repeated, refused and due.  Each part of a Write
-(`sync.write_parts`) is accepted whole or refused whole; a refused part does not affect the other
-parts. Every record is stored exactly once, because each has a natural key.  If the key is stored
-already, a record with the same content counts as a repeat; other content is refused as a Conflict:
+There are three steps.  `asked` returns what to read first.  `needed` returns what to read next,
+from the lengths of the series.  `plan` returns what is new, repeated, refused and due.
+
+Each part of a Write (`sync.write_parts`) is accepted whole or refused whole; a refused part does
+not affect the other parts.  Every record is stored exactly once, because each has a natural key.
+If the key is stored already, a record with the same content counts as a repeat; other content is
+refused as a Conflict:
 
     record    key              content that must be the same
     tick      (series, time)   value
@@ -220,7 +222,7 @@ def plan(batch: Sequence[Given], facts: Facts, quotas: Quotas = quota.DEFAULT) -
 
 
 def advanced(batch: Sequence[Given], marks: Mapping[tuple[str, str], Mark]) -> tuple[Mark, ...]:
-    """Return each writer's highest Write number, and its counts of repeated and missing Writes."""
+    """Return each writer's new mark: highest number, and counts of repeated and missing numbers."""
     present: dict[tuple[str, str], Mark] = {}
     for writer, write in batch:
         old = present.get(writer) or marks.get(writer)
@@ -260,7 +262,7 @@ class _Grown:
         del self._times[-1], self._values[-1]
 
     def take(self, column: Column) -> tuple[int, tuple[int, Column] | None]:
-        """Add a column; return how many ticks repeat, and the new ticks with their position."""
+        """Add a column. Return (number of repeats, (position of the first new tick, new ticks))."""
         times, values = column.times_array(), column.values_array()
         old = int(np.searchsorted(times, self.last, side="right"))
         if old:

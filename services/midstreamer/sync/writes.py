@@ -61,7 +61,7 @@ class Writes:
         health: StoreHealth,
         committed: Callable[[Committed], None],
     ) -> None:
-        """``committed`` is called after each commit, before the Writes are answered."""
+        """Call ``committed`` after each commit, before the Writes of this commit are answered."""
         self._config = config
         self._committer = committer
         self._health = health

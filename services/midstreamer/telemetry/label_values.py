@@ -20,11 +20,11 @@ Words: TypeAlias = frozenset[str]
 
 
 class FirstNames:
-    """Label values chosen by users, such as universes: the first ``most`` names that are used.
+    """Set of label values that takes in each name that is used, until it has ``most`` names.
 
-    Once a name is in the set, it stays there while the process lives.  So its time series does not
-    end when a new name comes.  Do not use this class for names that peers choose: one peer could
-    fill the set.
+    It is for names that users choose, such as universes.  A name stays in the set while the process
+    lives, so a new name never ends the Prometheus time series of an older one.  Do not use this
+    class for names that peers choose: one peer could fill the set.
     """
 
     def __init__(self, what: str, most: int) -> None:
@@ -40,7 +40,7 @@ class FirstNames:
         return name in self._met
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names taken in so far, sorted."""
+        """Iterate over the names in the set, sorted."""
         return iter(sorted(self._met))
 
 
@@ -124,7 +124,7 @@ SIGNED = _words(
     TooManyCertificates PodGone
     """
 )
-"""How the operator may have answered a signing request."""
+"""Possible answers of the operator to a signing request: signed, or the reason of a refusal."""
 EVENTS_BY_PEERS = _words(
     """
     agent.joined agent.known_wrongly agent.leaves agent.lost answer.dropped datagram.failed

@@ -34,7 +34,10 @@ class Throttle:
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, event: str, now_s: float) -> int | None:
-        """Return how many lines were left out before this one, or None to leave this one out."""
+        """Return None if this line must be left out.
+
+        Else return how many lines of the event were left out since the last line of it was written.
+        """
         bucket = self._buckets.get(event)
         if bucket is None:
             bucket = self._buckets[event] = _Bucket(self._burst, now_s)

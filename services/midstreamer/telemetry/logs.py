@@ -77,7 +77,7 @@ def _without_account(found: re.Match[str]) -> str:
 def hide_secrets(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Structlog processor: hide secrets by replacing values; keys stay."""
+    """Structlog processor: replace secrets in the values of a line. The keys stay as they are."""
     for name, value in event.items():
         event[name] = HIDDEN if _SECRET_NAME.search(name.lower()) else _hidden(value)
     return event

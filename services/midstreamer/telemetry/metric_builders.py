@@ -94,7 +94,7 @@ class Family(Generic[MetricT]):
 
 
 def name(metric: Counter | Gauge | Histogram | Family[MetricT]) -> str:
-    """Return the name of a metric in queries; that of a counter ends with ``_total``.
+    """Return the name by which queries find a metric. A counter's name ends with ``_total``.
 
     The series of a histogram have this name followed by ``_bucket``, ``_sum`` or ``_count``.
     """
@@ -117,9 +117,9 @@ def counters(name: str, help: str, labels: Labels) -> Family[Counter]:
 def asked(counter: Counter, value: Callable[[], float | None]) -> None:
     """Let a counter read its value from a function at each scrape, like `Gauge.set_function`.
 
-    So code that counts datagrams only needs to add 1 to a plain number.  ``value`` must never
-    decrease; it returns None where the machine cannot provide the value, and then the metric shows
-    nothing.
+    So the code that counts, for example datagrams, only adds 1 to a plain number, which is cheaper.
+    The result of ``value`` must never decrease.  ``value`` returns None on a machine that cannot
+    provide the number; then the metric shows nothing.
     """
 
     def samples(_: Counter) -> Iterable[Sample]:

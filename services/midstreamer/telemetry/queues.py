@@ -1,7 +1,7 @@
 """Metrics of bounded queues: depth, capacity, and age of the oldest entry.
 
 The values are read only when metrics are scraped, so they cost a request nothing.  If several
-queues of a process have the same name, the metrics show the queue that was watched last.
+queues of a process have the same name, the metrics show the one that was passed to `watch` last.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def watch(name: str, queue: Queue) -> None:
 
 
 def age_s(moments_s: Iterable[float]) -> float:
-    """Return the seconds since the first of ``moments_s``, or 0 if there is none.
+    """Return how many seconds ago the earliest of ``moments_s`` was; 0 if there is none.
 
-    The moments are times of the event loop's clock, the earliest first.
+    The moments are times of the event loop's clock, in ascending order.
     """
     first_s = next(iter(moments_s), None)
     return 0.0 if first_s is None else asyncio.get_running_loop().time() - first_s

@@ -83,7 +83,7 @@ def configure(
         return
     processor: SpanProcessor
     if traces == "otlp" and exporter is None:
-        # Imported here, so that a process that exports no spans does not load the library.
+        # Imported here, so that only a process that exports spans loads the library for OTLP.
         from midstreamer.telemetry import span_export
 
         processor = span_export.processor(endpoint)
@@ -124,9 +124,9 @@ def span(
 ) -> contextlib.AbstractContextManager[object]:
     """Return a context manager that records its block as a span.
 
-    An error in the block marks the span as failed and is raised on.  ``parent`` is the
-    ``traceparent`` of the request; ``links`` are those of further requests that the block serves.
-    Text that is not a valid ``traceparent`` is ignored.
+    If the block raises an error, the span is marked as failed.  ``parent`` is the ``traceparent``
+    of the request that the block serves.  If it serves several requests, ``links`` are the
+    ``traceparent`` texts of the others.  Text that is not a valid ``traceparent`` is ignored.
     """
     if _tracer is None:
         return _NOTHING
@@ -139,7 +139,7 @@ def span(
 
 @contextlib.contextmanager
 def each(name: str, parents: Sequence[str]) -> Iterator[None]:
-    """Record the block in several traces, as one child span of each of the ``parents``."""
+    """Record the block in several traces: as a new child span of each span in ``parents``."""
     if _tracer is None or not parents:
         yield
         return
@@ -230,8 +230,8 @@ def current() -> str:
 def kept() -> str:
     """Return the current span as a ``traceparent`` if its trace is kept, else "".
 
-    It is also "" when no span is open.  Use this function, instead of `current`, for work that
-    continues after its request.
+    It is also "" when no span is open.  Use this function instead of `current` for work that
+    continues after its request: the ids of a trace that nobody keeps need not be stored with it.
     """
     return current() if _is_kept() else ""
 

@@ -40,7 +40,8 @@ class Limits:
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection until its handshake must be complete."""
     frame_s: float = frame_deadlines.FRAME_S
-    """Seconds in which a frame must arrive, from its first byte, plus 1 s per 16 KiB received."""
+    """Seconds after its first byte in which a frame must be complete. Each 16 KiB of the frame that
+    have arrived add 1 s."""
     idle_s: float = 5.0
     """Seconds without a packet after which a link counts as lost. A keepalive is sent after a third
     of this time. So the death of a peer is noticed within this time."""
@@ -49,8 +50,8 @@ class Limits:
     send_low_bytes: int = 4 * 1024 * 1024
     """Low-water mark: `drained` returns when at most so many bytes of a link are unsent."""
     inbox_bytes_max: int = 64 * 1024 * 1024
-    """Maximum bytes of received frames that the application has not taken. Above, the link
-    closes."""
+    """Maximum bytes of received frames that the application has not taken. With more, the link is
+    closed."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ class Link(Protocol):
         lost. A keepalive is sent at 1/3, so a live peer stays below 1/3 plus one round trip."""
 
     def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
-        """Queue a frame. Raise Overloaded above the high-water mark, LinkClosed once closed.
+        """Queue a frame. Raise LinkClosed if the link is closed.
+
+        Raise Overloaded if more unsent bytes than the high-water mark wait already.
 
         Frames queued in one turn of the event loop are sent together at its end.  With ``flush``
         the frame is sent now; use it if no other frame would share its packet.
@@ -156,9 +159,10 @@ class Carrier(Protocol):
         """A value that changes when this process's certificate or trusted authorities change."""
 
     async def places(self, address: str) -> Sequence[str]:
-        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none.
+        """Resolve an address to one address per server, for `dial`.
 
-        A host name is looked up; an address with an IP is returned as it is.
+        A host name is looked up; an address with an IP is returned as it is.  Raise Unavailable if
+        the name has no address.
         """
 
     async def dial(self, address: str, *, expect: Kind) -> Link:

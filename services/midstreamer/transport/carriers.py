@@ -54,9 +54,10 @@ class Carriers(CertifiedCarrier):
         self._made: dict[Scheme, OneCarrier] = {}
 
     async def places(self, address: str) -> Sequence[str]:
-        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none.
+        """Resolve an address to one address per server, for `dial`.
 
         A host name that is reached through a proxy is not resolved here: the proxy resolves it.
+        Raise Unavailable if another host name has no address.
         """
         where = addresses.parse(address)
         if self._proxy and Scheme.WSS in where.schemes:

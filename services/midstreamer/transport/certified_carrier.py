@@ -3,8 +3,9 @@
 Certificate, trusted authorities and allowlist may change while a process runs.  Each new connection
 checks for changes before it begins.  While a server or link is open, a task checks twice a second
 whether a file changed or a peer's certificate expired.  After a change of files, all open links are
-verified again.  After the certificate of a client expired, only the links of the server that this
-client is connected to are verified again; after that of a server, only the dialled link to it.
+verified again.  After the certificate of a client expired, all links of the listening server that
+accepted this client are verified again.  After the certificate of a server that this process has
+dialled expired, only the link to it is verified again.
 The task ends with the last server or link, so a dropped carrier leaves no task behind.
 """
 
@@ -32,7 +33,7 @@ log = logs.get(__name__)
 
 
 class Judging(Protocol):
-    """A server or a dialled link, whose verified peers can be verified again."""
+    """A server or a dialled link: it has verified its peers, and can verify them again."""
 
     @property
     def earliest_expiry_s(self) -> float:
@@ -125,7 +126,10 @@ class CertifiedCarrier:
         return self._trust.current
 
     async def places(self, address: str) -> Sequence[str]:
-        """Resolve an address to one address per server, for `dial`. Raise Unavailable if none."""
+        """Resolve an address to one address per server, for `dial`.
+
+        Raise Unavailable if the host name has no address.
+        """
         where = addresses.parse(address)
         if where.is_literal:
             return (str(where),)

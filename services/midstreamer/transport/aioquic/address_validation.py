@@ -26,7 +26,8 @@ class AddressProof:
     def request(self, header: QuicHeader, address: SocketAddress, *, now_s: float) -> bytes:
         """Return the Retry packet for a connection's first packet.
 
-        The Retry is smaller than that packet, so it cannot amplify an attack on a forged address.
+        The Retry is smaller than that packet.  So it is no help to an attacker who forges the
+        sender's address to flood that address with our answers.
         """
         if header.version is None:
             raise ValueError("a packet without a version is not the first of a connection")

@@ -67,7 +67,7 @@ def require_version() -> None:
 
 
 def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -> None:
-    """Call ``prepare`` for each TLS context that the connection makes when packets arrive."""
+    """Call ``prepare`` with each TLS context that the connection makes, before it is used."""
     initialize = connection._initialize
 
     def prepared(peer_cid: bytes) -> None:
@@ -147,9 +147,9 @@ def delay_acknowledgements(connection: QuicConnection) -> None:
 
 
 def acknowledge(connection: QuicConnection, now_s: float, *, waited_s: float = 0.0) -> bool:
-    """Let the next packet carry an acknowledgement that has waited at least ``waited_s`` seconds.
+    """Let the next packet carry the acknowledgement that waits to be sent.
 
-    Return False if there is none.
+    Do nothing, and return False, if none has waited for at least ``waited_s`` seconds.
     aioquic itself adds an acknowledgement to data only when the acknowledgement is due.  Without
     this function most acknowledgements would need a packet of their own.
     """
@@ -217,7 +217,8 @@ def has_something_to_send(connection: QuicConnection) -> bool:
         if not sender.buffer_is_empty:
             if len(sender._pending) or sender._pending_eof:
                 return True
-            sender.buffer_is_empty = True  # there is no data; aioquic would set the flag later
+            # No data is left.  aioquic would set this only when it next looks for data to send.
+            sender.buffer_is_empty = True
     return False
 
 
@@ -232,7 +233,7 @@ def has_begun(connection: QuicConnection) -> bool:
 
 
 def is_ending(connection: QuicConnection) -> bool:
-    """Whether the closing period has begun. The connection's timer reports when it ends."""
+    """Whether the closing period has begun. The connection's timer fires when the period ends."""
     return connection._state in END_STATES
 
 
@@ -269,17 +270,17 @@ def respect_datagram_size(connection: QuicConnection) -> None:
 
 
 def packets_sent(connection: QuicConnection) -> int:
-    """Return the number of sent packets: aioquic numbers all packets of a connection in a row.
+    """Return the number of sent packets, which is the number that aioquic gives to the next packet.
 
-    It restarts at 0 if the server asks for another QUIC version.
+    The count restarts at 0 if the server asks for another QUIC version.
     """
     return connection._packet_number
 
 
 def on_lost(connection: QuicConnection, lost: Callable[[int, bool], None]) -> None:
-    """Call ``lost`` with the number of packets to retransmit, and whether a probe repeats them.
+    """Call ``lost(count, is_probe)`` each time ``count`` packets must be sent again.
 
-    A probe (RFC 9002, section 6.2.4) repeats packets that are perhaps not lost but only late.
+    In a probe (RFC 9002, section 6.2.4), these packets are perhaps not lost but only late.
     """
     declare = connection._loss._on_packets_lost
 
@@ -326,7 +327,7 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
     initialize = connection._initialize
 
     def initialized(peer_cid: bytes) -> None:
-        initialize(peer_cid)  # runs again after a Retry, and makes new streams
+        initialize(peer_cid)  # makes new `_crypto_streams`; after a Retry it runs again
         receivers: list[CryptoReceiver] = []
         for stream in connection._crypto_streams.values():
             receivers.append(CryptoReceiver(receivers, crypto_bytes_max))
@@ -336,7 +337,7 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
 
 
 def handshake_bytes(connection: QuicConnection) -> int:
-    """Return how many bytes of handshake messages were received; no more than these are held."""
+    """Return the bytes of handshake messages received so far. At most so many are in memory."""
     receivers = [stream.receiver for stream in connection._crypto_streams.values()]
     return sum(each.held_bytes for each in receivers if isinstance(each, Receiver))
 
@@ -371,7 +372,7 @@ def allow_by_consumption(
     ) -> None:
         receiver: Receiver = stream.receiver  # type: ignore[assignment]  # `Streams` put it there
         consumed = receiver._buffer_start
-        # The peer sends nothing on a stream whose limit is 0, so this limit is not raised.
+        # A limit of 0 means that the peer must not send on this stream: leave it at 0.
         if consumed >= receiver.announce_at and stream.max_stream_data_local:
             size = window(consumed)
             receiver.announce_at = consumed + size // 2
@@ -388,9 +389,10 @@ def allow_by_consumption(
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        # Bytes of ended streams do not count as consumed, but no stream ends before its connection.
+        # The sum below lacks streams that have ended.  Here, none ends before its connection.
         nonlocal total_at
-        # Compare the received bytes (`used`) first: this is cheap, and consumed are never more.
+        # Only received bytes (`used`) can be consumed.  While they are below `total_at`, save the
+        # costly sum.
         if total.used >= total_at:
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:
@@ -423,7 +425,7 @@ def release(connection: QuicConnection) -> None:
     for stream in connection._crypto_streams.values():
         if isinstance(stream.receiver, CryptoReceiver):
             stream.receiver.leave()
-    if (context := attributes.get("tls")) is not None:  # set at the first packet
+    if (context := attributes.get("tls")) is not None:  # None: not begun yet
         vars(context).clear()
     for name in attributes.keys() - _KEPT_AT_THE_END:
         del attributes[name]

@@ -31,7 +31,8 @@ class QuicCarrier(CertifiedCarrier):
 
         A host name is resolved each time, and all its addresses are tried in random order.
         """
-        self.look()  # no task watches the certificate files while no link is open
+        # Certificate files are watched only while a link is open, so look at them now.
+        self.look()
         places = await hosts.resolve(address, socket.SOCK_DGRAM)
         random.shuffle(places)
         attempts = [functools.partial(self._dial, address, place, expect) for place in places]

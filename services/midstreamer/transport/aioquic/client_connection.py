@@ -83,7 +83,7 @@ class DialledLink(DialledPeer[QuicWire]):
         self._not_opened(code, message)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Close the socket, in case `ended` failed half way. No other state is kept."""
+        """Call `ended` again, in case it failed half way. There is nothing else to drop."""
         self.ended(wire, "", "")
 
     # --- socket ---

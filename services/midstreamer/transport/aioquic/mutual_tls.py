@@ -25,8 +25,8 @@ from midstreamer.transport.aioquic import aioquic_internals
 from midstreamer.transport.carrier import Limits
 
 REASON_BYTES_MAX = 300
-"""Maximum bytes of a reason for closing. It is small, because up to three packets in one datagram
-repeat the reason."""
+"""Maximum bytes of a reason for closing. It is small, because the last datagram may contain three
+packets, each with the reason."""
 WINDOW_BYTES = 1024 * 1024
 """First flow-control window of a stream: bytes that a peer may send beyond the bytes that were
 consumed. The window grows with the consumed bytes, so that a new peer cannot make this process hold

@@ -103,8 +103,8 @@ class QuicServer(AcceptedPeers[QuicWire]):
     def _hold(self, wire: QuicWire) -> None:
         """Note how many bytes a half-open connection holds.
 
-        If all half-open connections together now hold too many bytes, end some of them, until the
-        rest is within the limit.
+        While all half-open connections together hold too many bytes, end one of them, from the
+        source address whose connections hold most.
         """
         self._half_open.hold(wire, wire.handshake_bytes)
         while (leaving := self._half_open.overfull()) is not None:
@@ -136,7 +136,10 @@ class QuicServer(AcceptedPeers[QuicWire]):
         return self._open(header, original_cid, address)
 
     def _original_cid(self, header: QuicHeader, address: SocketAddress) -> bytes | None:
-        """Return the connection id that the client chose first; None: its address is not proven."""
+        """Return the connection id that the client chose first.
+
+        Return None if the client must prove its address and has not done so.
+        """
         now_s = time.monotonic()
         if header.token:
             return self._proof.original_cid(header, address, now_s=now_s)
@@ -206,7 +209,8 @@ class QuicServer(AcceptedPeers[QuicWire]):
 
     def ended(self, wire: QuicWire, code: str, message: str) -> None:
         """Free the place of an ended connection, but keep its connection ids for late packets."""
-        if wire.link is None and wire not in self._turned_away:  # a refused peer is counted already
+        # The handshakes of peers in `_turned_away` were counted when these peers were refused.
+        if wire.link is None and wire not in self._turned_away:
             metrics.HANDSHAKES.labels(HANDSHAKE_FAILED).inc()
             log.debug("handshake.failed", code=code, detail=message)
         self._give_place_back(wire)
@@ -217,8 +221,8 @@ class QuicServer(AcceptedPeers[QuicWire]):
             self.forgotten(oldest)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Drop a wire and its connection ids, at a cost that does not grow with other wires."""
-        self._give_place_back(wire)  # no effect, unless `ended` failed half way
+        """Drop a wire and its connection ids. This takes no longer if there are more wires."""
+        self._give_place_back(wire)  # usually `ended` has done this already
         for connection_id in self._numbers.pop(wire, ()):
             self._wires.pop(connection_id, None)
         self._touched.discard(wire)

@@ -107,7 +107,7 @@ async def bound(address: str) -> socket.socket:
 
 
 def connected(address: str, found: Found) -> tuple[socket.socket, SocketAddress]:
-    """Return a UDP socket connected to one resolved address, and that socket address.
+    """Return (UDP socket connected to the resolved address ``found``, that address).
 
     Raise Unavailable if the address cannot be reached.
     """

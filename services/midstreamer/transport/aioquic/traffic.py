@@ -25,7 +25,8 @@ SO_MEMINFO = 55
 has no constant for it."""
 _NUMBERS = struct.Struct("@9I")
 _DROPS = 8
-"""Index of the counter of dropped datagrams (SK_MEMINFO_DROPS in linux/sock_diag.h)."""
+"""Index of the count of dropped datagrams among the counters that `SO_MEMINFO` returns
+(SK_MEMINFO_DROPS in linux/sock_diag.h)."""
 
 
 class Traffic:

@@ -45,7 +45,7 @@ With a smaller value, more packets would carry an acknowledgement, which costs t
 value, more acknowledgements would be too young for a packet with data.  Such an acknowledgement may
 become due before the next packet with data, and then it needs a packet of its own.
 
-A younger acknowledgement is added too, if for `aioquic_internals.ACK_DELAY_S` none was added."""
+If no acknowledgement was added for `aioquic_internals.ACK_DELAY_S`, even a younger one is added."""
 
 
 class Owner(Protocol):
@@ -131,7 +131,7 @@ class QuicWire:
 
     @property
     def handshake_bytes(self) -> int:
-        """Bytes of handshake messages that were received; no more than these are held."""
+        """Bytes of handshake messages received so far. At most so many are in memory."""
         return aioquic_internals.handshake_bytes(self.quic)
 
     # --- the owner calls the following methods ---
@@ -139,8 +139,8 @@ class QuicWire:
     def datagram(self, data: bytes, address: SocketAddress) -> None:
         """Handle a datagram that was received for this connection."""
         if self.over:
-            # Drop the datagram. aioquic would process it until the closing packet is built, so that
-            # a refused peer could complete its handshake.
+            # Drop the datagram.  aioquic processes datagrams until it has built the closing packet.
+            # So, with this datagram, a refused peer could still complete its handshake.
             return
         self._datagrams_since_flush += 1
         try:
@@ -153,10 +153,10 @@ class QuicWire:
             self._fail("datagram", error)
 
     def settle(self) -> None:
-        """Send waiting data, and acknowledge the batch of datagrams that has been received.
+        """Send waiting data after a batch of datagrams was received.
 
-        Fewer than `ACK_AT_ONCE_PACKETS` datagrams are not acknowledged yet, so that the
-        acknowledgement can share a packet with data.
+        At least `ACK_AT_ONCE_PACKETS` received datagrams are acknowledged now.  The acknowledgement
+        of fewer waits, so that it can share a packet with data.
         """
         if not self._datagrams_since_flush or self._stopped:
             return  # `_send` has run since the batch came, and has handled the acknowledgements
@@ -178,7 +178,7 @@ class QuicWire:
 
     def _send(self, *, written: bool) -> None:
         if self._stopped:
-            return  # if closing has failed, aioquic would still send packets
+            return  # send nothing, even if aioquic still has packets because closing failed
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
@@ -204,7 +204,7 @@ class QuicWire:
             self._along_s = now
 
     def keep_alive(self) -> None:
-        """Send a ping after each third of the idle timeout without a packet of the peer.
+        """Send a ping each time the peer was silent for a third of the idle timeout.
 
         Without pings a quiet connection would time out.  While packets of the peer arrive, no ping
         is sent.
@@ -224,7 +224,7 @@ class QuicWire:
             self._fail("keepalive", error)
 
     def abandon(self, code: str, message: str) -> None:
-        """Close the connection. Only our link is told why, by ``code`` and ``message``."""
+        """Close the connection. Our link gets ``code`` and ``message``; the peer gets no reason."""
         self._end(QuicErrorCode.NO_ERROR, "", code, message)
 
     def stop(self) -> None:
@@ -285,7 +285,7 @@ class QuicWire:
     def _end(self, error: int, reason: str, code: str, message: str) -> None:
         """Close: the peer gets ``error`` and ``reason``, our link ``code`` and ``message``."""
         if self.over or self._closing:
-            return  # a send may fail while closing and call this method again
+            return  # already closing: a send that fails meanwhile calls this method again
         self._closing = True
         ending = self._say_goodbye(error, close_reasons.cut(reason, mutual_tls.REASON_BYTES_MAX))
         self._finish(code, message)
@@ -296,7 +296,8 @@ class QuicWire:
         """Send waiting data and CONNECTION_CLOSE. Return whether the closing period has begun."""
         if not aioquic_internals.has_begun(self.quic):
             return False
-        for closing in (False, True):  # send first: `close` would discard an unsent Refusal
+        # First send waiting data, then close: `close` would discard a Refusal that is not sent yet.
+        for closing in (False, True):
             try:
                 if closing:
                     self.quic.close(error_code=error, reason_phrase=reason)
