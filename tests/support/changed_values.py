@@ -83,7 +83,7 @@ def _other_json(value: Any) -> Iterator[str]:
 
 
 async def change(connection: Any, column: Column, place: str, value: Any) -> bool:
-    """Store a value in the row with the ctid ``place``, without a check of foreign keys.
+    """Store ``value`` in a column of the row whose ctid is ``place``; check no foreign keys.
 
     Return False when PostgreSQL refuses the value.
     """

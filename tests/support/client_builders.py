@@ -1,4 +1,4 @@
-"""Builders for tests of the client: small files, decisions, and coordinators with a script."""
+"""Builders for tests of the client: small files, decisions, coordinators with scripted answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Script:
 
     async def __call__(self, peer: Peer, frame: frames.Frame) -> frames.Answer | None:
         if isinstance(frame, frames.Lookup) and not frame.experience_ids:
-            # An empty Lookup asks for the other coordinators. The answer says that there are none.
+            # By a Lookup without ids a client asks for other coordinators. The answer names none.
             return frames.Experiences()
         self.asked.append(frame)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -54,7 +54,7 @@ async def serve(network: MemoryNetwork, name: str, script: Script) -> Listener:
 async def scripted(
     *scripts: Script, silent: Sequence[str] = (), deadline_s: float = 5.0
 ) -> AsyncIterator[AsyncClient]:
-    """A client of several coordinators: one for each script, which answers as the script says.
+    """Run one coordinator for each script, and yield a client that connects to all of them.
 
     The client first tries the addresses in ``silent``, where nothing listens.
     """

@@ -1,9 +1,10 @@
-"""A program that commits a part of a fixed sequence of Writes to a database, as sync does.
+"""A program that commits Writes to a database, with the code that sync uses.
 
 It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. The
-sequence has steps. In each step every series gets one tick, and then one decision in each of three
-streams, made from that tick and all earlier ones. So the decisions of the last steps of a part are
-still without a verdict when the part ends.
+Writes form a fixed sequence of steps, and each run commits some consecutive steps. In each step
+every series gets one tick. Then each of three streams gets one decision about every series, made
+from that tick and all earlier ones. The verdict of a decision needs ticks of later steps, so when a
+run ends, the decisions of its last steps have no verdict yet.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ SERIES = 3
 VOID_STEP = END - 1
 """Step at which one series has a price of zero, which has no logarithm.
 
-Decisions whose outcome needs this price get a void verdict. The step is the last and has no
-decisions. Sync counts a void verdict in the version of the state and `Walk` does not, so decisions
-after this step would differ between the two.
+Sync gives a void verdict to each decision whose outcome needs this price, and that raises the
+version of the state. `Walk` computes the decisions beforehand and gives no verdict in this case, so
+its versions would be too low from here on. Therefore this step is the last and has no decisions.
 """
 
 
@@ -102,7 +103,10 @@ def _write(columns: Sequence[Column] = (), decisions: Sequence[Decision] = ()) -
 
 
 def part(first: int, last: int) -> Iterator[Write]:
-    """Return the Writes of the steps ``first`` to ``last - 1``; step 0 stands for the history."""
+    """Return the Writes of the steps ``first`` to ``last - 1``.
+
+    If ``first`` is 0, the Write of the whole history comes first.
+    """
     begin, end = (max(0, at - HISTORY + 1) for at in (first, last))
     return (write for step in writes()[begin:end] for write in step)
 

@@ -39,11 +39,11 @@ class Database:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     before: Sequence[str] = ()
-    """The words in front of `midstreamer postgres`: a program that starts this command."""
+    """A command, such as unshare, that gets the words of `midstreamer postgres` and runs them."""
     uid: int = 0
-    """Id of the user that owns the files; 0 is the user of the test.
+    """Id of the user that owns the files and runs the process; 0 is the user of the test.
 
-    Another user also runs the process: `start` switches to it, or with ``before`` that program.
+    `start` switches to this user. If ``before`` is given, the command in ``before`` must switch.
     """
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
@@ -124,7 +124,7 @@ class Database:
             )
 
     async def ready(self) -> None:
-        """Wait until the readiness probe answers ok; fail with the log when the process ended."""
+        """Wait until the readiness probe answers ok; if the process ends, fail and show its log."""
 
         async def well() -> bool:
             assert self.process is not None
@@ -144,7 +144,7 @@ class Database:
         return self.process.wait(20)
 
     def erase(self) -> None:
-        """Stop the process; remove its data, except the data of another user (see ``uid``)."""
+        """Stop the process; remove its data, unless they belong to another user (see ``uid``)."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop()

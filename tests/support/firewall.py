@@ -19,7 +19,7 @@ from pyroute2.nftables.main import NFTables
 
 TABLE, CHAIN = "midstreamer-tests", "input"
 INET = 1
-"""Rules for both IP versions (NFPROTO_INET)."""
+"""Number of the protocol family NFPROTO_INET: its rules apply to both IPv4 and IPv6."""
 DROP, ACCEPT = 0, 1
 UDP = b"\x11"
 
@@ -44,7 +44,9 @@ def allow_udp() -> None:
 def main() -> None:
     """Carry out each input line until the input ends."""
     for line in sys.stdin:
-        verb = line.strip()  # the input `ready` changes nothing: its sender only waits for `done`
+        # `networks.joined` sends `ready`, which changes no rule. It waits for `done` to learn that
+        # this process runs.
+        verb = line.strip()
         if verb == "drop":
             drop_udp()
         elif verb == "allow":

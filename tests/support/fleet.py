@@ -154,7 +154,10 @@ async def running(
     allowlist: Listed | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[Fleet]:
-    """A ready fleet with one coordinator, stopped at the end; the default store is in memory."""
+    """A ready fleet with one coordinator; it stops when the block ends.
+
+    Without ``store`` the fleet uses a `MemoryStore`.
+    """
     searching.warm_up("auto")  # this may compile kernels, so it runs before the services start
     fleet = Fleet(MemoryNetwork(), store or MemoryStore(), shard_points, allowlist=allowlist)
     await fleet.start_sync()
@@ -227,7 +230,10 @@ async def match(
 
 
 def a_decision(*, seed: int = 1, index: int = 40) -> Decision:
-    """The decision about a window, made without analogs and before anything has been learned."""
+    """The decision about the window that ends at ``index`` of a random walk.
+
+    It is made without analogs, and before anything has been learned.
+    """
     specification = a_specification()
     points = a_column(index + 1, seed=seed)
     evidence = Evidence(specification, a_window(points, index, 16), Matches(), index=index)

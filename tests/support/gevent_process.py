@@ -1,4 +1,4 @@
-"""A process that runs the gevent links of `loadtests` for tests on asyncio.
+"""A process that runs the gevent links of `loadtests`, so that asyncio tests can use them.
 
 ``python -m tests.support.gevent_process SOCKET`` listens on a Unix socket. Each connection sends
 one line of JSON and gets one line of JSON. Only this process loads gevent, not the test process.

@@ -63,7 +63,7 @@ class End:
 
 
 def framed(body: bytes) -> bytes:
-    """Return the bytes with their true length in front, even if they are no valid frame body."""
+    """Put the length of these bytes in front, as in a frame; the bytes may be no valid frame."""
     return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
 
 
@@ -73,7 +73,7 @@ def a_frame(name: str, **fields: object) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """A Survey frame whose unknown field holds ``depth`` nested arrays."""
+    """A Survey frame with a field that Survey lacks; the field holds ``depth`` nested arrays."""
     value = b"\x91" * depth + b"\xc0"
     return framed(b"\x82\xa5frame\xa6Survey\xa1x" + value)
 
@@ -373,7 +373,7 @@ class MemoryIntruder(Intruder):
         self.wire = MemoryWire()
 
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
-        """Send bytes on a stream; ``end`` is ignored: in memory a single stream cannot end."""
+        """Send bytes on a stream; ``end`` is ignored: the memory carrier cannot end one stream."""
         self.wire.write(stream, data)
 
     # the memory wire calls these methods
@@ -407,9 +407,9 @@ def memory_intruder(network: MemoryNetwork, address: str, me: Identity) -> Memor
 
 @dataclass(frozen=True)
 class Ground:
-    """What a test needs on one carrier.
+    """One carrier for a test: it can dial, serve at ``address``, and send hostile bytes.
 
-    ``carrier`` makes the carrier of an identity, and a server can listen at ``address``.
+    ``carrier`` returns this carrier with a certificate of the given identity.
     """
 
     carrier: Callable[[Identity], Carrier]

@@ -93,7 +93,7 @@ class WssIntruder(Intruder):
     def write(self, data: bytes, *, stream: int = CONTROL_STREAM, end: bool = False) -> None:
         """Send bytes of a stream in binary messages.
 
-        ``end`` is ignored, because over WebSocket a single stream cannot end.
+        ``end`` is ignored, because the WebSocket carrier cannot end one stream.
         """
         for at in range(0, len(data), CHUNK_BYTES):
             self.raw(message(BINARY, bytes((stream,)) + data[at : at + CHUNK_BYTES]))
@@ -152,9 +152,9 @@ async def tls_to(
 async def wss_intruder(
     address: str, holding: Credentials | None, *, first: bytes | None = None
 ) -> AsyncIterator[WssIntruder]:
-    """A client that has completed its TLS handshake and then sent ``first``.
+    """A client that has completed its TLS handshake and has sent its first bytes.
 
-    Without ``first`` it has sent the upgrade request.
+    ``first`` gives these bytes; the default is the request that opens a WebSocket.
     """
     intruder = WssIntruder(*await tls_to(address, holding))
     intruder.raw(upgrade(parse(address).place) if first is None else first)

@@ -57,7 +57,7 @@ def credentials(
 
 
 def mislabelled(signer: Authority, holder: Identity, label: str) -> Credentials:
-    """Valid credentials, except that the common name of the certificate does not match its id."""
+    """Credentials with one fault: the certificate's common name is ``label``, not the id."""
     good = credentials(signer, holder)
     leaf = good.certificate
     builder = (
@@ -114,7 +114,7 @@ def quic_carrier(source: CredentialSource, limits: Limits | None = None) -> Quic
 
 
 class OtherCarriers(Carriers):
-    """Carriers for which an address without a scheme means ``scheme://address`` instead of QUIC."""
+    """Carriers that use another scheme than QUIC for an address without a scheme."""
 
     def __init__(self, source: CredentialSource, limits: Limits, scheme: str) -> None:
         super().__init__(Watch(Trust(source, limits, secrets.token_hex(8))))
@@ -148,7 +148,10 @@ class Installation:
         files.write_allowlist(self.allowlist_path, list(entries))
 
     def carrier(self, holder: Identity | Credentials) -> Any:
-        """Return a carrier for an identity that is certified here, or for the given credentials."""
+        """Return a carrier with given credentials, or with new ones for a given identity.
+
+        `authority` signs new credentials.
+        """
         scheme = self.scheme or SCHEME
         if scheme == "quic":
             return quic_carrier(self.source(holder), self.limits)
@@ -159,7 +162,7 @@ class Installation:
         return build_carriers(self.source(holder), limits=self.limits)
 
     def source(self, holder: Identity | Credentials) -> FileSource:
-        """Return the credential source of an identity certified here, or of given credentials."""
+        """Return a source of the given credentials, or of new ones for a given identity."""
         if isinstance(holder, Identity):
             manager = CertificateManager(self.directory, holder)
             manager.load_or_generate()

@@ -44,7 +44,7 @@ class Pair:
     )
 
     def pass_on(self, effects: list[Effect], to: Connection) -> list[Effect]:
-        """Give the bytes in these effects to ``to``; return the effects that ``to`` asks for."""
+        """Let the connection ``to`` receive the bytes that ``effects`` send; return its effects."""
         wanted: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Transmit):

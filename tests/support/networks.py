@@ -43,7 +43,7 @@ def why_not() -> str:
 
 
 def own(*words: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and environment that run a command in a new network namespace."""
+    """Return a command line and an environment that run ``words`` in a new network namespace."""
     return [*_unshare(), *words], {**os.environ, OUTSIDE: _current()}
 
 
@@ -64,7 +64,7 @@ class Joined:
     """The processes that change the firewall, one in each of the two networks."""
 
     def there(self, *words: str) -> list[str]:
-        """Return the command line that runs a command in the second network."""
+        """Return a command line that runs ``words`` in the second network."""
         return ["nsenter", f"--net=/proc/{self.holder}/ns/net", "--", *words]
 
     def drop_udp(self) -> None:

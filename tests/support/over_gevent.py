@@ -52,7 +52,7 @@ def _listens(place: Path) -> bool:
 
 @dataclasses.dataclass
 class GeventCarrier:
-    """A carrier that dials as a load test user does, and cannot serve."""
+    """A carrier that dials with the code of the users of a load test; it cannot serve."""
 
     place: Path
     directory: Path

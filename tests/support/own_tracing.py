@@ -1,4 +1,4 @@
-"""Sets an application's own OpenTelemetry provider for the time of a test."""
+"""Sets an OpenTelemetry provider during a test, as an application that uses the client may do."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 `tests/version-before` pins the commit. Both wheels are built offline with hatchling and unpacked
 into ``.before/<commit>-<python>`` at the root of the checkout. That happens once, under a lock, and
-takes a few seconds. Run a process of that version as ``sys.executable -m midstreamer …`` with
-`environment()`: PYTHONPATH comes before the site-packages that point to the checkout.
+takes a few seconds. To run a process of that version, start ``sys.executable -m midstreamer …``
+with the variables of `environment`. They set PYTHONPATH, where Python looks first, so the process
+imports the previous version and not the checkout.
 
 numba keeps machine code beside the sources, so the previous version has its own compiled kernels.
-Where both versions have the same kernel sources, the compiled code of this checkout is copied.
-Otherwise the kernels are compiled here once, and not by each process that starts.
+If both versions have the same kernel sources, this module copies the compiled code of the checkout.
+Otherwise it compiles the kernels once, so that no later process has to compile them.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ def _give_machine_code(packages: Path) -> None:
 
 
 def _copy_code(code: Path, target: Path) -> None:
-    """Copy a file of numba's cache, and give its source the file time that numba expects."""
+    """Copy a file of numba's cache to the previous version.
+
+    numba uses a cached file only if its source file has the recorded modification time. So the
+    copy's source file gets the modification time of the original's source file.
+    """
     target.parent.mkdir(exist_ok=True)
     shutil.copy2(code, target)
     name = f"{code.name.partition('.')[0]}.py"

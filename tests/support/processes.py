@@ -90,7 +90,7 @@ class Processes:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add to an error in the block: the killed processes, launcher messages and log paths."""
+        """Add a note to any error in the block: killed processes, log paths, launcher messages."""
         try:
             yield
         except BaseException as error:
@@ -114,7 +114,7 @@ class Processes:
             await connection.close()
 
     async def counts(self) -> dict[str, int]:
-        """Return the row count of every table that a writer can fill."""
+        """Return the number of rows in each table of `TABLES`."""
         query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in TABLES)
         return dict(await self.sql(query))
 

@@ -95,7 +95,10 @@ def learned_stream(count: int, *, seed: int = 0, skill: float = 0.9) -> State:
 
 
 def streamed(state: State, start: int, count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """Let a state learn ``count`` hours of a series: each hour the due verdict, then a decision."""
+    """Return the state after it has learned from ``count`` hours of a series.
+
+    In each hour it first learns the verdict that is due, if any, and then a new decision.
+    """
     dice = np.random.default_rng(seed)
     waiting: dict[int, tuple[Decision, float]] = {}
     for index in range(start, start + count):

@@ -29,9 +29,10 @@ PARTS = {
     "load": (datasets.LOAD, ("load/ELEC",), "2014-01-01", "2014-03-01"),
     "sp500": (datasets.SP500, STOCKS, "2020-01-01", "2020-07-01"),
 }
-"""Data set, series, and two dates: the day of the first decisions, and the day after the last data.
+"""The parts by name. Each part has a data set, some of its series, and two dates.
 
-All data before the first date are history."""
+Decisions begin on the first date; all earlier data are history. The second date is the day after
+the last data."""
 
 
 def replay(name: str) -> dict[str, object]:
@@ -48,7 +49,7 @@ def replay(name: str) -> dict[str, object]:
     for learned in walk:
         event: Decision | Verdict = learned
         kind = "decisions" if isinstance(event, Decision) else "verdicts"
-        # Leave out the version of the kernels: other kernels with the same decisions are as good.
+        # The version of the kernels is not hashed: other kernels may give the same decisions.
         if isinstance(event, Decision):
             event = msgspec.structs.replace(event, kernel="")
         hashes[kind].update(msgspec.msgpack.encode(event))

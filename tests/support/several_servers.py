@@ -57,7 +57,10 @@ class SeveralCarrier(MemoryCarrier):
         super().__init__(network, CLIENT)
         self.servers = list(servers)
         self.turns: list[int] = []
-        """Indexes of the servers that the next dials of `SHARED` reach; if empty, each in turn."""
+        """Indexes of the servers that the next dials of `SHARED` reach, one for each dial.
+
+        When the list is empty, the dials reach all servers in turn.
+        """
         self.named: list[str] = [server.address for server in servers]
         self.lookup_error: MidstreamerError | None = None
         self.resolving: asyncio.Event | None = None

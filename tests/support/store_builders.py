@@ -153,7 +153,10 @@ async def a_database(dsn: str) -> str:
 
 @asynccontextmanager
 async def a_store(dsn: str = "") -> AsyncIterator[Store]:
-    """An open store: in a new database of the server at ``dsn``; without ``dsn`` in memory."""
+    """An open store, in a new database on the server at ``dsn``.
+
+    Without ``dsn`` the store is in memory.
+    """
     store: Store = PostgresStore(await a_database(dsn)) if dsn else MemoryStore()
     await store.open()
     try:
@@ -215,5 +218,5 @@ async def a_sync(store: Store, *, wait: bool = True, **settings: Any) -> AsyncIt
 
 
 def renamed(decision: Decision, **changes: Any) -> Decision:
-    """Return the decision with other fields but the same id."""
+    """Return a copy of the decision in which ``changes`` replace fields; its id stays the same."""
     return msgspec.structs.replace(decision, **changes)

@@ -1,9 +1,9 @@
 """A program that runs sync on a shared database, writes a series, and follows the change feed.
 
 It imports only `midstreamer`, so that any version can run it: PYTHONPATH chooses the version. The
-test runs a second sync on the same database, which writes the series `OTHER`. The program ends when
-the change feed has shown as many changes of `OTHER` as the program wrote of its own series. Then it
-prints what it saw as one line of JSON.
+test runs a second sync on the same database, which writes the series `OTHER`. This program writes
+a number of ticks to its own series. It waits until the change feed has brought the same number of
+changes of `OTHER`. Then it prints what it saw as one line of JSON, and ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ def a_write(name: str, at: int) -> Write:
 
 
 async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, last: int) -> None:
-    """Record the first index of the points in each change of the feed, by series, in feed order."""
+    """Follow the change feed; append the index at which each change's points begin to ``starts``.
+
+    ``starts`` has one list for each series. The function sets ``done`` when the feed has brought
+    more than ``last`` changes of `OTHER`.
+    """
     async for page in peer.follow(Tail(after=0, states=False)):
         for change in page.changes:
             if isinstance(change, Points):

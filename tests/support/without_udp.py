@@ -39,7 +39,10 @@ CALM_S = 3.0
 DROPPED_S, BETWEEN_S, AFTER_S = 10.0, 25.0, 20.0
 """Seconds for which UDP is dropped, then between the two drops, then after the last drop."""
 LATE_AFTER_S = 3.0
-"""Seconds from the second drop's begin until the client `late` starts; its imports add a second."""
+"""Seconds from the begin of the second drop until the process of the client `late` starts.
+
+The process dials about a second later, because it first imports its modules.
+"""
 DROPS = 2
 LOOK_S = 0.05
 END_S = 15.0
@@ -57,10 +60,10 @@ class Seen:
     requests: list[dict[str, Any]] = field(default_factory=list)
     retries: list[dict[str, Any]] = field(default_factory=list)
     carriers: list[tuple[float, list[str]]] = field(default_factory=list)
-    """The carriers of the links of the client `steady`, and since when they are in use."""
+    """An entry for each change in the client `steady`: the time, and the carrier of each link."""
     late: dict[str, Any] = field(default_factory=dict)
     moves: dict[str, list[str]] = field(default_factory=dict)
-    """The carriers to which the links of each process of the fleet moved, in order."""
+    """For each process, by the name of its log: the carriers to which its links moved, in order."""
     ended: list[str] = field(default_factory=list)
     """Clients and processes that ended or restarted unexpectedly."""
 
@@ -152,7 +155,10 @@ async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: 
 async def _client(
     name: str, network: networks.Joined, fleet: Fleet, seen: Seen
 ) -> AsyncIterator[None]:
-    """A started client in the other network; on exit the block waits for its requests."""
+    """A client process in the second network.
+
+    When the block ends, the client is told to stop, and has time to complete its open requests.
+    """
     words = [sys.executable, "-m", __spec__.name, name, str(fleet.state.certs), *fleet.coordinators]
     with (fleet.state.logs / f"client-{name}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -187,7 +193,7 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
             if report.get("ready"):
                 ready.set()
     finally:
-        ready.set()  # so that no task waits for a client that has ended
+        ready.set()  # `_client` waits for this event, which a client that failed never reports
 
 
 def _end_of(path: Path) -> str:

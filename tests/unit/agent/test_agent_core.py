@@ -86,7 +86,8 @@ def test_the_lease_says_when_all_its_own_shards_are_whole() -> None:
     assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
     core.handle(Grew({"u/c": 3}))
     core.handle(Reached(9))
-    # The agent misses the new shard, so it is still complete only up to position 7.
+    # The agent has read the feed up to position 9, but it has not loaded the new shard. So it is
+    # complete only up to position 7, as before.
     assert (core.whole_for, core.whole_at) == (agents_digest([ME]), 7)
     core.handle(Filled(Shard("u/c", 0)))
     assert core.whole_at == 9
@@ -98,7 +99,10 @@ EVERYBODY = (ME, *OTHERS)
 
 
 def grown(at: int) -> Core:
-    """Return an agent that held every shard when the others joined, at feed position `at`."""
+    """Return an agent that was alone and held every shard; then the agents in `OTHERS` joined.
+
+    It has read the feed up to position `at`.
+    """
     core = a_core()
     core.handle(Joined(tuple(a_member(name) for name in EVERYBODY), TOLD))
     core.handle(Reached(at))
@@ -246,7 +250,7 @@ class Fleet:
         self.feed.append({series: self.counts[series]})
 
     def follow(self, name: str) -> None:
-        """Let an agent read one to four changes of the feed, so that it may stop within a page."""
+        """Let an agent read one to four more changes, so that agents are at different positions."""
         core, begin = self.cores[name], self.read[name]
         end = min(len(self.feed), begin + self.dice.randint(1, 4))
         for change in self.feed[begin:end]:

@@ -160,7 +160,8 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
 
 
 def test_an_agent_complete_before_the_last_position_need_not_renew_again() -> None:
-    # An agent renews its lease early when the content changes, but not for a new position alone.
+    # An agent does not renew its lease early only because its position has changed. So the leases
+    # of the others may name an older position, and a drain must not wait for a newer one.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")

@@ -249,7 +249,10 @@ def test_a_cancelled_search_ends() -> None:
 
 
 def left_ms(searching: Search, asked: Window, after_s: float) -> float:
-    """Stop a search after `after_s`; return the milliseconds of work until its thread ended."""
+    """Start a search and set its stop flag after `after_s` seconds.
+
+    Return the processor time that the search used after that, in milliseconds.
+    """
     stop, ended = kernels.Stop(), [0.0]
 
     def work() -> None:

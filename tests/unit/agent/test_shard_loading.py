@@ -28,7 +28,10 @@ def part(start: int, stop: int) -> Column:
 
 
 class Sync:
-    """A fake session with sync: loads give at most ``most`` of the first ``count`` points."""
+    """A fake session with sync, which has stored ``count`` points of the series.
+
+    Each answer to a Load holds no more points than ``most`` allows.
+    """
 
     def __init__(self, count: int, *, most: int = 1000) -> None:
         self.count = count
@@ -55,7 +58,10 @@ class Sync:
 
 
 class Desk:
-    """A `Library` under test, with the shards that it reported as complete or incomplete again."""
+    """A `Library` under test, and what it reported about its shards.
+
+    ``filled`` lists the shards that became complete. ``torn`` lists those that stopped being so.
+    """
 
     def __init__(self, sync: Sync, count: int) -> None:
         self.counts = {"walk/a": count}

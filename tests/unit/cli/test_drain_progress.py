@@ -91,7 +91,7 @@ def test_the_only_sync_counts_as_left_once_it_drains() -> None:
 
 
 class Listing:
-    """A fake client whose every call lists the same member."""
+    """A fake client. Each call of `members` lists the same single member."""
 
     deadline_s = 30.0
 

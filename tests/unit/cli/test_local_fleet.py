@@ -174,7 +174,7 @@ def a_child(tmp_path: Path, news: list[str], *, restarts_max: int = 2) -> Child:
 
 
 def becomes(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Make child processes run this script instead of a service, and restart almost at once."""
+    """Let children run this script instead of a service; they restart without a long pause."""
     monkeypatch.setattr(child_processes, "COMMAND", (sys.executable, "-c", script))
     monkeypatch.setattr(child_processes, "BACKOFF", Backoff(0.001))
 

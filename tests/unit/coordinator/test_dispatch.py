@@ -112,8 +112,8 @@ def test_a_lost_link_goes_to_the_other_replica_at_once() -> None:
     (send,) = ask(core, SHARDS[0])
     (again,) = sends(core.handle(LinkLost(send.agent), 0.1))
     assert again.agent != send.agent
-    # The lost link also makes the first attempt fail. That failure is reported last, and it
-    # changes nothing.
+    # The failure of the attempt on the lost link is reported later, as an event of its own. By then
+    # the other agent has been asked, so this event changes nothing.
     assert core.handle(Failed(send.attempt, errors.LinkClosed("gone")), 0.2) == []
 
 

@@ -35,9 +35,9 @@ def an_item(time: int) -> Item:
 
 
 class Process:
-    """The path of spooled writes: spool, outbox, store.
+    """A coordinator process that spools writes, and sends them to the store through the outbox.
 
-    The process can die (`Killed`) between any two steps.
+    The process can die between any two steps: then it raises `Killed`.
     """
 
     def __init__(self, folder: Path, stored: list[int], lives: list[int]) -> None:
@@ -67,7 +67,8 @@ class Process:
         self.offer(time, place)
 
     def offer(self, time: int, place: Place) -> None:
-        # A sender repeats a tick that got no answer, so the time of the tick is no unique key.
+        # A sender repeats a tick that got no answer. The outbox may then have two items with the
+        # same time, so the key must be another number.
         key = next(self.keys)
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
@@ -190,7 +191,8 @@ async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # The caller left before it was told that the write is kept, so the record is to be removed.
+    # The caller left before it was told that the spool has its write. So the intake has a new job:
+    # to remove the record at this place in the spool.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()

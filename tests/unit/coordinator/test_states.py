@@ -52,7 +52,10 @@ def version_of(known: States, specification: Specification = SPECIFICATION) -> i
 
 
 def recalled(*told: Learned, answer: Learned) -> States:
-    """Return the known states when the feed sends `told` before sync answers with `answer`."""
+    """Return the cache of states after sync was asked for the state of a stream.
+
+    First the feed sends the changes `told`, and then sync answers with `answer`.
+    """
     known = States(1 << 20)
     expected = known.expect(STREAM)
     known.apply(told)
@@ -68,7 +71,8 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
 
 
 async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again() -> None:
-    # A feed that begins anew sends no states, so a state that was loaded before may be out of date.
+    # A feed that begins anew does not send earlier changes of states. A state that was loaded
+    # before may lack these changes.
     network = MemoryNetwork()
 
     async def answer(peer: Peer, frame: Frame) -> Answer:
@@ -79,7 +83,8 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
     service = CoordinatorService(CoordinatorSettings(), carrier)
     known, early = service._states, service._states.expect(STREAM)
-    # State ONE is out of date, because the stream learns TWO before the feed begins.
+    # Sync answers with ONE. The test supposes that the stream then learns TWO, before the feed
+    # begins. The feed never sends TWO, so ONE must not be used.
     known.recalled(early, ONE)
     service.apply(Changes(position=3, changes=(Joined(()),)))
     await service.begun(peer)
@@ -126,7 +131,8 @@ def test_the_states_longest_unused_are_forgotten() -> None:
         answer = Learned(specification.stream, 0, bytes(len(ONE.state)))
         known.recalled(known.expect(specification.stream), answer)
         if place == 1:
-            # The first stream is now the most recently used one, so another stream is forgotten.
+            # This uses the first stream. So when the third stream needs room, the second one is
+            # forgotten, which was not used for the longest time.
             assert version_of(known, specifications[0]) == 0
     assert [version_of(known, each) for each in specifications] == [0, None, 0]
     assert known.held_bytes == 2 * (len(ONE.state) + states.ENTRY_BYTES)

@@ -1,7 +1,8 @@
-"""Kernels compiled ahead: a process loads only the level that its processor can execute.
+"""Kernels are compiled ahead for several processor levels, such as x86-64-v3.
 
-The answers equal those of code that the process compiles itself. Some tests make LLVM describe
-another processor; the code that runs is always code that this machine can execute.
+A process loads only the code of the highest level that its processor can execute. The answers
+equal those of code that the process compiles itself. Some tests make LLVM describe another
+processor; the code that runs is always code that this machine can execute.
 """
 
 import json

@@ -69,7 +69,10 @@ Compare = Callable[[NDArray[Any], NDArray[Any], int | None, float], Any]
 
 @functools.cache
 def compiled(shape: Shape) -> Compare:
-    """Compile the comparison of two series in this shape; without a band the matrix is full."""
+    """Compile the comparison of two series in this shape.
+
+    The returned function compares over the full matrix when its `band` is None.
+    """
     module = ir.Module()
     built = Compiled(*(emit(module, shape, INDEX) for emit in EMITTERS))
     number = ctypes.c_float if shape.number is FLOAT32 else ctypes.c_double
@@ -152,7 +155,8 @@ def test_a_limit_never_changes_a_cost_within_it(
 @pytest.mark.parametrize("band", [None, 5])
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_hopeless_pair_is_given_up_after_a_strip(shape: Shape, band: int | None) -> None:
-    # The series differ only in their first 60 points, whose cost already exceeds the limit.
+    # The series differ only in their first 60 points. These already cost more than the limit of 1,
+    # so the comparison can end early.
     a, b = np.zeros((2, 200), shape.number.name)
     a[:60] = 9.0
 

@@ -24,7 +24,8 @@ from midstreamer_kernels.reference.dtw import cost_matrix
 slowly = settings(deadline=None, max_examples=60)  # no deadline: the first example may compile
 dtypes = st.sampled_from(["float32", "float64"])
 jit: Any = numba.njit
-# Shapes (number type, lanes, rows): of this machine, of others, and some with more than 2 rows.
+# Each shape has a number type, a number of lanes and a number of rows. The kernels always use 2
+# rows, and the lanes depend on the machine. Some shapes here are used on no machine.
 SHAPES = [
     Shape(FLOAT32, 8, 2), Shape(FLOAT32, 16, 2), Shape(FLOAT32, 32, 2), Shape(FLOAT32, 8, 3),
     Shape(FLOAT32, 4, 4), Shape(FLOAT64, 4, 2, integers=False), Shape(FLOAT64, 16, 2),

@@ -15,7 +15,7 @@ from midstreamer_kernels.native import bit_intrinsics
 from midstreamer_kernels.native import lcss as native
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
-# Compiled again in each run, because cached code would never run the code generators.
+# A decorator without a cache, because the code generators under test run only during a compilation.
 jit: Any = numba.njit
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=90)
@@ -102,7 +102,8 @@ def test_a_wider_band_or_epsilon_never_shortens(
 def test_points_that_differ_in_their_last_bits_are_told_apart(
     steps: list[int], data: st.DataObject
 ) -> None:
-    # The sort keys lack the last bits of the values, so they can sort values in a wrong order.
+    # `lcss` sorts the points by keys that lack the last bits of the values. So points that differ
+    # only in these bits can be in a wrong order at first.
     values = (1.0 + np.array(steps) * 2.0**-52).tolist()
     epsilon = data.draw(st.integers(0, 3)) * 2.0**-52
     expected = slow_lcss(values, values[::-1], epsilon)

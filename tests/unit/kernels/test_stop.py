@@ -49,9 +49,10 @@ def a_search(engine: str, measure: str, m: int, band: int, n: int) -> Searching:
 
 
 def ended_ms(searching: Searching, after_s: float) -> float:
-    """Stop a search after `after_s`; return the milliseconds of work until its thread ended.
+    """Start a search and set its stop flag after `after_s` seconds.
 
-    The search must still be running when the flag is set.
+    Return the processor time that the search used after that, in milliseconds. The search must
+    still be running when the flag is set.
     """
     stop, ended, raised = kernels.Stop(), [0.0], []
 

@@ -1,4 +1,7 @@
-"""When a program names another processor to numba, answers stay equal and the cache stays valid."""
+"""A program may tell numba to compile for another processor.
+
+The answers stay equal, and the cache stays valid.
+"""
 
 import os
 import subprocess
@@ -42,7 +45,8 @@ def ran(change: str, early: str = "", late: str = "") -> str:
     """Run searches with both engines in a new process; return the kernels' instruction set.
 
     The process runs the code ``early`` before it imports the kernels, and ``late`` after that.
-    Both can call ``rename``, which makes the ``change``.
+    Both can call ``rename``, which tells numba to compile for another processor. ``change`` chooses
+    how: by the environment or by numba's configuration.
     """
     environment = {name: text for name, text in os.environ.items() if name != "NUMBA_CPU_NAME"}
     done = subprocess.run(

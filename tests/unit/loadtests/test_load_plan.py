@@ -1,4 +1,4 @@
-"""Load-test plans, load shapes, users' identities, and the sustained rate of a load curve."""
+"""Load-test plans and shapes are checked, users get identities, and a sustained rate is found."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The counts and percentiles of a load test, and its thresholds."""
+"""A load test counts its requests, computes percentiles, and checks its thresholds."""
 
 import json
 
