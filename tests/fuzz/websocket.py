@@ -1,8 +1,8 @@
-"""A fuzz target behind TLS: the HTTP and WebSocket messages of an allowed peer.
+"""A fuzz target: the HTTP and WebSocket bytes that an allowed peer sends inside TLS.
 
-The first byte chooses whether the upgrade is already done; the remaining bytes come in pieces. Any
-input may end the connection, but must not raise an exception, because that would reach the wire's
-last error handler.
+Unless the first byte of an input is 0, the target first reads a correct upgrade request. Then it
+reads the rest of the input in pieces of `PIECE_BYTES`. An input may end the connection, but must
+not raise an exception: only the wire's handler for unexpected errors would catch it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIECE_BYTES = 50
 
 
 def read_words(data: bytes) -> None:
-    """Read a client's bytes as `transport.websocket.wire` does."""
+    """Read a client's bytes in the way in which a server's `transport.websocket.wire` does."""
     server = websocket_protocol.server()
     if data[:1] != b"\x00":
         _read(server, REQUEST)

@@ -106,7 +106,7 @@ def main(name: str, count: int, folder: Path, seed: int) -> None:
 
 
 def _load(name: str) -> tuple[Run, Sequence[bytes]]:
-    """Return a target's function and seeds, instrumented for atheris where it is installed."""
+    """Return a target's function and seeds; atheris, if installed, instruments the code."""
     instrumented: Any = contextlib.nullcontext()
     if atheris is not None:
         instrumented = atheris.instrument_imports(include=["midstreamer", "aioquic", "tests.fuzz"])

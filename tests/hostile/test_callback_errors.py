@@ -50,7 +50,7 @@ def breaking(holder: Any, name: str, *, once: bool) -> None:
 
 @dataclass
 class Application:
-    """The application behind a server: it accepts every frame until the link ends."""
+    """The application behind a server: it takes every Survey, but does not answer it."""
 
     links: list[Link] = field(default_factory=list)
     fails: bool = False
@@ -120,7 +120,8 @@ async def test_a_nested_value_ends_its_connection_and_says_why(quic: Quic) -> No
 async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic) -> None:
     clients = [quic.client() for _ in range(60)]
     for client in clients:
-        # One identity may have 16 links, so the server must have freed those of earlier clients.
+        # An identity may have at most 16 links. So this link opens only if the server has freed
+        # the links of earlier clients.
         await client.open(AGENT)
         client.write(NESTED)
         live = sum(not wire.over for wire in quic.server._numbers)
@@ -131,7 +132,8 @@ async def test_connections_that_each_send_a_nested_value_never_add_up(quic: Quic
     await quic.all_given_back()
 
 
-# Each callback of an open connection, in which a test raises an error.
+# The callbacks of an open connection: for each the object and the name of its method. A test makes
+# the method raise an error.
 
 OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
     "quic.receive_datagram": (lambda quic: quic.wire().quic, "receive_datagram"),
@@ -154,7 +156,11 @@ OPEN: dict[str, tuple[Callable[[Quic], Any], str]] = {
 
 
 async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
-    """Trigger each callback: by a frame, an answer, a ping, a timer and a check of all peers."""
+    """Trigger each callback of `OPEN`.
+
+    The client sends a frame. The server's side sends a ping and an answer, lets a timer fire, and
+    checks all peers again.
+    """
     link, wire = quic.link(), quic.wire()
     if link._timer is None:
         link._timer = asyncio.get_running_loop().call_later(0.01, link._tick)
@@ -164,7 +170,7 @@ async def touch_everything(quic: Quic, client: QuicIntruder) -> None:
         wire.keep_alive()
         internal = wire.quic._close_at
         assert internal is not None
-        # As if nothing was received for the whole idle period.
+        # Pretend that nothing was received for the whole idle period, so that a ping is due.
         wire.quic._close_at = internal - LIMITS.idle_s
         wire.keep_alive()
         wire.quic._close_at = internal
@@ -213,8 +219,8 @@ async def test_a_callback_that_raises_while_opening_ends_its_connection(
     client = quic.client().begin()
     client.flush()
     client.write(hello(AGENT))
-    # After an error in `begin` or `numbered` the connection does not end: the server accepts the
-    # client's repeated first packet.
+    # An error in `_begin` or `numbered` only drops the client's first packet. The client sends the
+    # packet again, and now the server accepts it. So no connection ends.
     if name not in {"begin", "numbered"}:
         await client.end()
     client.vanish()

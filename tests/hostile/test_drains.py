@@ -1,4 +1,4 @@
-"""A drain ends even when peers do not follow the protocol of a drain."""
+"""A drain ends although a client never answers Drain; a link that opens late gets Drain at once."""
 
 from __future__ import annotations
 

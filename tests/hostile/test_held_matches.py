@@ -1,4 +1,4 @@
-"""Waiting matches of one identity, and feeds of one connection, use a bounded amount of memory."""
+"""Memory is bounded for the waiting Matches of one identity and the feeds of one connection."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def test_a_connection_follows_the_feed_once_whatever_it_asks(tmp_path: Pat
         feeds = [peer.follow(frames.Tail(after=0)) for _ in range(FOLLOWERS)]
         for feed in feeds:
             await anext(feed)
-        # A connection has one feed: each request replaced the feed before it. A replaced feed
-        # keeps the changes that it had received, and must receive no more.
+        # A connection follows one feed: each Tail ends the feed of the Tail before it. The queue
+        # of an ended feed keeps the changes received until then, and must get no more.
         left = [queue.qsize() for queue in peer._following.values()]
         reached = await append(await fleet.client("other"), a_column(20))
         with suppress(StopAsyncIteration):

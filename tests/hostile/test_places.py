@@ -49,9 +49,9 @@ COMMIT_S = 0.05
 LOOKUP_S = 5.0
 ROUNDS = 10
 ANSWERED_S = 1.0
-"""Maximum of the median time for one Append and one Match together, in seconds.
+"""Maximum for the median duration of a round, in seconds. A round is one Append, then one Match.
 
-Together they wait for about four commits of `COMMIT_S`.
+A round waits for about four commits, each of which takes `COMMIT_S` seconds.
 """
 
 
@@ -113,7 +113,7 @@ async def again_and_again(
 
 
 def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
-    """A Match that waits for a position which is not reached during the test."""
+    """Return a function that sends a Match for a feed position that the test never reaches."""
     points = a_column(64, series="walk/good")
     request = frames.Match(
         specification=a_specification(),
@@ -124,7 +124,10 @@ def far_match(peer: Peer, position: int) -> Callable[[], Awaitable[object]]:
 
 
 def endless_appends(peer: Peer, series: str) -> Callable[[], Awaitable[object]]:
-    """Appends of 32 kB; each is answered when it is received, before its data are durable."""
+    """Return a function that at each call sends an Append of 32 kB with new ticks.
+
+    The coordinator answers as soon as it has received the ticks, before they are durable.
+    """
     next_time = iter(range(0, 1 << 40, 2000))
 
     def request() -> Awaitable[object]:
@@ -143,7 +146,10 @@ def slow_lookup(peer: Peer) -> Callable[[], Awaitable[object]]:
 
 @asynccontextmanager
 async def greed(place: Installation, address: str, position: int) -> AsyncIterator[list[str]]:
-    """One identity takes every place that it can get, over as many links as it may have."""
+    """During the block, one client takes every place that it can get, over `LINKS` links.
+
+    Yield a list to which the messages of its refused requests are added.
+    """
     refused: list[str] = []
     me = place.carrier(who(Kind.CLIENT, "greedy"))
     links = [await peers.dial(me, address, expect=Kind.COORDINATOR) for _ in range(LINKS)]
@@ -239,7 +245,8 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            # This request waits until its deadline, so it got a place: without one it is refused.
+            # This request got a place, because it waits until its deadline: without a place, it
+            # would be refused at once.
             await good.ask(request, budget_s=0.5)
         for match in flood:
             match.cancel()

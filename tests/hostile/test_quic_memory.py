@@ -48,7 +48,7 @@ def agent(place: Installation, server: QuicServer) -> QuicIntruder:
 
 
 def a_long_hello(server: QuicServer, size: int) -> QuicIntruder:
-    """A client whose first handshake message claims 16 MB, of which ``size`` bytes are sent."""
+    """Return a client that announces a first message of 16 MB and sends ``size`` bytes of it."""
     client = a_quic_intruder(server.address).begin()
     sender = client.quic._crypto_streams[tls.Epoch.INITIAL].sender
     displace(sender, 0, b"\x01\xff\xff\xff" + bytes(size - 4))
@@ -65,7 +65,7 @@ async def test_a_far_handshake_byte_is_refused_and_costs_nothing(server: QuicSer
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert end.error == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
-    assert most < 400_000  # bytes of all objects of one connection, at the client and the server
+    assert most < 400_000  # the peak for both ends of the connection together, in bytes
     client.vanish()
 
 
@@ -89,7 +89,7 @@ async def test_an_honest_peer_gets_in_while_strangers_fill_all_bytes(
     for _ in range(100):
         assert server._half_open.held_bytes <= 500_000
         await asyncio.sleep(0.005)
-    # The server keeps as many half-open connections as fit its limit.
+    # The server keeps as many half-open connections as fit into the limit of 500,000 bytes.
     assert server._half_open.held_bytes > 400_000
     for stranger in strangers:
         stranger.vanish()
@@ -116,7 +116,7 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
         flush()
         if sender._buffer:
             sender.get_frame = original  # type: ignore[method-assign]
-            flush()  # sends the rest at once, before the server can answer the first part
+            flush()  # sends the bytes kept back, before the server can answer the others
 
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:
@@ -204,7 +204,7 @@ async def both_ends(place: Installation) -> tuple[Server, Link, Link]:
 async def test_the_window_moves_with_what_is_read(place: Installation) -> None:
     server, near, far = await both_ends(place)
     chunk = frames.Changes(changes=(frames.Learned("s", 1, bytes(3_900_000)),))
-    for _ in range(5):  # 20 MB in all, more than any flow control window
+    for _ in range(5):  # 20 MB in all: more than the window, so the window must move
         near.send(chunk, bulk=True)
         assert await asyncio.wait_for(far.receive(), 10) == chunk
     await near.close()
@@ -260,7 +260,8 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
             client.flush()
             await client.end()
             client.vanish()
-        # The server still keeps the connections for QUIC's closing period.
+        # QUIC's closing period has not ended, so the server still has all 20 connections. But it
+        # has freed their receivers.
         assert len(server._numbers) == 20
         assert [each for each in gc.get_objects() if isinstance(each, CryptoReceiver)] == []
     finally:

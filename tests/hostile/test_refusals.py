@@ -33,9 +33,9 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 async def say(ground: Ground, me: Identity, *parts: bytes, stream: int = 0) -> hostile.End:
-    """Send bytes before the protocol handshake; return how the connection ended.
+    """Connect as this identity and first of all send these bytes; return how the connection ended.
 
-    Check that no link opened.
+    Check that the server opened no link.
     """
     links: list[Link] = []
 

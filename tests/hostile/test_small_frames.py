@@ -1,4 +1,4 @@
-"""Many small frames at once, and a Lookup of too many ids, block no event loop and no link."""
+"""Many small frames at once, or a Lookup of too many ids, never block the event loop or a link."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ async def test_a_lookup_of_too_many_never_reaches_the_link_to_sync(tmp_path: Pat
     many = tuple(number.to_bytes(3, "big") for number in range(frames.DECISIONS_MAX + 1))
     async with running(tmp_path) as fleet:
         greedy = await fleet.client("greedy")
-        # Stop sync, so that a Lookup that is forwarded to sync would fail with another error.
+        # Stop sync: if the coordinator forwarded this Lookup to sync, the error would not be
+        # BadInput.
         fleet.tasks[0].cancel()
         await asyncio.wait([fleet.tasks[0]])
         with pytest.raises(BadInput, match="257 experiences in one Lookup, at most 256"):
@@ -67,6 +68,6 @@ async def test_many_surveys_at_once_do_not_fill_the_link_from_sync(tmp_path: Pat
         await fleet.settled()
         survey = frames.Survey(budget_s=20.0)
         answers = await asyncio.gather(*(peer.ask(survey) for peer in greedy for _ in range(60)))
-        # A link drops frames while it has its maximum of unsent bytes. If that had happened to the
-        # link from sync, some requests would have got no answer.
+        # A link that holds its maximum of bytes to send drops every further frame. If sync's link
+        # to the coordinator had dropped an answer, some request would be without one.
         assert all(isinstance(answer, frames.Surveyed) for answer in answers)

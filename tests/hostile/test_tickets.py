@@ -72,7 +72,7 @@ def a_forged_ticket() -> tls.SessionTicket:
 
 
 def speak_early(intruder: QuicIntruder) -> bool:
-    """Send the data `EARLY` with the first packets; return whether 0-RTT keys were used."""
+    """Send `EARLY` with the first packets; return whether the client had 0-RTT keys for it."""
     intruder.begin()
     intruder.quic.send_stream_data(0, EARLY)
     intruder.flush()

@@ -66,7 +66,7 @@ def server_of(listening: Listener) -> WssServer:
 
 
 def left_in(server: WssServer) -> list[int]:
-    """Return the sizes of the server's collections, all 0 when every connection has ended."""
+    """Return the sizes of the server's collections. After the last connection ended, all are 0."""
     kept = (server._wires, server._judged, server._wire_of, server._turned_away, server._deadlines)
     return [*map(len, kept), len(server._half_open), len(server._open_links.arriving)]
 
@@ -118,7 +118,7 @@ async def test_who_speaks_no_tls_is_closed_in_time_and_nothing_is_kept(
     answer = await closed(reader)
     writer.transport.abort()
     assert time.monotonic() - began_s < HANDSHAKE_S + 2.0
-    assert len(answer) < 100  # the server sent nothing but perhaps a TLS alert
+    assert len(answer) < 100  # the server sent at most a TLS alert
     await eventually(lambda: not any(left_in(server_of(listening))))
 
 
@@ -149,7 +149,7 @@ async def test_silent_sockets_beyond_the_bound_make_room_and_an_honest_peer_gets
     monkeypatch.setattr(server._half_open, "_most", most)
     held = await asyncio.gather(*(plain(listening) for _ in range(3 * most)))
     took_s = await an_honest_survey(place, listening)
-    # One origin may hold half of the places, and all these sockets come from one address.
+    # All these sockets come from one address, which may hold at most half of the places.
     assert len(server._half_open) <= most // 2 + 1
     assert took_s < 1.0
     for _, writer in held:
@@ -272,10 +272,10 @@ async def test_a_callback_that_raises_ends_its_connection_and_gives_its_place_ba
 
 
 async def _asked_on(peer: Peer, wire: WssWire) -> None:
-    """Send Surveys and pings until one of them fails."""
+    """Send Surveys and pings until the broken method of the wire makes one of them fail."""
     for _ in range(50):
         await peer.ask(frames.Survey(), budget_s=2)
-        # As if nothing was received for half the idle period, so that a ping is due.
+        # Pretend that nothing was received for half the idle period, so that a ping is due.
         wire._heard_s -= wire._idle_s / 2
         wire.keep_alive()
 

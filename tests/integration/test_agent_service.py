@@ -52,7 +52,7 @@ async def asked(service: AgentService, request: frames.Request) -> frames.Answer
 
 
 def dearest(measure: Measure, history: Column, shards: tuple[Shard, ...]) -> Search:
-    """Return the slowest search: the longest window, no limit by a band, and every position."""
+    """Return the slowest possible search: the longest window, the widest band, every position."""
     specification = a_specification(
         window=WINDOW_MAX, band=WINDOW_MAX, grid=1, measure=measure, epsilon=0.1
     )
@@ -61,7 +61,7 @@ def dearest(measure: Measure, history: Column, shards: tuple[Shard, ...]) -> Sea
 
 
 async def turn_s(service: AgentService) -> float:
-    """Return how long new work waits for the agent's single thread, in seconds."""
+    """Return how long new work waits until the agent's only thread is free, in seconds."""
     begun = time.perf_counter()
     started = await asyncio.get_running_loop().run_in_executor(service._pool, time.perf_counter)
     return started - begun

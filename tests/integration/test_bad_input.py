@@ -1,7 +1,7 @@
 """Bad input to a running fleet: a clear error, nothing stored in part, and the service goes on.
 
-Each case is a row: an attempt, and the words that its error must contain. Before and after each
-case the rows of PostgreSQL are counted, and afterwards a good request must work.
+Each case has an attempt and the words that its error must contain. The test counts the rows in
+PostgreSQL before and after the attempt, and then makes a good request, which must work.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ pytestmark = [
 GOOD = World("good", history=60, live=0)
 SERIES, OTHER = "good/00", "good/01"
 STORED, GAP = 60, 200
-"""The number of points in each series at the start, and a position that only bad requests use."""
+"""Number of points in each series at the start; the number of an hour that only bad ticks have."""
 BIG_BYTES = 100_000_000
 ASK_S, FULL_S = 5.0, 8.0
 MANY = 40_000
-"""A number of points that takes more than one megabyte."""
+"""Number of points in an append that does not fit on the disk of `a_full_disk`."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Place:
         return self.processes.fleet
 
     def tick(self, step: int, *, value: float = 100.0, series: str = SERIES) -> Column:
-        """Return one tick as raw bytes, which the client side does not check."""
+        """Return a column of one tick, built from bytes so that nothing checks it on the client."""
         times, values = np.array([step * HOUR], "<i8"), np.array([value], "<f8")
         return Column(series, times.tobytes(), values.tobytes())
 
@@ -401,7 +401,7 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
 
 @asynccontextmanager
 async def a_full_disk(place: Place) -> AsyncIterator[None]:
-    """Make PostgreSQL's disk full: mount a tiny volume, or let a trigger raise the same error."""
+    """Let large inserts fail with a full disk: on a tiny volume, or by a trigger if none mounts."""
     small = place.fleet.server.home / "small"
     mounted = await asyncio.to_thread(_mount, small, place.fleet.server.home)
     if mounted:
@@ -462,7 +462,7 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
         # While the disk is full, requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    # If the failed append has stored its points after all, this receipt counts them as repeated.
+    # Points that the failed append has stored after all are counted as repeated.
     receipt = await place.processes.client.append([many])
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()

@@ -36,7 +36,7 @@ WRITES = 60
 LEAST_S = 0.15
 """Maximum median delay, in seconds, until a follower at one sync gets a commit of another sync.
 
-It is shorter than the interval of polls, so the commits must be found by notifications.
+A sync polls PostgreSQL at longer intervals. So only a notification can be as fast as this.
 """
 
 
@@ -73,7 +73,7 @@ async def insist(peer: Peer, write: Write) -> frames.Written:
 
 
 class Reader:
-    """Follows a sync's feed; records when each position came, and where each column starts."""
+    """Follows a sync's feed; records when each position came and the first index of each column."""
 
     def __init__(self, peer: Peer) -> None:
         self.position = 0
@@ -156,7 +156,10 @@ async def test_a_lost_listening_connection_is_made_again_and_nothing_is_skipped(
 
 @asynccontextmanager
 async def deafened(dsn: str, folder: Path) -> AsyncIterator[str]:
-    """The DSN of a proxy that drops all notifications, like PgBouncer in transaction mode."""
+    """Run a proxy in front of PostgreSQL, and yield the proxy's DSN.
+
+    The proxy drops all notifications, as PgBouncer does in transaction mode.
+    """
     parts = urlsplit(dsn)
     (host,) = parse_qs(parts.query)["host"]
 

@@ -112,8 +112,8 @@ async def test_a_link_that_drains_takes_no_more_requests_and_says_so(tmp_path: P
         with pytest.raises(LinkClosed, match="takes no more requests"):
             driven.machine.ask(frames.Survey(), time.monotonic(), budget_s=1.0)
         settled = asyncio.create_task(accepted[0].settled())
-        # The client sent Drain, so the server knows that no request can come, although the link is
-        # open.
+        # The client has answered with Drain, so the server knows that no request will come. The
+        # link is settled, although it is still open.
         await driven.until(settled.done)
         assert not accepted[0].closed
 

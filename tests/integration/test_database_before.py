@@ -42,7 +42,11 @@ DERIVED = {
 
 
 class Databases(NamedTuple):
-    """A database with open decisions, and two copies of it: one continued by each version."""
+    """A database with open decisions, and two copies of it.
+
+    The previous version ran the remaining steps of `commit_program` on the copy `before`, and this
+    version ran them on the copy `now`.
+    """
 
     broken_off: str
     before: str
@@ -136,8 +140,8 @@ async def test_each_decision_that_was_open_got_its_verdict(databases: Databases)
     ]
     assert {verdict.experience_id for verdict in verdicts} == was_open
     void = await _fetched(databases.now, "SELECT count(*) FROM verdicts WHERE winkler = 0")
-    # Two of the three streams use logarithms. One price is zero, so each of the two has a verdict
-    # that is void.
+    # One price is zero and has no logarithm. Two of the three streams use logarithms, so each of
+    # the two has one void verdict.
     assert void == [(2,)]
 
 
@@ -196,7 +200,7 @@ LAST_TIME = f"time = {commit_program.BREAK * commit_program.HOUR}"
 
 
 async def _with_a_newer_field(databases: Databases) -> str:
-    """Copy the database; in the copy, give some open decisions a field unknown to this version."""
+    """Copy a database, and add a field that this version does not know to some open decisions."""
     newer = {"specification": {"trim": 0.5}}
     where = f"WHERE {LAST_TIME} AND series = 'story/00'"
     return await _rewritten(databases.broken_off, newer, where)
@@ -248,7 +252,7 @@ async def test_open_decisions_settle_with_their_own_arms_under_a_version_with_on
 
 
 def _of_the_next_version(decision: Decision) -> Decision:
-    """Return the decision as a next version with five arms would write it."""
+    """Return the decision as a later version, which has a fifth arm, would write it."""
     arms = (*decision.arms, 0.5)
     return msgspec.structs.replace(decision, arms=arms, library="reasoning/next")
 
@@ -256,7 +260,8 @@ def _of_the_next_version(decision: Decision) -> Decision:
 async def test_a_verdict_that_cannot_be_learned_stands_and_stops_no_ticks(
     databases: Databases,
 ) -> None:
-    # In each stream, one decision's stored body has lost an arm, so its verdict cannot be learned.
+    # Remove an arm from one stored decision of each stream. Then the stream cannot learn the
+    # verdict on this decision.
     where = f"WHERE {LAST_TIME} AND series = 'story/01'"
     dsn = await _rewritten(databases.broken_off, {"arms": (0.5, 0.5, 0.5)}, where)
     assert await _ticks_only(dsn) == []
@@ -272,14 +277,15 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
 ) -> None:
     forgotten, missing = await _copied(databases.now), await _copied(databases.now)
     stream = commit_program.SPECIFICATIONS[1].stream
-    # The stream forgets that it learned these decisions, so it cannot learn their verdicts.
+    # In the first copy, delete all that the stream has learned from its decisions. Without that it
+    # cannot learn the verdicts on them.
     for table in ("events", "snapshots", "states"):
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")
     report = await _audited(forgotten)
     assert report.unlearned > 100
     assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
-    # In another copy of the database, delete the event of a verdict that the stream was able to
-    # learn. The check must report this.
+    # In the second copy, delete only the event of one verdict. The stream can learn this verdict,
+    # so the check must report that the event is missing.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

@@ -41,7 +41,7 @@ UNTOLD = {
     "migrations.applied": "PostgreSQL's clock when a migration ran",
     "writers": "sync's counts of each writer's numbers, which only that process knows",
 }
-"""Tables and columns that no other stored value determines, each with the reason."""
+"""Tables and columns that cannot be derived from other stored values, each with why not."""
 
 
 # fixtures: the database as a running fleet leaves it
@@ -65,7 +65,7 @@ async def _filled(server: EmbeddedServer) -> str:
 
 
 async def _replayed(running: fleet.Fleet) -> None:
-    """Fill two streams of one universe: at each time first ticks, then matches."""
+    """Fill two streams of one universe: for each time append ticks, then send matches."""
     client, universe = await running.client(), fleet.a_universe(SERIES, HISTORY + LIVE)
     first = fleet.a_specification()
     second = fleet.a_specification(window=12, horizon=2, transform=Transform.LOG)
@@ -113,7 +113,7 @@ async def test_nothing_contradicts_in_a_store_that_a_fleet_filled(dsn: str) -> N
         report = await audited(connection)
     assert report.kept == []
     assert report.checked["decisions"] == SERIES * (LIVE + LIVE // SECOND_EVERY)
-    assert report.checked["events"] > 256  # more than the 256 events between two snapshots
+    assert report.checked["events"] > 256  # so a snapshot exists: one follows every 256 events
     assert report.foreign == 0
 
 
@@ -170,9 +170,9 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Return whether other values in the database depend on a row.
+    """Return whether the check can notice a changed row, because other values depend on it.
 
-    No other value depends on a row of ``feed`` that holds a list of members (`Joined`).
+    It cannot for a row of ``feed`` with a list of members (`Joined`): nothing depends on that.
     """
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 
@@ -269,14 +269,14 @@ async def test_a_match_with_another_distance_or_outcome_is_not_what_the_ticks_gi
             body = await connection.fetchval("SELECT body FROM decisions ORDER BY time LIMIT 1")
             decision = row_conversion.decision(body)
             kept = bytearray(getattr(decision.matches, name))
-            kept[-8] ^= 1  # changes one bit in the last, farthest analog
+            kept[-8] ^= 1  # one bit in the value of the last analog, the farthest
             matches = msgspec.structs.replace(decision.matches, **{name: bytes(kept)})
             await _replaced(connection, msgspec.structs.replace(decision, matches=matches))
             assert f"body.matches.{name}[9]" in words(await audited(connection))
 
 
 async def _replaced(connection: Any, decision: Decision) -> None:
-    """Overwrite the stored decision with this decision's id; write all columns as sync does."""
+    """Replace the stored decision that has the same id; fill all columns as sync does."""
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute(
         "DELETE FROM decisions WHERE experience_id = $1", decision.experience_id

@@ -91,11 +91,11 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # `understood` is false if other agents run old versions that do not know draining members. Then
-    # the draining agent gives up its lease, and reads the other leases every DRAIN_TOLD_S seconds.
-    # It may leave when they say that the other agents hold all their shards, at feed position
-    # `_listed_at` or later. The test sets `_listed_at` to a position that only a later append
-    # reaches.
+    # If some other agent runs an old version, which does not know that members can drain, then
+    # `understood` is false. The draining agent gives up its own lease, and reads the leases of the
+    # others every DRAIN_TOLD_S seconds. It leaves once these leases say that the others hold all
+    # their shards at feed position `_listed_at` or later. The test sets `_listed_at` to a position
+    # that only the append below reaches.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -130,7 +130,7 @@ class _Before:
         self.held: dict[str, set[Shard]] = {}
         self.asking: set[asyncio.Task[None]] = set()
         self.agrees = True
-        """Whether count and digest in every Holdings frame matched the shards reported so far."""
+        """Whether count and digest of each Holdings frame fitted the shards reported until then."""
 
     async def handle(self, peer: Peer, frame: frames.Frame) -> None:
         assert isinstance(frame, frames.Holdings)
@@ -229,7 +229,8 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
-    # Sync drains too, so no agent learns from it which shards the other agents have loaded.
+    # Sync drains at the same time, so no agent hears from sync which shards the other agent holds.
+    # Even so, all must end.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

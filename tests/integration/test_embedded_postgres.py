@@ -207,8 +207,8 @@ async def test_a_server_that_cannot_start_says_what_it_said(server: EmbeddedServ
 
 @pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: int) -> None:
-    # A process that a shell started in the background ignores SIGQUIT. So the code below sets
-    # explicitly whether the process ignores SIGQUIT (then only SIGKILL ends it) or not.
+    # If a shell started the tests in the background, the processes that they start ignore SIGQUIT.
+    # So the process below sets this itself: if `deaf`, it ignores SIGQUIT and only SIGKILL ends it.
     deaf = ending == signal.SIGKILL
     heed = f"signal.signal(signal.SIGQUIT, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
     code = f"import signal, time; {heed}; print(flush=True); time.sleep(60)"

@@ -100,11 +100,11 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
 
 
 async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
-    # Sending a ping restarts QUIC's idle period. Even so, a silent peer must be noticed as soon as
-    # on a busy link.
+    # On a quiet link the last packet sent is a ping, which restarts QUIC's idle period. Even so,
+    # the peer's silence must be noticed as soon as on a busy link.
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
-        await asyncio.sleep(2.0)  # long enough that the last packet sent is a ping
+        await asyncio.sleep(2.0)  # now the last packet sent is a ping
         udp.dropped = True
         began_s = time.monotonic()
         await eventually(lambda: _carrier(session) is Scheme.WSS)
@@ -124,7 +124,7 @@ async def test_a_link_by_the_best_carrier_is_left_alone(tmp_path: Path) -> None:
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
         first = session.peer
-        # Longer than a third of the idle period, after which a ping is sent.
+        # This is longer than a third of the idle period, so the quiet link sends a ping.
         await asyncio.sleep(2.5)
         assert session.peer is first
         await eventually(lambda: not (first and first.silence > 0.43))

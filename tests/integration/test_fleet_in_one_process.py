@@ -344,7 +344,7 @@ async def test_a_coordinator_that_knows_an_agent_wrongly_is_told_everything_agai
         core._holders.drop(agent, [Shard("walk/00", 2)])
         assert not core.held(Shard("walk/00", 2))
         await eventually(lambda: core.held(Shard("walk/00", 2)))
-        # The agent reported its shards again on a new link.
+        # The entry of the agent is new: the agent reported all its shards again on a new link.
         assert core._holders.agents["agent/a1"] is not agent
 
 

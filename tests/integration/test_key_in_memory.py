@@ -73,7 +73,7 @@ def forms(secret: bytes) -> dict[str, bytes]:
         "hexadecimal": secret.hex().encode(),
         "decimal": str(number).encode(),
     }
-    for before in range(3):  # base64 of the key depends on its offset modulo three
+    for before in range(3):  # the key's base64 text depends on how many bytes precede it
         text = base64.b64encode(bytes(before) + secret)
         written[f"base64 after {before}"] = text[4 if before else 0 : 40]
     return written
@@ -118,7 +118,7 @@ def test_a_key_that_is_written_down_is_found(form: str) -> None:
 
 
 def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
-    """Yield what /proc shows of a process: arguments, environment, open files, mapped files."""
+    """Yield a process's arguments, environment, open files, and mapped files not older than it."""
     place = Path(f"/proc/{pid}")
     for name in ("cmdline", "environ"):
         yield name, (place / name).read_bytes()
@@ -140,7 +140,7 @@ def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
 
 
 STORED = ("/pg_wal/", "/base/", "/global/", "/pg_xact/")
-"""Paths of PostgreSQL's own data, 60 MB; only the password is searched for there, not the keys."""
+"""Folders of PostgreSQL's own data (60 MB), searched only for the password and not for the keys."""
 
 
 def arguments_of(pid: int) -> list[tuple[str, bytes]]:

@@ -38,7 +38,7 @@ AT_ONCE = World("at-once", history=120, live=24)
 ALONE = {part: World(f"without-{part}", history=120, live=24) for part in PARTS}
 FIRST_KILL, BETWEEN_KILLS = 8, 12
 IN_FLIGHT_S = (0.0, 0.004, 0.011, 0.002)
-"""Seconds from the end of a step to the kill, so that requests are in progress at the kill."""
+"""Seconds between a step and each kill after it: so short that requests are in progress then."""
 
 
 class Reference(NamedTuple):
@@ -76,7 +76,7 @@ async def battered(
 
 @dataclass
 class Killer:
-    """Kills processes of a fleet, each shortly after its step of a replay; records their pids."""
+    """Kills each part of a fleet shortly after the step given in ``at``; records process ids."""
 
     processes: Processes
     at: dict[str, int]
@@ -93,7 +93,7 @@ class Killer:
 
 
 async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> Replayed:
-    """Replay the data of `world`, kill processes after given steps; wait until all are back."""
+    """Replay a world; kill each part after its step in ``at``; wait until all are back."""
     killer = Killer(processes, at)
     replay = await replayed(processes, world, killer)
     assert killer.killed.keys() == at.keys()

@@ -33,7 +33,7 @@ AT_ONCE = 500
 PARTS = ("sync", "coordinator", "agent-1", "agent-2", "agent-3")
 READY_S = 60.0
 FULL_SERIES, FULL_POINTS = 64, 8192
-"""Number of series, and of points in each: a series fills four shards of the default size."""
+"""Number of series, and of points in each. One series fills four shards of the default size."""
 LOAD_S = 5.0
 
 
@@ -119,7 +119,7 @@ async def an_agent(fleet: Processes) -> Peer:
 
 
 async def points_of(peer: Peer, jobs: Iterator[tuple[Run, ...]]) -> int:
-    """Load all runs of each tuple in `jobs`, in turn; return the number of loaded points."""
+    """Load the runs of one job after another; return the number of points loaded."""
     points = 0
     for left in jobs:
         runs = left
@@ -156,7 +156,8 @@ async def test_full_shards_are_loaded_at_twenty_megabytes_a_second(tmp_path: Pat
         f"full shards: {megabytes / took_s:.1f} MB/s; sync used {used_s / took_s:.2f} of a core:"
         f" {megabytes / used_s:.0f} MB for each second of it"
     )
-    # On a busy machine loading is slow, so then the megabytes per second of sync's CPU time count.
+    # On a busy machine sync gets little CPU time. So it is enough if sync loads 20 MB for each
+    # second of CPU time that it gets.
     assert megabytes / took_s >= 20 or megabytes / used_s >= 20
 
 

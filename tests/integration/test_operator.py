@@ -51,12 +51,12 @@ SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 PASSWORD = f"{RELEASE}-postgres"
 POD = f"{NAMESPACE}/agent-0"
 WATCHED = 4
-"""Number of kinds that a replica watches: signing requests, pools, Deployments and templates."""
+"""A replica watches 4 kinds of objects: signing requests, pools, Deployments and templates."""
 
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if a replica cannot stop its work in time; in production it would exit."""
+    """Fail the test if a replica would end its process, because its work does not stop in time."""
 
     def stuck(status: int) -> None:
         raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
@@ -161,7 +161,8 @@ async def test_a_request_is_answered_when_its_event_comes_and_not_at_the_next_sw
         running(here, sweep_s=3600.0),
         a_pod(here) as issuer,
     ):
-        # The operator's sweep lists the requests once, and kopf lists them once before its watch.
+        # At its start a replica lists the requests twice: its sweep does so, and kopf before it
+        # begins to watch them.
         await until(lambda: here.server.calls.count(("GET", kubernetes_names.REQUESTS)) == 2)
         await until(lambda: here.watches == WATCHED)
         async with asyncio.timeout(5):

@@ -347,7 +347,7 @@ async def test_a_server_that_is_not_seen_but_holds_its_lock_is_waited_for(tmp_pa
             fcntl.flock(held, fcntl.LOCK_EX)
             database.start()
             await until(_speaks(database), "the process to answer probes")
-            # Within this time the server would have started if nobody held the lock.
+            # Without the lock, the server would have started within this time.
             await asyncio.sleep(1.0)
             with pytest.raises(OSError, match="Connect call failed"):
                 await database.ask("SELECT 1")
@@ -453,7 +453,7 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=$0/etc/up,workdir=$0/etc/work
 rm /etc/passwd && ln -s $0/etc/free/passwd /etc/passwd &&
 exec setpriv --reuid 1000680000 --regid 0 --clear-groups "$@"
 """
-"""Runs a command as a user id that has no entry in /etc/passwd; the file is writable.
+"""Shell script that runs a command as a user id without an entry in /etc/passwd; it may add one.
 
 Some clusters run pods like this, with a range of user ids for each namespace.
 """

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class NamingIssuer(ScriptedIssuer):
-    """An issuer that grants host names, and sends further authorities with each certificate."""
+    """Signs certificates with host names, and returns the authorities in ``further`` with each."""
 
     further: list[x509.Certificate] = field(default_factory=list)
 
@@ -140,7 +140,7 @@ async def test_sync_follows_an_authority_that_is_replaced_by_way_of_both(tmp_pat
         here.issuer.further = []
         await _renewed(here)
         assert here.source.current.anchors == (after.certificate,)
-        # The store still uses a connection from before the change.
+        # The store still uses a connection that it opened before the authority was replaced.
         assert await store.position() == 0
         connection = await here.way().connect("new")
         assert shown_to(connection) == here.serial

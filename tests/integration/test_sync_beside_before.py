@@ -23,15 +23,19 @@ pytestmark = pytest.mark.integration
 
 COUNT = 40
 POLLED_S = 0.5
-"""Maximum median delay, in seconds, until followers of this version get a commit of the old one.
+"""Maximum median delay, in seconds, until a commit of the previous version's sync reaches a
+follower at this version's sync.
 
-It allows for one poll and a busy machine. The old version needed 1 to 2 s.
+The limit allows for one poll and a busy machine. The previous version needed 1 to 2 s.
 """
 
 
 class Shared(NamedTuple):
-    """What the followers of both versions received, how late (see `POLLED_S`), and what `db check`
-    found wrong in the store."""
+    """What happened while both versions shared a database.
+
+    The changes that the followers of each version received, the delays (see `POLLED_S`), and what
+    `db check` found wrong in the store.
+    """
 
     before: dict[str, Any]
     now: dict[str, list[int]]

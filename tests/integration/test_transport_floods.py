@@ -74,7 +74,10 @@ async def flood(server: QuicServer, count: int) -> int:
 
 
 async def dwell(server: QuicServer, count: int) -> None:
-    """Begin connections from a real address, prove the address when asked, and stop there."""
+    """Begin connections from a real address, and leave them half-open.
+
+    If the server asks the client to prove its address (by a Retry packet), the client does so.
+    """
     host, _, port = server.address.rpartition(":")
     place, loop = (host, int(port)), asyncio.get_running_loop()
     for _ in range(count):
@@ -157,6 +160,7 @@ async def test_a_token_of_another_address_proves_nothing(
     quic.receive_datagram(retry, address, now=time.monotonic())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.sendto(quic.datagrams_to_send(now=time.monotonic())[0][0], address)
-    # When this client is in, the server has also read the packet of the socket `other`.
+    # The server reads packets in order. So once this client is in, the server has read the packet
+    # of the socket `other`, too.
     await get_in(place, server, within_s=2.0)
     assert len(server._half_open) == 0

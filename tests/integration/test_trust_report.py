@@ -28,7 +28,7 @@ def short(path: Path) -> str:
 
 
 def a_second_authority(folder: Path, place: Installation) -> Path:
-    """Make a second authority and its client certificate; all sides then trust both authorities."""
+    """Make a second authority with a client certificate; write both authorities to both bundles."""
     authority = files.init_authority(folder, DOMAIN)
     files.issue(authority, CLIENT, folder)
     bundles = [files.trust_path(each) for each in (place.directory, folder)]

@@ -98,8 +98,9 @@ async def test_a_match_of_megabytes_is_decided_as_for_our_own_client(
     append = frames.Append(request=1, columns=columns(36_000, series=3))
     position = (await user.ask(append)).frame["position"]
     history = append.columns[0]
-    # The answer must be large but within its limit. Long windows make it large. Analogs are few,
-    # because the limit counts each as if its series had a name of maximum length.
+    # The answer must be large, but within the limit for answers. Long windows make it large. Only
+    # 8 analogs are wanted, because the limit counts each analog as if its series had the longest
+    # possible name.
     wanted = a_specification(window=2048, neighbours=8, band=0, grid=8)
     count = min(160, 60 * megabytes)
     ends = range(12_000 - 37 * count, 12_000, 37)
@@ -190,7 +191,7 @@ async def test_a_client_changes_keys_and_is_understood(
 ) -> None:
     wire, before = wire_of(fleet), phase(wire_of(fleet))
     changed = await user.do("update_keys")
-    # Quic-go cannot be told to update keys; it does so after 100 packets.
+    # quic-go has no call that updates the keys; it updates them by itself after 100 packets.
     for number in range(1, 400):
         await survey(user, number)
         if phase(wire) != before:
@@ -210,8 +211,8 @@ async def test_a_server_changes_keys_and_is_understood(
         wire.quic.request_key_update()
         await survey(user, number)
         assert phase(wire) != before
-        # Only after this answer has the client confirmed the new keys, so that the next update may
-        # begin.
+        # The server may not update the keys again before the client has confirmed the new ones. The
+        # answer to one more request shows that it has.
         await survey(user, 10 * number)
 
 

@@ -163,7 +163,7 @@ async def test_an_identity_with_too_many_links_is_refused_by_name(
     assert len(serving.peers) == 2
 
 
-# These clients are refused because of the bytes that they send.
+# First bytes for which a client is refused: each with the code of the refusal and the stream.
 
 FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
     "another version of the protocol": ("version", 0, hello(CLIENT, version=frames.VERSION + 1)),

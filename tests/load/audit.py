@@ -87,7 +87,7 @@ def lost_decisions(
 
 
 async def faults(dsn: str) -> list[str]:
-    """Derive all values of a store again, and return every promise that the store violates."""
+    """Derive all values of a store again; return each contradiction that is found."""
     store = PostgresStore(dsn)
     await store.open()
     try:

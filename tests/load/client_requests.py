@@ -35,7 +35,7 @@ HISTORY = 96
 WARM_MATCHES = 3
 POINTS_MAX = 20_000
 TICKS = 4
-"""Ticks in one append: several, so that there are always windows that were not matched yet."""
+"""Ticks in one append. Each ends a new window, so that matches do not run out of new windows."""
 WANTED = Specification(
     UNIVERSE, window=16, horizon=2, neighbours=10, band=2, grid=4, transform=Transform.IDENTITY
 )
@@ -105,7 +105,7 @@ class Load:
             self._free.put_nowait(lane)
 
     async def match(self, due_s: float) -> None:
-        """Match the oldest window not matched yet, or else the newest window of any series."""
+        """Match the oldest window not matched yet; if none is left, the newest of any series."""
         if self._fresh:
             lane, end = self._fresh.popleft()
         else:

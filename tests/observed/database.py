@@ -95,5 +95,5 @@ class PostgresProcess:
         await self.child.stop(STOP_S)
 
     async def erase(self) -> None:
-        """Remove the database's files: if root runs the test, they are not in the test's folder."""
+        """Remove the database's files. If root runs the test, they are not in the test's folder."""
         await EmbeddedServer(self._data, setup=service.set_up(PostgresSettings())).erase()

@@ -50,7 +50,7 @@ REPLICAS = ("operator-0", "operator-1")
 READY_S = 120.0
 POLL_S = 0.05
 ASKED_S, ASKED_SELDOM_S = 1.0, 4.0
-"""Seconds between two signing requests of a pod: the first with ``rogues``, the second without.
+"""Seconds between a pod's signing requests: `ASKED_S` with ``rogues``, else `ASKED_SELDOM_S`.
 
 A fleet without ``rogues`` may run for long, and a pod may have at most 512 valid certificates. So
 the pod asks less often there.
@@ -195,7 +195,7 @@ async def observed(
 
 
 def _let_in(place: StateFolder) -> None:
-    """Allow two kinds of clients to append; certify a stranger, a client that is not allowed."""
+    """Allow `CLIENT` and `MORE` to append; issue a certificate to a client that is not allowed."""
     files.init_authority(place.certs, TRUST_DOMAIN)
     granted = [
         f"{each}  universes={client_requests.UNIVERSE}" for each in (f"client/{CLIENT}", MORE)
@@ -207,7 +207,7 @@ def _let_in(place: StateFolder) -> None:
 
 @asynccontextmanager
 async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
-    """Run the client and the operator's replicas in the block; it begins when all are ready."""
+    """Start the client and the operator's replicas; run them, once all are ready, in the block."""
     logs, members = seen.fleet.state.logs, seen.fleet
     health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS))]
     client = {
@@ -263,7 +263,7 @@ async def a_cluster(directory: Path) -> AsyncIterator[Served]:
 
 
 def pods_ready(server: ApiServer, *, share: int = 1) -> None:
-    """Report all pods of each Deployment as ready, as a cluster does; with ``share=0`` none."""
+    """Set each Deployment's status as a cluster does: all pods ready, or none if ``share=0``."""
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
     for deployment in server.all(path):
         count = deployment["spec"].get("replicas", 1) * share
@@ -274,7 +274,7 @@ def pods_ready(server: ApiServer, *, share: int = 1) -> None:
 
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
-    """Send certificate requests of a pod in the block; ``rogues`` adds some under a false name."""
+    """In the block, send a pod's signing requests; with ``rogues``, also some for another pod."""
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:

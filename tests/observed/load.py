@@ -53,19 +53,21 @@ STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
 AGAINST_PER_S = 20.0
-"""Requests per second of `Against`. The rate is high, because a confidence is a rank among the last
-1,000 decisions of a stream, and the decisions of `Against` must soon replace the others.
+"""Calls of `Against.contradict` per second.
+
+A confidence is a rank among the last 1,000 decisions of a stream. The rate is high, so that soon
+all of these are decisions that `Against` requested.
 """
 RECENT, SMALL = 1000, 0.1
-"""`RECENT` is the number of recent decisions with which a confidence is compared. `SMALL` is a
-change, in units of the decision's scale, that lies inside every interval."""
+"""`RECENT`: the number of recent decisions with which `Against` compares a confidence. `SMALL`: a
+change that lies inside every interval, in units of the decision's scale."""
 START, LARGE = 100.0, 1e9
-"""The first value of a series, and the value beyond which the series begins again at the first."""
+"""A series that goes beyond the value `LARGE` or `-LARGE` begins again at the value `START`."""
 log = logs.get(__name__)
 
 
 async def carrier_of(identity: str, certs: str) -> Carrier:
-    """Return the carrier of a peer, whose certificate is in the folder ``certs``."""
+    """Return a peer's carrier; the peer's certificate is in the folder ``certs``."""
     settings = SecuritySettings(directory=certs, trust_domain=TRUST_DOMAIN)
     me = peer_credentials.named(identity, TRUST_DOMAIN)
     return await asyncio.to_thread(peer_credentials.carrier, me, settings, LimitSettings())
@@ -152,12 +154,12 @@ class Asking:
 
 
 class Against:
-    """Sends matches and then ticks that contradict the confident decisions.
+    """Sends a match, and then ticks that contradict the decision if it is confident.
 
-    When a decision is more confident than half of the recent ones, the next ticks go beyond its
-    interval on the side that it did not favour. Other decisions come true, so that the stream stays
-    confident. Milder contradictions have no lasting effect, because the stream learns to follow
-    them.
+    A decision is confident if it has at least the median confidence of recent decisions. The next
+    ticks then lie beyond its interval, on the side that is opposite to its forecast. The forecasts
+    of other decisions come true, so that the stream goes on making confident decisions. Milder
+    contradictions have no lasting effect, because the stream learns to follow them.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:

@@ -35,7 +35,7 @@ APPLICATION = "application"
 
 
 class Hop(NamedTuple):
-    """A span that a complete trace has below every span named ``under``."""
+    """A span that a complete trace must have as a child of each span named ``under``."""
 
     service: str
     name: str
@@ -73,7 +73,7 @@ def settings(endpoint: str, ratio: float = 1.0) -> dict[str, dict[str, str]]:
 
 
 def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
-    """Return the hops that a trace lacks below at least one of their parent spans."""
+    """Return each hop whose parent span is not in the trace, or that some parent span lacks."""
     lacks = []
     for hop in hops:
         found = {span.parent for span in spans if (span.service, span.name) == hop[:2]}

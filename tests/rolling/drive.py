@@ -136,7 +136,7 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start one client. The clients' lists of coordinators begin with different coordinators."""
+    """Start a client. Its list of coordinators begins with another one than the other client's."""
     share = rate / len(CLIENTS)
     coordinators = fleet.coordinators(version)
     turn = list(CLIENTS).index(name) % len(coordinators)
@@ -195,7 +195,7 @@ async def look(fleet: Fleet, heard: Heard) -> Evidence:
 
 
 def read_logs(folder: Path) -> list[str]:
-    """Return the lines that `judgement.WRONG_LINE` matches in any log, each with its log's name."""
+    """Return the log lines that `judgement.WRONG_LINE` matches, each with the name of its log."""
     return [
         wrong
         for path in sorted(folder.glob("*.log"))

@@ -131,7 +131,8 @@ class Fleet:
     async def _start(self) -> None:
         self.news("starting PostgreSQL, 2 syncs, 2 coordinators, 3 agents")
         if Version.OLD in self.versions.values():
-            await asyncio.to_thread(previous_version.unpacked)  # may build it, which takes long
+            # If the previous version is not built yet, this builds it, which takes long.
+            await asyncio.to_thread(previous_version.unpacked)
         members = [peer_credentials.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(peer_credentials.prepare, self.state.certs, members)
         await self.server.start()
@@ -224,7 +225,7 @@ class Fleet:
             for name, place in self.places.items()
             if MEMBERS[name] == plan.COORDINATOR
         ]
-        # Coordinators of the previous version have no gauge COMPLETE: being ready means complete.
+        # Coordinators of the previous version have no gauge COMPLETE; they are complete once ready.
         return 0.0 not in coordinators and await self._held(agents) >= self.shards
 
     async def _held(self, agents: list[Place]) -> float:
@@ -270,13 +271,13 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
     if version is Version.NEW and "link_age_s" in config.LimitSettings.model_fields:
         shared[f"{config.PREFIX}LIMITS__LINK_AGE_S"] = str(LINK_AGE_S)
     if version is Version.OLD:
-        # Read no file: the config.toml here has sections that the previous version lacks.
+        # Let it read no file: config.toml has sections that the previous version does not know.
         shared |= previous_version.environment() | {config.FILE_VARIABLE: os.devnull}
     return shared | {f"{config.PREFIX}{kind.upper()}__{key}": value for key, value in own.items()}
 
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
-    """Return the address of a member's own sync, or of both syncs if its setting takes a list."""
+    """Return a member's setting ``sync``: both syncs if the setting takes a list, else its own."""
     home = fleet.places[HOME[name]].listen(version)
     others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip

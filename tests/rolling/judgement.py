@@ -1,8 +1,8 @@
 """Computes how each event affected the clients' requests, and which promises are broken. No I/O.
 
-A request belongs to the last event before the request's start. But if another event begins at most
-`OPEN_S` seconds after the request's start, while the request is open, the request belongs to that
-event, because that event interrupted it.
+A request belongs to the last event that began before the request started. There is one exception:
+an event that begins while the request is open, and at most `OPEN_S` seconds after its start, has
+interrupted it. Then the request belongs to this event.
 """
 
 from __future__ import annotations

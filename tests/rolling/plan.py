@@ -1,8 +1,8 @@
 """The plan of a rolling restart: members, their versions, and events in order. No I/O.
 
-Every member alternates between the two versions, and half of them begin with each. The order is
-drawn once from the seed and stays the same in every round. So each of two linked members runs the
-new version at some time while the other runs the previous version.
+Every member changes its version at each restart, and half of the members begin with each version.
+The seed decides the order of restarts, which is the same in every round. So within two rounds, two
+linked members meet in all four combinations of their versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEMBERS = {
 }
 """Kind of each member, in the order in which a fleet is started."""
 HOME = {"c1": "s1", "c2": "s2", "a1": "s1", "a2": "s2", "a3": "s1"}
-"""The sync that a member dials first; a member with only one address dials no other sync."""
+"""The sync that each member dials first. Some members get only this one address."""
 
 
 class Version(StrEnum):
@@ -95,9 +95,9 @@ def _first(name: str) -> Version:
 
 
 def pairs(plan: Plan) -> set[tuple[str, Version, str, Version]]:
-    """Return the kinds and versions of all pairs of processes that are linked at any time.
+    """Return which kinds and versions of processes have links to each other during a plan.
 
-    Each tuple has kind and version of the dialler, then kind and version of the listener.
+    Each tuple has kind and version of the process that dials, then of the process that listens.
 
     Agents and clients dial every coordinator. Agents and coordinators dial their own sync.
     """

@@ -27,7 +27,7 @@ def belongs_to(request: Request) -> str:
         (9.0, 9.9, judgement.CALM),
         (9.5, 10.5, FIRST.what),  # the first event interrupted this request
         (10.5, 10.6, FIRST.what),
-        (12.0, 25.0, FIRST.what),  # sent more than `OPEN_S` before the second event
+        (12.0, 25.0, FIRST.what),  # begun more than `OPEN_S` before the second event
         (19.9, 20.1, SECOND.what),
         (30.0, 31.0, SECOND.what),
     ],

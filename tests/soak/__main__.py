@@ -41,7 +41,7 @@ from tests.soak.floods import FLOODS, IDENTITY
 
 MINUTES = 20.0
 QUIET_SHARE = 0.15
-"""Share of the run without a flood: half of it before the first flood, half after the last."""
+"""Share of the run in which there is no flood: half of it at the start, half of it at the end."""
 PERIOD_S = 0.2
 SERIES = 10
 HISTORY = 2000
@@ -166,7 +166,7 @@ def resident_mb(pid: int) -> float:
 async def flooding(
     kind: str, fleet: LocalFleet, seconds: float, phase: Phase
 ) -> AsyncIterator[None]:
-    """A flood in a separate process, for as long as the block lasts."""
+    """Run a flood in its own process during the block, then keep the flood's figures."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.soak.floods", kind, fleet.coordinator),
         *(str(fleet.state.certs), str(seconds)),

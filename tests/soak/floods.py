@@ -48,7 +48,7 @@ ENDS_S = 0.2
 """Maximum seconds for which a flood waits until the server closes a connection."""
 IDENTITY = "client/flood"
 AHEAD = 5000
-"""The feed position, far ahead of the feed, for which the Matches of `places` wait."""
+"""The feed position for which the Matches of the flood `places` wait."""
 
 
 class Over(Exception):
@@ -137,7 +137,7 @@ async def strangers(ground: Ground, pace: Pace) -> None:
 
 
 async def far_crypto(ground: Ground, pace: Pace) -> None:
-    """Send one CRYPTO frame at a far offset from each new connection."""
+    """Open connections; on each send one CRYPTO frame at a far offset."""
     while True:
         async with hostile.quic_intruder(ground.address, None, begin=False) as sender:
             sender.begin()
@@ -157,7 +157,7 @@ async def nested(ground: Ground, pace: Pace) -> None:
 
 
 async def far_stream(ground: Ground, pace: Pace) -> None:
-    """Send one STREAM byte at a far offset on each link of an allowed client."""
+    """Open links of an allowed client; on each send one byte at a far offset of a stream."""
     while True:
         async with ground.intruder() as sender:
             sender.inject(hostile.stream_frame(BULK_STREAM, FAR_STREAM, b"x"))
@@ -175,7 +175,7 @@ async def malformed(ground: Ground, pace: Pace) -> None:
 
 
 async def unfinished(ground: Ground, pace: Pace) -> None:
-    """Begin a frame of 4 MB on each of sixteen links, and send it one byte at a time."""
+    """Begin a frame of 4 MB on each of sixteen links; then add one byte to each frame in turn."""
     async with contextlib.AsyncExitStack() as stack:
         links = await ground.links(stack)
         for link in links:
@@ -190,14 +190,14 @@ async def unfinished(ground: Ground, pace: Pace) -> None:
 
 
 async def columns(ground: Ground, pace: Pace) -> None:
-    """Send Appends of a hundred thousand empty columns."""
+    """Send Appends, each with a hundred thousand empty columns."""
     empty = [{"series": f"flood/{at}", "times": b"", "values": b""} for at in range(100_000)]
     data = hostile.a_frame("Append", request=1, columns=empty)
     await _asked(ground, pace, lambda _: data)
 
 
 async def series(ground: Ground, pace: Pace) -> None:
-    """Send Appends of new series without end."""
+    """Send Appends, each with 200 new series."""
 
     def append(number: int) -> bytes:
         times = np.arange(2, dtype="<i8")
@@ -209,7 +209,7 @@ async def series(ground: Ground, pace: Pace) -> None:
 
 
 async def streams(ground: Ground, pace: Pace) -> None:
-    """Send matches whose decisions are stored, each with a specification not used before."""
+    """Send Matches with a new specification each, so that each stored decision begins a stream."""
     times = np.arange(200, dtype="<i8") * 1000
     values = np.random.default_rng(1).standard_normal(200).cumsum() + 100.0
     column = Column("flood/one", times.tobytes(), values.tobytes())
@@ -227,7 +227,7 @@ async def streams(ground: Ground, pace: Pace) -> None:
 
 
 async def places(ground: Ground, pace: Pace) -> None:
-    """Fill sixteen links with requests that wait 300 s for a feed position far ahead."""
+    """Send Matches on sixteen links; each waits up to 300 s for the feed position `AHEAD`."""
     wanted = Specification("flood", window=16, horizon=2, grid=1)
     window = Window("", 0, np.arange(1, 17, dtype="<f8").tobytes())
     async with contextlib.AsyncExitStack() as stack:
@@ -296,8 +296,8 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # The time is over. If it is not, an answer was missing or unreadable: the loop then
-                # begins the flood again.
+                # The time of the flood is over. Before that, such an error only means that an
+                # answer was missing or unreadable, and the loop begins the flood again.
                 return pace
 
 

@@ -104,7 +104,7 @@ class Served:
     connections: int = 0
     watches: int = 0
     breaks: list[str] = field(default_factory=list)
-    """How the next requests fail, a word for each request: `close`, `500`, `429` or `text`."""
+    """How each of the next requests fails, in order: `close`, `500`, `429` or `text`."""
 
     def account(self, user: str, *, namespace: str = "fleet", name: str = "") -> Account:
         """Write the files of a service account, as Kubernetes mounts them into a pod."""
@@ -176,8 +176,8 @@ async def _watched(
         await response.prepare(request)
         async for change in changes:
             line = json.dumps({"type": change.type, "object": change.object}).encode() + b"\n"
-            # The line is sent in two pieces, so that a reader that takes each piece for a line
-            # fails.
+            # Send each line in two pieces: a reader that takes every piece for a whole line must
+            # fail.
             await response.write(line[:40])
             await response.write(line[40:])
     except Refusal as refusal:

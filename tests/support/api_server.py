@@ -69,27 +69,27 @@ Allows = Callable[[User, str, str], bool]
 
 
 class ApiServer:
-    """All objects, by the path of their collection and by name."""
+    """The API server: keeps all objects, by the path of their collection and then by name."""
 
     def __init__(self, allows: Allows = lambda user, verb, path: True) -> None:
         self.objects: dict[str, dict[str, Object]] = {}
         self.users: dict[str, User] = {"admin": ADMIN}
         self.uses: set[tuple[str, str, str]] = set()
-        """Permissions to use identities, each as (user, namespace of the fleet, identity name)."""
+        """Who may use which client identity: (user, namespace of the fleet, identity name)."""
         self.allows = allows
         self.calls: list[tuple[str, str]] = []
         self.rejects: Callable[[str, Object], str] = lambda collection, made: ""
-        """Returns why the server refuses an applied object; an empty text accepts the object."""
+        """Called with each applied object: returns why it is refused, or "" if it is accepted."""
         self.is_away = False
         self.refused = 0
-        """Number of requests that got no answer because the server was away."""
+        """Number of requests that got no answer because `is_away` was set."""
         self._versions = itertools.count(1)
         self._watchers: set[asyncio.Queue[tuple[str, str, Object]]] = set()
 
     # --- what tests do ----------------------------------------------------------------------------
 
     def put(self, collection: str, item: Object) -> Object:
-        """Store an object without a request."""
+        """Store an object as a test wants it, without a request."""
         return self._stored(collection, copy.deepcopy(item), "ADDED")
 
     def pod(self, namespace: str, name: str, account: str, *, uid: str = "") -> str:
@@ -174,7 +174,7 @@ class ApiServer:
         return self._stored(collection, body, "ADDED")
 
     def _may(self, spec: Object) -> bool:
-        """Answer an access review; only reviews of client identities are supported."""
+        """Return whether a user may use a client identity; no other access review is supported."""
         asked = spec["resourceAttributes"]
         what = (asked["verb"], asked["group"], asked["resource"])
         assert what == ("use", "midstreamer.dev", "clientidentities")
@@ -332,7 +332,7 @@ def _is_selected(item: Object, query: Mapping[str, str]) -> bool:
 
 
 def _merged(found: Object, wanted: Object) -> Object:
-    """Merge maps key by key and replace lists, which is enough for a single manager."""
+    """Merge maps key by key and replace lists, like server-side apply with one field manager."""
     merged = dict(found)
     for key, value in wanted.items():
         old = merged.get(key)
@@ -367,7 +367,10 @@ def _approve(request: Object, body: Object) -> None:
 
 
 def _sign(request: Object, body: Object) -> None:
-    """Add Failed and a certificate through `/status`, which may neither approve nor deny."""
+    """Set the certificate and the condition Failed of a request, as an update of `/status` does.
+
+    Such an update may neither approve nor deny the request.
+    """
     before, wanted = _conditions(request), _conditions(body)
     if {*wanted} - {"Failed"} != {*before} - {"Failed"}:
         raise Refusal(422, "Invalid", "status.conditions: /status neither approves nor denies")
