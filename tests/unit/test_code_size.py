@@ -13,7 +13,8 @@ ROOMS = tuple(
 FILE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 PARAMETERS_MAX = 8
-"""Maximum number of parameters without ``self`` and ``cls``; further options form one object."""
+"""Maximum number of parameters, not counting ``self`` and ``cls``. Further options are
+passed as one object."""
 FLAGS = "typer reads the flags of a command from the parameters of its function"
 PUBLIC = "part of the public interface: users already pass these options by keyword"
 MANY_PARAMETERS = {

@@ -57,7 +57,7 @@ PLACES = {
 
 
 def _functions(node: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Yield every node with the qualified name of the function or class around it."""
+    """Yield (name, node) for every node; the name is that of the function or class around it."""
     for child in ast.iter_child_nodes(node):
         named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         within = f"{inside}.{child.name}".lstrip(".") if named else inside  # type: ignore[attr-defined]

@@ -71,7 +71,7 @@ def generated() -> dict[Path, str]:
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the path (with dots) and the schema of every chart value that declares an example."""
+    """Yield the path, such as ``image.tag``, and the schema of every value that has an example."""
     for key, value in schema["properties"].items():
         here = f"{path}.{key}" if path else key
         if "examples" in value:
@@ -81,7 +81,7 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dic
 
 
 def comments(text: str) -> dict[str, str]:
-    """Return the comment above each key of a values.yaml, by the path of the key with dots."""
+    """Return the comment above each key of a values.yaml, by path, such as ``image.tag``."""
     found: dict[str, str] = {}
     above: list[str] = []
     path: list[tuple[int, str]] = []
@@ -103,7 +103,7 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
     text = (chart / "values.yaml").read_text(encoding="utf-8")
     definitions = values["properties"].get("config", {}).pop("$defs", None)
     _describe(values, comments(text), yaml.safe_load(text), "")
-    if chart == FLEET:  # Helm adds two keys to the values, because this chart has a subchart
+    if chart == FLEET:  # Helm adds these keys, because the chart has a subchart
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
     chart_refusals.in_words(values, {}, name=chart.name)
     values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)

@@ -123,7 +123,7 @@ def _resources() -> Schema:
 
 
 def _component(**values: Schema) -> Schema:
-    """Return the schema of a component's values: ``values``, and those that every component has."""
+    """Return the schema of a component: its own ``values``, and those that all components have."""
     return _section(
         **values,
         resources=_resources(),
@@ -257,7 +257,7 @@ def _user() -> Schema:
 
 
 def _extras() -> dict[str, Schema]:
-    """Return the values that add the user's own variables, volumes and objects."""
+    """Return the schemas of values with which users add variables, volumes and objects."""
     return {
         "extraEnv": _many(_NAMED, {"name": "TZ", "value": "UTC"}),
         "extraVolumes": _many(_NAMED, {"name": "scratch", "emptyDir": {}}),

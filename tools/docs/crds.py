@@ -108,7 +108,7 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _is_plain_default(value: object) -> bool:
-    """Return whether a default is written into the schema: only an int or text, not 0 or ""."""
+    """Return whether this default is put into the schema: an int or a text is, except 0 and ""."""
     return isinstance(value, (int, str)) and bool(value)
 
 

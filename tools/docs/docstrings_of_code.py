@@ -59,7 +59,7 @@ def _text(node: ast.stmt | None) -> str:
 
 
 def one_line(text: str | None) -> str:
-    """Return a docstring as one line, with single backticks as Markdown has them."""
+    """Return a docstring as one line of Markdown: double backticks become single ones."""
     return " ".join((text or "").split()).replace("``", "`")
 
 

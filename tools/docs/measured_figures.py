@@ -182,7 +182,7 @@ def _number(value: float | None) -> str:
 
 
 def replaced(text: str, name: str, made: str) -> str:
-    """Return ``text`` with new content between the marks that carry ``name``."""
+    """Return ``text`` with ``made`` between the marks for ``name``, in place of the old content."""
     pattern = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{made}{found[2]}", text)
 

@@ -96,7 +96,7 @@ def schema() -> str:
     sections = {cls.section: cls.model_json_schema() for cls in docstrings_of_code.settings()}
     shared: dict[str, Any] = {}
     for section in sections.values():
-        # References are resolved from the root of the document, so the definitions go there.
+        # A "$ref" begins at the root of the document, so all "$defs" are moved to the root.
         shared |= section.pop("$defs", {})
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

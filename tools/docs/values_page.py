@@ -33,7 +33,7 @@ def page(note: str) -> str:
 
 
 def _sections(schema: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a table of the values outside of any section, then a table for each section."""
+    """Yield a table of the values that are in no section, and then each section with its values."""
     sections = {key: each for key, each in schema["properties"].items() if "properties" in each}
     alone = {key: each for key, each in schema["properties"].items() if "examples" in each}
     yield _table({**schema, "properties": alone})

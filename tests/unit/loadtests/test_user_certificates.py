@@ -1,4 +1,4 @@
-"""Users of a load test in a cluster request certificates; each finds its own in its folder."""
+"""The users of a load test request certificates in a cluster; each finds its own in a file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DOMAIN = "test.local"
 
 
 class Counting:
-    """Signs requests with the authority in a folder, and counts the requests open at once."""
+    """An issuer that signs with the authority in ``directory`` and counts requests in progress."""
 
     def __init__(self, directory: Path) -> None:
         self._issuer = AuthorityIssuer(directory)
         self.open = self.most = 0
 
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
-        """Sign the request, and count the requests that are open at the same time."""
+        """Sign the request; `most` is the highest number of requests in progress at once."""
         self.open += 1
         self.most = max(self.most, self.open)
         try:

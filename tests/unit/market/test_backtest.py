@@ -1,4 +1,4 @@
-"""The backtest decides by the rules of live operation, and uses nothing later than the decision."""
+"""A backtest decides as live operation does; no decision uses data that is later than itself."""
 
 import msgspec
 import numpy as np
@@ -34,10 +34,10 @@ def a_universe() -> dict[str, Points]:
 def slow_analogs(
     universe: dict[str, Points], decision: Decision
 ) -> tuple[list[tuple[float, str, int]], int, int]:
-    """Return the analogs that a decision may use, and two counts: of rises, and of all changes.
+    """Return the analogs of a decision and two counts, computed slowly from the definitions.
 
-    They follow directly from the definitions, slowly. The counts include every usable window: the
-    first counts windows followed by a rise, the second windows followed by a rise or a fall.
+    The counts are over all windows that the decision may use, not only over the analogs. The first
+    counts the windows followed by a rise, the second those followed by a rise or a fall.
     """
     specification, rows, ups, known = decision.specification, [], 0, 0
     query = np.frombuffer(decision.window)

@@ -1,4 +1,4 @@
-"""The data sets of the product, read from small files of the same layout, or from the cache."""
+"""The readers of the data sets: tested on small files in the same format, and on the real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement of decisions: figures with confidence intervals; a better baseline is named."""
+"""The judgement of decisions: its figures have intervals, and it names each better baseline."""
 
 import io
 
@@ -77,8 +77,9 @@ def made_up(confidences: list[float], hits: list[bool]) -> tuple[list[Decision],
 
 def test_the_best_threshold_in_hindsight_takes_whole_ties() -> None:
     # Both decisions with confidence 0.9 are right. Of the three with confidence 0.8, one is right.
-    # A threshold of 0.8 includes all five: 3 of 5 are right, which is below the target 0.7. Four
-    # decisions, 3 of them right, would reach the target, but a threshold cannot split the ties.
+    # The threshold 0.8 admits all five: 3 of 5 are right, which is below the target 0.7. Four of
+    # the five, with 3 right, would reach the target. But no threshold admits only some of the
+    # decisions that have the same confidence.
     decisions, verdicts = made_up([0.9, 0.9, 0.8, 0.8, 0.8], [True, True, True, False, False])
     judgement = judge.judge_decisions(decisions, verdicts, after=0).fixed_threshold
     assert (judgement.emitted, judgement.confidence) == (2, 0.9)
@@ -131,7 +132,7 @@ def test_the_bootstrap_holds_the_truth_as_often_as_it_says() -> None:
     dice = np.random.default_rng(0)
     held = 0
     for _ in range(200):
-        # Outcomes come in runs of four equal ones.
+        # Four outcomes in a row are always equal, so outcomes are not independent.
         hit = (np.repeat(dice.random(100), 4) < 0.6).astype(float)
         blocks = bootstrap.Blocks(np.arange(400), horizon=10, draws=200)
         figure = bootstrap.figure(blocks.ratio(hit, np.ones(400)))

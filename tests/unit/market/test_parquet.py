@@ -1,4 +1,4 @@
-"""A Parquet file gives the same ticks as a CSV file, and the same errors with the row number."""
+"""A Parquet file gives the same ticks as a CSV file, and its errors name the row as well."""
 
 from __future__ import annotations
 

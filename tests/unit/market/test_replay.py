@@ -1,4 +1,4 @@
-"""Replay against a whole fleet in one process, over the memory carrier."""
+"""Ticks are replayed to a whole fleet, which runs in this process and uses the memory carrier."""
 
 from __future__ import annotations
 

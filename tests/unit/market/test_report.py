@@ -1,4 +1,4 @@
-"""The report: the sums and shares of a tally, and their JSON."""
+"""The report of a replay: the sums and shares that it computes from a `Tally`, and its JSON."""
 
 from __future__ import annotations
 

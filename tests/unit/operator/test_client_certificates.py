@@ -242,7 +242,7 @@ KINDS = st.sampled_from([Kind.CLIENT, Kind.AGENT, Kind.OPERATOR])
 
 
 class Told(NamedTuple):
-    """The content of a request for a certificate, and the API server's facts on the requester."""
+    """A test case: what a signing request contains, and what the API server says of its sender."""
 
     space: str
     name: str

@@ -45,7 +45,7 @@ async def test_no_two_installations_have_the_same_password() -> None:
 async def test_of_two_concurrent_replicas_the_first_password_stays() -> None:
     server = ApiServer()
     first, other = (database_password.provided(Caller(server), POLICY) for _ in range(2))
-    # Each replica looks for the password before the other replica writes it.
+    # The replicas take turns, so both find no password before either of them writes one.
     for step in (first, other) * 3:
         with contextlib.suppress(StopIteration):
             step.send(None)

@@ -278,7 +278,7 @@ KINDS = st.sampled_from([str(kind) for kind in Kind])
 
 
 class Told(NamedTuple):
-    """The content of a request for a certificate, and the API server's facts on the requester."""
+    """A test case: what a signing request contains, and what the API server says of its sender."""
 
     space: str
     account: str

@@ -348,7 +348,7 @@ async def test_what_may_not_be_read_is_a_note_and_the_rest_is_shown() -> None:
 
 
 async def an_uninstalled_release() -> ApiServer:
-    """Return a server with the objects that RELEASE left when uninstalled, and those of "other"."""
+    """Return a server with the objects that RELEASE and "other" left when they were uninstalled."""
     server = ApiServer()
     api = Caller(server)
     for release in (RELEASE, "other"):
@@ -404,7 +404,7 @@ async def test_a_pod_that_helm_test_left_is_purged_with_the_rest() -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make PATH one empty folder, in which the test creates the programs that shall exist."""
+    """Set PATH to one empty folder and return it. A test adds the programs that it needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

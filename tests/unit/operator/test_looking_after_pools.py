@@ -1,4 +1,4 @@
-"""The operator brings each pool into its wanted state, also after a change or its own restart."""
+"""The operator makes each pool as its spec says, also after a change or an operator restart."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.support.pool_builders import NAME, a_deployment, a_pool, a_template
 
 
 def in_force(pool: Pool, held: Deployment, template: Object | None = None, **more: Any) -> Seen:
-    """Return what is seen of a pool: its wanted Deployment was applied and is unchanged since."""
+    """Return the observation of a pool whose Deployment was applied and has not changed since."""
     template = template or a_template()
     digest = deployments.digest(deployments.wanted(pool, template))
     return Seen(pool, template, held, applied=Applied(digest, held.generation), **more)
@@ -409,7 +409,7 @@ def test_a_message_is_one_line_of_bounded_length_whatever_the_server_says(text: 
     assert len(message) <= plan.MESSAGE_CHARACTERS_MAX
 
 
-# --- tests of objects that are read from Kubernetes -----------------------------------------------
+# --- tests of reading pods, events and pools from the API server ----------------------------------
 
 
 def test_a_pod_tells_what_it_waits_for() -> None:

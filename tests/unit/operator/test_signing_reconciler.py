@@ -1,4 +1,4 @@
-"""The operator answers signing requests; if it dies at any call, the next one goes on."""
+"""The operator answers signing requests; if it dies at any API call, its next start goes on."""
 
 from __future__ import annotations
 
@@ -413,10 +413,11 @@ class Killed(Exception):
 
 @dataclass
 class Fragile:
-    """An `Api` of a process that dies at call number `dies_at`.
+    """Stands for the `Api` of an operator that dies at its call number `dies_at`.
 
-    It dies before the call runs, or after the call if `after` is true. At the calls in `lost_at`
-    the server executes the call, but the answer is lost: `Unavailable` is raised.
+    It dies before the server executes this call, or after that if `after` is true. For the calls
+    with a number in `lost_at`, the server executes the call, but its answer is lost: the operator
+    gets `Unavailable`.
     """
 
     inner: Caller
@@ -448,7 +449,7 @@ class Fragile:
 
 
 def check_ledger(server: ApiServer) -> None:
-    """Check that the ledger has exactly one entry for each certificate that was handed over."""
+    """Check that the ledger has one entry for each certificate that a requester has received."""
     handed = [
         base64.b64decode(request["status"]["certificate"]).decode()
         for request in server.all(kubernetes_names.REQUESTS)
@@ -464,7 +465,7 @@ PENDING = [csr_pem(uri()), csr_pem(uri("coordinator")), csr_pem(uri(pod="agent-1
 
 
 async def lived(server: ApiServer, api: Any) -> None:
-    """Let an operator handle all open requests once; it may be killed, or an answer be lost."""
+    """Let an operator handle all open requests once; ignore `Killed` and `Unavailable`."""
     try:
         await a_signer(server, api=api).sweep()
     except (Killed, Unavailable):

@@ -1,4 +1,4 @@
-"""The database password changes while the server runs, even if the server's response is lost."""
+"""The password is changed while PostgreSQL runs, even if its answer to the change is lost."""
 
 from __future__ import annotations
 

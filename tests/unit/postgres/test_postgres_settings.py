@@ -1,4 +1,4 @@
-"""The database's DNS names in the settings, as text with commas or as a JSON list."""
+"""The setting with the DNS names of the database: a text with commas between names, or JSON."""
 
 from __future__ import annotations
 

@@ -80,9 +80,9 @@ class Transport(asyncio.Transport):
 
 
 def joined(*early: bytes) -> Transport:
-    """Return the transport to the server, after the client's connection was joined to it.
+    """Join a client's connection to one to the server; return the transport to the server.
 
-    The client sends the bytes ``early`` before that.
+    The client sends the bytes ``early`` before the two connections are joined.
     """
     near, far, behind = Pipe(), Pipe(), Transport()
     for piece in early:

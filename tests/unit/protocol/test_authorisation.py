@@ -8,8 +8,8 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import authorisation, frames
 from tests.support.link_builders import AGENT
 
-# This list repeats the permissions by frame, so that a new frame or permission needs a decision
-# both in the code and here.
+# RIGHTS repeats, for each frame, who may send it to whom. So a new frame or permission must be
+# added both to the code and to RIGHTS, and nobody grants a permission by mistake.
 MEETING = {
     (sender.value, receiver.value)
     for server, dialling in authorisation.DIALLED_BY.items()

@@ -132,7 +132,8 @@ def test_a_change_of_an_unknown_kind_is_skipped_in_its_place() -> None:
 
 
 def test_more_changes_than_a_frame_may_have_are_not_read_one_by_one() -> None:
-    # Each unknown change takes a microsecond to read; half a million would block the event loop.
+    # Each unknown change takes a microsecond to read. A frame with half a million changes would
+    # block the event loop for half a second, so a frame may have at most CHANGES_MAX.
     kind = msgspec.Raw(msgspec.msgpack.encode({"type": "x"}))
     fields = {"frame": "Changes", "request": 1, "position": 1}
     most = {**fields, "changes": [kind] * frames.CHANGES_MAX}

@@ -125,7 +125,7 @@ def test_what_changes_the_store_goes_on_after_a_cancel_and_is_not_answered() -> 
     far.take(append, 0.0)
     assert far.take(frames.Cancel(1), 0.1) == []
     assert far.busy
-    # The cancelled request still ends when its budget is used up.
+    # An Append changes the store, so a Cancel does not stop it. The end of its budget does.
     assert far.tick(2.0) == [request_states.Stop(append)]
     assert far.worked(1, None) == []
 
@@ -188,8 +188,9 @@ def test_a_budget_is_over_once_though_a_number_was_used_again(cancelled: bool) -
     far.take(again, 0.5)
     if cancelled:
         far.take(frames.Cancel(5), 0.6)
-    # Two deadlines of number 5 have passed: at 0.9 s that of the second request, and at 1.0 s that
-    # of the first, which had ended. Only the second request is stopped, and only once.
+    # Both requests have the number 5. The first was answered before its deadline, 1.0 s. The
+    # deadline of the second is 0.9 s. At 1.1 s both deadlines have passed, but only the second
+    # request is stopped, and only once.
     assert far.tick(1.1) == [request_states.Stop(again)]
     assert far.tick(9.0) == []
 

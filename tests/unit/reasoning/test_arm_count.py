@@ -1,4 +1,4 @@
-"""A decision settles with as many arms as it was made with, however many this version has."""
+"""A decision is settled with the arms that it was made with, even if this version has others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ summed = st.lists(st.floats(0.0, 50.0), min_size=1, max_size=6)
 
 
 def with_arms(decision: Decision, count: int) -> Decision:
-    """Return the decision in the form of a version that has `count` arms."""
+    """Return the decision as a version of the program with `count` arms would have made it."""
     arms = (*decision.arms, *[0.25, 0.75] * 50)[:count]
     return msgspec.structs.replace(decision, arms=arms)
 
 
 def settled(state: State, arms: int, *, index: int = 600) -> State:
-    """Return the state after it learned one decision with `arms` arms, and its verdict."""
+    """Return the state after it learned a decision that has ``arms`` arms, and then its verdict."""
     evidence = make.evidence_of([1.0] * 10, index=index)
     decision = with_arms(reasoning.decide(evidence, state), arms)
     state = reasoning.learn(reasoning.learn(state, decision), make.verdict_of(decision, 1.0))

@@ -14,7 +14,11 @@ EDGES = [-1.0, 1.0]
 
 
 def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
-    """Count the misses of a tracker whose range of scores is fixed: from -1 to 1."""
+    """Count the misses: the scores above the width that the tracker has at that time.
+
+    Verdicts move the width, each ``delay`` scores late. The range of recent scores, which sets the
+    size of a move, is fixed here: from -1 to 1.
+    """
     width, misses, under_way = 0.0, 0, deque[bool]()
     for score in scores:
         if len(under_way) > delay:
@@ -29,8 +33,8 @@ def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
 def bound(gain: float, delay: int) -> float:
     """Return by how much the number of misses may differ from the expected number.
 
-    The difference is bounded, because each verdict moves the tracker's width by a multiple of the
-    gain, and the width always stays near [-1, 1].
+    This is bounded. Each miss makes the tracker wider and each hit makes it narrower, by a multiple
+    of the gain. But the width never goes far outside the range of the scores, from -1 to 1.
     """
     return 2.0 / (2.0 * gain) + 1.0 + 2.0 * (1.0 + delay)
 

@@ -68,8 +68,9 @@ def test_a_verdict_counts_from_its_due_time_on_and_not_before() -> None:
     after = reasoning.learn(state, make.verdict_of(decided, -3.0))
 
     def foretold(index: int, known: State) -> float:
-        # The verdict of the decision at index 2000 is due at index 2003. Losses are kept for each
-        # phase (index modulo the horizon 3): 2000 and 2003 have the same phase, 2002 another.
+        # The verdict on the decision at index 2000 is due at index 2003. Losses are kept by phase,
+        # which is the index modulo the horizon 3. Index 2003 has the phase of 2000. Index 2002 lies
+        # before the due time, and has another phase.
         evidence = make.evidence_of(np.linspace(-1, 2, 10), index=index)
         return reasoning.decide(evidence, known).probability
 

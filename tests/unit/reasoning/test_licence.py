@@ -23,11 +23,12 @@ def decide_and_settle(gate: Gate, right: bool, **fields: object) -> None:
 
 
 def wealth(right: np.ndarray, target: float) -> tuple[Floats, Floats]:
-    """Return the last and the greatest wealth of each stream: the mean wealth of its bets.
+    """Return the wealth of each stream: first the wealth at the end, then the greatest ever.
 
-    There is a bet for each stake s. Each verdict first adds a small portion to the wealth of the
-    bet, and then multiplies it by 1 + s (right - target) / target. `right` has the shape (streams,
-    decisions), and each result has the shape (streams,).
+    A stream has one bet for each stake s, and its wealth is the mean wealth of its bets. Each
+    verdict first adds a small portion to the wealth of a bet, and then multiplies this wealth by
+    1 + s (right - target) / target. `right` has the shape (streams, decisions), and each result has
+    the shape (streams,).
     """
     now = np.full((len(right), len(STAKES)), 0.5)
     greatest = np.zeros(len(right))
@@ -86,8 +87,9 @@ def test_series_that_move_together_earn_no_more_than_one_would() -> None:
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # The usual waits are 1020, 4012 and 3892 decisions: the median before a licence, if bets are
-    # only on the top fifth, with stakes up to 0.7. The last number of each case is half of that.
+    # The usual wait is the median number of decisions before a licence, if only the top fifth is
+    # bet on, and with stakes up to 0.7. In these three cases it is 1020, 4012 and 3892 decisions.
+    # The last number of each case is half of it.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(
@@ -108,9 +110,9 @@ def test_merit_is_licensed_within_half_the_usual_wait(
 def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold: float) -> None:
     gate = Gate(licence.initial(), target=0.6, horizon=1)
     while not gate.closed().held:
-        # In the case of rank 0.9, a wrong decision of rank 0.6 precedes each right one. Both are in
-        # the top half, whose precision 0.5 is below the target. So only the top fifth gets a
-        # licence.
+        # In the case of rank 0.9, each right decision follows a wrong one of rank 0.6. The top half
+        # contains both, so its precision is 0.5, which is below the target 0.6. The top fifth
+        # contains only the right ones. So it earns the licence, and the threshold is 0.8.
         if rank == 0.9:
             decide_and_settle(gate, right=False, rank=0.6)
         decide_and_settle(gate, right=True, rank=rank)

@@ -39,9 +39,10 @@ def test_regret_stays_below_two_log_arms_whatever_comes(
 
 
 def adversary(count: int, delay: int) -> list[tuple[tuple[float, ...], bool]]:
-    """Return rounds of two arms that are as hard as possible when verdicts come late.
+    """Return rounds in which the mixture loses much if verdicts come ``delay`` rounds late.
 
-    The arm that is right changes every ``delay + 1`` rounds.
+    The outcome changes every ``delay + 1`` rounds. Of the four arms, the first is always wrong and
+    the second always right. The last two are right in turn, each for ``delay + 1`` rounds.
     """
     rounds: list[tuple[tuple[float, ...], bool]] = []
     for place in range(count):

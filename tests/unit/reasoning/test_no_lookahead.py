@@ -48,12 +48,14 @@ def test_another_future_changes_no_earlier_decision(after: int, seed: int) -> No
 
 
 def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Allows one position too many, so the newest analog's outcome lies one step in the future.
+    # The newest analog may now end at ``count - horizon``, so its outcome is at ``count``: this is
+    # one step in the future.
     monkeypatch.setattr(outcome, "known_until", lambda count, horizon: count + 1 - horizon)
     dense = make.a_specification(window=16, horizon=3, neighbours=400, grid=1, band=0)
     points = make.a_season(500)
     other = with_another_future(points, 331, 2)
-    # With so many neighbours a search returns every window, also the one that it must not use.
+    # A search for 400 neighbours returns every window that it is allowed to use. So it also returns
+    # the window whose outcome lies in the future.
     assert decisions_of(points, 331, dense) != decisions_of(other, 331, dense)
 
 
@@ -100,10 +102,10 @@ def test_learning_from_stored_events_gives_the_state_of_the_walk() -> None:
 
 
 def rises_after_tops_and_bottoms(walks: range, exclusion: int | None) -> tuple[float, float]:
-    """Return two mean shares of rises among the analogs of windows with an extreme end.
+    """Return the mean share of analogs that a rise followed, after tops and after bottoms.
 
-    The first share is for windows whose last value is far above the window's mean, the second for
-    windows whose last value is far below it.
+    The first result is for windows whose last value is far above the window's mean (tops), the
+    second for windows whose last value is far below it (bottoms).
     """
     specification = make.a_specification(window=64, horizon=1, neighbours=40, grid=8, band=0)
     tops: list[float] = []
@@ -146,9 +148,10 @@ def test_an_exclusion_zone_would_tell_of_a_future_that_is_not_there() -> None:
 
 
 def stream(skill: float) -> tuple[list[Decision], list[Verdict]]:
-    """Return decisions whose analogs lean to one direction, and their verdicts.
+    """Return the decisions of a stream and their verdicts.
 
-    The share ``skill`` of the outcomes has the direction of the analogs.
+    The analogs of each decision lean to a rise or to a fall. With the probability ``skill`` the
+    outcome has the same direction, and otherwise the opposite one.
     """
     dice = np.random.default_rng(7)
     specification = make.a_specification()

@@ -26,8 +26,9 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         decided = reasoning.decide(evidence, state)
         before = bytes_with_room(state)
         state = reasoning.learn(state, decided)
-        # Each decision adds its record, its verdict and what is learned from it. The first decision
-        # of a series (index 100) adds the series too, with licence cells for each phase.
+        # Each decision needs room for its record, for its later verdict and for what is learned
+        # from the verdict. The first decision of a series (index 100) also needs room for the
+        # series, with the licence cells of each phase.
         assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = bytes_with_room(state)

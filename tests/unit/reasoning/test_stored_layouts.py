@@ -48,7 +48,7 @@ SECOND, THIRD = Layouts(Second, [MOOD]), Layouts(Third, [MOOD, NOTES])
 
 
 def grown(kind: type[State], **fields: Any) -> Any:
-    """Return the learned state as an instance of another class, which has these further fields."""
+    """Return a learned state as an instance of ``kind``, with values of the fields that it adds."""
     state = make.learned_stream(200)
     return kind(*(getattr(state, name) for name in State.__struct_fields__), **fields)
 

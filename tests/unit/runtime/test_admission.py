@@ -78,7 +78,8 @@ def test_a_request_displaced_from_the_line_is_refused_by_name() -> None:
             str(outcome) if isinstance(outcome, str) else type(outcome) for outcome in done[:2]
         ] == ["a", "b"]
         assert done[2:] == ["a", "b", done[4]]
-        # The queue was full, and each identity in it had one request only, so none had to give way.
+        # The queue was full. Each identity had only one request in it, so none was displaced by
+        # the request of "c".
         assert isinstance(done[4], Overloaded)
 
     virtual_time.run(main())

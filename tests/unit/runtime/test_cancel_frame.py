@@ -1,4 +1,4 @@
-"""A cancelled request sends a `Cancel` frame, which ends the work of the peer, on memory links."""
+"""Who cancels a request sends a `Cancel` frame, and the peer ends its work; over memory links."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""`Follower` resumes the change feed where it stopped, and waits for positions of the feed."""
+"""`Follower` resumes the change feed where it stopped; callers wait until it reaches a position."""
 
 from __future__ import annotations
 

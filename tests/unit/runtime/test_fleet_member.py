@@ -14,7 +14,7 @@ from midstreamer.runtime.fleet_member import Membership
 
 
 class Sync:
-    """A fake session together with the fake peer that it returns, as `Membership` needs them."""
+    """Stands for the session with sync and also for the peer that the session returns."""
 
     def __init__(self) -> None:
         self.renewals: list[Renew] = []
@@ -71,7 +71,8 @@ async def test_a_change_is_sent_before_the_lease_must_be_renewed() -> None:
     running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
     membership.renew_soon()
-    # 5 s are much less than a third of the lease, after which a renewal would come anyway.
+    # The second renewal must come soon. Without `renew_soon` it would come only after about a third
+    # of the lease, which is 10 s.
     async with asyncio.timeout(5):
         while len(sync.renewals) < 2:
             sync.came.clear()

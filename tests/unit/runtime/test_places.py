@@ -1,4 +1,4 @@
-"""`Places`: one identity has at most half; a free place goes to the identity with the fewest."""
+"""`Places`: an identity holds at most half of them; the next goes to who holds the fewest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from midstreamer.runtime.places import Entry, Places, Shares, share_of
 
 IDENTITIES = ("client/a", "client/b", "client/c", "client/d")
 Step = tuple[str, int]
-"""A step of a test: the identity that enters, or "leave" with the number of the leaving entry."""
+"""A step of a test. (identity, number): a request of this identity enters; the number is ignored.
+("leave", number): one request leaves; the number, modulo the requests present, says which."""
 STEPS = st.lists(st.tuples(st.sampled_from((*IDENTITIES, "leave")), st.integers(0, 99)))
 LIMITS = st.integers(1, 9)
 
 
 class Watched:
-    """`Places` under test, with a simple model of the entries inside and waiting, oldest first."""
+    """Checks `Places` against a simple model of who is inside and who waits, oldest first."""
 
     def __init__(self, limit: int, line: int) -> None:
         self.places = Places(limit, line=line)
@@ -104,7 +105,8 @@ def test_nobody_starves_while_others_keep_coming(
     walk(watched, steps)
     watched.ask("client/d")
     mine = [key for key, who in watched.line.items() if who == "client/d"][:1]
-    # Each time, the entry that has been inside for the longest leaves, and another one comes.
+    # Each time, a request of another identity enters, and then the request leaves that has been
+    # inside for the longest time.
     for other in others:
         watched.ask(other)
         if watched.inside:
@@ -132,7 +134,7 @@ def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_wit
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    # Identity c would then have two waiting entries, more than any other identity.
+    # Identity c would then have two waiting requests, as many as b, so no request of b makes room.
     assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 

@@ -1,4 +1,4 @@
-"""`Names` keeps the host:port places of each name, which is resolved again before each dial."""
+"""`Names` knows what each name resolves to (host:port); names are resolved before each dial."""
 
 from __future__ import annotations
 

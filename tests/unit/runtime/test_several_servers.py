@@ -67,7 +67,7 @@ async def test_a_draining_server_behind_a_shared_address_is_left_out_at_once() -
         assert max(took_s) < 0.5
         assert [name for _, _, name in carrier.dialled] == ["c1", "c1", "c1", "c1", "c2"]
         assert _linked(session) == "c2"
-        # One more request was sent to it before the client knew of the drain.
+        # The first survey, and at most one more before the client knew that this server drains.
         assert len(servers[0].asked_s) <= 2
 
 

@@ -1,4 +1,4 @@
-"""`decide`: which identities may connect, in which order it checks, and the reason to refuse."""
+"""`admit` decides whether an identity may connect; the first check that fails gives the reason."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Certificates and keys in files: issued, renewed in time, replaced as a whole, private."""
+"""Certificates in files: issued, renewed in time, and replaced whole; their keys stay private."""
 
 import stat
 import time

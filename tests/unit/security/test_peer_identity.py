@@ -45,7 +45,7 @@ def crafted(
     usage: bool = True,
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.Certificate:
-    """Return a certificate of the test's CA; `change` adds to it what the test is about."""
+    """Return a certificate from the test's CA; `change` adds the extensions that the test needs."""
     now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()

@@ -69,7 +69,7 @@ def _other_name(issuer: ScriptedIssuer) -> Answer:
 
 def _other_usage(issuer: ScriptedIssuer) -> Answer:
     def answer(request: Request, identity: Identity) -> Signed:
-        # A certificate of sync is not valid for dialling, because sync only serves.
+        # Only the usage is wrong here: sync never dials, so its certificate is not for dialling.
         signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))
         return replace(signed, chain=(_renamed(issuer, signed.chain[0], identity),))
 
@@ -110,7 +110,7 @@ def _without(**parts: Any) -> Callable[[ScriptedIssuer], Answer]:
 
 
 def _resigned(issuer: ScriptedIssuer, request: Request, identity: Identity) -> Signed:
-    """Sign the request's key for another identity, which the authority itself refuses to do."""
+    """Certify the request's key for any ``identity``; an authority would refuse a wrong one."""
     certified = issuer.authority.certify(identity, now_s=issuer.now(), days=1).certificate
     leaf = _rebuilt(issuer, certified, key=request.public_key())
     return Signed((leaf,), (issuer.authority.certificate,))

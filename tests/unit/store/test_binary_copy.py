@@ -19,7 +19,10 @@ def test_a_point_is_four_fields_with_their_lengths() -> None:
 
 
 def rows(*points: tuple[int, int]) -> bytes:
-    """Return COPY data of points (number of the run, time); each value is a quarter of its time."""
+    """Return COPY data with one row for each point: its run, its time, and a value.
+
+    Each point is given as (number of its run, time). Its value is a quarter of its time.
+    """
     data = (struct.pack(">hiiiqid", 3, 4, place, 8, at, 8, at / 4) for place, at in points)
     return HEADER + b"".join(data) + b"\xff\xff"
 

@@ -1,4 +1,4 @@
-"""Decisions and verdicts are derived again from the ticks, which shows every changed byte."""
+"""The database check derives decisions and verdicts again, and so finds any changed byte."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def row_of(decision: Decision, body: bytes | None = None) -> dict[str, Any]:
 
 
 def found_in(row: dict[str, Any]) -> list[Finding]:
-    """Return what the check finds in the row of a decision that was made without any learning."""
+    """Check the row of a decision; the stream had learned nothing before this decision."""
     decided, found = decision_audit.decision_of(row)
     if decided is None:
         return found

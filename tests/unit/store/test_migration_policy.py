@@ -15,7 +15,8 @@ from midstreamer.store import migrate
 from midstreamer.store.migrate import Migration
 
 RULED_FROM = 4
-"""Number of the first migration that this policy binds; earlier ones had no version before them."""
+"""Number of the first migration that must keep the policy. Earlier migrations belong to the first
+version of the product, so there is no previous version that they could break."""
 _COMPATIBLE = re.compile(r"^-- compatible: (\d{4})$", re.MULTILINE)
 _ALONE = re.compile(r"^-- incompatible: \S.{20,}$", re.MULTILINE)
 _CONTRACTS = re.compile(r"^-- contracts: \S.{20,}$", re.MULTILINE)
@@ -30,7 +31,7 @@ TAKES_AWAY = {
     "adds a unique index": r"\bCREATE\s+UNIQUE\s+INDEX\b",
     "deletes rows": r"\b(DELETE\s+FROM|TRUNCATE)\b",
 }
-"""SQL patterns of schema changes that may break the previous version, by what they do."""
+"""Schema changes that may break the previous version: what each does, and its SQL pattern."""
 
 
 def faults(migration: Migration) -> list[str]:
@@ -53,7 +54,7 @@ def faults(migration: Migration) -> list[str]:
 
 
 def taken_away(text: str) -> list[str]:
-    """Return what the migration does according to the patterns in TAKES_AWAY."""
+    """Return the keys of TAKES_AWAY whose pattern matches a statement of the migration."""
     statements = [_without_default(statement) for statement in _COMMENT.sub("", text).split(";")]
     return [
         what

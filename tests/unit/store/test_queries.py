@@ -1,4 +1,4 @@
-"""Queries take arguments by name; `row_conversion` makes exactly the arguments of each query."""
+"""Queries have named arguments; the columns from `row_conversion` have exactly these names."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ HOLE = 2 * BLOCK_POINTS + 5
 
 
 class Rows:
-    """The rows of a series in which a point is missing, as the query `audit_runs` returns them."""
+    """A fake database with one series without the point HOLE; it answers the query `audit_runs`."""
 
     def __init__(self) -> None:
         self.reads = 0

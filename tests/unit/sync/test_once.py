@@ -1,4 +1,4 @@
-"""Each write is stored once, even if it is repeated, reordered, batched otherwise or retried."""
+"""Each write is stored once, even if it is repeated or retried, in any order and any batches."""
 
 from __future__ import annotations
 

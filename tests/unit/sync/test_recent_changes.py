@@ -79,7 +79,7 @@ def test_two_writers_in_any_order_of_hearing_skip_and_repeat_nothing(
     for ours, before, after in events:
         memory.publish(before, changes(before, after)) if ours else memory.heard(after)
         followed += _follow(memory, len(followed), head)
-        # `Feed.run` reads missing positions in the same way; here the store gives 3 at a time.
+        # `Feed.run` reads missing changes from the store like this; here it gets 3 at a time.
         while missing := memory.missing():
             at = memory.position
             memory.publish(at, changes(at, min(head, at + min(missing, 3))))

@@ -364,8 +364,8 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
         answers = await asyncio.gather(
             *(peer.ask(write) for write in writes), return_exceptions=True
         )
-    # The first write was a batch by itself. The other three were first one batch, then single
-    # writes, and none of them was refused.
+    # The first write is a batch of its own, and the first error refuses it. The other three are one
+    # batch, which the second error refuses. Then they are committed one by one.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
     assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {StoreError}

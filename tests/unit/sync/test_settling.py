@@ -1,4 +1,4 @@
-"""Verdicts and learning: each once, in order of event time; a bad decision stops no other."""
+"""Each decision and verdict is learned once, in order of event time; a bad one stops no other."""
 
 from __future__ import annotations
 

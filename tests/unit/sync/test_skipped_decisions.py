@@ -47,7 +47,7 @@ async def _open_decisions(*decisions: Decision) -> MemoryStore:
 
 
 def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned() -> None:
-    # The stream knows the decision `known`, and never learned the decision `stranger`.
+    # The stream has learned the decision `known`, but not the decision `stranger`.
     stranger, known = a_decision(4), a_decision(5)
     judged = settling.judged(reasoning, _due(stranger, known), [known])
     folded = settling.fold(reasoning, {}, judged.lessons)
@@ -59,7 +59,7 @@ def test_a_verdict_that_cannot_be_learned_is_left_out_and_the_others_are_learned
 
 
 def test_a_decision_that_cannot_be_judged_is_left_open_and_the_others_get_their_verdict() -> None:
-    # This decision claims a time after the tick at which it is due, so it cannot be judged.
+    # The time of this decision is wrong: it lies after the tick that settles the decision.
     late = msgspec.structs.replace(a_decision(4), time=10**9)
     judged = settling.judged(reasoning, _due(late, a_decision(5)), [])
     assert [verdict.experience_id for verdict in judged.verdicts] == [a_decision(5).experience_id]

@@ -39,7 +39,7 @@ def _decided(name: str, index: int) -> Decision:
 
 
 async def _filled(store: MemoryStore) -> int:
-    """Add a decision about one new series after another; return how many fit before a refusal."""
+    """Add decisions, each about a new series, until one is refused; return how many were taken."""
     committer = build.a_committer(store)
     columns = [build.a_column(0, 8, name=name) for name in NAMES]
     await build.commit(committer, build.a_write(*columns))

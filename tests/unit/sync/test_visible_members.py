@@ -104,6 +104,4 @@ async def test_every_way_of_telling_leaves_out_the_same_members(old: bool) -> No
         listed = await _everywhere(fleet, old=old)
     unseen = [] if old else ["agent/a2", "sync/sync-1"]
     assert listed[:3] == [sorted(["agent/a1", *unseen])] * 3
-    assert listed[3] == sorted(
-        unseen
-    )  # the peer gets the changes that were stored before it joined
+    assert listed[3] == sorted(unseen)  # this change was stored before agent/a1 joined

@@ -1,4 +1,4 @@
-"""Metric families: callbacks that give values at each scrape, cached children, bounded labels."""
+"""Metric families: scrapes call for values, children are cached, label values are bounded."""
 
 from __future__ import annotations
 

@@ -204,7 +204,8 @@ def test_a_peer_that_was_killed_is_noticed_when_the_idle_time_is_over(after_s: f
         far.alive = False
         link, began_s = await near.linked, loop.time()
         await link.closed.wait()
-        # QUIC restarts the idle period at the first unanswered ping (RFC 9000, section 10.1).
+        # The idle period does not begin when the peer is killed. It begins at the next ping, the
+        # first without an answer (RFC 9000, section 10.1).
         assert LIMITS.idle_s < loop.time() - began_s < LIMITS.idle_s * 4 / 3
         near.wire.stop()
 
@@ -274,7 +275,7 @@ def test_windows_and_what_is_under_way_are_of_the_open_connections() -> None:
         assert shown(metrics.QUIC_IN_FLIGHT_BYTES) > way
         far.alive = True
         near.wire.hang_up("", "")
-        # The other end does not know yet that the connection is closed, so its window still counts.
+        # `far` does not know yet that the connection is closed, so its window still counts.
         assert shown(metrics.QUIC_WINDOW_BYTES) - window == each[1]
         await asyncio.sleep(1)
         assert shown(metrics.QUIC_WINDOW_BYTES) == window

@@ -35,7 +35,10 @@ def a_socket(receive_bytes: int) -> socket.socket:
 
 
 async def flooded(count: int, *, receive_bytes: int) -> tuple[dict[str, float], int]:
-    """Send `count` datagrams before the receiver reads; return the metrics and the number read."""
+    """Send `count` datagrams before the receiver reads any of them.
+
+    Return by how much each metric grew, and how many datagrams the receiver read.
+    """
     before, read = udp(), 0
     done = asyncio.Event()
 

@@ -68,7 +68,7 @@ class Board:
             self.words(x + width / 2, top + 16 * number, line, size=11)
 
     def path(self, steps: str, *, dashed: bool = False, arrow: bool = True) -> None:
-        """Draw the path that SVG commands describe, with an arrow head at its end."""
+        """Draw a path by the SVG commands ``steps``; ``arrow`` adds an arrow head at its end."""
         dash = " stroke-dasharray='5 4'" if dashed else ""
         head = " marker-end='url(#head)'" if arrow else ""
         self._shapes.append(

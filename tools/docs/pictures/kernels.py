@@ -61,7 +61,7 @@ def smooth(seed: int, count: int) -> Series:
 
 
 def path() -> str:
-    """Return a picture of two series, the pairs of a warping path, and the path in its matrix."""
+    """Return a picture of a warping path: the points it pairs, and its way through the matrix."""
     count, band = 60, 8
     a = smooth(9, count)
     late = np.clip(np.arange(count) - 6.0 * np.sin(np.arange(count) / 19.0), 0, count - 1)
@@ -134,7 +134,7 @@ def matches() -> str:
 
 
 def monitor() -> str:
-    """Return a picture of a monitor that finds one pattern at three speeds in a series."""
+    """Return a picture of a monitor that finds a pattern in a series at three different speeds."""
     pattern = np.sin(np.arange(25) / 24.0 * 2.0 * np.pi) * np.hanning(25)
     noise = np.random.default_rng(7).standard_normal
     pieces: list[Series] = []
@@ -162,9 +162,10 @@ def monitor() -> str:
 
 
 def exclusion() -> str:
-    """Return a picture of the bias that an exclusion causes in forecasts of a random walk.
+    """Return a picture of how an exclusion makes a random walk look predictable.
 
-    A second curve shows that a search on a grid of window positions has no such bias.
+    One curve shows the share of rises after the analogs of a search with an exclusion; the true
+    share is one half. The other curve shows the share for a search on a grid without an exclusion.
     """
     board = Board(WIDTH, 380, "An exclusion makes a random walk look predictable; a fixed grid not")
     board.words(30, 32, "Share of a random walk's nearest windows that were followed by a rise",
@@ -196,10 +197,10 @@ ANALOGS = 30
 
 
 def chances(way: Callable[[History, Series, int], NDArray[np.int64]]) -> list[float]:
-    """Return the share of analogs that were followed by a rise, for each decile of windows.
+    """Return how often a rise followed the analogs of a window: one share for each decile.
 
-    The windows are ordered by the z-score of their last value within the window.  ``way`` is the
-    search that finds the analogs.
+    The deciles divide the windows by the height of their last value: its z-score within the window.
+    ``way`` is the search that finds the analogs of a window.
     """
     said: list[tuple[float, float]] = []
     for seed in range(8):

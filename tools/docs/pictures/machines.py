@@ -21,7 +21,7 @@ def word(thing: Any) -> str:
 
 
 def arrows(table: Mapping[Any, Mapping[Any, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Return the events of each pair (state before, state after), in the order of the table."""
+    """Return the events that lead from one state to another, by (state before, state after)."""
     found: dict[tuple[str, str], list[str]] = {}
     for before, allowed in table.items():
         for event, after in allowed.items():
