@@ -1,4 +1,4 @@
-"""Every test run repeats the seeds, all inputs that once showed a bug, and some edited inputs."""
+"""Every test run repeats three kinds of inputs: first inputs, inputs with a former bug, mutations."""
 
 from __future__ import annotations
 

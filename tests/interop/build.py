@@ -2,8 +2,8 @@
 
 Dependencies of both are pinned with hashes: Go's by go.sum, Rust's by pinned.lock. The file
 pinned.lock is a Cargo.lock without the lines that name the registry, because the repository must
-not contain its address. The build lets cargo write a Cargo.lock, and replaces it by pinned.lock
-with the registry lines that cargo wrote.
+not contain the address of a registry. The build gets these lines from a Cargo.lock that cargo
+writes, adds them to the content of pinned.lock, and builds with the result.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ HISTORY = 96
 WARM_MATCHES = 3
 POINTS_MAX = 20_000
 TICKS = 4
-"""Ticks in one append. Each ends a new window, so that matches do not run out of new windows."""
+"""Ticks in one append. Each tick ends a new window, so that the load always has new windows to send
+in Match requests."""
 WANTED = Specification(
     UNIVERSE, window=16, horizon=2, neighbours=10, band=2, grid=4, transform=Transform.IDENTITY
 )

@@ -5,9 +5,9 @@
 
 The processes are the two syncs, two coordinators and three agents of `tests.rolling.fleet`, their
 database, and a client that sends requests of which some are refused (`load`). Two replicas of the
-operator run against a test's API server, with pods that request certificates and an agent pool. The
-``pod`` label of a target is the name of its process: s1, c2, a3, p1, u1, operator-0. The name stays
-the same when the process restarts.
+operator run against `tests.support.api_server`, with pods that request certificates and an agent
+pool. The ``pod`` label of a target is the name of its process, such as s1 for a sync, p1 for the
+database or u1 for the client. The name stays the same when the process restarts.
 """
 
 from __future__ import annotations

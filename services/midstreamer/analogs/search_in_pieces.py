@@ -83,10 +83,10 @@ def nearest(
 def divided(
     runs: Sequence[kernels.Run], specification: Specification, cells_max: int
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
-    """Divide the runs into pieces of at most ``cells_max`` cells, and yield each piece.
+    """Divide the runs into pieces; comparing one piece takes at most ``cells_max`` matrix cells.
 
-    A piece is a list of parts of runs. A run that does not fit into one piece is divided among
-    several. Each piece comes with the row of each part, which is the index of its run in ``runs``.
+    A piece is a list of parts of runs, because a run may be too large for one piece. With each piece
+    comes an array: for each part the index in ``runs`` of the run that it is a part of.
     """
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)

@@ -43,7 +43,7 @@ class Frame:
         return self.top + self.height * (self.high - value) / (self.high - self.low)
 
     def line(self, values: Series, first: int = 0) -> Points:
-        """Return the points of a series whose first value is at position ``first``."""
+        """Return where in the picture the values of a series are drawn, from position ``first`` on."""
         return [(self.x(first + place), self.y(value)) for place, value in enumerate(values)]
 
 
