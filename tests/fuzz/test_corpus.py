@@ -1,4 +1,4 @@
-"""Every test run repeats three kinds of inputs: first inputs, inputs with a former bug, mutations."""
+"""Every test run repeats first inputs, inputs that once showed a bug, and mutations of both."""
 
 from __future__ import annotations
 

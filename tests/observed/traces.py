@@ -3,8 +3,8 @@
     python -m tests.observed.traces [--pictures docs/pictures/traces]
 
 Every process sends its spans to Jaeger over OTLP. An application that uses the client
-of `midstreamer` begins both traces. Each must be one trace with every hop; otherwise the command names the missing hops and exits with
-1.
+of `midstreamer` begins both traces. Each must be one trace with every hop; otherwise the command
+names the missing hops and exits with 1.
 """
 
 from __future__ import annotations

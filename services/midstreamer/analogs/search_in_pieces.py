@@ -85,8 +85,8 @@ def divided(
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
     """Divide the runs into pieces; comparing one piece takes at most ``cells_max`` matrix cells.
 
-    A piece is a list of parts of runs, because a run may be too large for one piece. With each piece
-    comes an array: for each part the index in ``runs`` of the run that it is a part of.
+    A piece is a list of parts of runs, because a run may be too large for one piece. With each
+    piece comes an array: for each part the index in ``runs`` of the run that it is a part of.
     """
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)

@@ -43,7 +43,7 @@ class Frame:
         return self.top + self.height * (self.high - value) / (self.high - self.low)
 
     def line(self, values: Series, first: int = 0) -> Points:
-        """Return where in the picture the values of a series are drawn, from position ``first`` on."""
+        """Return where in the picture to draw the values of a series that begins at ``first``."""
         return [(self.x(first + place), self.y(value)) for place, value in enumerate(values)]
 
 
