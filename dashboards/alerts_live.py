@@ -114,11 +114,11 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             # Wait so long that rules which look back one hour no longer see the fleet's start.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
-            told = Told(lasts_s, await health(world, lasts_s), [])
+            outcome = Told(lasts_s, await health(world, lasts_s), [])
             for fault in chosen:
-                told.fired += await tried(world, fault, told.heard)
-    show(told, known if not only else set(only))
-    return told.code
+                outcome.fired += await tried(world, fault, outcome.heard)
+    show(outcome, known if not only else set(only))
+    return outcome.code
 
 
 async def health(world: World, lasts_s: float) -> set[str]:
@@ -197,21 +197,21 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     ]
 
 
-def show(told: Told, wanted: Iterable[str]) -> None:
+def show(outcome: Told, wanted: Iterable[str]) -> None:
     """Print a table with one row for each alert.
 
     A row shows when the alert fired and ended, whether it also fired while there was no fault, and
     which fault the test caused to make it fire.
     """
-    print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {told.healthy_s:g} s healthy  fault")
-    rows = {each.alert: each for each in told.fired}
+    print(f"\n{'alert':24} {'fired':>7} {'ended':>7}  in {outcome.healthy_s:g} s healthy  fault")
+    rows = {each.alert: each for each in outcome.fired}
     for alert in sorted(wanted):
         entry = rows.get(alert)
         fired = f"{entry.after_s:.0f} s" if entry and entry.after_s is not None else "no"
         ended = f"{entry.ended_s:.0f} s" if entry and entry.ended_s is not None else "-"
-        quiet = "fired" if alert in told.noise else "silent"
+        quiet = "fired" if alert in outcome.noise else "silent"
         print(
             f"{alert:24} {fired:>7} {ended:>7}  {quiet:20}  {entry.fault if entry else 'untested'}"
         )
-    count = sum(each.after_s is not None for each in told.fired)
-    print(f"{count} of {len(told.fired)} fired; {len(told.noise)} fired without a fault")
+    count = sum(each.after_s is not None for each in outcome.fired)
+    print(f"{count} of {len(outcome.fired)} fired; {len(outcome.noise)} fired without a fault")

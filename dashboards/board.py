@@ -109,20 +109,22 @@ class Board:
         return found
 
     def _built(self) -> models.Dashboard:
-        made = dashboard.Dashboard(f"Midstreamer / {self.title}").uid(self.uid)
-        made.description(self.says).tags([TAG]).readonly().refresh(REFRESH)
-        made.time(self.shows, "now").timezone("utc").tooltip(models.DashboardCursorSync.CROSSHAIR)
-        made.with_variable(_datasource()).link(_others())
+        builder = dashboard.Dashboard(f"Midstreamer / {self.title}").uid(self.uid)
+        builder.description(self.says).tags([TAG]).readonly().refresh(REFRESH)
+        builder.time(self.shows, "now").timezone("utc").tooltip(
+            models.DashboardCursorSync.CROSSHAIR
+        )
+        builder.with_variable(_datasource()).link(_others())
         for variable in (NAMESPACES, *self.variables):
-            made.with_variable(_asked(variable))
+            builder.with_variable(_asked(variable))
         number = 0
         for each in self.rows:
             number += 1
-            made.with_row(panels.row(each.question).id(number))
+            builder.with_row(panels.row(each.question).id(number))
             for panel in _level(each.panels):
                 number += 1
-                made.with_panel(panel.id(number))
-        return made.build()
+                builder.with_panel(panel.id(number))
+        return builder.build()
 
 
 def _level(several: Sequence[Panel]) -> list[Panel]:
@@ -141,25 +143,25 @@ def _level(several: Sequence[Panel]) -> list[Panel]:
 
 
 def _datasource() -> dashboard.DatasourceVariable:
-    made = dashboard.DatasourceVariable("datasource").label("data source").type("prometheus")
-    return made.description("The Prometheus that scrapes the fleet.")
+    builder = dashboard.DatasourceVariable("datasource").label("data source").type("prometheus")
+    return builder.description("The Prometheus that scrapes the fleet.")
 
 
 def _asked(variable: Variable) -> dashboard.QueryVariable:
-    made = dashboard.QueryVariable(variable.name).label(variable.name).query(variable.query())
-    made.datasource(panels.DATASOURCE).description(variable.says)
-    made.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-    made.sort(models.VariableSort.ALPHABETICAL_ASC)
+    builder = dashboard.QueryVariable(variable.name).label(variable.name).query(variable.query())
+    builder.datasource(panels.DATASOURCE).description(variable.says)
+    builder.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    builder.sort(models.VariableSort.ALPHABETICAL_ASC)
     if variable.one:
-        return made
-    made.multi(True).include_all(True).all_value(".+")
+        return builder
+    builder.multi(True).include_all(True).all_value(".+")
     everything = models.VariableOption(selected=True, text="All", value="$__all")
-    return made.current(everything)
+    return builder.current(everything)
 
 
 def _others() -> dashboard.DashboardLink:
-    made = dashboard.DashboardLink("Midstreamer dashboards").tags([TAG]).as_dropdown(True)
-    made.type(models.DashboardLinkType.DASHBOARDS).include_vars(True).keep_time(True)
-    return made.icon("dashboard").tooltip(
+    builder = dashboard.DashboardLink("Midstreamer dashboards").tags([TAG]).as_dropdown(True)
+    builder.type(models.DashboardLinkType.DASHBOARDS).include_vars(True).keep_time(True)
+    return builder.icon("dashboard").tooltip(
         "The other dashboards, with the same namespace and time range"
     )

@@ -28,23 +28,23 @@ class Panel(NamedTuple):
     """One panel of a built dashboard; ``row`` is the question that its row of panels answers."""
 
     row: str
-    told: Mapping[str, Any]
+    json: Mapping[str, Any]
     """The JSON object of the panel."""
 
     @property
     def title(self) -> str:
         """The title of the panel."""
-        return str(self.told.get("title", ""))
+        return str(self.json.get("title", ""))
 
     @property
     def kind(self) -> str:
         """Grafana's type of the panel: timeseries, stat, heatmap or table."""
-        return str(self.told.get("type", ""))
+        return str(self.json.get("type", ""))
 
     @property
     def unit(self) -> str:
         """The unit of the values in Grafana's spelling; empty if there is none."""
-        defaults = self.told.get("fieldConfig", {}).get("defaults", {})
+        defaults = self.json.get("fieldConfig", {}).get("defaults", {})
         return str(defaults.get("unit", ""))
 
     @property
@@ -57,7 +57,7 @@ class Panel(NamedTuple):
                 bool(each.get("instant")),
                 bool(each.get("exemplar")),
             )
-            for each in self.told.get("targets", [])
+            for each in self.json.get("targets", [])
         ]
 
 
@@ -67,7 +67,7 @@ class Variable(NamedTuple):
     name: str
     series: str
     label: str
-    told: Mapping[str, Any]
+    json: Mapping[str, Any]
     """The JSON object of the variable."""
 
 

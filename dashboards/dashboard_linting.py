@@ -83,7 +83,7 @@ def datasource_is_chosen(board: Board) -> Found:
     ):
         yield "", "it has no variable for the data source"
     for panel in board_reader.panels(board):
-        sources = [panel.told.get("datasource"), *_of_targets(panel, "datasource")]
+        sources = [panel.json.get("datasource"), *_of_targets(panel, "datasource")]
         if any((source or {}).get("uid") != "${datasource}" for source in sources):
             yield panel.title, "its data source is not the variable ${datasource}"
 
@@ -102,7 +102,7 @@ def variables_are_kept(board: Board) -> Found:
     if "namespace" not in [each.name for each in found]:
         yield "", "it has no variable namespace"
     for each in found:
-        if each.told.get("refresh") != 2:
+        if each.json.get("refresh") != 2:
             yield "", f"variable {each.name} is not refreshed when the time range changes"
         for rule, why in query_checks.complaints(each.series, VARIABLE_RULES):
             yield "", f"variable {each.name}: {why} ({rule})"
@@ -143,12 +143,12 @@ def panels_speak(board: Board) -> Found:
     """A panel has a short, unique title, and a description in the three parts of `panels.Says`."""
     titles = [(panel.row, panel.title) for panel in board_reader.panels(board)]
     for panel in board_reader.panels(board):
-        most = LETTERS * panel.told["gridPos"]["w"]
+        most = LETTERS * panel.json["gridPos"]["w"]
         if not 0 < len(panel.title) <= most:
             yield panel.title, f"its title has {len(panel.title)} characters: 1 to {most} fit"
         if titles.count((panel.row, panel.title)) > 1:
             yield panel.title, "another panel of the row has the same title"
-        said = str(panel.told.get("description", ""))
+        said = str(panel.json.get("description", ""))
         if not re.fullmatch(r"\S.+\n\n\*\*Bad:\*\* \S.+\n\n\*\*Then:\*\* \S.+", said):
             yield (
                 panel.title,
@@ -169,7 +169,7 @@ def panels_do_not_overlap(board: Board) -> Found:
     """Panels do not overlap, and end within the width of the grid."""
     taken: dict[tuple[int, int], str] = {}
     for panel in board_reader.panels(board):
-        at = panel.told["gridPos"]
+        at = panel.json["gridPos"]
         x, y = at.get("x", 0), at.get("y", 0)
         if x + at["w"] > panels.WIDTH:
             yield panel.title, f"it ends at column {x + at['w']} of {panels.WIDTH}"
@@ -232,7 +232,7 @@ def _is_latency(text: str) -> bool:
 
 
 def _of_targets(panel: Panel, key: str) -> list[Any]:
-    return [target.get(key) for target in panel.told.get("targets", [])]
+    return [target.get(key) for target in panel.json.get("targets", [])]
 
 
 Rule = Callable[[Board], Found]

@@ -66,14 +66,14 @@ def named(legend: str, line: Line) -> str:
 
 def limits(panel: Panel) -> list[tuple[float, str]]:
     """Return the limits of a panel as pairs: a value, and the colour from this value upward."""
-    defaults = panel.told.get("fieldConfig", {}).get("defaults", {})
+    defaults = panel.json.get("fieldConfig", {}).get("defaults", {})
     steps = defaults.get("thresholds", {}).get("steps", [])
     return [(step["value"], step["color"]) for step in steps if step.get("value") is not None]
 
 
 def colour_of(value: float, panel: Panel) -> str:
     """Return the colour of a value according to the limits of its panel."""
-    defaults = panel.told.get("fieldConfig", {}).get("defaults", {})
+    defaults = panel.json.get("fieldConfig", {}).get("defaults", {})
     return _colour(value, defaults.get("thresholds", {}).get("steps", []))
 
 
@@ -89,7 +89,7 @@ def _colour(value: float, steps: Sequence[dict[str, Any]]) -> str:
 
 
 def _graph(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> None:
-    custom = panel.told.get("fieldConfig", {}).get("defaults", {}).get("custom", {})
+    custom = panel.json.get("fieldConfig", {}).get("defaults", {}).get("custom", {})
     if custom.get("stacking", {}).get("mode") == "normal":
         _stacked(axes, several, begin_s)
     else:
@@ -141,7 +141,7 @@ def _range(axes: Any, panel: Panel) -> None:
     low, high = axes.dataLim.intervaly
     high = high * 1.08 if high > 0 else 1.0
     low = min(low * 1.08, -0.02 * high)  # space below 0: a line at 0 stays visible
-    most = panel.told["fieldConfig"]["defaults"].get("max")
+    most = panel.json["fieldConfig"]["defaults"].get("max")
     axes.set_ylim(low, high if most is None else most * 1.04)
     if panel.unit in (panels.BYTES, panels.BYTES_PER_S):
         step = 2.0 ** math.ceil(math.log2(max(high, 4.0) / 4))
@@ -198,7 +198,7 @@ def _number(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> No
     for number, each in enumerate(shown):
         value = _last(each)
         x = (number + 0.5) / len(shown)
-        if panel.told["fieldConfig"]["defaults"].get("decimals") == 0:
+        if panel.json["fieldConfig"]["defaults"].get("decimals") == 0:
             value = round(value)
         text = value_format.said(value, panel.unit)
         style = {"ha": "center", "va": "center", "textcoords": "offset points"}
@@ -226,7 +226,7 @@ def _heat(axes: Any, panel: Panel, several: list[Drawn], begin_s: float) -> None
     axes.pcolormesh(
         edges, np.arange(len(ordered) + 1), np.sqrt(cells), cmap="Blues", rasterized=True
     )
-    unit = panel.told["options"]["yAxis"].get("unit", panel.unit)
+    unit = panel.json["options"]["yAxis"].get("unit", panel.unit)
     tops = [value_format.said(float(each.labels["le"]), unit) for each in ordered]
     places = np.arange(1, len(ordered) + 1)
     axes.set_yticks(places[::2], [name.replace("–", "more") for name in tops[::2]])
@@ -268,13 +268,13 @@ class Column(NamedTuple):
 def columns(panel: Panel, answered: Sequence[Answer]) -> tuple[str, list[Column]]:
     """Return the label whose values are the row names of a table, and the columns in order."""
     arranged = next(
-        each["options"] for each in panel.told["transformations"] if each["id"] == "organize"
+        each["options"] for each in panel.json["transformations"] if each["id"] == "organize"
     )
     titles = list(arranged["renameByName"].values())
     by = next(name for name, at in arranged["indexByName"].items() if at == 0)
     settings = {
         each["matcher"]["options"]: {item["id"]: item["value"] for item in each["properties"]}
-        for each in panel.told["fieldConfig"]["overrides"]
+        for each in panel.json["fieldConfig"]["overrides"]
     }
     found = []
     for title, answer in zip(titles, answered, strict=True):

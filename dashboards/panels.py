@@ -111,20 +111,20 @@ def graph(
     ``stacked`` is for lines that add up to a total.  ``most`` is the end of the y axis.  ``leads``
     are names of dashboards with more detail; the panel links to them.
     """
-    made = timeseries.Panel().legend(_legend(len(lines))).tooltip(_tooltip()).min(0)
-    made.fill_opacity(60 if stacked else 8).line_width(1).span_nulls(True)
-    made.show_points(common.VisibilityMode.NEVER)
+    builder = timeseries.Panel().legend(_legend(len(lines))).tooltip(_tooltip()).min(0)
+    builder.fill_opacity(60 if stacked else 8).line_width(1).span_nulls(True)
+    builder.show_points(common.VisibilityMode.NEVER)
     if stacked:
         mode = common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A")
-        made.stacking(mode)
+        builder.stacking(mode)
     if most is not None:
-        made.max(most)
+        builder.max(most)
     if limits != NO_LIMITS:
         dashed = common.GraphThresholdsStyleMode.DASHED
-        made.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(dashed))
+        builder.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(dashed))
     if leads:
-        _link(made, leads)
-    return _finished(made, title, unit, says, lines, limits, width, GRAPH_HEIGHT)
+        _link(builder, leads)
+    return _finished(builder, title, unit, says, lines, limits, width, GRAPH_HEIGHT)
 
 
 def number(
@@ -139,25 +139,25 @@ def number(
 ) -> Panel:
     """Return a panel with the last value of each series in large digits, over a small graph."""
     last = common_builders.ReduceDataOptions().calcs(["lastNotNull"])
-    made = stat.Panel().reduce_options(last).graph_mode(common.BigValueGraphMode.AREA)
-    made.color_mode(common.BigValueColorMode.VALUE)
+    builder = stat.Panel().reduce_options(last).graph_mode(common.BigValueGraphMode.AREA)
+    builder.color_mode(common.BigValueColorMode.VALUE)
     if decimals is not None:
-        made.decimals(decimals)
+        builder.decimals(decimals)
     if leads:
-        _link(made, leads)
-    return _finished(made, title, unit, says, lines, limits, width, NUMBER_HEIGHT)
+        _link(builder, leads)
+    return _finished(builder, title, unit, says, lines, limits, width, NUMBER_HEIGHT)
 
 
 def spread(title: str, unit: str, says: Says, query: str, *, width: int = 12) -> Panel:
     """Return a heatmap of a histogram over time; cells with more observations are darker."""
-    made = heatmap.Panel().calculate(False)
-    made.y_axis(heatmap.YAxisConfig().unit(unit))
+    builder = heatmap.Panel().calculate(False)
+    builder.y_axis(heatmap.YAxisConfig().unit(unit))
     colours = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME)
-    made.color(colours.scheme("Blues").steps(64)).cell_gap(0).show_legend()
+    builder.color(colours.scheme("Blues").steps(64)).cell_gap(0).show_legend()
     line = Line(query, "{{le}}", exemplars=True)
-    made = _finished(made, title, unit, says, (line,), NO_LIMITS, width, GRAPH_HEIGHT)
-    made.build().targets[0].format_val = prometheus_models.PromQueryFormat.HEATMAP
-    return made
+    builder = _finished(builder, title, unit, says, (line,), NO_LIMITS, width, GRAPH_HEIGHT)
+    builder.build().targets[0].format_val = prometheus_models.PromQueryFormat.HEATMAP
+    return builder
 
 
 class Column(NamedTuple):
@@ -173,17 +173,17 @@ def listing(
     title: str, says: Says, by: str, *columns: Column, width: int = WIDTH, height: int = 9
 ) -> Panel:
     """Return a table of current values: a row per value of the label ``by``, a column per query."""
-    made = table.Panel().show_header(True)
+    builder = table.Panel().show_header(True)
     for number, column in enumerate(columns):
         ref = chr(ord("A") + number)
-        made.with_target(_query(Line(column.query, ""), ref, now=True))
+        builder.with_target(_query(Line(column.query, ""), ref, now=True))
         properties = [models.DynamicConfigValue("unit", column.unit)]
         if column.limits != NO_LIMITS:
             steps = {"mode": "absolute", "steps": column.limits.steps()}
             properties.append(models.DynamicConfigValue("thresholds", steps))
             shown = {"type": "color-text"}
             properties.append(models.DynamicConfigValue("custom.cellOptions", shown))
-        made.override_by_name(column.title, properties)
+        builder.override_by_name(column.title, properties)
     names = {f"Value #{chr(ord('A') + at)}": each.title for at, each in enumerate(columns)}
     if len(columns) == 1:
         names = {"Value": columns[0].title}
@@ -197,9 +197,9 @@ def listing(
         options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
     )
     if len(columns) > 1:
-        made.with_transformation(joined)
-    made.with_transformation(arranged)
-    return _finished(made, title, COUNT, says, (), NO_LIMITS, width, height)
+        builder.with_transformation(joined)
+    builder.with_transformation(arranged)
+    return _finished(builder, title, COUNT, says, (), NO_LIMITS, width, height)
 
 
 def row(question: str) -> dashboard.Row:
@@ -208,7 +208,7 @@ def row(question: str) -> dashboard.Row:
 
 
 def _finished(
-    made: Panel,
+    builder: Panel,
     title: str,
     unit: str,
     says: Says,
@@ -217,18 +217,18 @@ def _finished(
     width: int,
     height: int,
 ) -> Panel:
-    made.title(title).description(says.text()).unit(unit).datasource(DATASOURCE)
+    builder.title(title).description(says.text()).unit(unit).datasource(DATASOURCE)
     steps = dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE)
-    made.thresholds(steps.steps(limits.steps())).span(width).height(height)
+    builder.thresholds(steps.steps(limits.steps())).span(width).height(height)
     for number, line in enumerate(lines):
-        made.with_target(_query(line, chr(ord("A") + number), now=False))
-    return made
+        builder.with_target(_query(line, chr(ord("A") + number), now=False))
+    return builder
 
 
-def _link(made: Panel, boards: Sequence[str]) -> None:
+def _link(builder: Panel, boards: Sequence[str]) -> None:
     """Add links to dashboards; a link keeps the reader's data source, namespace and time range."""
     kept = "${__url_time_range}&${datasource:queryparam}&${namespace:queryparam}"
-    made.links(
+    builder.links(
         [
             dashboard.DashboardLink(f"Dashboard {name}").url(f"/d/midstreamer-{name}?{kept}")
             for name in boards
@@ -237,20 +237,20 @@ def _link(made: Panel, boards: Sequence[str]) -> None:
 
 
 def _query(line: Line, ref: str, *, now: bool) -> prometheus.Dataquery:
-    made = prometheus.Dataquery().expr(line.query).legend_format(line.legend)
-    made.ref_id(ref).datasource(DATASOURCE)
+    builder = prometheus.Dataquery().expr(line.query).legend_format(line.legend)
+    builder.ref_id(ref).datasource(DATASOURCE)
     if now:
-        return made.instant().format(prometheus_models.PromQueryFormat.TABLE)
-    made.range()
-    return made.exemplar(True) if line.exemplars else made
+        return builder.instant().format(prometheus_models.PromQueryFormat.TABLE)
+    builder.range()
+    return builder.exemplar(True) if line.exemplars else builder
 
 
 def _legend(lines: int) -> common_builders.VizLegendOptions:
-    made = common_builders.VizLegendOptions().show_legend(True)
-    made.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
-    return made
+    builder = common_builders.VizLegendOptions().show_legend(True)
+    builder.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    return builder
 
 
 def _tooltip() -> common_builders.VizTooltipOptions:
-    made = common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
-    return made.sort(common.SortOrder.DESCENDING)
+    builder = common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
+    return builder.sort(common.SortOrder.DESCENDING)

@@ -105,7 +105,7 @@ def _line(figure: Any, y: float) -> Any:
 def _panel(
     figure: Any, board: Board, panel: board_reader.Panel, kept: Kept, size: tuple[float, float]
 ) -> None:
-    at = panel.told["gridPos"]
+    at = panel.json["gridPos"]
     graph = panel.kind in ("timeseries", "heatmap")
     left = at.get("x", 0) * COLUMN_IN + (GAP_LEFT_IN if graph else 0.16)
     bottom_gap = GAP_BOTTOM_IN if graph else 0.1

@@ -149,8 +149,8 @@ def labels_exist(tree: Any, text: str) -> Iterator[str]:
         for matcher in selector.matchers.matchers if what else ():
             has = labels_of(selector.name)
             if matcher.name not in has:
-                told = ", ".join(sorted(has))
-                yield f"{selector.name} has no label {matcher.name}: it has {told}"
+                listed = ", ".join(sorted(has))
+                yield f"{selector.name} has no label {matcher.name}: it has {listed}"
             elif what and matcher.name in what.labels:
                 yield from _unsaid(what, matcher)
 
@@ -162,8 +162,8 @@ def _unsaid(what: Described, matcher: Any) -> Iterator[str]:
     regular = matcher.op in (grammar.MatchOp.Re, grammar.MatchOp.NotRe)
     for word in matcher.value.split("|") if regular else [matcher.value]:
         if word not in {*says, label_values.OTHER} and not SPECIAL.search(word):
-            told = ", ".join(sorted(says))
-            yield f"{matcher.name} of {what.name} never has the value {word!r}: it has {told}"
+            listed = ", ".join(sorted(says))
+            yield f"{matcher.name} of {what.name} never has the value {word!r}: it has {listed}"
 
 
 def counters_grow(tree: Any, text: str) -> Iterator[str]:
@@ -221,8 +221,8 @@ def sides_match(tree: Any, text: str) -> Iterator[str]:
             continue
         left, right = kept(node.lhs), kept(node.rhs)
         if left is not None and right is not None and left != right:
-            told = f"{{{', '.join(sorted(left))}}} and {{{', '.join(sorted(right))}}}"
-            yield f"the sides of {node.op} have different labels and never match: {told}"
+            listed = f"{{{', '.join(sorted(left))}}} and {{{', '.join(sorted(right))}}}"
+            yield f"the sides of {node.op} have different labels and never match: {listed}"
 
 
 def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:

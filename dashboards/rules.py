@@ -160,8 +160,8 @@ class Recording:
 
     def rule(self, pace: Pace) -> dict[str, Any]:
         """Return the rule as an entry of a Prometheus rule file."""
-        made: dict[str, Any] = {"record": self.name, "expr": self.expression(pace)}
-        return made | ({"labels": dict(self.labels)} if self.labels else {})
+        document: dict[str, Any] = {"record": self.name, "expr": self.expression(pace)}
+        return document | ({"labels": dict(self.labels)} if self.labels else {})
 
 
 def ours(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:
@@ -200,8 +200,8 @@ def render(factor: float = 1.0) -> dict[str, str]:
 
 
 def _file(group: str, rules: list[dict[str, Any]]) -> str:
-    made = {"groups": [{"name": group, "rules": rules}]}
-    return str(yaml.safe_dump(made, sort_keys=False, width=100, allow_unicode=True))
+    document = {"groups": [{"name": group, "rules": rules}]}
+    return str(yaml.safe_dump(document, sort_keys=False, width=100, allow_unicode=True))
 
 
 def files() -> dict[Path, str]:

@@ -90,22 +90,22 @@ def planned(arguments: argparse.Namespace, shape: load_plan.Shape, folder: Path)
     )
 
 
-def command(made: Plan, web: int | None) -> list[str]:
+def command(plan: Plan, web: int | None) -> list[str]:
     """Return the command line that starts locust."""
     page = ["--web-port", str(web), "--web-host", "127.0.0.1"] if web else ["--headless"]
-    users = ["-u", str(made.shape.users), "-r", f"{made.handshakes_per_s:g}"]
+    users = ["-u", str(plan.shape.users), "-r", f"{plan.handshakes_per_s:g}"]
     quiet = ["--only-summary", "--loglevel", "WARNING", "--reset-stats"]
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *page, *users, *quiet]
 
 
-async def load(made: Plan, folder: Path, web: int | None) -> int:
+async def load(plan: Plan, folder: Path, web: int | None) -> int:
     """Run locust with a plan and return its exit code; its output goes to ``locust.log``."""
     path = folder / "plan.json"
-    load_plan.write(load_plan.check(made), path)
+    load_plan.write(load_plan.check(plan), path)
     environment = {**os.environ, "LOAD_PLAN": str(path)}
     with (folder / "locust.log").open("wb") as log:
         locust = await asyncio.create_subprocess_exec(
-            *command(made, web), env=environment, stdout=log, stderr=log
+            *command(plan, web), env=environment, stdout=log, stderr=log
         )
         try:
             return await locust.wait()
@@ -127,7 +127,7 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     )
     if arguments.users:
         shape = load_plan.with_users(shape, arguments.users)
-    made = load_plan.check(planned(arguments, shape, folder))
+    plan = load_plan.check(planned(arguments, shape, folder))
 
     def news(line: str) -> None:
         told.print(line, style="dim")
@@ -135,30 +135,30 @@ async def run(arguments: argparse.Namespace, folder: Path, told: Console, screen
     async with fleet.running(
         folder, users=shape.users, agents=arguments.agents, news=news
     ) as running:
-        made = load_plan.at(made, running.coordinator)
+        plan = load_plan.at(plan, running.coordinator)
         before = fleet.scraped(running)
         seconds = start_times.length_s(shape.stages)
-        begin_s = shape.users / made.handshakes_per_s
+        begin_s = shape.users / plan.handshakes_per_s
         news(
             f"{shape.users} users connect in {begin_s:.0f} s and load the fleet for {seconds:.0f} s"
         )
         if arguments.web:
             news(f"start the load at http://127.0.0.1:{arguments.web}")
         async with profiling.recorded(running.children, arguments.profile):
-            code = await load(made, folder, arguments.web)
+            code = await load(plan, folder, arguments.web)
         after = await asyncio.to_thread(fleet.scraped, running)
-    if not made.answer.exists():
+    if not plan.answer.exists():
         last = (folder / "locust.log").read_text("utf-8", "replace")[-2000:]
         raise MidstreamerError(f"locust ended with exit code {code} and left no results: {last}")
-    figures = report.read(made.answer)
+    figures = report.read(plan.answer)
     figures.servers = report.spent(before, after, figures.seconds)
     if arguments.json:
-        report.write(figures, made, arguments.json)
+        report.write(figures, plan, arguments.json)
     for path in sorted(arguments.profile.glob("*.svg")) if arguments.profile else ():
         screen.print(profiling.table(path.stem, profiling.read(path)))
     if arguments.what == "curve":
-        return latency_curve.show(figures, made, screen, arguments.chart)
-    report.show(figures, made, screen)
+        return latency_curve.show(figures, plan, screen, arguments.chart)
+    report.show(figures, plan, screen)
     return 1 if figures.broken or code else 0
 
 

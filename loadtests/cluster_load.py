@@ -121,25 +121,25 @@ def planned(arguments: argparse.Namespace, folder: Path) -> Plan:
     )
 
 
-def command(arguments: argparse.Namespace, made: Plan) -> list[str]:
+def command(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     """Return the command line that starts locust as master or as worker."""
     locust = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--loglevel", "WARNING"]
     if arguments.what == "worker":
         place = ["--master-host", arguments.master, "--master-port", str(arguments.master_port)]
         return [*locust, "--worker", *place]
-    users = ["-u", str(made.shape.users), "-r", f"{made.handshakes_per_s:g}"]
-    expected = ["--expect-workers", str(made.workers)]
+    users = ["-u", str(plan.shape.users), "-r", f"{plan.handshakes_per_s:g}"]
+    expected = ["--expect-workers", str(plan.workers)]
     expected += ["--expect-workers-max-wait", str(arguments.wait)]
     place = ["--master-bind-port", str(arguments.master_port), "--headless", "--only-summary"]
     return [*locust, "--master", *place, *expected, *users]
 
 
-async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int:
+async def locust(arguments: argparse.Namespace, plan: Plan, folder: Path) -> int:
     """Run locust with a plan and return its exit code; its output goes to stderr."""
     path = folder / "plan.json"
-    load_plan.write(made, path)
+    load_plan.write(plan, path)
     process = await asyncio.create_subprocess_exec(
-        *command(arguments, made),
+        *command(arguments, plan),
         env={**os.environ, load_plan.VARIABLE: str(path)},
         stdout=sys.stderr,
     )
@@ -151,14 +151,14 @@ async def locust(arguments: argparse.Namespace, made: Plan, folder: Path) -> int
             await process.wait()
 
 
-async def store(made: Plan) -> None:
+async def store(plan: Plan) -> None:
     """Store the history that users search, and search it once.
 
     When this search is answered, the agents have loaded the history.
     """
-    security = SecuritySettings(directory=made.certificates, trust_domain=made.trust_domain)
-    me = carrier(identities.loader(made.trust_domain), security, LimitSettings())
-    async with AsyncClient(me, list(made.addresses), deadline_s=STORE_S) as client:
+    security = SecuritySettings(directory=plan.certificates, trust_domain=plan.trust_domain)
+    me = carrier(identities.loader(plan.trust_domain), security, LimitSettings())
+    async with AsyncClient(me, list(plan.addresses), deadline_s=STORE_S) as client:
         await client.append(user_requests.history())
         first = user_requests.windows(
             user_requests.history(), user_requests.specification().window
@@ -168,31 +168,31 @@ async def store(made: Plan) -> None:
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
     """Obtain certificates and run the load; return the exit code. The master prints the results."""
-    made = planned(arguments, folder)
+    plan = planned(arguments, folder)
     master = arguments.what == "master"
-    who = [identities.loader(made.trust_domain)]
+    who = [identities.loader(plan.trust_domain)]
     if not master:
-        who = identities.of_worker(made.shape.users, made.worker, made.workers, made.trust_domain)
+        who = identities.of_worker(plan.shape.users, plan.worker, plan.workers, plan.trust_domain)
     async with user_certificates.certified(
-        made.certificates, who, namespace=arguments.namespace, release=arguments.release, news=say
+        plan.certificates, who, namespace=arguments.namespace, release=arguments.release, news=say
     ):
         if master:
-            await store(made)
-            say(f"the history is stored; waiting for {made.workers} workers")
-        code = await locust(arguments, made, folder)
+            await store(plan)
+            say(f"the history is stored; waiting for {plan.workers} workers")
+        code = await locust(arguments, plan, folder)
     if not master:
         return code
-    if not made.answer.exists():
+    if not plan.answer.exists():
         raise MidstreamerError(
             f"locust ended with exit code {code} and left no results; see its log above"
         )
-    return told(made, code)
+    return told(plan, code)
 
 
-def told(made: Plan, code: int) -> int:
+def told(plan: Plan, code: int) -> int:
     """Print the results as a table and as a line of JSON, and return the exit code."""
-    figures = report.read(made.answer)
-    report.show(figures, made, Console(width=COLUMNS))
+    figures = report.read(plan.answer)
+    report.show(figures, plan, Console(width=COLUMNS))
     rows = {name: report.row(each.latency) for name, each in figures.whole.requests.items()}
     failures = {
         name: dict(each.failures) for name, each in figures.whole.requests.items() if each.failures

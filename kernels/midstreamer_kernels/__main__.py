@@ -33,11 +33,11 @@ def main(arguments: list[str] | None = None) -> None:
     begin = time.perf_counter()
     if given.command == "ahead":
         try:
-            made = compile_ahead.build(given.folder, searches=given.searches)
+            built = compile_ahead.build(given.folder, searches=given.searches)
         except (KernelError, OSError) as error:
             sys.exit(f"midstreamer_kernels ahead: {error}")
-        told = "".join(f"{level}: {each}\n" for level, each in made.items())
-        sys.stdout.write(f"{told}use it with {compile_ahead.VARIABLE}={given.folder.absolute()}\n")
+        lines = "".join(f"{level}: {each}\n" for level, each in built.items())
+        sys.stdout.write(f"{lines}use it with {compile_ahead.VARIABLE}={given.folder.absolute()}\n")
     else:
         compile_calls.warm_searches() if given.searches else compile_calls.warm()
     seconds = time.perf_counter() - begin

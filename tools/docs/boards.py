@@ -50,7 +50,7 @@ def _board(board: Board) -> str:
 def _rows(several: list[board_reader.Panel]) -> Iterator[str]:
     yield "| panel | shows | limits |\n|---|---|---|\n"
     for panel in several:
-        shows = panel.told["description"].partition("\n")[0].replace("|", "\\|")
+        shows = panel.json["description"].partition("\n")[0].replace("|", "\\|")
         yield f"| {panel.title} ({_kind(panel)}) | {shows} | {_limits(panel)} |\n"
 
 
@@ -61,11 +61,11 @@ def _kind(panel: board_reader.Panel) -> str:
 
 
 def _limits(panel: board_reader.Panel) -> str:
-    steps = panel.told["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    told = [
+    steps = panel.json["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    lines = [
         value_format.said(step["value"], panel.unit) for step in steps if step["value"] is not None
     ]
-    return ", ".join(told) or "–"
+    return ", ".join(lines) or "–"
 
 
 def _anchor(title: str) -> str:

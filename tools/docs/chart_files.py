@@ -62,12 +62,12 @@ def generated() -> dict[Path, str]:
         CLUSTER: chart_values.cluster(),
         LOADTEST: chart_values.loadtest(),
     }
-    made = {chart / "values.schema.json": _schema(chart, values[chart]) for chart in values}
+    document = {chart / "values.schema.json": _schema(chart, values[chart]) for chart in values}
     signing, pools = "templates/_signing.tpl", "agentpools.yaml"
-    made[FLEET / signing] = (CLUSTER / signing).read_text(encoding="utf-8")
+    document[FLEET / signing] = (CLUSTER / signing).read_text(encoding="utf-8")
     definition = (CLUSTER / "templates" / pools).read_text(encoding="utf-8")
-    made[FLEET / "charts/midstreamer-definitions/crds" / pools] = definition
-    return made
+    document[FLEET / "charts/midstreamer-definitions/crds" / pools] = definition
+    return document
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -107,8 +107,8 @@ def _schema(chart: Path, values: dict[str, Any]) -> str:
         values["properties"] |= {"global": {}, "midstreamer-definitions": {}}
     chart_refusals.in_words(values, {}, name=chart.name)
     values["additionalProperties"] = chart_refusals.refused(UNKNOWN_HERE)
-    made = {"$schema": DIALECT, "title": f"Values of {chart.name}", **values}
-    return json.dumps(made | ({"$defs": definitions} if definitions else {}), indent=1) + "\n"
+    document = {"$schema": DIALECT, "title": f"Values of {chart.name}", **values}
+    return json.dumps(document | ({"$defs": definitions} if definitions else {}), indent=1) + "\n"
 
 
 def _describe(schema: dict[str, Any], told: dict[str, str], defaults: Any, path: str) -> None:
@@ -128,9 +128,9 @@ def _config() -> dict[str, Any]:
     shared: dict[str, Any] = {}
     for cls in docstrings_of_code.settings():
         if cls.section in PROCESSES:
-            made = cls.model_json_schema()
-            shared |= made.pop("$defs", {})
-            sections[cls.section] = _told(made, SET_BY_THE_CHART.get(cls.section, ()))
+            document = cls.model_json_schema()
+            shared |= document.pop("$defs", {})
+            sections[cls.section] = _told(document, SET_BY_THE_CHART.get(cls.section, ()))
     for name, one in shared.items():
         shared[name] = _told(one, SET_BY_THE_CHART.get(name, ()))
     for one in (*sections.values(), *shared.values()):

@@ -22,7 +22,7 @@ class Rule(NamedTuple):
     """A pattern for texts, and the sentence that Helm prints for a text that does not match."""
 
     pattern: str
-    told: str
+    message: str
 
 
 NAME = Rule(
@@ -81,7 +81,7 @@ def _texts(example: dict[str, str]) -> Schema:
 
 def _optional(rule: Rule) -> Rule:
     """Return a copy of the rule that also accepts an empty text."""
-    return Rule(f"^$|{rule.pattern}", f"empty, or {rule.told}")
+    return Rule(f"^$|{rule.pattern}", f"empty, or {rule.message}")
 
 
 _OBJECT: Schema = {"type": "object"}
@@ -118,8 +118,8 @@ AFFINITY = {"type": "object", "examples": [_ANYWHERE]}
 
 
 def _resources() -> Schema:
-    made = _section(requests=_AMOUNTS, limits=_AMOUNTS)
-    return {**made, "examples": [{"requests": {"memory": "200Mi"}}]}
+    resources = _section(requests=_AMOUNTS, limits=_AMOUNTS)
+    return {**resources, "examples": [{"requests": {"memory": "200Mi"}}]}
 
 
 def _component(**values: Schema) -> Schema:
@@ -225,8 +225,8 @@ def _networks(*, narrow: str = "") -> Schema:
 
 def _ports(example: int) -> Schema:
     port = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
-    told = "at least one port: to Kubernetes an empty list means every port"
-    return {**_many(port, example), **not_empty(told)}
+    message = "at least one port: to Kubernetes an empty list means every port"
+    return {**_many(port, example), **not_empty(message)}
 
 
 def _network_policies() -> Schema:
@@ -399,5 +399,5 @@ def loadtest() -> Schema:
 
 
 def _above_zero() -> Schema:
-    told = "a number above 0"
-    return {"if": {"type": "number", "maximum": 0}, "then": refused(told)}
+    message = "a number above 0"
+    return {"if": {"type": "number", "maximum": 0}, "then": refused(message)}

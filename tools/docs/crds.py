@@ -67,7 +67,7 @@ def agent_pools() -> str:
         "shortNames": ["pool"],
         "categories": ["midstreamer"],
     }
-    made = {
+    built = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
@@ -82,7 +82,7 @@ def agent_pools() -> str:
         },
     }
     source = "operator/midstreamer_operator/resources/agentpools.py"
-    text = yaml.safe_dump(made, sort_keys=False, width=100, allow_unicode=True)
+    text = yaml.safe_dump(built, sort_keys=False, width=100, allow_unicode=True)
     assert "{{" not in text, "Helm would read it as a template"
     return f"{NOTE.format(source=source)}\n{text}"
 
@@ -91,13 +91,13 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the schema of a struct, with its rules and the docstrings of its fields."""
     shape = inspect.type_info(kind)
     assert isinstance(shape, inspect.StructType)
-    told, properties = docstrings_of_code.attributes(kind), {}
+    descriptions, properties = docstrings_of_code.attributes(kind), {}
     for field in shape.fields:
-        made = {"description": told[field.name], **_type(field.type)}
-        assert made["description"], f"{kind.__name__}.{field.name} has no docstring"
+        built = {"description": descriptions[field.name], **_type(field.type)}
+        assert built["description"], f"{kind.__name__}.{field.name} has no docstring"
         if _is_plain_default(field.default):
-            made["default"] = field.default
-        properties[field.encode_name] = made
+            built["default"] = field.default
+        properties[field.encode_name] = built
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     required = [field.encode_name for field in shape.fields if field.required]
     if required:
@@ -115,9 +115,9 @@ def _is_plain_default(value: object) -> bool:
 def _type(shape: inspect.Type) -> dict[str, Any]:
     match shape:
         case inspect.StructType(cls=kind):
-            made = _struct(kind)
-            made.pop("description", None)
-            return made
+            built = _struct(kind)
+            built.pop("description", None)
+            return built
         case inspect.StrType():
             return {"type": "string"} | _bounds(
                 minLength=shape.min_length, maxLength=shape.max_length, pattern=shape.pattern
@@ -166,5 +166,5 @@ def _rule(rule: agentpools.Rule) -> dict[str, str]:
 
 
 def _column(name: str, kind: str, path: str, when: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
-    return made | ({"priority": 1} if when else {})
+    built: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    return built | ({"priority": 1} if when else {})

@@ -26,7 +26,7 @@ DOCS = TOP / "docs"
 
 def generated() -> dict[Path, str]:
     """Return the path and the text of every generated file."""
-    made = {
+    pages = {
         DOCS / "reference/configuration.md": reference_pages.configuration(),
         DOCS / "reference/configuration.schema.json": reference_pages.schema(),
         DOCS / "reference/errors.md": reference_pages.error_codes(),
@@ -49,7 +49,7 @@ def generated() -> dict[Path, str]:
     }
     parts = []
     for name, (told, module, table) in docstrings_of_code.machines().items():
-        made[DOCS / f"pictures/{name}.svg"] = machines.draw(told, getattr(module, table))
+        pages[DOCS / f"pictures/{name}.svg"] = machines.draw(told, getattr(module, table))
         parts.append(
             f"## {name.replace('-', ', ')}\n\n{told}\nThe table is `{module.__name__}.{table}`."
             f"\n\n![{told}](../pictures/{name}.svg)\n"
@@ -59,11 +59,11 @@ def generated() -> dict[Path, str]:
         "Columns are states. An arrow is labelled with the events that cause the transition.\n"
         "A transition that is not drawn is refused."
     )
-    made[DOCS / "reference/state-machines.md"] = "\n".join(
+    pages[DOCS / "reference/state-machines.md"] = "\n".join(
         [reference_pages.NOTE, "# State machines\n", f"{intro}\n", *parts]
     )
-    made |= chart_files.generated()
-    return made
+    pages |= chart_files.generated()
+    return pages
 
 
 def stale() -> dict[Path, str]:

@@ -42,14 +42,16 @@ def fleet(figures: Mapping[str, Any]) -> str:
         for row in figures["rows"]
     ]  # fmt: skip
     machine = figures["machine"]
-    told = f"`make bench-fleet` on {machine['cpu']}, {machine['cores']} cores, {figures['date']}:"
-    made = f"{told}\n\n{table(['', 'p50', 'p99', 'unit', '× QUIC', 'target', 'held'], rows)}"
+    heading = (
+        f"`make bench-fleet` on {machine['cpu']}, {machine['cores']} cores, {figures['date']}:"
+    )
+    result = f"{heading}\n\n{table(['', 'p50', 'p99', 'unit', '× QUIC', 'target', 'held'], rows)}"
     rounds = [
         f"{row['what']} {', '.join(map(_number, row['p99_of_rounds']))}"
         for row in figures["rows"]
         if row.get("p99_of_rounds")
     ]
-    return f"{made}\n\nMedians of alternating rounds, whose p99 were: {'; '.join(rounds)}."
+    return f"{result}\n\nMedians of alternating rounds, whose p99 were: {'; '.join(rounds)}."
 
 
 def run(report: Mapping[str, Any]) -> str:
@@ -67,33 +69,34 @@ def run(report: Mapping[str, Any]) -> str:
     return f"`make run`, with 95 % intervals:\n\n{table(head, rows)}"
 
 
-def share(made: Mapping[str, Any] | None) -> str:
+def share(result: Mapping[str, Any] | None) -> str:
     """Return a measured share and its interval as text, or "none" if nothing was measured."""
-    if made is None:
+    if result is None:
         return "none"
-    return f"{made['value']:.3f} ({made['low']:.3f} to {made['high']:.3f})"
+    return f"{result['value']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
 
 
 def judge(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the Markdown of the results of ``make judge``, with a table for each data set."""
-    told = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
-    return "\n\n".join([told, *(_judged(name, made) for name, made in figures.items())])
+    heading = "`make judge`: decisions of the second half of each data set, with 95 % intervals."
+    return "\n\n".join([heading, *(_judged(name, result) for name, result in figures.items())])
 
 
-def _judged(name: str, made: Mapping[str, Any]) -> str:
-    fixed = made["fixed_threshold"]
+def _judged(name: str, result: Mapping[str, Any]) -> str:
+    fixed = result["fixed_threshold"]
     part = "" if fixed["share"] is None else f", of which we give {fixed['share']:.0%}"
     lines = [
-        f"**{name}**: {made['decisions']:,} decisions, {made['emitted']:,} signals; the best fixed"
+        f"**{name}**: {result['decisions']:,} decisions, {result['emitted']:,} signals;"
+        " the best fixed"
         f" threshold in hindsight gives {fixed['emitted']:,}{part}. Precision"
-        f" {share(made['precision'])} of {made['target']:g} wanted; coverage"
-        f" {share(made['coverage'])} of {made['coverage_target']:g} wanted.",
+        f" {share(result['precision'])} of {result['target']:g} wanted; coverage"
+        f" {share(result['coverage'])} of {result['coverage_target']:g} wanted.",
         "",
-        table(HEAD, [_ours(made), *map(_rival, made["rivals"])]),
+        table(HEAD, [_ours(result), *map(_rival, result["rivals"])]),
     ]
     winners = [f"{rival['name']} ({', '.join(rival['wins'])}"
                f"{'; clearly' if rival['wins_clearly'] else ''})"
-               for rival in made["rivals"] if rival["wins"]]  # fmt: skip
+               for rival in result["rivals"] if rival["wins"]]  # fmt: skip
     return "\n".join([*lines, "", f"Ahead of us: {', '.join(winners) or 'none'}."])
 
 
@@ -101,14 +104,20 @@ HEAD = ("", "right, all decisions", "right, where we signal", "right, as many of
         "Brier skill")  # fmt: skip
 
 
-def _ours(made: Mapping[str, Any]) -> list[str]:
-    precision = share(made["precision"])
-    return ["midstreamer", share(made["hit"]), precision, precision, share(made["brier_skill"])]
+def _ours(result: Mapping[str, Any]) -> list[str]:
+    precision = share(result["precision"])
+    return [
+        "midstreamer",
+        share(result["hit"]),
+        precision,
+        precision,
+        share(result["brier_skill"]),
+    ]
 
 
-def _rival(made: Mapping[str, Any]) -> list[str]:
+def _rival(result: Mapping[str, Any]) -> list[str]:
     keys = ("hit", "hit_on_emitted", "precision_same_count", "brier_skill")
-    return [made["name"], *(share(made[key]) for key in keys)]
+    return [result["name"], *(share(result[key]) for key in keys)]
 
 
 def kernels(figures: Mapping[str, Any]) -> str:
@@ -118,14 +127,14 @@ def kernels(figures: Mapping[str, Any]) -> str:
     and a table of how the cost grows with the size of the history.
     """
     machine, packages = figures["machine"], figures["packages"]
-    told = (
+    heading = (
         f"`make bench` on {machine['cpu']}, {machine['cores']} cores, {machine['instruction_set']},"
         f" {figures['date']}, {figures['seconds'] / 60:.0f} minutes; peers:"
         f" {', '.join(f'{name} {version}' for name, version in packages.items())}:"
     )
     tasks = dict.fromkeys(row["task"] for row in figures["rows"])
     parts = [_task(name, [row for row in figures["rows"] if row["task"] == name]) for name in tasks]
-    return "\n\n".join([told, _gates(figures["gates"]), *parts, _growth(figures["growth"])])
+    return "\n\n".join([heading, _gates(figures["gates"]), *parts, _growth(figures["growth"])])
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
@@ -181,10 +190,10 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def replaced(text: str, name: str, made: str) -> str:
+def replaced(text: str, name: str, result: str) -> str:
     """Return ``text`` with ``made`` between the marks for ``name``, in place of the old content."""
     pattern = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}{made}{found[2]}", text)
+    return pattern.sub(lambda found: f"{found[1]}{result}{found[2]}", text)
 
 
 def main() -> None:
@@ -201,9 +210,9 @@ def main() -> None:
     for name, write in kinds.items():
         if given[name] is None:
             continue
-        made = write(json.loads(given[name].read_text(encoding="utf-8")))
+        result = write(json.loads(given[name].read_text(encoding="utf-8")))
         for path in TARGETS:
-            path.write_text(replaced(path.read_text(encoding="utf-8"), name, made), "utf-8")
+            path.write_text(replaced(path.read_text(encoding="utf-8"), name, result), "utf-8")
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def _kind(schema: dict[str, Any]) -> str:
         "exclusiveMaximum": "less than {}",
         "pattern": "matching `{}`",
     }
-    told = [text.format(schema[key]) for key, text in limits.items() if key in schema]
-    return ", ".join([kind, *told]).replace("|", "\\|")
+    descriptions = [text.format(schema[key]) for key, text in limits.items() if key in schema]
+    return ", ".join([kind, *descriptions]).replace("|", "\\|")
 
 
 def schema() -> str:
@@ -98,7 +98,7 @@ def schema() -> str:
     for section in sections.values():
         # A "$ref" begins at the root of the document, so all "$defs" are moved to the root.
         shared |= section.pop("$defs", {})
-    made = {
+    document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Midstreamer configuration",
         "type": "object",
@@ -106,7 +106,7 @@ def schema() -> str:
         "properties": sections,
         "$defs": shared,
     }
-    return json.dumps(made, indent=2) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def example() -> str:
@@ -128,8 +128,8 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _switched_off(name: str, told: str | None, value: str) -> list[str]:
-    plain = docstrings_of_code.one_line(told).replace("`", "")
+def _switched_off(name: str, descriptions: str | None, value: str) -> list[str]:
+    plain = docstrings_of_code.one_line(descriptions).replace("`", "")
     wrapped = textwrap.wrap(plain, 96, initial_indent="# ", subsequent_indent="# ")
     return [*wrapped, f"#{name} = {value}" if value else f"#{name} =    (not set)"]
 
@@ -208,10 +208,10 @@ def _all_words() -> Iterator[str]:
 
 
 def _members(words: type[StrEnum]) -> Iterator[str]:
-    told = docstrings_of_code.attributes(words)
+    descriptions = docstrings_of_code.attributes(words)
     for member in words:
         plain = f"{str(member).replace('_', ' ').capitalize()}."
-        yield f"### {member}\n\n{told.get(member.name) or plain}\n"
+        yield f"### {member}\n\n{descriptions.get(member.name) or plain}\n"
 
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -279,11 +279,11 @@ def _frame(kind: type[frames.Frame]) -> str:
 
 
 def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
-    told, hints = docstrings_of_code.attributes(kind), get_type_hints(kind)
+    descriptions, hints = docstrings_of_code.attributes(kind), get_type_hints(kind)
     for field in msgspec.structs.fields(kind):
         default = "" if field.required else f"`{_default(field)}`"
         hint = _hint(hints[field.name])
-        yield f"| `{field.name}` | {hint} | {default} | {told.get(field.name, '')} |"
+        yield f"| `{field.name}` | {hint} | {default} | {descriptions.get(field.name, '')} |"
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
@@ -352,8 +352,8 @@ def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         shown = f"`{parameter.name.upper()}`"
     default = "" if parameter.default in (None, (), []) else f"`{_plain(parameter.default)}`"
-    told = docstrings_of_code.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
-    return f"| {shown} | {default} | {told} |"
+    descriptions = docstrings_of_code.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
+    return f"| {shown} | {default} | {descriptions} |"
 
 
 def _plain(value: Any) -> str:

@@ -26,9 +26,9 @@ def page(note: str) -> str:
     """Return the page of the charts' values as Markdown; ``note`` is its first line."""
     generated = chart_files.generated()
     parts = [note, INTRO]
-    for chart, told in OF_CHART.items():
+    for chart, description in OF_CHART.items():
         schema = json.loads(generated[chart / "values.schema.json"])
-        parts += [f"## charts/{chart.name}", told, *_sections(schema)]
+        parts += [f"## charts/{chart.name}", description, *_sections(schema)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,8 +53,8 @@ def _sections(schema: Mapping[str, Any]) -> Iterator[str]:
 def _table(schema: Mapping[str, Any], path: str = "") -> str:
     rows = ["| value | default | |", "|---|---|---|"]
     for name, each in _rows(schema, path):
-        told = " ".join(filter(None, (_cell(each.get("description", "")), _allowed(each))))
-        rows.append(f"| `{name}` | {_code(each.get('default'))} | {told} |")
+        description = " ".join(filter(None, (_cell(each.get("description", "")), _allowed(each))))
+        rows.append(f"| `{name}` | {_code(each.get('default'))} | {description} |")
     return "\n".join(rows)
 
 

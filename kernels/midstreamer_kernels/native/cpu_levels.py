@@ -58,9 +58,9 @@ def choose(model: str, features: Mapping[str, bool], *, at_work: bool) -> Choice
         return Choice("", "numba was used before the import: import midstreamer_kernels first")
     if not best:
         lowest = min(LEVELS)
-        told = ", ".join(lacking(lowest, features)[:4])
+        listed = ", ".join(lacking(lowest, features)[:4])
         return Choice(
-            "", f"the folder has code for {lowest} and higher, and this processor lacks {told}"
+            "", f"the folder has code for {lowest} and higher, and this processor lacks {listed}"
         )
     if not model or model == best:
         return Choice(best, "")
@@ -68,8 +68,8 @@ def choose(model: str, features: Mapping[str, bool], *, at_work: bool) -> Choice
         return Choice("", f"NUMBA_CPU_NAME={model} names none of {', '.join(LEVELS)}: unset it")
     missing = lacking(model, features)
     if missing:
-        told = ", ".join(missing[:4])
+        listed = ", ".join(missing[:4])
         return Choice(
-            best, f"NUMBA_CPU_NAME={model} is not obeyed, this processor lacks {told}: unset it"
+            best, f"NUMBA_CPU_NAME={model} is not obeyed, this processor lacks {listed}: unset it"
         )
     return Choice(model, "")

@@ -68,8 +68,8 @@ def _ahead(named: str, *, at_work: bool) -> tuple[Path | None, Choice]:
     choice = choose(_model(), binding.get_host_cpu_features(), at_work=at_work)
     if not folder.is_dir():
         choice = Choice("", "there is no such folder")
-    told = f"{VARIABLE}={named}: {choice.trouble}" if choice.trouble else ""
-    return folder if choice.level else None, Choice(choice.level, told)
+    reason = f"{VARIABLE}={named}: {choice.trouble}" if choice.trouble else ""
+    return folder if choice.level else None, Choice(choice.level, reason)
 
 
 def _model() -> str:

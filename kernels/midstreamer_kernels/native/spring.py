@@ -73,8 +73,8 @@ def _pointer_to(item: Any) -> Any:
 
         return pointer(address), emit
 
-    made: Any = extending.intrinsic
-    return made(at)
+    intrinsic: Any = extending.intrinsic
+    return intrinsic(at)
 
 
 _float64_at = _pointer_to(types.float64)

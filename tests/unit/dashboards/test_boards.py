@@ -63,7 +63,7 @@ def test_links_lead_to_boards_that_there_are() -> None:
         link["url"].partition("?")[0].removeprefix("/d/")
         for board in built_dashboards.boards()
         for panel in board_reader.panels(board.read())
-        for link in panel.told.get("links", [])
+        for link in panel.json.get("links", [])
     }
     assert led
     assert led <= identities

@@ -143,14 +143,16 @@ def monitor() -> str:
         pieces += [0.05 * noise(50), stretched + 0.05 * noise(length)]
     stream = np.concatenate([*pieces, 0.05 * noise(50)])
     watching = Monitor([pattern], threshold=0.6)
-    told = [(at, found) for at, value in enumerate(stream) for found in watching.push(float(value))]
+    matches_at = [
+        (at, found) for at, value in enumerate(stream) for found in watching.push(float(value))
+    ]
     board = Board(WIDTH, 300, "A monitor finds a pattern whether it comes fast or slowly")
     board.words(30, 32, "One pattern, three speeds", bold=True, anchor="start")
     small = Frame((30, 90, 100, 130), 24, -0.8, 0.8)
     board.curve(small.line(pattern), colour="orange", width=2.4)
     board.words(80, 250, "the pattern", size=12, faint=True)
     whole = Frame((170, 70, 680, 170), len(stream) - 1, float(stream.min()), float(stream.max()))
-    for at, found in told:
+    for at, found in matches_at:
         left, right = whole.x(found.start), whole.x(found.end - 1)
         board.shade(left, 60, right - left, 190, colour="blue")
         board.words((left + right) / 2, 54, f"{found.distance:.2f}", size=12)
@@ -180,13 +182,13 @@ def exclusion() -> str:
         ("orange", "exclusion=32", _with_exclusion),
         ("blue", "step=8, no exclusion", _on_a_grid),
     )
-    for colour, told, way in ways:
+    for colour, matches_at, way in ways:
         shares = chances(way)
         line = [(place.x(decile), place.y(share)) for decile, share in enumerate(shares)]
         board.curve(line, colour=colour, width=2.4)
         for x, y in line:
             board.dot(x, y, colour=colour)
-        board.words(664, line[-1][1] + 4, told, size=12, anchor="start", bold=True)
+        board.words(664, line[-1][1] + 4, matches_at, size=12, anchor="start", bold=True)
     board.words(370, 346, "where the window ends, from its lowest tenth to its highest", size=12,
                 faint=True)  # fmt: skip
     return board.svg()
