@@ -25,6 +25,8 @@ USERS_MAX = 20_000
 """Maximum users of one load test."""
 VARIABLE = "LOAD_PLAN"
 """Environment variable that names the file of the plan."""
+STARTS = "the load starts"
+"""Beginning of the line that a master prints when all users are connected; tests wait for it."""
 
 
 class Shape(msgspec.Struct, frozen=True):

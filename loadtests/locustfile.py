@@ -162,7 +162,7 @@ class Gatherer:
         """
         users = self.plan.shape.users
         print(
-            f"the load starts: {users} users on {self.plan.workers} workers",
+            f"{plans.STARTS}: {users} users on {self.plan.workers} workers",
             file=sys.stderr,
             flush=True,
         )

@@ -29,6 +29,7 @@ from typing import Any
 
 from cryptography import x509
 
+from loadtests.load_plan import STARTS
 from tests.cluster import cluster_guard, commands_here, crashes, example_application, releases
 from tests.cluster.conftest import a_namespace
 from tests.cluster.outside_trials import Trial
@@ -128,7 +129,7 @@ class Load:
 
     def begun(self) -> bool:
         """Whether every user is connected and the load has begun (or has already ended)."""
-        return bool(re.search(r"^loading", self.log(), re.MULTILINE)) or bool(self.ended())
+        return bool(re.search(f"^{STARTS}", self.log(), re.MULTILINE)) or bool(self.ended())
 
 
 def told(log: str) -> dict[str, Any]:
