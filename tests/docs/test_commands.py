@@ -155,6 +155,7 @@ OTHERS = {
             ".venv/bin/lint-imports --no-logo",
             ".venv/bin/pytest -q tests/unit/kernels/test_twins.py"
             " tests/unit/kernels/test_lcss.py tests/unit/kernels/test_search.py",
+            ".venv/bin/pytest -q tests/unit/kernels tests/conformance/kernels",
             ".venv/bin/pytest -q tests/unit/domain tests/unit/analogs"
             " tests/unit/agent/test_searching.py",
             ".venv/bin/pytest -q tests/unit/operator",
