@@ -1,11 +1,11 @@
-"""`prose_sample` draws texts from all folders of the code; the same seed draws the same texts."""
+"""`draw_prose` draws texts from all folders of the code; the same seed draws the same texts."""
 
 from __future__ import annotations
 
 import pytest
 
-from tools import prose_sample
-from tools.prose_sample import Prose
+from tools import draw_prose
+from tools.draw_prose import Prose
 
 MODULE = '''"""A module that says something."""
 
@@ -26,7 +26,7 @@ class Queue:
 
 
 def test_docstrings_comments_and_messages_of_a_module_are_found() -> None:
-    found = list(prose_sample.of_python("services/midstreamer/sync/queue.py", MODULE))
+    found = list(draw_prose.of_python("services/midstreamer/sync/queue.py", MODULE))
 
     assert {(each.kind, each.text, each.code) for each in found} == {
         ("docstring", "A module that says something.", ""),
@@ -55,7 +55,7 @@ def test_comments_of_charts_are_found_run_by_run() -> None:
         "# How many agents\n# hold shards.\nreplicas: 3\n"
         "{{- /* Only with\n  a pool. */ -}}\nkind: A\n"
     )
-    found = [(each.text, each.code) for each in prose_sample.of_yaml("charts/a/values.yaml", text)]
+    found = [(each.text, each.code) for each in draw_prose.of_yaml("charts/a/values.yaml", text)]
     assert found == [
         ("How many agents\nhold shards.", "replicas: 3"),
         ("Only with\na pool.", "kind: A"),
@@ -64,38 +64,38 @@ def test_comments_of_charts_are_found_run_by_run() -> None:
 
 def test_a_function_is_shown_with_its_whole_signature() -> None:
     source = 'def put(\n    self, thing: str\n) -> None:\n    """Put a thing at the end."""\n'
-    (found,) = prose_sample.of_python("a.py", source)
+    (found,) = draw_prose.of_python("a.py", source)
     assert found.code == "def put( self, thing: str ) -> None:"
 
 
 def test_the_same_seed_draws_the_same_and_another_draws_other_texts() -> None:
     texts = [Prose(f"room{at % 5}", f"place {at}", "comment", "text") for at in range(500)]
-    assert prose_sample.draw(1, texts) == prose_sample.draw(1, texts)
-    assert prose_sample.draw(1, texts) != prose_sample.draw(2, texts)
+    assert draw_prose.draw(1, texts) == draw_prose.draw(1, texts)
+    assert draw_prose.draw(1, texts) != draw_prose.draw(2, texts)
 
 
 def test_no_text_is_drawn_twice_and_a_small_room_is_not_hidden_by_a_large_one() -> None:
     texts = [Prose("large", f"place {at}", "comment", "text") for at in range(10_000)]
     texts += [Prose("small", f"other {at}", "comment", "text") for at in range(100)]
 
-    drawn = prose_sample.draw(3, texts)
+    drawn = draw_prose.draw(3, texts)
 
-    assert len(set(drawn)) == prose_sample.COUNT
+    assert len(set(drawn)) == draw_prose.COUNT
     assert 25 < sum(each.room == "small" for each in drawn) < 75
 
 
 def test_all_of_few_texts_are_drawn() -> None:
     texts = [Prose("room", f"place {at}", "comment", "text") for at in range(7)]
-    assert sorted(prose_sample.draw(3, texts)) == sorted(texts)
+    assert sorted(draw_prose.draw(3, texts)) == sorted(texts)
 
 
 @pytest.mark.slow
 def test_the_repository_has_texts_in_every_room() -> None:
-    rooms = {each.room for each in prose_sample.everything()}
+    rooms = {each.room for each in draw_prose.everything()}
     assert {"charts", "operator/midstreamer_operator", "services/midstreamer/sync"} <= rooms
 
 
 @pytest.mark.slow
 def test_the_command_prints_as_many_as_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert prose_sample.main(["1", "--count", "3"]) == 0
+    assert draw_prose.main(["1", "--count", "3"]) == 0
     assert "3. " in capsys.readouterr().out

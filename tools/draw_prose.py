@@ -1,6 +1,6 @@
 """Draw prose at random, for a reader who has not seen the code.
 
-``python -m tools.prose_sample 7`` prints a hundred docstrings, comments and messages, each with its
+``python -m tools.draw_prose 7`` prints a hundred docstrings, comments and messages, each with its
 place and the line of code to which it belongs. The same seed draws the same texts from the same
 sources. The reader says in one sentence what each text means. A text that he must read twice is
 to be written again.
@@ -191,7 +191,7 @@ def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the texts that a seed draws."""
-    parser = argparse.ArgumentParser(prog="python -m tools.prose_sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.draw_prose", description=__doc__)
     parser.add_argument("seed", type=int, help="any number; the same number draws the same texts")
     parser.add_argument("--count", type=int, default=COUNT, help="how many texts; default: 100")
     parser.add_argument("--room", default="", help="draw from this folder and those below it alone")
