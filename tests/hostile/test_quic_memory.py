@@ -263,6 +263,7 @@ async def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
         # QUIC's closing period has not ended, so the server still has all 20 connections. But it
         # has freed their receivers.
         assert len(server._numbers) == 20
-        assert [each for each in gc.get_objects() if isinstance(each, CryptoReceiver)] == []
+        # isinstance would raise for a dead weakref.proxy, which any library may have.
+        assert [each for each in gc.get_objects() if type(each) is CryptoReceiver] == []
     finally:
         gc.enable()
