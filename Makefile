@@ -158,7 +158,7 @@ release: dev  ## wheels, sdists, images, charts, news and a tag of a new version
 rolling: setup  ## every process of a fleet restarted under load, in two versions, 2 minutes (ARGS="--kill --rate 0.2")
 	$(BIN)/python -m tests.rolling $(ARGS)
 
-load-cluster: setup  ## a fleet in a cluster made for it, loaded while all that can happen to it happens, 20 minutes (ARGS="--users 300 --rate 60")
+load-cluster: dev  ## a fleet in a cluster made for it, loaded while all that can happen to it happens, 20 minutes (ARGS="--users 300 --rate 60")
 	@$(BIN)/python -m tests.cluster --name load load -- $(ARGS)
 
 images: setup  ## container images, as archives in .cache/images (PUSH=registry.example/team TAG= BUILDER= BUILD_BASE= RUN_BASE=)

@@ -189,6 +189,10 @@ def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
     return drawn
 
 
+def _below(place: str, folder: str) -> bool:
+    return not folder or place.startswith(folder.rstrip("/") + "/")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the texts that a seed draws."""
     parser = argparse.ArgumentParser(prog="python -m tools.draw_prose", description=__doc__)
@@ -196,7 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=COUNT, help="how many texts; default: 100")
     parser.add_argument("--room", default="", help="draw from this folder and those below it alone")
     given = parser.parse_args(arguments)
-    texts = [each for each in everything() if (each.room + "/").startswith(given.room)]
+    texts = [each for each in everything() if _below(each.place, given.room)]
+    if not texts:
+        parser.error(f"--room {given.room}: no text is below this folder")
     for number, each in enumerate(draw(given.seed, texts, given.count), 1):
         print(f"{number}. {each.place} ({each.kind})")
         if each.code:

@@ -89,14 +89,45 @@ def steps(wanted: str) -> list[Step]:
             lambda: run(python, "-m", "images", "--tag", wanted),
         ),
         Step("package the charts", lambda: charts(folder)),
-        Step("commit", lambda: run("git", "commit", "--all", "--message", f"release: {wanted}")),
+        Step("commit", lambda: run("git", "commit", "--all", "--message", commit_of(wanted))),
         Step("tag", lambda: run("git", "tag", "--annotate", f"v{wanted}", "--message", wanted)),
     ]
 
 
-def restore(commit: str) -> None:
-    """Restore the branch and all tracked files to a commit."""
-    run("git", "reset", "--quiet", "--hard", commit)
+class Checkout(NamedTuple):
+    """Branch and commit of the checkout when a release began."""
+
+    branch: str
+    commit: str
+
+    @classmethod
+    def now(cls) -> Checkout:
+        """Return branch and commit of the checkout; raises Refused if HEAD is on no branch."""
+        return cls(run("git", "symbolic-ref", "--short", "HEAD"), run("git", "rev-parse", "HEAD"))
+
+    def restore(self, wanted: str) -> str:
+        """Undo what a release of the version ``wanted`` has changed; return what was done.
+
+        If somebody else has committed or changed the branch meanwhile, nothing is undone.
+        """
+        by_hand = f"undo it by hand: `git reset --hard {self.commit}` on the branch {self.branch}"
+        try:
+            branch, commit = self.now()
+            if commit != self.commit and run("git", "log", "-1", "--format=%s") == commit_of(
+                wanted
+            ):
+                commit = run("git", "rev-parse", "HEAD^")
+            if (branch, commit) != self:
+                return f"the checkout has changed meanwhile; {by_hand}"
+            run("git", "reset", "--quiet", "--hard", self.commit)
+        except Refused as refused:
+            return f"{refused}; {by_hand}"
+        return "files and branch are as before"
+
+
+def commit_of(wanted: str) -> str:
+    """Return the message of the commit of a release."""
+    return f"release: {wanted}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,10 +139,10 @@ def main(arguments: list[str] | None = None) -> int:
     first, *rest = steps(given.version)
     try:
         first.does()
+        before = Checkout.now()
     except Refused as refused:
         print(f"release: {refused}", file=sys.stderr)
         return 2
-    before = run("git", "rev-parse", "HEAD")
     for number, step in enumerate(rest, 1):
         print(f"{number}/{len(rest)} {step.says}", flush=True)
         if given.dry_run:
@@ -119,9 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             step.does()
         except (Refused, KitError, ValueError, OSError, KeyboardInterrupt) as error:
-            restore(before)
-            why = str(error) or "interrupted"
-            print(f"release: {why}; files and branch are as before", file=sys.stderr)
+            print(f"release: {str(error) or 'interrupted'}", file=sys.stderr)
+            print(f"release: {before.restore(given.version)}", file=sys.stderr)
             return 1
     if not given.dry_run:
         print(f"built in dist/{given.version}, images in .cache/images/{given.version}")

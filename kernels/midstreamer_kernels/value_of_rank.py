@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PART = 64  # number of values in a part; only the minimum of each part is sorted at first
+PART_MAX = 64  # most values of which one minimum is taken
 
 
 def value_of_rank(values: NDArray[Any], rank: int) -> float:
@@ -20,11 +20,13 @@ def value_of_rank(values: NDArray[Any], rank: int) -> float:
 
     `values` has shape (n,), any float dtype and no NaN; 0 <= `rank` < n.
     """
-    parts = values.size // PART
-    if parts > rank:
-        minima = np.sort(values[: parts * PART].reshape(PART, parts).min(axis=0))
-        # `rank` + 1 of the minima are not greater than `highest`, and each minimum is one of the
-        # values. So greater values cannot have the rank and are dropped.
+    part = min(PART_MAX, values.size // (2 * (rank + 1)))
+    if part > 1:
+        parts = values.size // part
+        minima = np.sort(values[: parts * part].reshape(part, parts).min(axis=0))
+        # At least `rank` + 1 values are at most this large: those that are minima themselves.
         highest = minima[rank]
-        values = values[values <= highest]
+        values = values[values < highest]
+        if values.size <= rank:
+            return float(highest)
     return float(np.sort(values)[rank])

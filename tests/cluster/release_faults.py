@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from midstreamer_operator.k8s.status_lines import WAITING
 from midstreamer_operator.resources import authorities
 from tests.cluster import cluster_guard, commands_here, releases
 from tests.cluster.outside_client import k8s
@@ -254,8 +255,8 @@ def well(place: Place, name: str = "mid", *, timeout_s: float = 240.0) -> None:
     release = place.server if name == "db" else place.fleet()
     release.wait_ready(timeout_s=timeout_s)
     commands_here.eventually(
-        "`midstreamer-k8s status` has no section `waits`",
+        f"`midstreamer-k8s status` has no section `{WAITING}`",
         lambda: place.screen(name),
-        lambda screen: "\nwaits\n" not in screen,
+        lambda screen: f"\n{WAITING}\n" not in screen,
         timeout_s=timeout_s,
     )

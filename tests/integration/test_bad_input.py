@@ -471,7 +471,7 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
 @asynccontextmanager
 async def another_sync(place: Place, dsn: str) -> AsyncIterator[child_processes.Child]:
     """A second sync process, which uses another database."""
-    (port,), (health,) = (local_fleet.free_ports(1) for datagram in (True, False))
+    port, health = local_fleet.free_ports(2)
     environment = {
         **place.processes.part("sync").environment,
         "MIDSTREAMER_SYNC__ID": "s2",

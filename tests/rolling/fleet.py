@@ -136,8 +136,8 @@ class Fleet:
         members = [peer_credentials.named(each, TRUST_DOMAIN) for each in self.named]
         await asyncio.to_thread(peer_credentials.prepare, self.state.certs, members)
         await self.server.start()
-        listen = free_ports(len(MEMBERS))
-        health = free_ports(len(MEMBERS))
+        ports = free_ports(2 * len(MEMBERS))
+        listen, health = ports[: len(MEMBERS)], ports[len(MEMBERS) :]
         for name, port, probed in zip(MEMBERS, listen, health, strict=True):
             self.places[name] = Place(f"127.0.0.1:{port}", f"127.0.0.1:{probed}", self.carrier)
         # The second sync starts when the first has created the tables, as in an upgrade one by one.

@@ -90,11 +90,12 @@ class Fleet(LocalFleet):
 
     def _plan(self, dsn: str) -> None:
         # Nothing else uses this network, so a port that is free on loopback is free everywhere.
-        ports = free_ports(1 + len(COORDINATORS))
-        sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports)
+        servers = 1 + len(COORDINATORS)
+        ports = free_ports(2 * servers + self.settings.agents)
+        sync, *coordinators = (f"quic+wss://{networks.HERE}:{port}" for port in ports[:servers])
         self.coordinators = tuple(coordinators)
         self.coordinator = coordinators[0]
-        health = free_ports(1 + len(COORDINATORS) + self.settings.agents)
+        health = ports[servers:]
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,

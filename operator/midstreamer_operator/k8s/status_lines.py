@@ -59,11 +59,15 @@ class Found:
     """One line for each thing that could not be read, with the reason."""
 
 
+WAITING = "waiting"
+"""Heading of the lines that say why pods wait; without such pods there is no heading."""
+
+
 def shown(found: Found, now_s: float) -> list[str]:
     """Return the lines that `midstreamer-k8s status` prints."""
     lines = [f"{found.namespace}/{found.release}", "", *_counts(found)]
     if waits := list(_waits(found)):
-        lines += ["", "waiting", *(f"  {line}" for line in waits)]
+        lines += ["", WAITING, *(f"  {line}" for line in waits)]
     if found.measured:
         lines += ["", "history", *pod_shard_lag.shown(found.measured)]
     lines += ["", *_certificates(found, now_s)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import random
 import socket
@@ -137,9 +138,9 @@ class LocalFleet:
         """Choose ports and environment variables for all children."""
         carrier = self.settings.carrier
         before = "" if carrier == "quic" else f"{carrier}://"
-        ports = free_ports(2)
-        sync, self.coordinator = (f"{before}127.0.0.1:{port}" for port in ports)
-        health = free_ports(2 + self.settings.agents)
+        ports = free_ports(4 + self.settings.agents)
+        sync, self.coordinator = (f"{before}127.0.0.1:{port}" for port in ports[:2])
+        health = ports[2:]
         shared = {
             "MIDSTREAMER_SECURITY__DIRECTORY": str(self.state.certs),
             "MIDSTREAMER_SECURITY__TRUST_DOMAIN": TRUST_DOMAIN,
@@ -271,13 +272,17 @@ def _free_port(bound: contextlib.ExitStack) -> int:
     """Return a free port. `bound` holds its sockets open, so that the next call finds another."""
     for _ in range(PORT_TRIES):
         port = _RANDOM.choice(PORTS)
-        with contextlib.ExitStack() as both, contextlib.suppress(OSError):
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                probe = both.enter_context(socket.socket(socket.AF_INET, kind))
-                probe.bind(("127.0.0.1", port))
-            bound.push(both.pop_all())
-            return port
+        try:
+            with contextlib.ExitStack() as both:
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    probe = both.enter_context(socket.socket(socket.AF_INET, kind))
+                    probe.bind(("127.0.0.1", port))
+                bound.push(both.pop_all())
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise Unavailable(f"cannot listen on 127.0.0.1:{port}: {error}") from error
     raise Unavailable(
-        f"none of {PORT_TRIES} ports between {PORTS.start} and {PORTS.stop - 1} is free: end what"
-        " listens on them"
+        f"no free port found in {PORT_TRIES} tries between {PORTS.start} and {PORTS.stop - 1}:"
+        " end what listens there"
     )

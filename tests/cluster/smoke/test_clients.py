@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from midstreamer.cluster import kubernetes_names
+from midstreamer_operator.k8s.status_lines import WAITING
 from tests.cluster import cluster_guard, commands_here, example_application
 from tests.cluster.conftest import a_namespace
 from tests.cluster.example_application import decisions, deployed, log, restarts
@@ -118,7 +119,7 @@ def test_a_screen_shows_every_pod_and_its_certificate(fleet: Release) -> None:
     for component, count in (("operator", 2), ("postgres", 1), ("sync", 2), ("coordinator", 2)):
         assert re.search(rf"^{component} +{count} of {count}$", done.stdout, re.MULTILINE)
     assert "not shown" not in done.stdout
-    assert "waits" not in done.stdout
+    assert f"\n{WAITING}\n" not in done.stdout
     assert re.search(
         r"^  mid-agent-\S+ +(up to date|\d+ changes? behind), holds \d+ shards?$",
         done.stdout,

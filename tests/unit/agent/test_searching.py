@@ -254,12 +254,12 @@ def left_ms(searching: Search, asked: Window, after_s: float) -> float:
 
     Return the processor time that the search used after that, in milliseconds.
     """
-    stop, ended = kernels.Stop(), [0.0]
+    stop, ended = kernels.Stop(), list[float]()
 
     def work() -> None:
         with pytest.raises(DeadlineExceeded):
             searching.answer([asked], stop)
-        ended[0] = time.thread_time()
+        ended.append(time.thread_time())
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -267,8 +267,9 @@ def left_ms(searching: Search, asked: Window, after_s: float) -> float:
     assert thread.is_alive(), "the search ended before it was stopped: make it longer"
     at_the_flag_s = used_s(thread)
     stop.set()
-    thread.join()
-    return 1000.0 * (ended[0] - at_the_flag_s)
+    thread.join(10.0)
+    (ended_s,) = ended
+    return 1000.0 * (ended_s - at_the_flag_s)
 
 
 @pytest.mark.slow

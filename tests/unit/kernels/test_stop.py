@@ -70,7 +70,7 @@ def ended_ms(searching: Searching, after_s: float) -> float:
     assert thread.is_alive(), "the search ended before its stop flag was set: make it longer"
     at_the_flag_s = used_s(thread)
     stop.set()
-    thread.join()
+    thread.join(10.0)
     assert raised
     return 1000.0 * (ended[0] - at_the_flag_s)
 

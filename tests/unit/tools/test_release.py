@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_all_is_built_before_the_commit_and_the_tag(commands: Commands) -> None:
 
 def test_a_dry_run_only_looks(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     assert release.main(["9.9.0", "--dry-run"]) == 0
-    looks = {("git", "status"), ("git", "tag"), ("git", "rev-parse")}
+    looks = {("git", "status"), ("git", "tag"), ("git", "rev-parse"), ("git", "symbolic-ref")}
     assert {each[:2] for each in commands} <= looks
     assert "8/8 tag" in capsys.readouterr().out
 
@@ -95,12 +96,46 @@ def test_a_step_that_fails_leaves_files_and_branch_as_they_were(
     def answer(words: tuple[str, ...]) -> str:
         if failing in words:
             raise release.Refused("no disk")
-        return "a-commit" if "rev-parse" in words else ""
+        return {"rev-parse": "a-commit", "symbolic-ref": "main"}.get(words[1], "")
 
     answering(monkeypatch, commands, answer)
     assert release.main(["9.9.0"]) == 1
     assert commands[-1] == ("git", "reset", "--quiet", "--hard", "a-commit")
     assert "no disk" in capsys.readouterr().err
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release.Checkout:
+    """Make a repository with one commit; a release runs in it."""
+    monkeypatch.setattr(release, "TOP", tmp_path)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "somebody")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "somebody@fleet.example")
+    release.run("git", "init", "--quiet", "--initial-branch", "main")
+    release.run("git", "commit", "--quiet", "--allow-empty", "--message", "first")
+    return release.Checkout.now()
+
+
+def test_the_commit_of_a_failed_release_is_undone(checkout: release.Checkout) -> None:
+    release.run("git", "commit", "--quiet", "--allow-empty", "-m", release.commit_of("9.9.0"))
+
+    assert "as before" in checkout.restore("9.9.0")
+    assert release.Checkout.now() == checkout
+
+
+def test_a_commit_that_somebody_else_made_meanwhile_is_kept(checkout: release.Checkout) -> None:
+    release.run("git", "commit", "--quiet", "--allow-empty", "--message", "another")
+    after = release.Checkout.now()
+
+    assert f"git reset --hard {checkout.commit}" in checkout.restore("9.9.0")
+    assert release.Checkout.now() == after
+
+
+def test_a_branch_that_somebody_else_chose_meanwhile_is_kept(checkout: release.Checkout) -> None:
+    release.run("git", "switch", "--quiet", "--create", "other")
+
+    assert "on the branch main" in checkout.restore("9.9.0")
+    assert release.Checkout.now().branch == "other"
 
 
 def test_a_command_that_fails_is_reported_with_its_output() -> None:
