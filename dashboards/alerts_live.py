@@ -59,7 +59,7 @@ class Fired(NamedTuple):
 
 
 @dataclass
-class Told:
+class Outcome:
     """The result of a live test of the alerts."""
 
     healthy_s: float
@@ -114,7 +114,7 @@ async def run(factor: float, only: Collection[str], healthy_s: float | None) -> 
             # Wait so long that rules which look back one hour no longer see the fleet's start.
             await asyncio.sleep(lasts_s)
             world = World(seen, asked, folder)
-            outcome = Told(lasts_s, await health(world, lasts_s), [])
+            outcome = Outcome(lasts_s, await health(world, lasts_s), [])
             for fault in chosen:
                 outcome.fired += await tried(world, fault, outcome.heard)
     show(outcome, known if not only else set(only))
@@ -197,7 +197,7 @@ async def tried(world: World, fault: Fault, heard: dict[str, Fired]) -> list[Fir
     ]
 
 
-def show(outcome: Told, wanted: Iterable[str]) -> None:
+def show(outcome: Outcome, wanted: Iterable[str]) -> None:
     """Print a table with one row for each alert.
 
     A row shows when the alert fired and ended, whether it also fired while there was no fault, and

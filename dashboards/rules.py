@@ -160,8 +160,8 @@ class Recording:
 
     def rule(self, pace: Pace) -> dict[str, Any]:
         """Return the rule as an entry of a Prometheus rule file."""
-        document: dict[str, Any] = {"record": self.name, "expr": self.expression(pace)}
-        return document | ({"labels": dict(self.labels)} if self.labels else {})
+        rule: dict[str, Any] = {"record": self.name, "expr": self.expression(pace)}
+        return rule | ({"labels": dict(self.labels)} if self.labels else {})
 
 
 def ours(metric: Metric, /, *, suffix: str = "", **labels: Wanted) -> str:

@@ -58,20 +58,20 @@ def room_of(path: str) -> str:
 
 def of_python(path: str, source: str) -> Iterator[Prose]:
     """Yield the docstrings, comments and messages of a Python module."""
-    tree, room = ast.parse(source), room_of(path)
+    tree, room, lines = ast.parse(source), room_of(path), source.splitlines()
     for name, node in _named(tree, ""):
         for at, child in enumerate(getattr(node, "body", [])):
             match child:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     subject = name if at == 0 else _assigned(node.body[at - 1], name)  # type: ignore[attr-defined]
-                    head = _head(source, node) if at == 0 else _line(source, node.body[at - 1])  # type: ignore[attr-defined]
+                    head = _head(lines, node) if at == 0 else _line(lines, node.body[at - 1])  # type: ignore[attr-defined]
                     yield Prose(room, f"{path}:{child.lineno} {subject}", "docstring", text, head)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ERRORS.search(_called(node.func)):
             for argument in node.args:
                 if text := _written(argument):
-                    said = _line(source, node)
-                    yield Prose(room, f"{path}:{node.lineno}", "message", text, said)
+                    place = f"{path}:{node.lineno}"
+                    yield Prose(room, place, "message", text, _line(lines, node))
     yield from _comments(path, room, source)
 
 
@@ -102,19 +102,19 @@ def _assigned(node: ast.stmt, name: str) -> str:
     return f"{name}.{ast.unparse(target)}".lstrip(".") if target else name
 
 
-def _head(source: str, node: ast.AST) -> str:
+def _head(lines: Sequence[str], node: ast.AST) -> str:
     """Return the first line of a class, or the whole signature of a function; "" of a module."""
     match node:
         case ast.ClassDef():
-            return _line(source, node)
+            return _line(lines, node)
         case ast.FunctionDef() | ast.AsyncFunctionDef():
-            lines = source.splitlines()[node.lineno - 1 : node.body[0].lineno - 1]
-            return " ".join(line.strip() for line in lines)
+            signature = lines[node.lineno - 1 : node.body[0].lineno - 1]
+            return " ".join(line.strip() for line in signature)
     return ""
 
 
-def _line(source: str, node: ast.stmt | ast.expr) -> str:
-    return source.splitlines()[node.lineno - 1].strip()
+def _line(lines: Sequence[str], node: ast.stmt | ast.expr) -> str:
+    return lines[node.lineno - 1].strip()
 
 
 def _called(function: ast.expr) -> str:
@@ -138,8 +138,7 @@ def _shown(part: ast.expr) -> str:
 
 
 def _comments(path: str, room: str, source: str) -> Iterator[Prose]:
-    first, last, texts = 0, -1, list[str]()
-    lines = source.splitlines()
+    first, last, texts, lines = 0, -1, list[str](), source.splitlines()
 
     def together() -> Prose:
         below = next((line.strip() for line in lines[last:] if line.strip()), "")

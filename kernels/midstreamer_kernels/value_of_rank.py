@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PART_MAX = 64  # most values of which one minimum is taken
+PART_MAX = 64  # greatest number of values in a part; each part is first reduced to its minimum
 
 
 def value_of_rank(values: NDArray[Any], rank: int) -> float:

@@ -188,7 +188,12 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--write", required=True, type=Path, help="output file, overwritten")
     root.add_argument("--matches-per-s", type=_rate, default=MATCHES_PER_S)
     root.add_argument("--appends-per-s", type=_rate, default=APPENDS_PER_S)
-    root.add_argument("--for-s", type=_seconds, default=float("inf"), help="default: the maximum")
+    root.add_argument(
+        "--for-s",
+        type=_seconds,
+        default=float("inf"),
+        help="seconds of load; default: until its series has no values left",
+    )
     root.add_argument("--name", default="", help="name of its series; default: new")
     add_client_arguments(root)
     return root

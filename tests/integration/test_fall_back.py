@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aioquic.quic.connection import QuicConnection
 
 from midstreamer.domain.errors import Unavailable
 from midstreamer.domain.identity import Kind
@@ -99,12 +100,21 @@ async def test_a_session_leaves_a_silent_carrier_within_3_s_and_comes_back(
         assert slowest < 0.5  # no request waits while the session moves back
 
 
-async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(tmp_path: Path, udp: _Udp) -> None:
+async def test_a_quiet_link_falls_silent_as_soon_as_a_busy_one(
+    tmp_path: Path, udp: _Udp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # On a quiet link the last packet sent is a ping, which restarts QUIC's idle period. Even so,
     # the peer's silence must be noticed as soon as on a busy link.
+    pinged, send_ping = asyncio.Event(), QuicConnection.send_ping
+
+    def ping(quic: QuicConnection, uid: int) -> None:
+        send_ping(quic, uid)
+        pinged.set()
+
     async with _a_session(Installation(tmp_path, LIMITS)) as session:
         await _ask(session)
-        await asyncio.sleep(2.0)  # now the last packet sent is a ping
+        monkeypatch.setattr(QuicConnection, "send_ping", ping)
+        await asyncio.wait_for(pinged.wait(), LIMITS.idle_s)
         udp.dropped = True
         began_s = time.monotonic()
         await eventually(lambda: _carrier(session) is Scheme.WSS)

@@ -186,7 +186,7 @@ class Started:
         """Wait until nothing that the process needs is missing."""
 
         async def complete() -> bool:
-            assert self.process.poll() is None, f"{self.verb} ended: {self.last_lines()}"
+            assert self.process.poll() is None, f"{self.verb} ended"
             return await child_processes.complete(self.health)
 
         try:

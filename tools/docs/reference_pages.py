@@ -87,8 +87,8 @@ def _kind(schema: dict[str, Any]) -> str:
         "exclusiveMaximum": "less than {}",
         "pattern": "matching `{}`",
     }
-    descriptions = [text.format(schema[key]) for key, text in limits.items() if key in schema]
-    return ", ".join([kind, *descriptions]).replace("|", "\\|")
+    bounds = [text.format(schema[key]) for key, text in limits.items() if key in schema]
+    return ", ".join([kind, *bounds]).replace("|", "\\|")
 
 
 def schema() -> str:
@@ -128,8 +128,8 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _switched_off(name: str, descriptions: str | None, value: str) -> list[str]:
-    plain = docstrings_of_code.one_line(descriptions).replace("`", "")
+def _switched_off(name: str, description: str | None, value: str) -> list[str]:
+    plain = docstrings_of_code.one_line(description).replace("`", "")
     wrapped = textwrap.wrap(plain, 96, initial_indent="# ", subsequent_indent="# ")
     return [*wrapped, f"#{name} = {value}" if value else f"#{name} =    (not set)"]
 
@@ -352,8 +352,8 @@ def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         shown = f"`{parameter.name.upper()}`"
     default = "" if parameter.default in (None, (), []) else f"`{_plain(parameter.default)}`"
-    descriptions = docstrings_of_code.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
-    return f"| {shown} | {default} | {descriptions} |"
+    description = docstrings_of_code.one_line(getattr(parameter, "help", "")).replace("|", "\\|")
+    return f"| {shown} | {default} | {description} |"
 
 
 def _plain(value: Any) -> str:

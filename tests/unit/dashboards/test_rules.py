@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dashboards import alert_cases, built_files, promql, recording_rules, rule_linting, rules
-from dashboards.alerts_live import Fired, Told
+from dashboards.alerts_live import Fired, Outcome
 from dashboards.faults import FAULTS
 from dashboards.recording_rules import RECORDINGS
 from dashboards.rules import RUNBOOKS, Alert, Case, Grows, Holds, Pace, ours
@@ -140,6 +140,6 @@ def test_each_alert_has_one_fault_that_makes_it() -> None:
 def test_a_run_fails_when_an_alert_stays_silent_or_fires_without_a_fault() -> None:
     fired, silent = Fired("QueueFull", "a flood", 3.0), Fired("FeedLag", "a frost", None)
 
-    assert Told(120.0, set(), [fired]).code == 0
-    assert Told(120.0, {"FeedLag"}, [fired]).code == 1
-    assert Told(120.0, set(), [fired, silent]).code == 1
+    assert Outcome(120.0, set(), [fired]).code == 0
+    assert Outcome(120.0, {"FeedLag"}, [fired]).code == 1
+    assert Outcome(120.0, set(), [fired, silent]).code == 1

@@ -182,13 +182,13 @@ def exclusion() -> str:
         ("orange", "exclusion=32", _with_exclusion),
         ("blue", "step=8, no exclusion", _on_a_grid),
     )
-    for colour, matches_at, way in ways:
+    for colour, caption, way in ways:
         shares = chances(way)
         line = [(place.x(decile), place.y(share)) for decile, share in enumerate(shares)]
         board.curve(line, colour=colour, width=2.4)
         for x, y in line:
             board.dot(x, y, colour=colour)
-        board.words(664, line[-1][1] + 4, matches_at, size=12, anchor="start", bold=True)
+        board.words(664, line[-1][1] + 4, caption, size=12, anchor="start", bold=True)
     board.words(370, 346, "where the window ends, from its lowest tenth to its highest", size=12,
                 faint=True)  # fmt: skip
     return board.svg()
