@@ -42,7 +42,7 @@ from midstreamer.security import files
 from tests.load.client_requests import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
 from tests.observed.fleet import CLIENT, REPLICAS, pods_ready
-from tests.observed.load import STRANGER, Asking
+from tests.observed.load import SIGNALS, STRANGER, Asking, Outcomes
 from tests.rolling.plan import Version
 from tests.support.api_server import User
 from tests.support.operator_builders import csr_pem, posted, uri
@@ -200,14 +200,19 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
             yield
 
 
-@asynccontextmanager
-async def world_against(world: World) -> AsyncIterator[None]:
-    """Fault: all outcomes are the opposite of their forecasts and lie outside their intervals."""
-    os.kill(world.seen.pid(CLIENT), signal.SIGUSR1)
-    try:
-        yield
-    finally:
-        await again(world, CLIENT)  # a restarted client sends normal outcomes again
+def outcomes(chosen: Outcomes) -> Make:
+    """Return a fault: all series of the client get such outcomes."""
+    number = next(each for each in SIGNALS if SIGNALS[each] is chosen)
+
+    @asynccontextmanager
+    async def make(world: World) -> AsyncIterator[None]:
+        os.kill(world.seen.pid(CLIENT), number)
+        try:
+            yield
+        finally:
+            os.kill(world.seen.pid(CLIENT), signal.SIGHUP)
+
+    return make
 
 
 @asynccontextmanager
@@ -397,14 +402,9 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
-    # This fault comes first, because its alerts judge the outcomes of a whole day.  If it came
-    # later, this day would contain more normal outcomes, and the alerts would fire later.
-    Fault(
-        "outcomes are the opposite of forecasts",
-        ("CoverageOff", "LicenceLost"),
-        world_against,
-        within_s=420.0,
-    ),
+    # These faults come first: their alerts judge a whole day, and normal outcomes delay them.
+    Fault("series do not change", ("CoverageOff",), outcomes(Outcomes.UNCHANGED), within_s=420.0),
+    Fault("outcomes are opposite", ("LicenceLost",), outcomes(Outcomes.OPPOSITE), within_s=420.0),
     Fault("an agent is killed", ("ProcessDown",), killed("a3")),
     Fault("all agents but one are killed", ("ShardsUnderreplicated",), killed("a2", "a3")),
     Fault("every agent is killed", ("ShardsUnheld", "Incomplete"), killed(*AGENTS)),

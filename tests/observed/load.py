@@ -7,8 +7,9 @@ The client appends and matches as `tests.load.client_requests` does. It also loo
 lists the members, and sends requests that must be refused: old ticks, unknown series, a foreign
 universe, a drain, and frames that only a coordinator may send. A second client, with a valid
 certificate but on no allowlist, connects so often that the log drops some of its lines. The only
-line on stdout says that the history is stored. After SIGUSR1 new ticks contradict the confident
-decisions (`Against`). SIGTERM ends the process.
+line on stdout says that the history is stored. Signals choose what new ticks are (`SIGNALS`):
+after SIGUSR1 they contradict the confident decisions, after SIGUSR2 no value changes any more, and
+after SIGHUP they are normal again. SIGTERM ends the process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import signal
 import statistics
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from typing import Any
 
 from midstreamer import AsyncClient, Tick
@@ -52,14 +54,14 @@ STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
-AGAINST_PER_S = 20.0
-"""Calls of `Against.contradict` per second.
+ABNORMAL_PER_S = 20.0
+"""Calls of `Abnormal.request` per second.
 
 A confidence is a rank among the last 1,000 decisions of a stream. The rate is high, so that soon
-all of these are decisions that `Against` requested.
+all of these are decisions that `Abnormal` requested.
 """
 RECENT, SMALL = 1000, 0.1
-"""`RECENT`: the number of recent decisions with which `Against` compares a confidence. `SMALL`: a
+"""`RECENT`: the number of recent decisions with which `Abnormal` compares a confidence. `SMALL`: a
 change that lies inside every interval, in units of the decision's scale."""
 START, LARGE = 100.0, 1e9
 """A series that goes beyond the value `LARGE` or `-LARGE` begins again at the value `START`."""
@@ -153,13 +155,30 @@ class Asking:
             log.warning("load.failed", error=f"{error.code}: {error}")
 
 
-class Against:
-    """Sends a match, and then ticks that contradict the decision if it is confident.
+class Outcomes(Enum):
+    """What the client's new ticks are, compared with the fleet's decisions."""
 
-    A decision is confident if it has at least the median confidence of recent decisions. The next
-    ticks then lie beyond its interval, on the side that is opposite to its forecast. The forecasts
-    of other decisions come true, so that the stream goes on making confident decisions. Milder
-    contradictions have no lasting effect, because the stream learns to follow them.
+    NORMAL = "the series go on as before"
+    OPPOSITE = "the ticks contradict the confident decisions"
+    UNCHANGED = "each tick repeats the last value of its series"
+
+
+SIGNALS = {
+    signal.SIGHUP: Outcomes.NORMAL,
+    signal.SIGUSR1: Outcomes.OPPOSITE,
+    signal.SIGUSR2: Outcomes.UNCHANGED,
+}
+
+
+class Abnormal:
+    """Sends a match, and then ticks that depend on the decision.
+
+    With `Outcomes.UNCHANGED` the ticks repeat the last value. With `Outcomes.OPPOSITE` they
+    contradict the decision if it is confident, that is, if it has at least the median confidence of
+    recent decisions. They then lie beyond its interval, on the side that is opposite to its
+    forecast. The forecasts of other decisions come true, so that the stream goes on making
+    confident decisions. Milder contradictions have no lasting effect, because the stream learns to
+    follow them.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
@@ -167,11 +186,8 @@ class Against:
         self._free = deque(lanes)
         self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
-    async def contradict(self, _due_s: float) -> None:
-        """Match a series that no other call uses now, and append ticks against the decision.
-
-        The ticks contradict the decision if it is confident; otherwise they make it come true.
-        """
+    async def request(self, outcomes: Outcomes) -> None:
+        """Match a series that no other call uses now, and append ticks with these outcomes."""
         if not self._free:
             return
         lane = self._free.popleft()
@@ -179,17 +195,24 @@ class Against:
             end = lane.count - 1
             values = lane.values[end + 1 - WANTED.window : end + 1]
             decision = await self._client.match(lane.name, time_at(end), values, WANTED)
-            is_confident = decision.confidence >= statistics.median(self._confidences)
-            self._confidences.append(decision.confidence)
             coming = slice(lane.count, lane.count + TICKS)
-            reached = decision.last + change(decision, comes_true=not is_confident)
-            lane.values[coming] = reached if abs(reached) < LARGE else START
+            if outcomes is Outcomes.UNCHANGED:
+                lane.values[coming] = lane.values[end]
+            else:
+                lane.values[coming] = self._opposite(decision)
             await self._client.append(lane.ticks(TICKS))
             lane.count += TICKS
         except MidstreamerError as error:
             log.warning("load.failed", error=f"{error.code}: {error}")
         finally:
             self._free.append(lane)
+
+    def _opposite(self, decision: Decision) -> float:
+        """Return the next value: it contradicts a confident decision and obeys another one."""
+        is_confident = decision.confidence >= statistics.median(self._confidences)
+        self._confidences.append(decision.confidence)
+        reached = decision.last + change(decision, comes_true=not is_confident)
+        return reached if abs(reached) < LARGE else START
 
 
 def change(decision: Decision, *, comes_true: bool) -> float:
@@ -221,23 +244,33 @@ async def run(arguments: argparse.Namespace) -> None:
         asking = Asking(client, arguments)
         load = Load(client, arguments.identity.partition("/")[2], asking.heard)
         await load.begin()
-        against, turned = Against(client, load.lanes), asyncio.Event()
-        loop.add_signal_handler(signal.SIGUSR1, turned.set)
+        abnormal = Abnormal(client, load.lanes)
+        outcomes = Outcomes.NORMAL
 
-        def when(ask: Callable[[float], Awaitable[None]], *, is_turned: bool) -> Any:
+        def choose(chosen: Outcomes) -> None:
+            nonlocal outcomes
+            outcomes = chosen
+
+        for number, chosen in SIGNALS.items():
+            loop.add_signal_handler(number, choose, chosen)
+
+        def normally(ask: Callable[[float], Awaitable[None]]) -> Callable[[float], Awaitable[None]]:
             async def ask_then(due_s: float) -> None:
-                if turned.is_set() == is_turned:
+                if outcomes is Outcomes.NORMAL:
                     await ask(due_s)
 
             return ask_then
 
+        async def abnormally(_due_s: float) -> None:
+            if outcomes is not Outcomes.NORMAL:
+                await abnormal.request(outcomes)
+
         say({"ready": True})
         async with asyncio.TaskGroup() as group:
-            appends, matches = (when(each, is_turned=False) for each in (load.append, load.match))
+            appends, matches = normally(load.append), normally(load.match)
             group.create_task(at_rate(appends, arguments.appends_per_s, stop))
             group.create_task(at_rate(matches, arguments.matches_per_s, stop))
-            opposites = when(against.contradict, is_turned=True)
-            group.create_task(at_rate(opposites, AGAINST_PER_S, stop))
+            group.create_task(at_rate(abnormally, ABNORMAL_PER_S, stop))
             group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
