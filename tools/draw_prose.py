@@ -1,9 +1,9 @@
 """Draw prose at random, for a reader who has not seen the code.
 
 ``python -m tools.draw_prose 7`` prints a hundred docstrings, comments and messages, each with its
-place and the line of code to which it belongs. The same seed draws the same texts from the same
-sources. The reader says in one sentence what each text means. A text that he must read twice is
-to be written again.
+place, the summaries of its module and class, and the code to which it belongs. The same seed draws
+the same texts from the same sources. The reader says in one sentence what each text means. A text
+that he must read twice is to be written again.
 
 Each text is drawn from a room (a folder) that is chosen first, and all rooms have the same
 chance, so that a small room is not hidden by a large one.
@@ -43,7 +43,9 @@ class Prose(NamedTuple):
     """Which kind of text it is: docstring, comment or message."""
     text: str
     code: str = ""
-    """The line of code that a reader sees next to the text; empty for a module."""
+    """The code that a reader sees next to the text; empty for a module."""
+    within: tuple[str, ...] = ()
+    """The summaries that a reader of the file has read before: of its module, then of its class."""
 
 
 def room_of(path: str) -> str:
@@ -59,20 +61,25 @@ def room_of(path: str) -> str:
 def of_python(path: str, source: str) -> Iterator[Prose]:
     """Yield the docstrings, comments and messages of a Python module."""
     tree, room, lines = ast.parse(source), room_of(path), source.splitlines()
-    for name, node in _named(tree, ""):
+    module = _summary(tree)
+    for name, node, owner in _named(tree, "", ()):
         for at, child in enumerate(getattr(node, "body", [])):
             match child:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     subject = name if at == 0 else _assigned(node.body[at - 1], name)  # type: ignore[attr-defined]
                     head = _head(lines, node) if at == 0 else _line(lines, node.body[at - 1])  # type: ignore[attr-defined]
-                    yield Prose(room, f"{path}:{child.lineno} {subject}", "docstring", text, head)
+                    place = f"{path}:{child.lineno} {subject}"
+                    own = _summary(node) if at > 0 and isinstance(node, ast.ClassDef) else ()
+                    above = () if not name and at == 0 else (*module, *owner, *own)
+                    yield Prose(room, place, "docstring", text, head, above)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ERRORS.search(_called(node.func)):
             for argument in node.args:
                 if text := _written(argument):
                     place = f"{path}:{node.lineno}"
-                    yield Prose(room, place, "message", text, _line(lines, node))
-    yield from _comments(path, room, source)
+                    code = _joined(lines[node.lineno - 1 : node.end_lineno])
+                    yield Prose(room, place, "message", text, code, module)
+    yield from (each._replace(within=module) for each in _comments(path, room, source))
 
 
 def of_yaml(path: str, source: str) -> Iterator[Prose]:
@@ -90,11 +97,21 @@ def of_yaml(path: str, source: str) -> Iterator[Prose]:
             lines = []
 
 
-def _named(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
-    yield name, node
+def _named(
+    node: ast.AST, name: str, owner: tuple[str, ...]
+) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
+    """Yield each class and function below a node, with its name and its class's summary."""
+    yield name, node, owner
+    inner = _summary(node) if isinstance(node, ast.ClassDef) else owner
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _named(child, f"{name}.{child.name}".lstrip("."))
+            yield from _named(child, f"{name}.{child.name}".lstrip("."), inner)
+
+
+def _summary(node: ast.AST) -> tuple[str, ...]:
+    """Return the first paragraph of a docstring as one line; nothing without a docstring."""
+    text = ast.get_docstring(node) or ""  # type: ignore[arg-type]  # only of a module or class
+    return (_joined(text.partition("\n\n")[0].splitlines()),) if text else ()
 
 
 def _assigned(node: ast.stmt, name: str) -> str:
@@ -108,9 +125,12 @@ def _head(lines: Sequence[str], node: ast.AST) -> str:
         case ast.ClassDef():
             return _line(lines, node)
         case ast.FunctionDef() | ast.AsyncFunctionDef():
-            signature = lines[node.lineno - 1 : node.body[0].lineno - 1]
-            return " ".join(line.strip() for line in signature)
+            return _joined(lines[node.lineno - 1 : node.body[0].lineno - 1])
     return ""
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return " ".join(line.strip() for line in lines)
 
 
 def _line(lines: Sequence[str], node: ast.stmt | ast.expr) -> str:
@@ -204,6 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--room {given.room}: no text is below this folder")
     for number, each in enumerate(draw(given.seed, texts, given.count), 1):
         print(f"{number}. {each.place} ({each.kind})")
+        for summary in each.within:
+            print(f"    in: {summary}")
         if each.code:
             print(f"    > {each.code}")
         print("\n".join(f"    {line}" for line in each.text.strip().splitlines()))

@@ -17,6 +17,7 @@ class Queue:
     """A queue of things that wait."""
 
     def put(self, thing: str) -> None:
+        """Put a thing at the end of the queue."""
         # The oldest thing goes first,
         # because it waited longest.
         if len(thing) > LIMIT:  # counts characters, not bytes
@@ -33,6 +34,11 @@ def test_docstrings_comments_and_messages_of_a_module_are_found() -> None:
         ("docstring", "How many things may wait at once.", "LIMIT = 3"),
         ("docstring", "A queue of things that wait.", "class Queue:"),
         (
+            "docstring",
+            "Put a thing at the end of the queue.",
+            "def put(self, thing: str) -> None:",
+        ),
+        (
             "comment",
             "The oldest thing goes first,\nbecause it waited longest.",
             "if len(thing) > LIMIT:  # counts characters, not bytes",
@@ -45,7 +51,7 @@ def test_docstrings_comments_and_messages_of_a_module_are_found() -> None:
         ),
     }
     assert [each.place.partition(" ")[2] for each in found if each.kind == "docstring"] == [
-        "", "LIMIT", "Queue",
+        "", "LIMIT", "Queue", "Queue.put",
     ]  # fmt: skip
     assert {each.room for each in found} == {"services/midstreamer/sync"}
 
@@ -66,6 +72,26 @@ def test_a_function_is_shown_with_its_whole_signature() -> None:
     source = 'def put(\n    self, thing: str\n) -> None:\n    """Put a thing at the end."""\n'
     (found,) = draw_prose.of_python("a.py", source)
     assert found.code == "def put( self, thing: str ) -> None:"
+
+
+def test_a_message_is_shown_with_its_whole_call() -> None:
+    source = 'raise BadInput(\n    f"{size} is too large"\n)\n'
+    (found,) = draw_prose.of_python("a.py", source)
+    assert found.code == 'raise BadInput( f"{size} is too large" )'
+
+
+def test_a_text_is_shown_with_the_summaries_of_its_module_and_class() -> None:
+    found = draw_prose.of_python("a.py", MODULE)
+    module, queue = "A module that says something.", "A queue of things that wait."
+    assert {each.text.partition("\n")[0]: each.within for each in found} == {
+        module: (),
+        "How many things may wait at once.": (module,),
+        queue: (module,),
+        "Put a thing at the end of the queue.": (module, queue),
+        "The oldest thing goes first,": (module,),
+        "counts characters, not bytes": (module,),
+        "{thing} is too long: at most {LIMIT} characters": (module,),
+    }
 
 
 def test_the_same_seed_draws_the_same_and_another_draws_other_texts() -> None:
