@@ -2,9 +2,9 @@
 
 A whole fleet runs in this process over the memory carrier: sync, a coordinator, and an agent with
 some series.  First the client measures how long each match usually takes.  Then it abandons each
-match after half of this time.  In alternating turns it tells the fleet so with `Cancel`, or it
-sends nothing, like a client of an earlier version.  Without `Cancel` the fleet computes each match
-to its end.
+match after half of this time.  This is measured in several turns.  In the first half of a turn the
+client sends nothing when it abandons a match, like a client of an earlier version.  The fleet then
+computes each match to its end.  In the second half of a turn the client sends `Cancel`.
 
 The output has two processor times of this process, with and without `Cancel`.  Each counts until
 the fleet is idle again.  The output also has their ratio (median over the turns).  Timers are
@@ -63,7 +63,7 @@ class Figures:
     measure: str
     searches: int
     usual_ms: float
-    """Usual time of a search in milliseconds, as its caller sees it."""
+    """Median time of a search that is not abandoned, in milliseconds, as its caller sees it."""
     share: float
     """Share of a search's usual time after which the client abandoned the search (median)."""
     whole_s: list[float]
@@ -71,7 +71,7 @@ class Figures:
 
     @property
     def ratio(self) -> float:
-        """Processor time with `Cancel` divided by that without `Cancel` (median over the turns)."""
+        """Processor time with `Cancel` / processor time without `Cancel`, median over the turns."""
         pairs = zip(self.abandoned_s, self.whole_s, strict=True)
         return statistics.median(short / whole for short, whole in pairs)
 
@@ -140,7 +140,10 @@ def _requests(measure: Measure, universe: list[Column]) -> list[frames.Match]:
 
 
 async def measured(measure: Measure, matches: int) -> Figures:
-    """Return the result for one measure of distance, with turns with and without `Cancel`."""
+    """Return the result for one measure of distance.
+
+    Each of the `TURNS` turns measures abandoned matches without `Cancel`, and then with `Cancel`.
+    """
     universe = a_universe(SERIES, POINTS)
     async with running(agents=("a1",), shard_points=POINTS) as fleet:
         client = await fleet.client()

@@ -11,9 +11,10 @@ Round trips of the fleets and of a bare UDP echo are measured alternately, in ro
 program on the machine may occupy a processor for some milliseconds and so raise the p99 of one
 round.  The result is therefore the median of the rounds; the JSON has the result of each round.
 
-Two agents hold each shard.  An appended point counts as searchable on both once every agent has
-reached the position of the append in the change feed.  The client reads this position from
-`/metrics` of each agent, so the result includes the time of these HTTP requests.
+Two of the three agents hold each shard.  An appended point counts as searchable on both of them
+when all three agents have reached the position of the append in the change feed.  The client reads
+the position that an agent has reached from `/metrics` of the agent.  So the result includes the
+time of these HTTP requests.
 """
 
 from __future__ import annotations

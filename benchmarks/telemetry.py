@@ -1,20 +1,21 @@
 """Measure what metrics and scrapes cost a request: ``make bench-telemetry``.
 
 The metrics of the fleet's processes can be switched off and on while the processes run.  When they
-are off, each operation on a metric does nothing (`benchmarks/switched`).  Blocks of requests run
-alternately with and without metrics, in the same processes, and each block is compared with its
-neighbour.  A result is the median over all pairs of neighbours, with its 95 % confidence interval.
+are off, each operation on a metric does nothing (`benchmarks/switched`).  A block is a number of
+requests of one kind, sent one after another.  Blocks run alternately with and without metrics, in
+the same processes, and each block is compared with its neighbour.  A result is the median over all
+pairs of neighbouring blocks, with its 95 % confidence interval.
 On a busy machine the interval is wider than the cost to be measured.  Therefore the operations are
 also counted by kind, and multiplied by the time of one operation on an idle machine.
 
-Processor time is that of all threads of the coordinator, the sync and the agents, as the kernel
-measures it.  When metrics are off, two costs remain: the reading of clocks, and the counting of
-datagrams and their bytes.  The counting is timed separately.  The metrics of the client, in this
+Processor time is the sum over all threads of the coordinator, the sync and the agents, as the
+kernel measures it.  When metrics are off, two costs remain: the reading of clocks, and the counting
+of datagrams and their bytes.  The counting is timed separately.  The metrics of the client, in this
 process, are never switched off.
 
-A scrape requests OpenMetrics, as Prometheus does.  Its cost is in processor seconds: a scrape of
-0.002 s, once per second, takes 0.2 % of a processor.  A scrape delays a request by at most its
-processor seconds.
+A scrape requests OpenMetrics, as Prometheus does.  The cost of a scrape is its processor time in
+seconds.  For example, a scrape of 0.002 s, once per second, takes 0.2 % of a processor.  A request
+is delayed by a scrape by at most the processor time of the scrape.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ TALLIED = re.compile(rb'^benchmark_operations_total\{operation="(\w+)"\} (\S+)',
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 AGENTS = 2
 PAIRS = 60
-"""Default number of pairs of blocks, one with and one without metrics."""
+"""Default number of pairs of blocks of requests: one block with metrics, one without metrics."""
 REQUESTS = {"smallest": 100, f"append of {BATCH}": 15, "match": 15}
 """Requests in a block, by kind: empty Lookups, appends of `BATCH` ticks, matches over 20 stocks."""
 SWITCHING_S = 0.01
@@ -87,8 +88,8 @@ class Block:
 class Cost:
     """Results for one kind of request.
 
-    ``counted`` has the blocks with metrics and ``uncounted`` those without; blocks of equal index
-    ran one after the other and are compared.
+    ``counted`` has the blocks with metrics, and ``uncounted`` has the blocks without metrics.
+    Blocks of equal index ran one after the other and are compared.
     """
 
     what: str
@@ -99,11 +100,11 @@ class Cost:
 
     @property
     def seen_s(self) -> float:
-        """Latency of a request without metrics in seconds, as the caller sees it (median)."""
+        """Median latency of a request while metrics are off, in seconds, as the caller sees it."""
         return statistics.median(each.seen_s for each in self.uncounted)
 
     def operations_s(self, each_s: dict[str, float]) -> float:
-        """Return the seconds that all operations on metrics of a request take together.
+        """Return the total seconds of all operations on metrics that one request causes.
 
         ``each_s`` has the seconds of one operation, by kind.
         """

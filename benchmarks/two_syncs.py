@@ -4,8 +4,8 @@
 
 Each sync runs in a process of its own, with its writer and its follower on links in memory.  In
 alternating rounds one sync writes, then two syncs write.  Each writes at the same rate, at random
-times from a seed.  A tick has arrived when the follower of every sync has received its position in
-the change feed.  All processes use the same clock of the machine.
+times from a seed.  A tick has arrived when the follower of every sync has received the position of
+the tick in the change feed.  All processes use the same clock of the machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BEGIN_S = 0.5
 """Seconds from the moment at which all processes are ready until the first write."""
 
 
-# --- one sync, in a process of its own ----------------------------------------------------------
+# --- what the process of one sync runs ----------------------------------------------------------
 
 
 async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:

@@ -59,7 +59,7 @@ def lint() -> int:
 
 
 def check() -> int:
-    """Do what `lint` does, and name outdated built files; exit status 1 if there are any."""
+    """Run `lint`, and name outdated built files; exit status 1 for a complaint or such a file."""
     behind = built_files.behind(built_dashboards.files() | rules.files())
     for path in behind:
         print(f"{path.relative_to(built_dashboards.ROOT)} is out of date: run make dashboards")
@@ -75,7 +75,10 @@ def test() -> int:
 
 
 def show() -> int:
-    """Print each dashboard: the number of panels and of queries, and the question of each row."""
+    """Print the number of panels and of queries of each dashboard, and the titles of its rows.
+
+    The title of a row is a question that the panels of the row answer.
+    """
     for board in built_dashboards.boards():
         read = board.read()
         shown = list(board_reader.panels(read))

@@ -33,7 +33,7 @@ STEP_S, LONG_STEP_S, LONG_S = 60, 300, 8 * 3600
 A test case is long if its alert is evaluated more than ``LONG_S`` seconds after the first sample.
 """
 QUIET_AT = "6h"
-"""Time at which the case that has no series is evaluated."""
+"""Time at which the case without any series, which `all_of` adds, is evaluated."""
 ANEW = "begun anew"
 """Suffix of the name of a derived case, in which counters restart from 0 in the middle."""
 

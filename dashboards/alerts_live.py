@@ -71,8 +71,9 @@ class Outcome:
     """For each alert, when it fired for the first time, and after which fault.
 
     Some alerts look back over hours. When the test causes the fault that is meant for such an
-    alert, the alert may still fire because of an earlier fault. Nobody can then see whether the new
-    fault makes it fire, so the test reports its first time, after the earlier fault.
+    alert, the alert may still be firing because of an earlier fault. Nobody can then see whether
+    the new fault makes the alert fire. So the test reports the first time that the alert fired, and
+    the earlier fault that was present then.
     """
 
     @property

@@ -25,7 +25,10 @@ class Query(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel of a built dashboard; ``row`` is the question that its row of panels answers."""
+    """One panel of a built dashboard.
+
+    ``row`` is the title of the row to which the panel belongs.  Titles of rows are questions.
+    """
 
     row: str
     json: Mapping[str, Any]

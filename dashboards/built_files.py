@@ -1,6 +1,7 @@
 """Helpers for files that are built from code, such as the JSON files of dashboards.
 
-`parts` loads the definitions. `behind` finds files that differ from them, and `write` writes these.
+`parts` loads the definitions from which files are built. `behind` finds built files that are out of
+date. `write` brings those files up to date.
 """
 
 from __future__ import annotations

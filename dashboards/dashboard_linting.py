@@ -1,8 +1,8 @@
 """Rules for dashboards: those of Grafana's dashboard-linter that apply, and our own.
 
-Each rule takes a built dashboard and yields complaints: which panel, and what is wrong.  An
-exception excuses one complaint and needs a reason.  An exception that excuses nothing is itself a
-complaint.
+Each rule takes a built dashboard and yields complaints: which panel, and what is wrong.  Each entry
+of the list `EXCEPTIONS` excuses one complaint and has a reason for it.  An entry that excuses
+nothing is itself a complaint.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Found = Iterator[tuple[str, str]]
 
 
 class Exempt(NamedTuple):
-    """An exception: a complaint that is excused, and the reason why."""
+    """An entry of `EXCEPTIONS`: a complaint that is excused, and the reason why."""
 
     rule: str
     board: str
@@ -89,10 +89,11 @@ def datasource_is_chosen(board: Board) -> Found:
 
 
 def variables_are_kept(board: Board) -> Found:
-    """There is a variable `namespace`, and some process publishes the series of each variable.
+    """A dashboard has a variable `namespace`, and Grafana can read the choices of each variable.
 
-    Grafana reads the choices of a variable from its series. It must read them again when the reader
-    changes the time range.
+    The choices of a variable are the values of a label of some series. The metric and the labels of
+    this series must exist. Grafana must read the choices again when the user changes the time
+    range.
     """
     try:
         found = list(board_reader.variables(board))
@@ -255,9 +256,9 @@ RULES: tuple[Rule, ...] = (
 def complaints(
     boards: Iterable[Board], exceptions: tuple[Exempt, ...] = EXCEPTIONS
 ) -> list[Complaint]:
-    """Return all complaints that no exception excuses.
+    """Return all complaints that no entry of ``exceptions`` excuses.
 
-    An exception that excuses nothing becomes a complaint itself.
+    An entry that excuses nothing becomes a complaint itself.
     """
     found = [
         Complaint(rule.__name__, str(board.get("uid", "")), panel, why)

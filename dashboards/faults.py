@@ -50,9 +50,9 @@ from tests.support.operator_builders import csr_pem, posted, uri
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """Seconds for which `halting` freezes processes, and seconds for which it then lets them run."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams of one flood; seconds that a coordinator stays frozen after it, and then runs."""
+"""Datagrams of a flood; seconds of the frozen phase and of the running phase that follow it."""
 STORM_S, STORMS = 0.05, 12
-"""Seconds that tasks of `storm` and `appending` wait after a request; tasks that `storm` runs."""
+"""Seconds that tasks of `storm` and `appending` wait after a request; number of storm tasks."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
 """Seconds that `begun_again`, `intruding` and `asked_wrongly` wait before they repeat the fault."""
 DAY_S = 86_400.0
@@ -201,7 +201,7 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
 
 
 def outcomes(chosen: Outcomes) -> Make:
-    """Return a fault: all series of the client get such outcomes."""
+    """Return a fault: all series of the client get the outcomes that ``chosen`` describes."""
     number = next(each for each in SIGNALS if SIGNALS[each] is chosen)
 
     @asynccontextmanager
@@ -402,7 +402,8 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 
 
 FAULTS = (
-    # These faults come first: their alerts judge a whole day, and normal outcomes delay them.
+    # These two come first. Their alerts judge the outcomes of a whole day. Normal outcomes, which
+    # the series have during all other faults, would count too, and the alerts would fire later.
     Fault("series do not change", ("CoverageOff",), outcomes(Outcomes.UNCHANGED), within_s=420.0),
     Fault("outcomes are opposite", ("LicenceLost",), outcomes(Outcomes.OPPOSITE), within_s=420.0),
     Fault("an agent is killed", ("ProcessDown",), killed("a3")),

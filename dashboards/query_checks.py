@@ -240,7 +240,10 @@ def intervals_are_grafanas(tree: Any, text: str) -> Iterator[str]:
 
 
 def expressions_are_needed(tree: Any, text: str) -> Iterator[str]:
-    """Check that regular expressions are needed and have no anchors; PromQL anchors them itself."""
+    """Check that a regular expression does more than compare one word, and has no anchors.
+
+    PromQL anchors regular expressions itself.
+    """
     for selector, _ in selectors(tree):
         for matcher in selector.matchers.matchers:
             if matcher.op not in (grammar.MatchOp.Re, grammar.MatchOp.NotRe):

@@ -87,9 +87,10 @@ def _answer(stored: dict[str, Any]) -> Answer:
 
 
 def table(answers: Iterable[Answer], titles: Mapping[str, str]) -> str:
-    """Return a table that counts, for each dashboard, panels, queries, and results with data.
+    """Return a table with one row of counts for each dashboard, and one row for all of them.
 
-    Below the table is a list of the queries without data, and of the quiet ones (`Answer.quiet`).
+    The counts are: panels, queries, results with data, and quiet results (`Answer.quiet`).  Below
+    the table, each query with a quiet result or without data has a line.
     """
     several = list(answers)
     head = f"{'dashboard':28}{'panels':>8}{'queries':>9}{'with data':>11}{'quiet':>7}"

@@ -30,14 +30,20 @@ PERIOD = "30d"
 
 
 def asked(over: str) -> str:
-    """Return PromQL for requests of clients per second."""
+    """Return PromQL for the number of requests per second that clients send.
+
+    ``over`` is the window over which the rate is computed, such as ``5m``.
+    """
     frames = among(*ASKED)
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=frames)  # fmt: skip
 
 
 def failed(over: str) -> str:
-    """Return PromQL for requests of clients per second that failed by a fault of the server."""
+    """Return PromQL for the number of requests per second that fail by a fault of the server.
+
+    Only requests that clients send are counted.
+    """
     return rate(metrics.REQUEST_LATENCY_S, over, "namespace", suffix="_count",
                 component="coordinator", frame=among(*ASKED),
                 result=among(*sorted(FAULTS_OF_THE_SERVER), label_values.OTHER))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run a small load test with a fleet of its own, so that the dashboard Load test has data."""
+"""Run a small load test with its own fleet, so that the dashboard named "Load test" has data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The default base images: Debian 12, from the apt sources of this machine.  Pure functions.
 
-There are two bases.  The base to build in has venv and pip.  The base to run on has only Python,
-its libraries and a shell: no package manager, no coreutils, and no setuid program.
+There are two base images.  The build base (`BUILD`) has venv and pip; it is used only while images
+are built.  The run base (`RUN`) is the base of all our images.  It has only Python, its libraries
+and a shell: no package manager, no coreutils, and no setuid program.
 """
 
 from __future__ import annotations
@@ -39,17 +40,18 @@ UNUSED_TO_RUN = (
     "/usr/lib/x86_64-linux-gnu/gconv/*", "/usr/lib/aarch64-linux-gnu/gconv/*",
 )  # fmt: skip
 OF_THE_MACHINE = frozenset({"etc/resolv.conf", "etc/hostname", "etc/hosts"})
-"""Files that mmdebstrap copies from the machine that it runs on; the bases leave them out."""
+"""Files that mmdebstrap copies from the machine that it runs on; no base image has them."""
 PROGRAM_FOLDERS = frozenset({"bin", "sbin", "usr/bin", "usr/sbin"})
 PROGRAMS = frozenset({"dash", "python3", "python3.11", "sh"})
-"""The programs that the base to run on keeps; PostgreSQL needs the shell (dash, sh)."""
+"""The only programs that the run base has; PostgreSQL needs the shell (dash, sh)."""
 CONTAINERFILE = "FROM scratch\nADD base.tar /\n"
 
 
 def sources(files: Mapping[str, str]) -> list[str]:
-    """Return the paths of apt source files that name `SUITE`; ``files`` maps paths to texts.
+    """Return the paths of those apt source lists, such as sources.list, that name `SUITE`.
 
-    Raise Refused if no file names it.
+    ``files`` maps the path of each apt source list to its text.  Raise Refused if none of them
+    names `SUITE`.
     """
     found = [path for path, text in sorted(files.items()) if SUITE in _words(text)]
     if not found:
@@ -66,7 +68,11 @@ def _words(text: str) -> set[str]:
 
 
 def command(base: str, archive: str, some: list[str]) -> list[str]:
-    """Return the command that writes a base to the tar file ``archive``, from apt source files."""
+    """Return the command that builds a base image (`BUILD` or `RUN`) and writes it to a tar file.
+
+    ``archive`` is the path of the tar file.  ``some`` has the paths of the apt source lists that
+    say where the packages come from.
+    """
     unused = (*UNUSED, *UNUSED_TO_RUN) if base == RUN else UNUSED
     return [
         "mmdebstrap", "--quiet", f"--variant={VARIANTS[base]}",
@@ -82,10 +88,11 @@ def reference(base: str, machine: str, source: bytes) -> str:
 
 
 def cleaned(given: IO[bytes], to: IO[bytes], *, base: str) -> None:
-    """Copy the tar archive of a base, without devices and without files of this machine.
+    """Copy the tar archive of a base image, without devices and without files of this machine.
 
-    No file stays setuid or setgid, and only root may write outside of /tmp.  The base to run on
-    keeps only `PROGRAMS`, because its packages depend on others that bring more programs.
+    No file stays setuid or setgid, and only root may write outside of /tmp.  The run base keeps
+    only the programs in `PROGRAMS`.  Its Debian packages, and the packages that they depend on,
+    bring more programs, which are left out.
     """
     with tarfile.open(fileobj=given) as old, tarfile.open(fileobj=to, mode="w") as new:
         for member in old:

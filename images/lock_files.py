@@ -75,10 +75,12 @@ def holds(marker: str, machine: str) -> bool:
 def by_target(
     texts: Iterable[str], machine: str, own: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the packages of each target, as the text of a requirements file.
+    """Return the packages that go into each image, as the text of a requirements file.
 
-    ``own`` maps a target to the text of its own lock file.  Raise ValueError if two files pin a
-    package differently.
+    The keys of the result are the targets of the Containerfile; each target becomes one image.
+    ``texts`` are the texts of the lock files for all images of a fleet.  ``own`` maps a target to
+    the text of the additional lock file that only this target has.  Raise ValueError if two lock
+    files pin a package differently.
     """
     chosen: dict[str, Pin] = {}
     for text in texts:

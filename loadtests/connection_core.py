@@ -41,7 +41,10 @@ from midstreamer.transport.hosts import SocketAddress
 from midstreamer.transport.trust import Trust
 
 RETRY_AFTER_S = 0.05
-"""Seconds to wait before sending a frame again that was refused: too many bytes were unsent."""
+"""Seconds to wait after `Overloaded` before the refused frame is sent again.
+
+`Machine` refuses to send a frame while too many bytes of the connection are unsent.
+"""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,11 @@ class Machine:
 
     @property
     def must_answer(self) -> bool:
-        """Whether datagrams must be sent at once, for stream data or the end of the connection."""
+        """Whether datagrams must be sent at once.
+
+        This is so when the connection has ended, when stream data waits to be sent, and until the
+        handshake is confirmed.
+        """
         return self.ended is not None or aioquic_internals.has_something_to_send(self.quic)
 
     @property

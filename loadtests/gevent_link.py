@@ -54,7 +54,10 @@ class GeventLink:
 
     @property
     def peer(self) -> Identity:
-        """The identity of the peer, from its certificate; LinkClosed before it is verified."""
+        """The identity of the peer, from the peer's certificate.
+
+        Raise LinkClosed while the peer is not verified yet.
+        """
         if self.machine.peer is None:
             raise LinkClosed("the peer is not verified yet")
         return self.machine.peer

@@ -63,8 +63,9 @@ def shape(arguments: argparse.Namespace) -> load_plan.Shape:
 def points(stages: tuple[Stage, ...], tallies: list[Tally], name: str) -> list[dict[str, float]]:
     """Return a point of the curve for each rate.
 
-    A point has medians over the sweeps: of the p50 and p99 of the latency, and of the p99 of the
-    delay. It also has the numbers of requests and of failures, summed over the sweeps.
+    Each sweep measured every rate once. A point has three medians over the sweeps: of the p50
+    latency, of the p99 latency, and of the p99 of the delays with which requests were sent. It also
+    has the numbers of requests and of failures, summed over the sweeps.
     """
     swept: dict[float, list[Tally]] = {}
     for stage, tally in zip(stages, tallies, strict=True):

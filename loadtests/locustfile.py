@@ -158,7 +158,8 @@ class Gatherer:
     def run(self) -> None:
         """Wait for the results of all workers, judge them, and let locust quit.
 
-        At the latest, the wait ends `LATEST_S` seconds after the last request must have ended.
+        All requests have ended three times ``plan.budget_s`` after the last stage. At most
+        `LATEST_S` seconds later the wait ends, even if results are missing.
         """
         users = self.plan.shape.users
         print(

@@ -120,7 +120,10 @@ def _assigned(node: ast.stmt, name: str) -> str:
 
 
 def _head(lines: Sequence[str], node: ast.AST) -> str:
-    """Return the first line of a class, or the whole signature of a function; "" of a module."""
+    """Return the first line of a class, or the whole signature of a function.
+
+    For a module, return an empty string.
+    """
     match node:
         case ast.ClassDef():
             return _line(lines, node)

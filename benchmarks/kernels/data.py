@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 PAIR = 1_000
 """Number of points of each series in the tasks that compare a pair of series."""
 BAND = 100
-"""Band in points of the tasks that compare a pair of series."""
+"""The Sakoe-Chiba band, in points, for calls that compare a pair of series within a band."""
 EPSILON = 0.2
 """Matching threshold of LCSS: points match if they differ by at most this value."""
 

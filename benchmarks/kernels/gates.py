@@ -2,11 +2,13 @@
 
 Most gates are ratios to the speed of another package; some are shares of the processor's limit.
 These gates are defined for processors with AVX-512.  On a processor that has AVX2 but not AVX-512,
-half of each gate is enough.  On other processors the ratios are shown without a gate.  The gates of
-the starts are times in seconds, the same on every processor.
+half of each gate is enough.  On other processors the measured values are shown without a gate.  Two
+gates are times in seconds, the same on every processor: for the cold start and for the warm start
+(see `first_use`).
 
-Only one gate can make the run fail.  It holds on every processor: WebAssembly must be 50 times as
-fast as textbook JavaScript; with AVX-512, 55 times.
+Only one gate can make the run fail, and only this ratio has a gate on every processor.  With
+AVX-512, WebAssembly must be at least 55 times as fast as textbook JavaScript.  On all other
+processors it must be at least 50 times as fast.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from benchmarks.kernels.data import LENGTH, NARROW, PAIR, ROWS
 from benchmarks.kernels.measure import Row
 
 STOP_BELOW = 50.0
-"""Below this ratio of WebAssembly to textbook JavaScript the run fails, on every processor."""
+"""The run fails if WebAssembly is less than this many times as fast as textbook JavaScript."""
 SHARES = {"avx512": 1.0, "avx2": 0.5}
 """By instruction set, the factor by which each gate is multiplied: with AVX2 half is enough."""
 
@@ -33,14 +35,15 @@ IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
 
 @dataclass(frozen=True)
 class Gate:
-    """A ratio that one of our calls must reach, compared with another call of the same task.
+    """The least ratio of speeds that one of our calls must reach against another call, the peer.
 
-    ``ours`` and ``peer`` are the names of these two entries of the task.  If ``cells`` is 0, the
-    peer is another implementation, and the ratio says how many times as fast our call is.
+    Both calls belong to the same task: ``ours`` is the name of our call, and ``peer`` is the name
+    of the other call.  If ``cells`` is 0, the peer is another implementation, and the ratio says
+    how many times as fast our call is.
 
-    Otherwise the peer is the micro-benchmark of `processor_limit`, and our call computes ``cells``
-    matrix cells.  The ratio is then the cells per second of our call, divided by those of the
-    micro-benchmark.
+    If ``cells`` is not 0, the peer is the micro-benchmark in `processor_limit`, and our call
+    computes ``cells`` matrix cells.  The ratio is then the cells per second of our call, divided by
+    the cells per second of the micro-benchmark.
     """
 
     title: str
@@ -53,7 +56,7 @@ class Gate:
     cells: int = 0
 
     def measured(self, rows: Sequence[Row]) -> float | None:
-        """Return the ratio of the two entries' medians; None if a median is missing."""
+        """Return the speed of our call divided by the peer's speed; None if a median is missing."""
         ours, peer = _row(rows, self.task, self.ours), _row(rows, self.task, self.peer)
         if not ours or not peer or not ours.median_s or not peer.median_s:
             return None
@@ -82,9 +85,10 @@ class Verdict:
     unit: str
     """Unit of `measured`, `gate` and `goal`.
 
-    ``x``: how many times as fast as the peer our call is.  ``%``: the share of the processor's
-    limit, from 0 to 1.  ``s``: a duration in seconds, which must be below the gate; a value in
-    another unit must be at least the gate.
+    ``x``: our call is this many times as fast as another implementation.  ``%``: the cells per
+    second of our call, as a share of the limit that `processor_limit` measures; the value 0.5 is
+    printed as 50%.  ``s``: a duration in seconds.  A value in seconds must be below the gate.  A
+    value in another unit must be at least the gate.
     """
 
 
@@ -143,5 +147,5 @@ def _at_most(name: str, seconds: float, rows: Sequence[Row]) -> Verdict:
 
 
 def stopped(made: Sequence[Verdict]) -> bool:
-    """Return whether a gate that makes the run fail was missed or not measured."""
+    """Return whether the run fails: a gate with ``stops`` was missed or could not be measured."""
     return any(each.stops and not each.held for each in made)

@@ -1,8 +1,9 @@
 """Measure how cost grows with size: calls on histories and collections of many sizes.
 
 These calls run in a process that may use every processor, because two threads are measured too.
-Build time and memory are measured once, while a call is prepared.  A call then makes a search, of
-which only the time counts.  It drops the matches, and returns the build time and memory instead.
+Build time and memory are measured once, while a call is prepared.  The call itself makes one
+search, and the time of this search is measured.  The matches that the search finds are not needed.
+So the call returns the build time and the memory as its answer, in place of the matches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Measure a task: every call is warmed up, then all calls alternate, and each gets its median.
+"""Measure the calls of a task: warm them up, measure them alternately, and report their medians.
 
 The calls alternate, so that other work on the machine affects all of them equally.  Each round
-starts with another call.  A call that cannot be measured, because a package is missing or fails,
-gets the reason instead of results.
+begins with a different call than the round before.  The result of a call has the median of all its
+samples.  If a call cannot be measured, because a package is missing or fails, its result has the
+reason instead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from benchmarks.kernels.tasks import Entry, Task
 RELATIVE = 2e-6
 """Largest relative difference between answers in float32 and float64 that count as equal."""
 Spent = Callable[[float], None]
-"""Callback that reports progress; its argument is the finished share of a part, 0 to 1."""
+"""Callback that reports progress.
+
+Its argument is the share of the measurement of one task that is done, from 0 to 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,17 @@ class Row:
     samples: int = 0
     answer: Any = None
     agrees: bool | None = None
-    """Whether the answer equals the answer of the task's first entry.
+    """Whether the answer of this call equals the answer of the first call of the task.
 
-    None if the two cannot be compared: this entry asks another question, or the first has failed.
+    None if the two answers cannot be compared.  Either this call computes something else
+    (`Entry.same_question` is false), or the first call gave no answer.
     """
     missing: str | None = None
     """The reason why there are no results; None if there are."""
 
 
 def measured(task: Task, children: Children, *, quick: bool, spent: Spent) -> list[Row]:
-    """Return a row for each entry of a task; ``spent`` is called with the share that is done."""
+    """Return a row for each call of a task; ``spent`` is called with the share that is done."""
     answers: dict[Entry, Any] = {}
     missing: dict[Entry, str] = {}
     for number, entry in enumerate(task.entries, 1):

@@ -82,9 +82,10 @@ def plain_spring(files: Files) -> Call:
 
 
 def cells_at_most(files: Files) -> Call:
-    """Return the micro-benchmark of `processor_limit` as a call.
+    """Return the micro-benchmark that the module `processor_limit` contains, as a call.
 
-    The call returns the number of matrix cells that it computes.
+    The micro-benchmark computes matrix cells as fast as the processor can.  The call returns the
+    number of cells that it computes.
     """
     mix, cells = processor_limit.best_mix()
 

@@ -3,14 +3,18 @@
 Each function prepares a call from the data.  The call returns its answer: a distance, a length, or
 a position with its distance.  As in our kernels, a DTW distance is the square root of the summed
 squares, and points i and j may be aligned if ``|i - j| <= band``.  The packages get float64 arrays,
-with which they are fastest.  Each package defines the band in its own way.  It gets this number:
+with which they are fastest.
 
-========================  =======================================================
-dtaidistance              band + 1
-wildboar                  (band + 1) / length; in a history (band + 0.5) / length
-aeon                      band / length
-tslearn, augurs           band
-========================  =======================================================
+Each package has a band argument of its own.  For our ``band``, and series of
+``length`` points, the calls give this argument to the package:
+
+==============================  =====================
+dtaidistance                    band + 1
+wildboar                        (band + 1) / length
+wildboar, search of a history   (band + 0.5) / length
+aeon                            band / length
+tslearn, augurs                 band
+==============================  =====================
 
 Imports are inside the functions, so that a missing package does not affect the others.
 """

@@ -34,8 +34,9 @@ POINTS = 1_024
 def emit_mix(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit ``mix(turns, count, one, two, points, results)``, the arithmetic of many cells.
 
-    The function reads the array of ``count`` points ``turns`` times.  In each iteration it computes
-    ``shape.rows`` vectors of cells, which do not depend on each other.
+    ``points`` is an array of ``count`` points.  The function goes through this array ``turns``
+    times.  Each iteration of the inner loop computes ``shape.rows`` vectors of cells, which do not
+    depend on each other.
     """
     kind, at = shape.number.type, shape.number.pointer
     added, builder = function(

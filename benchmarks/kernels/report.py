@@ -13,7 +13,8 @@ The JSON is one object:
 ``rows``
     One for each call, with the fields of `measure.Row`.
 ``growth``
-    Rows for histories and collections of many sizes; ``answer`` has build time and memory.
+    Rows for histories and collections of many sizes, with the fields of `measure.Row`.  Their field
+    ``answer`` has the build time and the memory, because the calls in `growth` return these.
 ``gates``
     One for each gate whose task was measured, with the fields of `gates.Verdict`.
 """
@@ -152,7 +153,7 @@ def growth_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def gates_table(made: Sequence[Verdict], instruction_set: str) -> Table:
-    """Return the table of the gates and their results."""
+    """Return the table of the gates (values that the kernels must reach) and their results."""
     table = Table(title=f"gates on {instruction_set}", title_justify="left")
     table.add_column("", min_width=48)
     for heading in ("measured", "gate", "goal", "held"):

@@ -32,8 +32,9 @@ def emit_tick(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function
     value, now, points, patterns, costs, starts, ends, began = added.args
     vectors = Vectors(builder, shape, index)
     x, none, here = vectors.splat(value), vectors.every(0.0), vectors.splat(now)
-    # The first point of a pattern has no point before it.  In place of that point we take a path
-    # with cost 0 that begins at this tick, so that a path can begin at any tick.
+    # The first point of a pattern has no cells `below` and `corner`.  For it, the loop starts with
+    # two cells of cost 0 in their place, from which a path begins at this tick.  So a path can
+    # begin at any tick.
     with vectors.for_range(0, points, carried=[none, here, none, here]) as loop:
         below, below_began, corner, corner_began = loop.values
         offset = builder.mul(loop.index, vectors.constant(shape.lanes))

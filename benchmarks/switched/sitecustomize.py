@@ -29,7 +29,10 @@ def nothing(*_: Any, **__: Any) -> None:
 
 
 def untimed(*_: Any) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager that does nothing; replaces the timing of a block."""
+    """Return a context manager that does nothing.
+
+    While metrics are off, this function replaces the method `Histogram.time`.
+    """
     return _UNTIMED
 
 
@@ -45,7 +48,11 @@ _UNCOUNTED = Uncounted()
 
 
 def uncounted(*_: Any, **__: Any) -> Uncounted:
-    """Return a metric whose operations do nothing; replaces the lookup of a metric by labels."""
+    """Return a metric whose operations do nothing.
+
+    While metrics are off, this function replaces the method `Family.labels`, which finds the metric
+    with the given label values.
+    """
     return _UNCOUNTED
 
 
@@ -96,7 +103,7 @@ class Operations(Collector):
 
 
 def switch(number: int, _frame: object) -> None:
-    """Handle a signal: install the operations of the mode (OFF, ON or TALLY) that it stands for."""
+    """Handle the signal OFF, ON or TALLY: install the operations of the mode of the same name."""
     for (owner, name), value in _MODES[signal.Signals(number)].items():
         setattr(owner, name, value)
 

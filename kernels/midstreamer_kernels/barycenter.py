@@ -78,7 +78,8 @@ def barycenter(
 def _medoid(series: Floats, band: int) -> Floats:
     """Return a copy of the series with the least sum of squared distances to the others.
 
-    If there are more than `STARTS_MAX` series, only so many evenly spaced ones are compared.
+    If there are more than `STARTS_MAX` series, only `STARTS_MAX` of them are compared with each
+    other. The indices of these series are evenly spaced.
     """
     spread = np.linspace(0, len(series) - 1, min(len(series), STARTS_MAX)).astype(np.intp)
     squares = pairwise(series[spread], band=band, threads=1) ** 2

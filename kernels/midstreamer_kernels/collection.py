@@ -1,14 +1,15 @@
 """Exact search of a collection of series of one length for the rows nearest to a query.
 
-Distances are computed in float64 from the rows or from their z-normal forms. The result equals that
-of comparing every row in float64. A DTW search with the numba engine runs the cascade of
+Distances are computed in float64 from the rows or from their z-normal forms. The result is the same
+as if every row were compared in float64. A DTW search with the numba engine runs the cascade of
 `native.collection_cascade`: lower bounds, then DTW in float32 lanes, and DTW in float64 for the few
 rows that float32 cannot rule out. LCSS searches and the WebAssembly engine compare row by row
 (`collection_row_search`).
 
 Memory per point with the numba engine: 4 bytes for float32 rows; 12 bytes for float64 rows and for
-all normalised rows, which are kept in float64 and in float32. A few means per row for the lower
-bounds take half a byte more per point, if rows have 128 points. `scan_all` adds 4 bytes per point.
+all normalised rows, which are kept in float64 and in float32. The lower bounds need the averages of
+up to 16 segments of each row. For rows of 128 points, these averages add half a byte per point.
+`scan_all` adds 4 bytes per point.
 """
 
 from __future__ import annotations
@@ -318,9 +319,10 @@ class _Index:
 def _frame(rows: Floats) -> tuple[float, float]:
     """Return the offset to subtract from `rows`, and the power of two to multiply by after that.
 
-    float32 rows stay unchanged (offset 0 and factor 1) unless their squares would be too small for
-    float32. All other rows are moved to values around zero of at most 2 in magnitude, where the
-    conversion to float32 loses least.
+    float32 rows stay unchanged (offset 0 and factor 1) unless all their values are below
+    `NARROW_MIN` in magnitude, because float32 squares of such values lose digits. Such float32 rows
+    and all float64 rows get values between -2 and 2, around 0, where the conversion to float32
+    loses least.
     """
     low, high = float(rows.min()), float(rows.max())
     most = max(abs(low), abs(high))

@@ -53,10 +53,11 @@ class Made(NamedTuple):
 
 
 def build(folder: Path, *, searches: bool = False) -> dict[str, Made]:
-    """Compile the kernels for every processor level into `folder`; return the amount per level.
+    """Compile the kernels for every processor level into `folder`.
 
-    The folder is created if it is missing, and files of the same name in it are replaced. With
-    `searches`, only code that searches of histories need is compiled. The call takes a minute.
+    Return how much code was compiled for each level. The folder is created if it is missing, and
+    files of the same name in it are replaced. With `searches`, only code that searches of histories
+    need is compiled. The call takes a minute.
 
     Raises
     ------

@@ -66,8 +66,9 @@ class Monitor:
     Notes
     -----
     In plain mode the sub-sequences reported for one pattern do not overlap. If a sub-sequence
-    within the threshold is not reported, another one overlaps it that is at least as near. If that
-    one is not reported either, the same is true of it, and so on, up to one that is reported.
+    within the threshold is not reported, it overlaps a second sub-sequence that is at least as near
+    to the pattern. If the second sub-sequence is not reported either, it overlaps a third
+    sub-sequence that is at least as near, and so on. This chain ends at a reported sub-sequence.
 
     Of equally near sub-sequences the one that ends first is reported, and of those with the same
     end the shortest. (If rounding alone makes two distances equal, the longer one may be reported.)
@@ -97,8 +98,8 @@ class Monitor:
             raise OptionError(f"threshold is {threshold}: give a finite number")
         if band is not None and not normalize:
             raise OptionError(
-                f"band is {band!r} without normalize: sub-sequences of any length have no diagonal "
-                "for a band; give normalize=True, or no band"
+                f"band is {band!r} without normalize: a sub-sequence may then have any length, so "
+                "there is no diagonal for a band; give normalize=True, or no band"
             )
         self._settings = most, checked_flag(normalize, name="normalize"), band
         self._one = np.empty(1)

@@ -4,16 +4,18 @@ A column is the newest column of a pattern's SPRING cost matrix, one cell per pa
 the filter in `native.spring` rules out a match, a pattern is *asleep*: only an integer
 approximation of its column is updated. When the filter cannot rule out a match, the pattern
 *wakes*. It gets a *slot*, which is memory for an exact column. The column is first recomputed from
-the points since the oldest start of a path within the threshold, then updated point by point. From
-then on costs, starts and matches have the same bits as `reference.spring`. A pattern without
-matches for some time goes back to sleep.
+points that were kept. They go back to the first point of the oldest path whose cost is still within
+the threshold. Then the column is updated point by point. From then on costs, starts and matches
+have the same bits as `reference.spring`. A pattern without matches for some time goes back to
+sleep.
 
 A sleeping pattern may wake later, so points are kept as far back as its paths may begin. But a path
 can stay within the threshold forever. For example, while the stream stays at the value of one
 pattern point, a path that stays at that point costs nothing. So each sleeping pattern is *audited*
-once per `AUDIT` points: it wakes if a path that began before the last `AUDIT` points is still
-within the threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is
-awake and has a match that may still change can need all points since the end of that match.
+once per `AUDIT` points: it wakes if a path that began more than `AUDIT` points ago is still within
+the threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake may
+have a match that can still change. When that match becomes final, the column is recomputed from all
+points since the end of the match, so these points are kept.
 """
 
 from __future__ import annotations
@@ -26,16 +28,18 @@ from numpy.typing import NDArray
 
 from midstreamer_kernels.native import spring
 
-# Once in so many points, each pattern without an exact column is checked: is a path within the
-# threshold that began more than so many points ago? A check takes about 50 us, so a thousand
-# patterns take 0.4 us per point.
+# Each sleeping pattern is checked once per `AUDIT` points. The check asks whether a path is still
+# within the threshold although it began more than `AUDIT` points ago. A check takes about 50 us, so
+# the checks of a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
 # A difference equal to the threshold becomes at most this integer in the filter. The greatest
 # integer of the filter is 65,535, so greater differences fit too.
 FULL = 65_200
-FAR = 1e152  # more than any two points differ; a greater threshold counts as this one
+# Any two allowed points differ by less than `FAR`. A threshold greater than `FAR` is treated as
+# `FAR`.
+FAR = 1e152
 
-ROOM_LEAST = 1024  # least number of points in the history buffer
+ROOM_LEAST = 1024  # least capacity of the history buffer, in points
 
 Match = tuple[int, int, int, float]  # pattern, start, end (one past the last point), distance
 
@@ -50,18 +54,20 @@ class _Scales(NamedTuple):
     factors: NDArray[np.float64]
     """The factor by which integer differences are multiplied before squaring, from 1 to 65,535.
 
-    A difference equal to the threshold becomes at most `FULL`, so that squares use all digits.
+    It is the greatest integer by which a difference equal to the threshold becomes at most `FULL`.
+    A great factor is better, because only the upper 16 bits of a square are kept.
     """
     units: NDArray[np.float64]
-    """What a cost (a squared difference) of 1 is in the integers of the filter."""
+    """The integer cost in the filter that equals a cost (a squared difference) of 1."""
 
 
 def _scales(patterns: list[NDArray[np.float64]], threshold: float) -> _Scales:
     """Return the integer scale of each pattern.
 
-    It covers the range of the pattern's values, and beyond both ends 1.1 times the threshold. A
-    value outside of the scale is clipped to its nearest end. It still does not match, because
-    both ends differ from every pattern point by more than the threshold.
+    A scale covers all values from the pattern's minimum minus 1.1 times the threshold to its
+    maximum plus 1.1 times the threshold. A stream value outside of this range is clipped to the
+    nearer end of the range. The clipped value still does not match, because both ends differ from
+    every pattern point by more than the threshold.
     """
     reach = 1.1 * min(threshold, FAR)
     low = np.array([pattern.min() for pattern in patterns]) - reach
@@ -81,8 +87,9 @@ class Watch:
     threshold : float
         The greatest DTW distance of a match; finite.
     audit : int
-        Number of points within which each pattern without an exact column is checked once for old
-        paths. The number does not change the results.
+        Each pattern without an exact column is checked once per `audit` points: a path within the
+        threshold that began more than `audit` points ago wakes the pattern. The number does not
+        change the results.
     """
 
     def __init__(
@@ -99,10 +106,11 @@ class Watch:
         self._state["threshold_squared"] = greatest_square(threshold)
         self._state["rows"] = max(pattern.size for pattern in patterns)
         self._lay_out()
-        # For the pattern in each lane, the position after its last final match, or 0: the least
-        # position at which the next match can begin.
+        # For the pattern in each lane, the least position at which its next match can begin. That
+        # is the end of the latest match that was returned for the pattern, or 0 if there is none.
         self._floors = [0] * len(patterns)
-        # For each slot (memory for the exact column of one pattern) the lane of its pattern, or -1.
+        # A slot is memory for the exact column of one pattern. The list has, for each slot, the
+        # lane of the pattern that uses the slot, or -1 if the slot is free.
         self._slots: list[int] = []
         self._add_slots()
         self._column = np.empty(self._state["rows"])
@@ -113,7 +121,10 @@ class Watch:
         self._put("history", np.empty(0))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for a copy or a pickle: all but `_state`, a view of `_states`."""
+        """Return the state for a copy or a pickle: all attributes except `_state`.
+
+        `_state` is a view of `_states`, so `__setstate__` can make it anew.
+        """
         return {name: value for name, value in vars(self).items() if name != "_state"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -276,7 +287,11 @@ class Watch:
         return self._settle(slot) if certain else []
 
     def _settle(self, slot: int) -> list[Match]:
-        """Return the final match of the pattern in `slot`, and its later matches that are final."""
+        """Return the match of the pattern in `slot` that is now final, and later final matches.
+
+        The search for later matches begins anew at the end of the final match. The points since
+        then may contain further matches of the pattern that are already final.
+        """
         held, lane = self._arrays, self._slots[slot]
         found: list[Match] = []
         certain = True
@@ -306,10 +321,10 @@ class Watch:
         return bool(match[2])
 
     def _rest(self, slot: int) -> None:
-        """Put the pattern in `slot` to sleep: from now on only the filter updates its column.
+        """Put the pattern in `slot` to sleep, unless it has an old path within the threshold.
 
-        The pattern stays awake if a path that began before the last `audit` points is still within
-        the threshold.
+        An old path is one that began more than `audit` points ago. With such a path the pattern
+        stays awake. If the pattern sleeps, only the filter updates its column from now on.
         """
         lane = self._slots[slot]
         if self._too_old(lane):
@@ -335,7 +350,9 @@ class Watch:
     def _oldest(self, lane: int, begin: int) -> int:
         """Return a position, at least `begin`, from which the exact column can be recomputed.
 
-        No path of the pattern in `lane` that is within the threshold begins earlier.
+        The pattern is the one in `lane`. Only paths that begin at `begin` or later are considered,
+        and only those that begin after the pattern's latest match. None of these paths whose cost
+        is within the threshold begins before the returned position.
         """
         begin = max(begin, self._floors[lane])
         pattern = self._patterns[lane]
@@ -350,7 +367,7 @@ class Watch:
         return self._oldest(lane, begin) == begin
 
     def _audit(self) -> list[Match]:
-        """Check the next sleeping patterns, so that each is checked once per `audit` points.
+        """Check the next patterns that sleep, so that each is checked once per `audit` points.
 
         A sleeping pattern wakes if a path within the threshold began more than `audit` points ago.
         Return the matches that become final when patterns wake.

@@ -83,8 +83,9 @@ def pairwise(
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # Distances are symmetric, so the two tables may be swapped. The larger one becomes the columns,
-    # because the lanes of a vector hold columns.
+    # DTW compares one row with many columns at once, one column in each lane. So the table with
+    # more series becomes the columns, because it fills the lanes better. The two tables may be
+    # swapped, because DTW distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)

@@ -147,10 +147,11 @@ class History:
     `exclusion` the search first asks for ``4 * k`` matches. It is repeated, each time for four
     times as many, until `k` of them are far enough apart.
 
-    Do not use `exclusion` when you look at what *followed* the matches. A window is then kept
-    because the window after it matched less well, which depends on the future of the kept window.
-    Whatever is computed from outcomes is then biased: on a random walk, a probability of one half
-    comes out as one third or two thirds. Use a fixed grid (`step`) instead.
+    Do not use `exclusion` when you look at what *followed* the matches. With `exclusion`, a window
+    is a match only if the windows that begin shortly after it are not nearer to the query. These
+    later windows contain points that followed the match, so the choice of the match depends on its
+    future. Whatever is computed from outcomes is then biased: on a random walk, a probability of
+    one half comes out as one third or two thirds. Use a fixed grid (`step`) instead.
     """
 
     __slots__ = ("_engine", "storage")
@@ -413,8 +414,9 @@ def _spread(ask: Callable[[int], Matches], k: int, exclusion: int) -> Matches:
     """Return the first `k` matches, nearest first, whose positions differ by `exclusion` or more.
 
     The choice is greedy: a match is taken unless it is too close to a nearer match already taken.
-    So the choice among the nearest n matches does not depend on farther matches, and it is final as
-    soon as it has `k` matches. Until then the search is repeated with four times as many matches.
+    So farther matches never change the choice among nearer matches. The search therefore asks for
+    the nearest ``4 * k`` matches first. If fewer than `k` of these can be taken, the search asks
+    for four times as many matches, and so on.
     """
     asked = min(4 * k, EVERY_MATCH)
     while True:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-VALUES = 0  # column: address of the first stored point
-SHIFT = 1  # column: address of the first window's shift, mean of x - x[0]; null if not normalised
-SCALE = 2  # column: address of the first window's scale, 1 / deviation; null if not normalised
-ITEM_BYTES = 3  # column: bytes per point, 4 for float32 and 8 for float64
-FIRST = 4  # column: offset of the first candidate window from the first stored point
-COUNT = 5  # column: number of candidate windows
-START = 6  # column: absolute position of the first stored point
+# The columns of the table of histories. Each row of the table describes one history.
+VALUES = 0  # address of the first stored point of the history
+SHIFT = 1  # address of the first window's shift, mean of x - x[0]; null if not normalised
+SCALE = 2  # address of the first window's scale, 1 / deviation; null if not normalised
+ITEM_BYTES = 3  # bytes per point, 4 for float32 and 8 for float64
+FIRST = 4  # offset of the first candidate window from the first stored point
+COUNT = 5  # number of candidate windows
+START = 6  # absolute position of the first stored point
 COLUMNS = 7  # number of columns of the table of histories
 
 # Relative tolerance for the rounding of a bound. The relative error of a sum of 2m non-negative

@@ -65,8 +65,8 @@ class Stop:
         try:
             yield
         finally:
-            # With the lock, `set` in another thread cannot write 1 to `cell` after `cell` was
-            # cleared here.
+            # Another thread may be inside `set`, which writes 1 to all copies. Without the lock, it
+            # might write 1 to `cell` after `cell` was cleared here.
             with self._lock:
                 self._copies = [copy for copy in self._copies if copy is not cell]
                 cell[0] = 0

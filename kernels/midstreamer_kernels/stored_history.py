@@ -25,8 +25,9 @@ from midstreamer_kernels.series_checks import Floats
 from midstreamer_kernels.stop import NEVER, Stop
 
 CAPACITY_MIN = 64  # capacity of a new buffer, in elements
-# Statistics are computed for some windows at a time, then the lock is released. The lengths of
-# these windows add up to at most this number of points, unless it is one longer window.
+# Statistics are computed for a batch of windows, then the lock of `Storage` is released. The
+# lengths of the windows in a batch add up to at most this number of points. A window that is longer
+# than this number is a batch of its own.
 POINTS_AT_ONCE = 1 << 21
 LENGTHS_MAX = 8  # window lengths whose statistics are kept; the least recently used is evicted
 

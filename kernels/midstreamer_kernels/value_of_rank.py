@@ -24,7 +24,8 @@ def value_of_rank(values: NDArray[Any], rank: int) -> float:
     if part > 1:
         parts = values.size // part
         minima = np.sort(values[: parts * part].reshape(part, parts).min(axis=0))
-        # At least `rank` + 1 values are at most this large: those that are minima themselves.
+        # `rank` + 1 of the minima are at most `highest`, and each minimum is one of the values. So
+        # the value of rank `rank` is at most `highest`.
         highest = minima[rank]
         values = values[values < highest]
         if values.size <= rank:

@@ -45,13 +45,19 @@ class Overtaken(Exception):
 
 
 async def approve(api: Api, given: Object, message: str) -> Object:
-    """Approve a signing request; return the updated object. Raise Overtaken if it changed."""
+    """Approve a signing request, and return the updated request.
+
+    Raise Overtaken if somebody else has changed the request since it was read.
+    """
     condition = Condition(APPROVED, reason=AGREES, message=message)
     return await _put(api, given, "approval", signing_requests.conditioned(given, condition))
 
 
 async def deny(api: Api, given: Object, reason: Reason, message: str) -> Object:
-    """Deny a signing request; return the updated object. Raise Overtaken if it changed."""
+    """Deny a signing request, and return the updated request.
+
+    Raise Overtaken if somebody else has changed the request since it was read.
+    """
     condition = Condition(DENIED, reason=reason, message=_short(message))
     return await _put(api, given, "approval", signing_requests.conditioned(given, condition))
 
@@ -59,16 +65,18 @@ async def deny(api: Api, given: Object, reason: Reason, message: str) -> Object:
 async def fail(api: Api, given: Object, reason: Reason, message: str) -> Object:
     """Mark an approved signing request as failed, so that nobody signs it.
 
-    Return the updated object.  Raise Overtaken if it changed.
+    Return the updated request.  Raise Overtaken if somebody else has changed the request since it
+    was read.
     """
     condition = Condition(FAILED, reason=reason, message=_short(message))
     return await _put(api, given, "status", signing_requests.conditioned(given, condition))
 
 
 async def hand_over(api: Api, given: Object, entry: Entry) -> Object:
-    """Write the certificate of the ledger entry into ``given``, the signing request for it.
+    """Write the certificate of a ledger entry into ``given``, the signing request of that entry.
 
-    Return the updated object.  Raise Overtaken if it changed.
+    Return the updated request.  Raise Overtaken if somebody else has changed the request since it
+    was read.
     """
     return await _put(api, given, "status", signing_requests.certified(given, entry.certificate))
 

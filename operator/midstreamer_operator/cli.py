@@ -44,7 +44,8 @@ def operate(
 ) -> None:
     """Run one replica of the operator of a Midstreamer installation, in a pod of its namespace.
 
-    Run two replicas. Both stay ready, and only the one that holds the lease acts.
+    An installation should have two replicas. Both stay ready, and only the replica that holds the
+    lease acts.
     """
     if version:
         typer.echo(f"midstreamer-operator {midstreamer_operator.__version__}")

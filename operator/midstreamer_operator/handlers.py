@@ -121,8 +121,9 @@ async def run(signer: Signer, pools: Pools, account: Account, *, begun: Callable
         try:
             await tasks.ended(started)
         finally:
-            # When kopf's scan of the API is cancelled, it leaves tasks behind that open
-            # connections. Cancel these tasks, because nobody else would close the connections.
+            # kopf's scan of the API starts tasks, and these tasks open connections. When the scan
+            # is cancelled, the tasks continue. Cancel them, because nobody else would close the
+            # connections.
             if left := _left():
                 for task in left:
                     task.cancel()

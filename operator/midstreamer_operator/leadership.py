@@ -66,10 +66,11 @@ class Replica:
         )
         self._troubles: dict[Part, str] = {Part.LEASE: "the lease was not read yet"}
         self._spare_s = settings.lease_s - settings.renew_within_s
-        """A leader that cannot renew its lease stops leading this many seconds before it expires.
+        """Seconds between the time at which a leader gives up and the expiry of its lease.
 
-        Its work is then cancelled, and must end within this time.  A request that reads or writes
-        the lease times out after this time too.
+        A leader that could not renew its lease stops leading this many seconds before the lease
+        expires.  The leader's work is then cancelled, and must end within these seconds.  The same
+        number is the timeout of reading and writing the lease.
         """
 
     def serving_reasons(self) -> list[str]:

@@ -22,8 +22,8 @@ from midstreamer_operator.resources import agentpools, deployments
 from midstreamer_operator.resources.agentpools import Pool
 
 PASSES_MAX = 4
-"""Maximum number of times that one pass reads a pool, decides and acts. If the pool is not settled
-then, `Overtaken` is raised."""
+"""Maximum number of times that one call of `Pools.reconcile` reads a pool, decides and acts. If the
+pool is still not settled after the last time, the call raises `Overtaken`."""
 WAITS_S = 2.0
 """Seconds between two passes while a pool waits; events alone do not suffice, because a stuck pod
 causes none."""

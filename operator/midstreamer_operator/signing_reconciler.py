@@ -31,7 +31,7 @@ from midstreamer_operator.resources.signing_requests import SigningRequest
 
 PASSES_MAX = 8
 """Maximum number of times that one reconciliation reads a request, decides and acts. If the request
-is not settled then, `Overtaken` is raised."""
+is still not settled after the last time, `Overtaken` is raised."""
 ATTEMPTS_MAX = 6
 """Maximum number of attempts to reconcile a request after an event; then the next sweep handles the
 request."""
@@ -260,9 +260,8 @@ def _tell(name: str, decision: Decision, entry: Entry | None) -> None:
             serial = entry.serial if entry else ""
             log.info("certificate.issued", request=name, identity=holder.name, serial=serial)
             metrics.SIGNING_REQUESTS.labels(result="signed").inc()
-            metrics.LIVE_CERTIFICATES.labels(
-                holder.kind
-            ).inc()  # `_prune` later subtracts those that have expired
+            # The metric counts valid certificates; `_prune` later subtracts the expired ones.
+            metrics.LIVE_CERTIFICATES.labels(holder.kind).inc()
         case Deny(reason, message) | Fail(reason, message):
             log.warning("request.denied", request=name, reason=str(reason), detail=message)
             metrics.SIGNING_REQUESTS.labels(result=str(reason)).inc()

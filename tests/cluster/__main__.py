@@ -178,7 +178,11 @@ def run_in_one(arguments: argparse.Namespace) -> None:
 
 
 def change_node(arguments: argparse.Namespace) -> None:
-    """Add, remove, kill, start, cut, mend, freeze or thaw the node that the arguments name."""
+    """Change the node that the arguments name, as the verb in the arguments says.
+
+    The verbs are "add" and `NODE_VERBS`.  For example, "cut" disconnects the node from the network,
+    and "mend" connects it again; see `tests.cluster.nodes`.
+    """
     cluster = names.cluster(arguments.name)
     state_files.read(cluster)
     node = cluster.node(names.node_index(arguments.node))
@@ -191,7 +195,10 @@ def change_node(arguments: argparse.Namespace) -> None:
 
 
 def restart(arguments: argparse.Namespace) -> None:
-    """Kill the process of the cluster that the arguments name, and start it again."""
+    """End one process of a cluster with a signal, and start it again.
+
+    The arguments name the cluster, the process and the signal.
+    """
     cluster = names.cluster(arguments.name)
     state_files.read(cluster)
     number = signal.Signals[f"SIG{arguments.signal}"]

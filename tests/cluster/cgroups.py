@@ -4,9 +4,10 @@
     /LABEL/node-N/system      containerd, kubelet, kube-proxy of a node, and their child processes
     /LABEL/node-N/kubepods    the pods of a node; the kubelet makes this group
 
-With cgroup v1, every hierarchy has such a tree.  The processes that the kit itself starts, such as
-etcd and the kubelets, join the group of the hierarchy "pids" only.  In the other hierarchies they
-stay in the group of the kit's caller, so that their memory still counts there.
+With cgroup v1, every hierarchy has such a tree.  The processes that `tests.cluster` (the kit)
+itself starts, such as etcd and the kubelets, join the group of the hierarchy "pids" only.  In the
+other hierarchies they stay in the group of the kit's caller, so that their memory still counts
+there.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def trees(path: str) -> list[Path]:
 
 
 def membership(path: str) -> Path:
-    """Return the directory of a cgroup in the hierarchy that the kit's processes join.
+    """Return the directory of a cgroup, in the hierarchy where processes of the kit join cgroups.
 
     With cgroup v1, this is the hierarchy "pids"; cgroup v2 has one hierarchy only.
     """

@@ -69,7 +69,7 @@ def inside(namespace: str, command: Sequence[str | Path]) -> list[str]:
 
 
 def joining(members: Path, command: list[str]) -> list[str]:
-    """Return a command line that runs a command in a cgroup from its start.
+    """Return a command line that first joins a cgroup and then runs `command` in it.
 
     `members` is the path of the file cgroup.procs of the cgroup.
     """

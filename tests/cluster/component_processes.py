@@ -46,7 +46,8 @@ def start(
         )
     known = {"pid": started.pid, "command": command, "namespace": namespace, "cgroup": cgroup}
     _record(cluster, name).write_text(json.dumps(known), encoding="utf-8")
-    started.returncode = 0  # prevents Python's warning: nobody waits for the process
+    # Nobody waits for this process.  Python would warn about that if `returncode` were not set.
+    started.returncode = 0
 
 
 def running(cluster: names.Cluster, name: str) -> bool:
@@ -64,7 +65,11 @@ def running(cluster: names.Cluster, name: str) -> bool:
 
 
 def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
-    """End a process with a signal and wait until it is gone; raises KitError."""
+    """End a process with a signal and wait until it is gone.
+
+    Raises KitError when no process is recorded under `name`, or when the process is not gone after
+    END_S_MAX seconds.
+    """
     process = _recall(cluster, name)["pid"]
     if running(cluster, name):
         os.kill(process, number)
@@ -72,7 +77,10 @@ def end(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
 
 
 def start_again(cluster: names.Cluster, name: str) -> None:
-    """Start a process that has ended, with the same command line; raises KitError."""
+    """Start a process that has ended, with the same command line.
+
+    Raises KitError when no process is recorded under `name`.
+    """
     known = _recall(cluster, name)
     start(cluster, name, known["command"], namespace=known["namespace"], cgroup=known["cgroup"])
 

@@ -5,10 +5,10 @@
 
 `tests.cluster.disturbance_plan` plans the steps.  After each step the installation must recover
 before the next step begins: all pods are ready, the disturbed pod or its containers are gone, and
-agents, coordinators and syncs report at /completez that they are complete.  It must stay so for
---rest-s seconds, and for 10 s after a restart.  The event ends when this time is over.  Deletions
-work in any cluster that is marked for tests.  Kills and restarts need a cluster that `make cluster`
-made, because they send signals to its processes.
+agents, coordinators and syncs report at /completez that they are complete.  It must then stay
+recovered for --rest-s seconds; after the restart of a process, for 10 s.  The event ends when this
+time is over.  Deletions work in any cluster that is marked for tests.  Kills and restarts need a
+cluster that `make cluster` made, because they send signals to its processes.
 
 The exit code is 0 when the installation recovered from every step.  It is 1 when a step failed or
 the installation did not recover within --within-s seconds; then no further step is made.  It is 2
@@ -68,13 +68,16 @@ class Hands(Protocol):
         """Return the names of the pods that /completez reports as not complete; raises Away."""
 
     def delete(self, pod: Pod) -> None:
-        """Delete a pod; raises KitError."""
+        """Delete a pod; raises KitError when that fails."""
 
     def kill(self, pod: Pod) -> None:
-        """Send SIGKILL to all processes in a pod's containers; raises KitError."""
+        """Send SIGKILL to all processes in a pod's containers; raises KitError when that fails."""
 
     def restart(self, process: str) -> None:
-        """Send SIGKILL to a process of the cluster, and start it again; raises KitError."""
+        """Send SIGKILL to a process of the cluster, and start it again.
+
+        Raises KitError when that fails.
+        """
 
 
 @dataclass
@@ -85,7 +88,7 @@ class InCluster:
     namespace: str
     release: str
     cluster: names.Cluster | None
-    """The cluster, if the kit made it: then kills and restarts are possible; otherwise None."""
+    """The cluster if `make cluster` made it, else None: then kills and restarts are impossible."""
     health_port: int = HEALTH_PORT
     """The port at which pods answer /completez; 0 means that no pod is asked."""
 
@@ -112,11 +115,17 @@ class InCluster:
         self.api.delete(f"{self._pods}/{pod.name}")
 
     def kill(self, pod: Pod) -> None:
-        """Send SIGKILL to the pod's processes; raises KitError outside a cluster of the kit."""
+        """Send SIGKILL to the pod's processes.
+
+        Raises KitError when `make cluster` did not make the cluster, or the kill fails.
+        """
         crashes.kill_pod(self._kit(), self.namespace, pod.name)
 
     def restart(self, process: str) -> None:
-        """Kill and start a process of the cluster; raises KitError outside a cluster of the kit."""
+        """Kill a process of the cluster, and start it again.
+
+        Raises KitError when `make cluster` did not make the cluster, or the restart fails.
+        """
         up.restart(self._kit(), process, signal.SIGKILL)
 
     def _kit(self) -> names.Cluster:
@@ -194,9 +203,10 @@ class Disturber:
 def disturb(
     disturber: Disturber, steps: Sequence[Step], file: IO[str], say: Callable[[str], None]
 ) -> list[str]:
-    """Make all steps and write each event to `file` at once; stop at the first complaint.
+    """Make the steps one after the other, until all are made or an event has a complaint.
 
-    Return the complaint in a list, which is empty when the installation always recovered.
+    Each event is written to `file` as soon as it has ended.  Return the complaint in a list, which
+    is empty when the installation always recovered.
     """
     if complaint := disturber.wait(None, 0.0):
         return [f"before the first step: {complaint}"]
@@ -234,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def kit_cluster(arguments: argparse.Namespace) -> names.Cluster | None:
-    """Return KUBECONFIG's cluster if the kit made it, else None.
+    """Return KUBECONFIG's cluster if `make cluster` made it, else None.
 
     Raises KitError when it is None and the arguments need such a cluster.
     """

@@ -31,7 +31,7 @@ class Refused(ValueError):
 
 
 class Act(StrEnum):
-    """The kind of a disturbance of a release or of the cluster."""
+    """What a step does to a pod of a release or to a process of the cluster."""
 
     DELETE = "delete"
     """Delete a pod through the API server: the pod gets SIGTERM and drains."""
@@ -42,7 +42,7 @@ class Act(StrEnum):
 
     @property
     def kind(self) -> Kind:
-        """The kind of event that the disturbance is; it sets the latency limit of requests."""
+        """The kind of event that this act causes. The kind sets the latency limit of requests."""
         return Kind.DELETION if self is Act.DELETE else Kind.CRASH
 
 
@@ -129,7 +129,7 @@ def _pod(found: Mapping[str, Any]) -> Pod:
 
 
 def counted(pods: Iterable[Pod]) -> dict[str, int]:
-    """Return the number of pods of each component, without terminating pods."""
+    """Return the number of pods of each component; terminating pods are not counted."""
     return dict(Counter(pod.component for pod in pods if not pod.going))
 
 

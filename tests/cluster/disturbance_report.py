@@ -6,12 +6,13 @@
         --load load.jsonl --password-file password --address POD-ADDRESS
         --dsn 'postgresql://midstreamer@HOST/midstreamer?sslmode=verify-full&sslrootcert=ca.pem'
 
-With --dsn, every acknowledged key is looked up in PostgreSQL: each tick and each decision must be
-stored exactly once, with the acknowledged content.  Run the audit after the load has ended, from a
-place that reaches the database.  --address gives the IP address of HOST, so that HOST need not be
-known to DNS; its certificate is still verified for HOST.  Over a network, only a connection with
-verified TLS is made.  With --faults, every derived value in PostgreSQL is also computed again and
-compared with the stored value, as `midstreamer db check` does.
+With --dsn, every tick and every decision that the fleet acknowledged to the load is looked up in
+PostgreSQL.  It must be stored exactly once, with the acknowledged content.  Run this audit after
+the load has ended, on a machine or in a network namespace that reaches the database.  --address
+gives the IP address of HOST, so that HOST need not be known to DNS; its certificate is still
+verified for HOST.  Over a network, only a connection with verified TLS is made.  With --faults,
+every derived value in PostgreSQL is also computed again and compared with the stored value, as
+`midstreamer db check` does.
 
 The exit code is 0 when every check passed, 1 when a check failed, 2 when no check was possible.
 """

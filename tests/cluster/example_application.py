@@ -42,10 +42,11 @@ def label(app: Kubernetes, fleet: Release) -> None:
 
 
 def deployed(app: Kubernetes, fleet: Release, series: int = 1) -> None:
-    """Deploy the example with the image under test; it sends requests to `fleet`.
+    """Deploy the example application with the image under test; it sends requests to `fleet`.
 
-    Its rate is `PER_SECOND`, over this number of series.  Each series waits for the response before
-    its next request, so several series may be needed to reach the rate.
+    The application generates `PER_SECOND` ticks a second in all, spread over `series` series.  For
+    each tick it sends an append, and then a match if the window is full.  A series waits for the
+    responses before its next tick, so several series may be needed to reach the rate.
     """
     text = (EXAMPLE / "app.yaml").read_text()
     images = releases.images()
@@ -75,7 +76,10 @@ def decisions(app: Kubernetes) -> int:
 
 
 def restarts(app: Kubernetes) -> int:
-    """Return how often the application's containers restarted: once after each failed request."""
+    """Return how often the application's containers were restarted.
+
+    The application ends when a request fails, and is then restarted.
+    """
     pods = app.get("pods")["items"]
     return sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"])
 

@@ -9,10 +9,11 @@ ended.  DIR contains the client's certificate and trust.pem, as
 `midstreamer certs issue client/ID --directory DIR` writes them.
 
 The load writes one JSON object a line to stdout: {"ready": true, …} when its history is stored, one
-object for each second, and {"ended": true, …}.  It ends by SIGTERM or SIGINT, or after --for-s
-seconds (without --for-s, before its series have no more values).  Then it waits for the open
-requests.  --write names the output file for `tests.cluster.disturbance_report`, with all requests,
-retries and acknowledged keys; it is written during the load.
+object for each second, and {"ended": true, …}.  It ends at SIGTERM or SIGINT, or after --for-s
+seconds.  The values of its series are limited; without --for-s, the load ends when nine tenths of
+them are used.  Then it waits for the open requests.  --write names the output file for
+`tests.cluster.disturbance_report`, which is written during the load.  The file contains all
+requests, all retries, and all ticks and decisions that the fleet acknowledged.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def seconds_max(appends_per_s: float) -> float:
 
 
 class Driver:
-    """Runs one load, writes its records to a file, prints figures each second, and stops it."""
+    """Runs one load for a given time, or until `stop` is set.
+
+    Meanwhile it writes the records of the load to a file, and prints figures each second.
+    """
 
     def __init__(self, client: AsyncClient, name: str, file: IO[str]) -> None:
         self._file = file

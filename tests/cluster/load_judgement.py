@@ -20,7 +20,7 @@ CALM = "nothing happens"
 
 
 class Kind(StrEnum):
-    """How a pod or process ends in an event."""
+    """The way in which an event ends a pod or a process."""
 
     DELETION = "deletion"
     """A pod gets SIGTERM and drains."""
@@ -88,7 +88,7 @@ class Row:
         return self.broken() == []
 
     def broken(self) -> list[str]:
-        """Return a sentence for each check of the row that failed."""
+        """Return a sentence for each failed check of this row."""
         wrong = []
         if self.event and self.event.complaint:
             wrong.append(f"{self.name}: {self.event.complaint}")
@@ -127,9 +127,9 @@ def rows(
 
 
 def broken(found: Sequence[Row], heard_of: int) -> list[str]:
-    """Return a sentence for each check of a row that failed, and one if `heard_of` is 0.
+    """Return a sentence for each failed check of each row.
 
-    `heard_of` is the number of all requests of the load.
+    `heard_of` is the number of all requests of the load; if it is 0, one more sentence says so.
     """
     wrong = [] if heard_of else ["no request was made"]
     return wrong + [each for row in found for each in row.broken()]

@@ -70,7 +70,10 @@ class Asked:
 
 
 def fleet_values(asked: Asked, loads: str) -> dict[str, Any]:
-    """Return the fleet's values: places for the links of all users, short-lived certificates."""
+    """Return the Helm values of the fleet.
+
+    They allow enough links for all users of the load, and make certificates expire soon.
+    """
     return {
         "allowlist": list(ALLOWED),
         "clients": {"namespaces": [loads]},
@@ -174,7 +177,8 @@ def disturb(asked: Asked, fleet: Release, folder: Path) -> None:
 def renewed(fleet: Release, since: dt.datetime) -> set[str]:
     """Return the names of the pods that have got a certificate for a request made after `since`.
 
-    The set also contains the other parts of their identities' URIs.
+    Each request contains the pod's identity as a URI, and the pod's name is one part of this URI.
+    The returned set contains all parts of the URIs, so it also has words that are no pod's name.
     """
     names = set()
     for asked in fleet.kubernetes.get("certificatesigningrequests")["items"]:

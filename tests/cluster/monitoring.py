@@ -172,9 +172,11 @@ class Asked:
 def scraping(
     cluster: names.Cluster, made: dict[str, Any], files: Mapping[str, str], folder: Path
 ) -> Iterator[Asked]:
-    """Run Prometheus inside the block, with the operator's configuration and rule files.
+    """Run Prometheus inside the block.
 
-    Raises KitError with the end of its log when Prometheus does not start.
+    `made` is the configuration that the Prometheus operator has made.  `files` are the rule files
+    that it has made, by name.  Raises KitError when Prometheus does not start; if Prometheus has
+    ended, the message contains the end of Prometheus's log.
     """
     folder.mkdir()
     for name, text in files.items():

@@ -2,8 +2,9 @@
 
 Everything that a cluster makes outside its state directory (network namespaces, cgroups, CNI
 networks) has a name that begins with the cluster's label, "midstreamer-NAME".  In longer names
-a dot follows the label, as in "midstreamer-NAME.switch".  No NAME contains a dot, so that the
-cluster "a" never mistakes what belongs to the cluster "a-b" for its own.
+a dot follows the label, as in "midstreamer-NAME.switch".  No NAME contains a dot.  So the names of
+the cluster "a" are "midstreamer-a" and those that begin with "midstreamer-a.", and the cluster
+never mistakes "midstreamer-a-b.switch" of the cluster "a-b" for its own.
 
 Each cluster uses the whole of 198.18.0.0/15 in its own network namespaces.  That range is reserved
 for benchmarks (RFC 2544), so it does not overlap with a real network.

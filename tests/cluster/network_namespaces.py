@@ -118,7 +118,8 @@ def set_port(node: names.Node, *, up: bool) -> None:
     """Set a node's port of the switch up or down; raises KitError when there is no such port."""
     if not joined(node):
         raise commands_here.KitError(
-            f"{node.name} has no port of the switch: it is killed, the only node, or does not exist"
+            f"{node.name} has no port of the switch: the node was killed, or does not exist, or is"
+            " the only node of the cluster"
         )
     _ip(node.cluster.switch, f"link set {node.port} {'up' if up else 'down'}")
 

@@ -3,12 +3,12 @@
     python -m tests.cluster.network_policies NAME
 
 `tests.cluster.up` starts the process in the network of node-0.  The process watches policies, pods
-and namespaces.  When they change, or a node is new, it writes the iptables rules that
-`tests.cluster.policy_iptables` makes into the network namespace of each node.  It reads a pod's
-address from the result files of the CNI plugins, because these exist before the pod's containers
-run; the API server knows the address later.  The file STATE/policies.json names the nodes where the
-rules are in force, and the policies that cannot be enforced.  When the process ends, the rules
-stay.
+and namespaces.  When they change, or a node is new, `tests.cluster.policy_iptables` translates the
+policies into iptables rules.  The process then writes these rules into the network namespace of
+each node.  It reads a pod's address from the result files of the CNI plugins, because these exist
+before the pod's containers run; the API server knows the address later.  The file
+STATE/policies.json names the nodes where the rules are in force, and the policies that cannot be
+enforced.  When the process ends, the rules stay.
 """
 
 from __future__ import annotations

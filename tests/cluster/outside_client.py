@@ -58,7 +58,7 @@ class Desk(Trial):
     """
 
     def addresses(self) -> list[str]:
-        """Return `ways`, or else the node port's addresses."""
+        """Return the addresses in `ways`; if it is empty, the addresses of the node port."""
         return list(self.ways) or super().addresses()
 
     def client_words(self) -> list[str]:
@@ -77,8 +77,8 @@ class Desk(Trial):
     def beside(self, *command: str) -> list[str]:
         """Return a command line that runs a command where it can reach the fleet.
 
-        With `ways`, the command runs on this machine itself; otherwise it runs in the network
-        namespace of clients.
+        If the attribute `ways` has addresses, the command runs on this machine itself, because it
+        can reach them from here.  If `ways` is empty, it runs in the network namespace of clients.
         """
         return list(command) if self.ways else super().beside(*command)
 

@@ -115,7 +115,10 @@ class Trial:
                 reader.join()
 
     def outside(self, module: str, *words: str) -> list[str]:
-        """Return a command line that runs a module of this package where `beside` says."""
+        """Return a command line that runs a module of this package where it can reach the fleet.
+
+        See `beside`.
+        """
         return self.beside(*_module(module, *words))
 
     def beside(self, *command: str) -> list[str]:
@@ -128,7 +131,10 @@ class Trial:
     # --- methods for actions during the load, and for the report ----------------------------------
 
     def disturb(self, *words: str, timeout_s: float = 1800.0) -> None:
-        """Run `tests.cluster.disturb`; `words` are additional arguments.  Raises KitError."""
+        """Run `tests.cluster.disturb`; `words` are additional arguments.
+
+        Raises KitError when the command fails or takes longer than `timeout_s` seconds.
+        """
         where = ["--namespace", self.release.namespace, "--release", self.release.name]
         command = [sys.executable, "-m", "tests.cluster.disturb", *where]
         command += ["--write", str(self.events_file), *words]
@@ -192,7 +198,10 @@ def _placed(verb: str, *command: str) -> list[str]:
 
 
 def _run(command: list[str], timeout_s: float) -> str:
-    """Run a command, print its output line by line, and return the output; raises KitError."""
+    """Run a command, print its output line by line, and return the output.
+
+    Raises KitError when the command fails or takes longer than `timeout_s` seconds.
+    """
     output: list[str] = []
     with subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -1,4 +1,7 @@
-"""Run kubectl in a namespace of KUBECONFIG's cluster, and make pods that any cluster admits."""
+"""Run kubectl in a namespace of KUBECONFIG's cluster, and make pods that any cluster admits.
+
+The pods run the image of the test program "probe", whose source is in `programs/probe`.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
 def manifest(*pods: str) -> str:
     """Return a list of pods as JSON, for `kubectl apply`; `pods` are their names.
 
-    Each pod runs the probe's server.
+    Each pod runs the test program "probe" as a server, which answers with the pod's name.
     """
     items = [pod(name, "serve", restart="Always") for name in pods]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

@@ -3,9 +3,9 @@
 Pure: `tests.cluster.program_builds` compiles the programs.
 
 A component is a directory below `programs/` with go.mod and go.sum, which pin the hash of every Go
-module.  For Kubernetes, etcd, Helm and the checks of charts, go.mod names the package as `tool`;
-the other components have a main.go.  Programs that a cluster does not need are in OTHERS and built
-only on request.
+module.  Some components have a main.go, which is built.  The other components, such as etcd and
+Helm, have no code here: the `tool` directives in go.mod name the Go packages that are built.
+Programs that a cluster does not need are in OTHERS and built only on request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Component:
     renamed: Mapping[str, str] = field(default_factory=dict)
     version_module: str = ""  # the module whose version the programs report
     tags: tuple[str, ...] = ()  # tags for `go build`
-    # Files to keep beside the programs: paths in the Go module that contains the tool.
+    # Files to copy beside the built programs: paths in the Go module of the first `tool` package.
     files: tuple[str, ...] = ()
 
 
@@ -121,7 +121,10 @@ def linker_flags(component: Component, go_mod: str) -> str:
 
 
 def module_version(go_mod: str, module: str) -> str:
-    """Return the version of a module that a go.mod requires; raises ValueError without one."""
+    """Return the version in which a go.mod requires a module.
+
+    Raises ValueError when the go.mod does not require the module.
+    """
     line = re.compile(rf"^(?:require )?\s*{re.escape(module)} (v\S+)", re.MULTILINE)
     found = line.search(go_mod)
     if not found:
@@ -130,7 +133,7 @@ def module_version(go_mod: str, module: str) -> str:
 
 
 def tool(go_mod: str) -> str:
-    """Return the first package that a go.mod names as `tool`; raises ValueError without one."""
+    """Return the first package that `tool` directives of a go.mod name; ValueError if none does."""
     found = re.search(r"^tool (?:\(\s+)?(\S+)", go_mod, re.MULTILINE)
     if not found:
         raise ValueError("go.mod names no tool")
@@ -138,7 +141,7 @@ def tool(go_mod: str) -> str:
 
 
 def go_version(go_mod: str) -> str:
-    """Return the Go version that a go.mod requires; raises ValueError without one."""
+    """Return the Go version that a go.mod requires; raises ValueError if it names no version."""
     found = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
     if not found:
         raise ValueError("go.mod names no Go version")

@@ -1,8 +1,8 @@
-"""Try which sources reach which ports of a release, and say which sources should.
+"""Try which sources reach which ports of a release, and say which connections should be allowed.
 
     with reachable_ports.visitors(release) as visiting:
-        visiting.expected()      what the chart's NetworkPolicies should allow
-        visiting.tried()         what they do allow; connects from pods, node-0 and outside
+        visiting.expected()      the connections that the chart's NetworkPolicies should allow
+        visiting.tried()         the connections that work, tried from pods, node-0 and outside
 
 A `Table` says for each pair of a source and a target whether the source reaches the target.
 """
@@ -50,7 +50,7 @@ KINDS = ("agent", "coordinator", "sync", "postgres", "operator")
 HEALTH = tuple(f"{kind} health" for kind in KINDS)
 NAMES = {"dns", "dns tcp"}
 EVERYBODYS = {"api", "collector", "stranger", "kubelet", *NAMES}
-"""Targets that every pod reaches, as long as no NetworkPolicy selects the pod."""
+"""Targets that a pod reaches as a source, as long as no NetworkPolicy selects this pod."""
 MEANT: dict[str, set[str]] = {
     "agent": {"sync", "coordinator", "api", "collector", *NAMES},
     "coordinator": {"sync", "api", "collector", *NAMES},

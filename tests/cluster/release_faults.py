@@ -78,7 +78,10 @@ class Place:
         self._apply("v1", "ResourceQuota", "full", spec={"hard": {"pods": "0"}})
 
     def volume(self) -> None:
-        """Make the volume that the server's database claims, if the kit made the cluster."""
+        """Make the volume for the claim of the database "db"; only in a cluster of `make cluster`.
+
+        Other clusters make the volume themselves.
+        """
         if cluster := cluster_guard.made_here():
             self.server.volume(cluster)
 

@@ -1,7 +1,7 @@
 """Install a release of the chart in a namespace, wait for it, and remove it.
 
-A cluster of the kit has no provisioner of volumes, so `Release.install` makes the volume of the
-database.  Another cluster must have a default StorageClass.
+A cluster that `make cluster` started has no provisioner of volumes, so there `Release.install`
+makes the volume of the database.  Every other cluster must have a default StorageClass.
 """
 
 from __future__ import annotations

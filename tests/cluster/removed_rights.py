@@ -20,7 +20,7 @@ from tools.docs import chart_files, measured_figures
 
 PAGE = chart_files.FLEET.parents[1] / "docs/explanation/security-in-a-cluster.md"
 CLIENTS = "shop"
-"""The namespace of clients for which `rendered` renders the charts."""
+"""The namespace of the clients; `rendered` passes this name to the charts."""
 SAYS = "`/readyz` of the operator"
 KUBECTL = "kubectl"
 
@@ -132,11 +132,14 @@ A row in ROWS gives one of these names.
 
 @dataclass(frozen=True)
 class Row:
-    """What fails without one right: `way` is a key of WAYS, `told` the message that must appear."""
+    """What fails without one right: `way` is a key of WAYS."""
 
     way: str
     told: str = ""
-    """A part of the expected message; if empty, `evidence` uses the API server's message."""
+    """A part of the message that must appear.
+
+    If it is empty, a message of the API server must appear, which says that the right is missing.
+    """
 
     def evidence(self, right: Right) -> str:
         """Return the text that the reported message must contain when the right is missing."""

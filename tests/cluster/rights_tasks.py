@@ -53,7 +53,7 @@ class Place:
     agent: Bound
     """A pod of the fleet's agents, which asks for a certificate."""
     shop: Bound
-    """A pod that asks for a client certificate; its namespace is labelled as one of clients."""
+    """A pod that asks for a client certificate, in a namespace with the label for clients."""
     jane: Bound
     """The account of a person who may use the client identity "desk"."""
     count: int = 0
@@ -228,7 +228,10 @@ def makes_a_pool(place: Place) -> Look:
 
 
 def a_pool(place: Place, word: str, **spec: Any) -> str:
-    """Make an AgentPool and return its name; the pool is deleted after the task, except STUCK."""
+    """Make an AgentPool, whose name ends with `word`; return the name.
+
+    The pool is deleted after the task. Only the pool STUCK is kept.
+    """
     name = f"{place.release.name}-agent-{word}"
     manifest = {
         "apiVersion": agentpools.API_VERSION,
@@ -349,9 +352,10 @@ def kubectl(who: str, *words: str) -> Deed:
 
 
 def replaces(who: str, kind: str) -> Deed:
-    """Return a task: as the user `who`, replace the chart's object of a kind with itself.
+    """Return a task: as the user `who`, replace an object of the chart with itself.
 
-    The replacement needs the same right as `helm upgrade --force-replace`.
+    `kind` is the kind of the object, such as "podtemplate". The replacement needs the same right as
+    `helm upgrade --force-replace`.
     """
 
     def begin(place: Place) -> Look:
@@ -363,7 +367,10 @@ def replaces(who: str, kind: str) -> Deed:
 
 
 def creates(who: str, kind: str) -> Deed:
-    """Return the task of creating, as the user `who`, a copy of the chart's object of a kind."""
+    """Return a task: as the user `who`, create a copy of an object of the chart.
+
+    `kind` is the kind of the object, such as "podtemplate".
+    """
 
     def begin(place: Place) -> Look:
         found = place.kubernetes.get(kind, f"{place.release.name}-agent")

@@ -216,8 +216,8 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     """End a process with a signal and start it again with the same command; raises KitError.
 
     The new process starts only when the old one is gone, because until then its port is taken.
-    For etcd and the API server, return only when the API server answers again: the processes that
-    need the API server at their own start are not restarted.
+    After a restart of etcd or of the API server, return only when the API server answers again.
+    This function restarts no other process.
     """
     component_processes.end(cluster, name, number)
     # The relay inherits an open socket, so the same command does not start it again.

@@ -102,8 +102,8 @@ def module(path: Path) -> Module:
             case ast.ImportFrom(module=str(name)):
                 names.update(name.split("."))
     if path.name == "__init__.py":
-        # A package also defines its modules, and the names that its strings contain: it imports
-        # these only when somebody uses them.
+        # The names of a package's modules count as defined in the package. So do its strings that
+        # are valid names: some packages import names only on first use, and list them in strings.
         defined |= {text for text in strings if text.isidentifier()}
         defined |= {each.stem for each in path.parent.iterdir()}
     return Module(docstrings, frozenset(strings), frozenset(names), frozenset(defined))
@@ -164,7 +164,10 @@ def paths() -> frozenset[str]:
 
 @functools.cache
 def values() -> frozenset[str]:
-    """Return the names of settings: the first words of lines of `config.toml` and chart values."""
+    """Return the names of settings in `config.toml` and in the values files of the charts.
+
+    These are the first words of all lines that are not indented, also of comment lines.
+    """
     files = [TOP / "config.toml", *TOP.glob("charts/*/values.yaml")]
     found = re.findall(r"^#? ?\[?(\w+)", "\n".join(map(text_of, files)), re.MULTILINE)
     return frozenset(found)
@@ -203,7 +206,7 @@ def resolves(name: str) -> bool:
 
 
 def wrong(quote: Quote) -> bool:
-    """Return whether a text in backticks looks like a name that does not exist."""
+    """Return whether a text in backticks has the form of a name, but no such name exists."""
     text = quote.text.removesuffix("()").removesuffix("=")
     if text in OUTSIDE:
         return False

@@ -5,7 +5,8 @@ them with a named error (`MidstreamerError`). Any other exception, a hang, or a 
 `AssertionError` of the target) is a failure. No target keeps state that changes the effect of the
 next input, so a single file replays a failure.
 
-``seeds`` are valid inputs. Without seeds a fuzzer would spend its time on the first bytes.
+``seeds`` are valid inputs, from which the fuzzer makes other inputs. Without seeds the fuzzer would
+spend its time on the first bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Target(NamedTuple):
 
 
 def example_frames() -> list[frames.Frame]:
-    """Return a frame of every shape that a peer may send."""
+    """Return example frames of many types that a peer may send, for the seeds."""
     times = np.arange(8, dtype="<i8")
     column = Column("a/b", times.tobytes(), times.astype("<f8").tobytes())
     window = Window("a/b", 7, times.astype("<f8").tobytes())
@@ -249,7 +250,7 @@ def _bodies() -> list[bytes]:
 
 
 def all_targets() -> dict[str, Target]:
-    """Return every target by name, with the QUIC and WebSocket targets."""
+    """Return all targets by name, also those of the modules `quic` and `websocket`."""
     from tests.fuzz import quic, websocket  # imported late: importing `quic` makes certificates
 
     return {

@@ -1,4 +1,7 @@
-"""Every test run repeats first inputs, inputs that once showed a bug, and mutations of both."""
+"""Every test run gives each target its valid inputs, changed valid inputs, and past failures.
+
+The past failures are inputs that once showed a bug. They are kept in the folder `worker.COMMITTED`.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Unless the first byte of an input is 0, the target first reads a correct upgrade request. Then it
 reads the rest of the input in pieces of `PIECE_BYTES`. An input may end the connection, but must
-not raise an exception: only the wire's handler for unexpected errors would catch it.
+not raise an exception. In a server, an exception here is a bug: the wire logs it as an unexpected
+error and closes the connection.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _read(server: ServerProtocol, data: bytes) -> None:
 
 
 def conversations() -> list[bytes]:
-    """Return conversations of honest clients as seeds."""
+    """Return valid inputs, as honest clients send them; the fuzzer starts from these inputs."""
     message = b"\x82\x85\x00\x00\x00\x00\x00abcd"
     ping, close = b"\x89\x80\x00\x00\x00\x00", b"\x88\x82\x00\x00\x00\x00\x03\xe8"
     return [b"\x01" + message + ping + message + close, b"\x00" + REQUEST + message, b"\x00GET /"]

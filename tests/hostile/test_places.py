@@ -245,8 +245,8 @@ async def test_searches_that_nobody_answers_leave_half_of_the_places_to_others()
             *(each for each in flood if each.done()), return_exceptions=True
         )
         with pytest.raises(DeadlineExceeded, match="no connected agent holds"):
-            # This request got a place, because it waits until its deadline: without a place, it
-            # would be refused at once.
+            # Without a place, this request would be refused at once. It waits until its deadline
+            # instead, and this shows that it got a place.
             await good.ask(request, budget_s=0.5)
         for match in flood:
             match.cancel()

@@ -104,8 +104,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
     original = sender.get_frame
 
     def all_but_the_end(max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
-        # Keep back the last bytes of the Finished message, so that they arrive after the server
-        # has refused the certificate.
+        # Do not send the last bytes of the Finished message yet, so that they arrive after the
+        # server has refused the certificate.
         kept_back = 20
         return original(min(max_size, len(sender._buffer) - kept_back - sender.highest_offset))
 
@@ -116,7 +116,8 @@ async def test_what_a_refused_peer_sends_later_is_dropped(
         flush()
         if sender._buffer:
             sender.get_frame = original  # type: ignore[method-assign]
-            flush()  # sends the bytes kept back, before the server can answer the others
+            # Send the last bytes too, before the server can answer the bytes sent above.
+            flush()
 
     client.flush = both  # type: ignore[method-assign]
     with capture_logs() as logged:

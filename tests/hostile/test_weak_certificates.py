@@ -115,9 +115,10 @@ def test_a_client_that_proves_its_key_with_sha_1_is_turned_away_by_an_alert(
     signer, write = an_authority(), tls.push_certificate_verify
 
     def state(buf: Any, verify: tls.CertificateVerify) -> None:
-        """Write a CertificateVerify; in the client's, name ``stated`` as the algorithm.
+        """Write a CertificateVerify message; in a message of the client, change the algorithm.
 
-        The client alone has an RSA key, so a message with an RSA algorithm is the client's.
+        The message then names the algorithm ``stated``. Only the client has an RSA key, so a
+        message that names an RSA algorithm comes from the client.
         """
         if verify.algorithm == tls.SignatureAlgorithm.RSA_PSS_RSAE_SHA256:
             verify = dataclasses.replace(verify, algorithm=stated)

@@ -272,7 +272,10 @@ async def test_a_callback_that_raises_ends_its_connection_and_gives_its_place_ba
 
 
 async def _asked_on(peer: Peer, wire: WssWire) -> None:
-    """Send Surveys and pings until the broken method of the wire makes one of them fail."""
+    """Send Surveys and pings until a Survey fails because of the method that the test broke.
+
+    The test has replaced one method of a part of ``wire`` by a function that raises an error.
+    """
     for _ in range(50):
         await peer.ask(frames.Survey(), budget_s=2)
         # Pretend that nothing was received for half the idle period, so that a ping is due.

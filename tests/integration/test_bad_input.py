@@ -54,7 +54,11 @@ pytestmark = [
 GOOD = World("good", history=60, live=0)
 SERIES, OTHER = "good/00", "good/01"
 STORED, GAP = 60, 200
-"""Number of points in each series at the start; the number of an hour that only bad ticks have."""
+"""`STORED`: number of points in each series at the start. `GAP`: the hour of ticks to be refused.
+
+The hours count from the epoch. Requests that must be refused contain ticks of the hour `GAP`, so
+no stored tick has this time.
+"""
 BIG_BYTES = 100_000_000
 ASK_S, FULL_S = 5.0, 8.0
 MANY = 40_000
@@ -396,12 +400,16 @@ async def test_a_window_that_ends_in_a_gap_is_answered_with_silence_and_why(plac
     assert (decision.reason, decision.settles) == (Reason.STALE_DATA, False)
 
 
-# --- tests with a full or a missing database ------------------------------------------------------
+# --- tests with a full disk, or without the database ----------------------------------------------
 
 
 @asynccontextmanager
 async def a_full_disk(place: Place) -> AsyncIterator[None]:
-    """Let large inserts fail with a full disk: on a tiny volume, or by a trigger if none mounts."""
+    """Let large inserts fail as on a full disk.
+
+    The table of points moves to a tiny volume. If the test cannot mount a volume, a trigger raises
+    PostgreSQL's error for a full disk instead.
+    """
     small = place.fleet.server.home / "small"
     mounted = await asyncio.to_thread(_mount, small, place.fleet.server.home)
     if mounted:
@@ -462,7 +470,8 @@ async def test_a_full_disk_is_told_and_all_goes_on_once_there_is_room(place: Pla
         window, last = np.array(place.values[-16:]), (place.next_step - 1) * HOUR
         # While the disk is full, requests that only read are still answered.
         await place.processes.client.match(SERIES, last, window, GOOD.specification, record=False)
-    # Points that the failed append has stored after all are counted as repeated.
+    # If the failed append did store some of its points, the second append counts these points as
+    # repeated.
     receipt = await place.processes.client.append([many])
     assert receipt.stored + receipt.repeated == MANY
     await place.good_request()

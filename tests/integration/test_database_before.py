@@ -277,15 +277,15 @@ async def test_the_check_accepts_a_verdict_without_an_event_only_where_it_cannot
 ) -> None:
     forgotten, missing = await _copied(databases.now), await _copied(databases.now)
     stream = commit_program.SPECIFICATIONS[1].stream
-    # In the first copy, delete all that the stream has learned from its decisions. Without that it
-    # cannot learn the verdicts on them.
+    # In the first copy of the database, delete all that the stream has learned from its decisions.
+    # Then the stream cannot learn the verdicts on these decisions.
     for table in ("events", "snapshots", "states"):
         await _executed(forgotten, f"DELETE FROM {table} WHERE stream = '{stream}'")
     report = await _audited(forgotten)
     assert report.unlearned > 100
     assert not [finding for finding in report.kept if str(finding).startswith("verdict")]
-    # In the second copy, delete only the event of one verdict. The stream can learn this verdict,
-    # so the check must report that the event is missing.
+    # In the second copy of the database, delete only the event of one verdict. The stream can learn
+    # this verdict, so the check must report that the event is missing.
     newest = f"SELECT max(version) FROM events WHERE stream = '{stream}' AND kind = 'V'"
     await _executed(missing, f"DELETE FROM events WHERE version = ({newest})")
     assert (await _audited(missing)).total > 0

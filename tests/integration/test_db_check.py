@@ -44,7 +44,7 @@ UNTOLD = {
 """Tables and columns that cannot be derived from other stored values, each with why not."""
 
 
-# fixtures: the database as a running fleet leaves it
+# fixtures: a database with the data that a fleet has written
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +170,10 @@ async def test_every_column_that_is_changed_is_noticed_or_named_as_untold(dsn: s
 
 
 def _tells(row: Any) -> bool:
-    """Return whether the check can notice a changed row, because other values depend on it.
+    """Return whether the check can notice a change of this row.
 
-    It cannot for a row of ``feed`` with a list of members (`Joined`): nothing depends on that.
+    It notices a change if other stored values depend on the row. No stored value depends on a row
+    of ``feed`` with a list of members (`Joined`), so a change of such a row is not noticed.
     """
     return "position" not in row or "body" not in row or b"Joined" not in row["body"]
 

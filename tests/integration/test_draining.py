@@ -91,11 +91,11 @@ async def test_an_agent_leaves_once_the_others_hold_its_shards() -> None:
 async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_later_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # If some other agent runs an old version, which does not know that members can drain, then
-    # `understood` is false. The draining agent gives up its own lease, and reads the leases of the
-    # others every DRAIN_TOLD_S seconds. It leaves once these leases say that the others hold all
-    # their shards at feed position `_listed_at` or later. The test sets `_listed_at` to a position
-    # that only the append below reaches.
+    # `understood` is false if an agent of an old version is in the fleet. Such an agent does not
+    # know that members can drain. So the draining agent a1 gives up its own lease. It then reads
+    # the leases of a2 and a3 every DRAIN_TOLD_S seconds. a1 leaves once these leases say that a2
+    # and a3 hold all shards that they own, at the feed position `_listed_at` of a1's core or later.
+    # The test sets `_listed_at` to a position that only the append below reaches.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])

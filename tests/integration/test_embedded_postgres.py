@@ -217,7 +217,9 @@ def test_a_process_left_in_the_data_is_ended_by_and_by(tmp_path: Path, ending: i
     left.stdout.readline()
     reaper = threading.Thread(target=left.wait)
     reaper.start()
-    patience_s = 2.0 if deaf else 30.0  # on a busy machine the process may end late
+    # `clear` sends SIGQUIT at once, and SIGKILL after 30 % of `patience_s`. A process that heeds
+    # SIGQUIT must end before SIGKILL comes, even on a busy machine, so it gets more time.
+    patience_s = 2.0 if deaf else 30.0
     asyncio.run(postgres_leftovers.clear(tmp_path, patience_s=patience_s))
     reaper.join()
     left.stdout.close()

@@ -61,7 +61,7 @@ sys.exit(main.execute(sys.argv[2:]))
 """
 
 
-# functions that search for a key in files and memory
+# --- the search for a key -------------------------------------------------------------------------
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
@@ -73,7 +73,9 @@ def forms(secret: bytes) -> dict[str, bytes]:
         "hexadecimal": secret.hex().encode(),
         "decimal": str(number).encode(),
     }
-    for before in range(3):  # the key's base64 text depends on how many bytes precede it
+    # Base64 encodes three bytes at a time. If the key is a part of longer data, its base64 text
+    # therefore depends on the number of bytes before the key, modulo 3.
+    for before in range(3):
         text = base64.b64encode(bytes(before) + secret)
         written[f"base64 after {before}"] = text[4 if before else 0 : 40]
     return written
@@ -118,7 +120,11 @@ def test_a_key_that_is_written_down_is_found(form: str) -> None:
 
 
 def of_process(pid: int, since_s: float) -> Iterator[tuple[str, bytes]]:
-    """Yield a process's arguments, environment, open files, and mapped files not older than it."""
+    """Yield a process's arguments, environment, open files and mapped files.
+
+    ``since_s`` is a time before the process started. A mapped file is left out if it last changed
+    before that time.
+    """
     place = Path(f"/proc/{pid}")
     for name in ("cmdline", "environ"):
         yield name, (place / name).read_bytes()

@@ -38,7 +38,10 @@ AT_ONCE = World("at-once", history=120, live=24)
 ALONE = {part: World(f"without-{part}", history=120, live=24) for part in PARTS}
 FIRST_KILL, BETWEEN_KILLS = 8, 12
 IN_FLIGHT_S = (0.0, 0.004, 0.011, 0.002)
-"""Seconds between a step and each kill after it: so short that requests are in progress then."""
+"""Seconds from the end of a replay step to the kill of a part; the parts get the delays in turn.
+
+The delays are so short that requests are in progress at the time of the kill.
+"""
 
 
 class Reference(NamedTuple):
@@ -106,7 +109,7 @@ async def with_kills(processes: Processes, world: World, at: dict[str, int]) -> 
 
 
 async def check_stored_once(processes: Processes, world: World, replay: Replayed) -> None:
-    """Check that PostgreSQL holds every durable answer exactly once, unchanged."""
+    """Check that PostgreSQL holds all ticks and answered decisions exactly once, unchanged."""
     for name, ticks in values_of(world.columns()).items():
         rows = await processes.sql(
             "SELECT p.time, p.value FROM points p JOIN series s ON s.id = p.series_id"

@@ -56,10 +56,15 @@ WATCHED = 4
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if a replica would end its process, because its work does not stop in time."""
+    """Fail the test if the work of a replica does not stop in time.
+
+    In production such a replica ends its process.
+    """
 
     def stuck(status: int) -> None:
-        raise AssertionError(f"the work of a replica did not end: it would exit with {status}")
+        raise AssertionError(
+            f"the work of a replica did not stop in time: its process would end with {status}"
+        )
 
     monkeypatch.setattr("midstreamer_operator.leadership.os._exit", stuck)
 

@@ -453,15 +453,19 @@ mount -t overlay overlay -o lowerdir=/etc,upperdir=$0/etc/up,workdir=$0/etc/work
 rm /etc/passwd && ln -s $0/etc/free/passwd /etc/passwd &&
 exec setpriv --reuid 1000680000 --regid 0 --clear-groups "$@"
 """
-"""Shell script that runs a command as a user id without an entry in /etc/passwd; it may add one.
+"""Shell script that runs a command as a user id without a line in /etc/passwd.
 
-Some clusters run pods like this, with a range of user ids for each namespace.
+The command may write to /etc/passwd, so it can add the missing line itself. Some clusters run pods
+like this, with a range of user ids for each namespace.
 """
 
 
 @pytest.fixture
 def without_a_line(reachable: Path) -> tuple[str, ...]:
-    """Return the prefix that runs a command by `WITHOUT_A_LINE`; skip if overlay mounts fail."""
+    """Return the words to put before a command so that `WITHOUT_A_LINE` runs the command.
+
+    Skip the test if this machine cannot mount an overlay over /etc.
+    """
     (reachable / "etc").mkdir()
     words = ("unshare", "-m", "sh", "-c", WITHOUT_A_LINE, str(reachable))
     probe = subprocess.run([*words, "true"], check=False, capture_output=True)

@@ -35,7 +35,10 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class NamingIssuer(ScriptedIssuer):
-    """Signs certificates with host names, and returns the authorities in ``further`` with each."""
+    """Signs certificates that contain the host names `NAMES`.
+
+    Each answer also names the authorities to trust: the issuer's own authority, and ``further``.
+    """
 
     further: list[x509.Certificate] = field(default_factory=list)
 
@@ -154,7 +157,7 @@ async def test_sync_follows_an_authority_that_is_replaced_by_way_of_both(tmp_pat
 
 
 async def _renewed(here: Running) -> None:
-    """Wait until the source has the next certificate."""
+    """Wait until ``here.source`` has the next certificate of the database."""
     before = here.serial
 
     async def is_another() -> bool:

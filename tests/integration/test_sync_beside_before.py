@@ -33,14 +33,17 @@ The limit allows for one poll and a busy machine. The previous version needed 1 
 class Shared(NamedTuple):
     """What happened while both versions shared a database.
 
-    The changes that the followers of each version received, the delays (see `POLLED_S`), and what
-    `db check` found wrong in the store.
+    A follower reads the change feed of one sync.
     """
 
     before: dict[str, Any]
+    """What `sync_program` printed: what the follower at the previous version's sync received."""
     now: dict[str, list[int]]
+    """What the follower at this version's sync received: the starts of columns, by series."""
     late_s: list[float]
+    """Seconds until a commit of the previous version's sync reached the other sync's follower."""
     faults: list[str]
+    """What checks of the stored data found wrong."""
 
 
 @pytest.fixture(scope="module")

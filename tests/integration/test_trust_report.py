@@ -28,7 +28,10 @@ def short(path: Path) -> str:
 
 
 def a_second_authority(folder: Path, place: Installation) -> Path:
-    """Make a second authority with a client certificate; write both authorities to both bundles."""
+    """Make a second authority in ``folder``, and a client certificate that it signs.
+
+    The bundle of ``place`` and the bundle of ``folder`` then contain both authorities.
+    """
     authority = files.init_authority(folder, DOMAIN)
     files.issue(authority, CLIENT, folder)
     bundles = [files.trust_path(each) for each in (place.directory, folder)]

@@ -45,7 +45,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         try:
             output, _ = process.communicate(timeout=WITHIN_S)
         finally:
-            process.terminate()  # the signal ends every process that this program started
+            # `process` handles the signal: it ends the processes that it started, then itself.
+            process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)
             process.kill()

@@ -1,4 +1,7 @@
-"""Clients on other QUIC libraries use a fleet: large frames, new keys and ports, no resumption."""
+"""Clients that use other QUIC libraries work with a fleet.
+
+They send large frames, renew their keys, change their ports, and cannot resume a session.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,8 @@ async def test_large_answers_come_in_datagrams_no_larger_than_the_client_takes(
     reply = await client.ask(request)
     assert reply.frame["frame"] == "Matched"
     assert reply["came_bytes"] > 300_000
-    # quic-go always accepts up to 1452 bytes; `packet_bytes` only limits the packets that it sends.
+    # A datagram to quinn may have up to `packet_bytes` bytes. A datagram to quic-go may have up to
+    # 1452 bytes, because `packet_bytes` limits only the packets that quic-go itself sends.
     assert max(datagrams.sizes) <= {"quic-go": 1452, "quinn": packet_bytes}[client_name]
 
 
@@ -211,12 +215,13 @@ async def test_a_server_changes_keys_and_is_understood(
         wire.quic.request_key_update()
         await survey(user, number)
         assert phase(wire) != before
-        # The server may not update the keys again before the client has confirmed the new ones. The
-        # answer to one more request shows that it has.
+        # The server may update the keys again only after the client has confirmed the new keys. The
+        # answer to one more request shows that the client has confirmed them.
         await survey(user, 10 * number)
 
 
-# Only quic-go: quinn changes its port only by a migration, so it always knows of the change.
+# The client must not notice the change of its port, as behind a NAT that lost its mapping. The test
+# client on quinn cannot do this: it changes its port only by a migration, which quinn itself makes.
 @pytest.mark.parametrize("client_name", ["quic-go"], indirect=True)
 async def test_a_client_whose_port_changed_beneath_it_goes_on(
     user: ForeignClient, fleet: QuicFleet

@@ -1,4 +1,4 @@
-"""Clients on other QUIC libraries that must not connect are refused with a reason.
+"""A client that must not connect is refused with a reason, also if it uses another QUIC library.
 
 The application sees no byte of such a client."""
 
@@ -163,7 +163,8 @@ async def test_an_identity_with_too_many_links_is_refused_by_name(
     assert len(serving.peers) == 2
 
 
-# First bytes for which a client is refused: each with the code of the refusal and the stream.
+# Each entry has the code of the refusal, a stream, and the first bytes that the client sends on
+# that stream. The server must refuse the client because of these bytes.
 
 FIRST_WORDS: dict[str, tuple[str, int, bytes]] = {
     "another version of the protocol": ("version", 0, hello(CLIENT, version=frames.VERSION + 1)),

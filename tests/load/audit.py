@@ -24,7 +24,10 @@ IDS_PER_QUERY = 5_000
 
 @dataclass
 class Stored:
-    """Rows of PostgreSQL by natural key; a list has one entry for each row."""
+    """Rows of PostgreSQL by key: the list of a key has one entry for each row with this key.
+
+    So a row that is stored twice shows as a list with two entries.
+    """
 
     ticks: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """Values by series and time."""

@@ -106,7 +106,10 @@ class Load:
             self._free.put_nowait(lane)
 
     async def match(self, due_s: float) -> None:
-        """Match the oldest window not matched yet; if none is left, the newest of any series."""
+        """Match the oldest window that is not matched yet.
+
+        If every window is matched, match the newest window of a series chosen at random.
+        """
         if self._fresh:
             lane, end = self._fresh.popleft()
         else:

@@ -24,7 +24,10 @@ POLL_S = 0.05
 
 
 class PostgresProcess:
-    """A `midstreamer postgres` process, run like the evaluation database of a cluster."""
+    """A `midstreamer postgres` process, with TLS and a password as in a cluster.
+
+    The Helm chart runs the same command for the database that it installs for trying out the fleet.
+    """
 
     def __init__(self, state: StateFolder, news: Callable[[str], None]) -> None:
         self._data = state.folder / "database"
@@ -95,5 +98,9 @@ class PostgresProcess:
         await self.child.stop(STOP_S)
 
     async def erase(self) -> None:
-        """Remove the database's files. If root runs the test, they are not in the test's folder."""
+        """Remove the files of the database.
+
+        If root runs the test, these files are outside the folder of the test, so they are not
+        removed with that folder.
+        """
         await EmbeddedServer(self._data, setup=service.set_up(PostgresSettings())).erase()

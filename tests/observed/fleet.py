@@ -207,7 +207,10 @@ def _let_in(place: StateFolder) -> None:
 
 @asynccontextmanager
 async def _beside(seen: Observed, rates: tuple[float, float], rogues: bool) -> AsyncIterator[None]:
-    """Start the client and the operator's replicas; run them, once all are ready, in the block."""
+    """Start the client and the replicas of the operator; end them after the caller's block.
+
+    The block begins when all of them are ready.
+    """
     logs, members = seen.fleet.state.logs, seen.fleet
     health = [f"127.0.0.1:{port}" for port in free_ports(1 + len(REPLICAS))]
     client = {
@@ -274,7 +277,10 @@ def pods_ready(server: ApiServer, *, share: int = 1) -> None:
 
 @asynccontextmanager
 async def _asking(cluster: Served, rogues: bool) -> AsyncIterator[None]:
-    """In the block, send a pod's signing requests; with ``rogues``, also some for another pod."""
+    """During the caller's block, send the signing requests of one pod.
+
+    With ``rogues`` this pod also sends signing requests with the identity of another pod.
+    """
     stranger = csr_pem(uri(pod="agent-1"))
 
     async def ask() -> None:

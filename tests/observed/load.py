@@ -7,9 +7,9 @@ The client appends and matches as `tests.load.client_requests` does. It also loo
 lists the members, and sends requests that must be refused: old ticks, unknown series, a foreign
 universe, a drain, and frames that only a coordinator may send. A second client, with a valid
 certificate but on no allowlist, connects so often that the log drops some of its lines. The only
-line on stdout says that the history is stored. Signals choose what new ticks are (`SIGNALS`):
-after SIGUSR1 they contradict the confident decisions, after SIGUSR2 no value changes any more, and
-after SIGHUP they are normal again. SIGTERM ends the process.
+line on stdout says that the history is stored. Signals of the operating system choose the values of
+later ticks (`SIGNALS`): after SIGUSR1 the ticks contradict the confident decisions, after SIGUSR2
+no value changes any more, and after SIGHUP the ticks are normal again. SIGTERM ends the process.
 """
 
 from __future__ import annotations
@@ -57,12 +57,16 @@ FOREIGN = "foreign"
 ABNORMAL_PER_S = 20.0
 """Calls of `Abnormal.request` per second.
 
-A confidence is a rank among the last 1,000 decisions of a stream. The rate is high, so that soon
-all of these are decisions that `Abnormal` requested.
+The fleet ranks each confidence among the last 1,000 decisions of the stream. At this high rate, all
+of these 1,000 are soon decisions that `Abnormal` requested. Earlier decisions, from normal ticks,
+then no longer affect the rank.
 """
 RECENT, SMALL = 1000, 0.1
-"""`RECENT`: the number of recent decisions with which `Abnormal` compares a confidence. `SMALL`: a
-change that lies inside every interval, in units of the decision's scale."""
+"""`RECENT`: `Abnormal` compares a confidence with the confidences of at most this many decisions.
+
+`SMALL`: a change of a series that lies inside the interval of every decision, in units of the
+decision's scale.
+"""
 START, LARGE = 100.0, 1e9
 """A series that goes beyond the value `LARGE` or `-LARGE` begins again at the value `START`."""
 log = logs.get(__name__)
@@ -156,7 +160,7 @@ class Asking:
 
 
 class Outcomes(Enum):
-    """What the client's new ticks are, compared with the fleet's decisions."""
+    """How the values of the client's new ticks are chosen."""
 
     NORMAL = "the series go on as before"
     OPPOSITE = "the ticks contradict the confident decisions"
@@ -173,12 +177,12 @@ SIGNALS = {
 class Abnormal:
     """Sends a match, and then ticks that depend on the decision.
 
-    With `Outcomes.UNCHANGED` the ticks repeat the last value. With `Outcomes.OPPOSITE` they
-    contradict the decision if it is confident, that is, if it has at least the median confidence of
-    recent decisions. They then lie beyond its interval, on the side that is opposite to its
-    forecast. The forecasts of other decisions come true, so that the stream goes on making
-    confident decisions. Milder contradictions have no lasting effect, because the stream learns to
-    follow them.
+    With `Outcomes.UNCHANGED` the ticks repeat the last value. With `Outcomes.OPPOSITE` the ticks
+    depend on the decision. A decision is confident if it has at least the median confidence of
+    recent decisions. After a confident decision, the ticks lie outside the decision's interval, on
+    the side opposite to its forecast. After any other decision, the ticks make its forecast come
+    true, so that the stream goes on making confident decisions. Milder contradictions have no
+    lasting effect, because the stream learns to follow them.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
@@ -208,7 +212,11 @@ class Abnormal:
             self._free.append(lane)
 
     def _opposite(self, decision: Decision) -> float:
-        """Return the next value: it contradicts a confident decision and obeys another one."""
+        """Return the value of the next ticks.
+
+        It contradicts the decision if the decision is confident. Otherwise it makes the decision's
+        forecast come true.
+        """
         is_confident = decision.confidence >= statistics.median(self._confidences)
         self._confidences.append(decision.confidence)
         reached = decision.last + change(decision, comes_true=not is_confident)
@@ -218,8 +226,8 @@ class Abnormal:
 def change(decision: Decision, *, comes_true: bool) -> float:
     """Return a change of the series that makes the decision's forecast come true, or refutes it.
 
-    A change that makes it come true is small and in the forecast direction. A change that refutes
-    it has the other direction and goes beyond the end of the interval.
+    A change that makes the forecast come true is small and has the forecast direction. A change
+    that refutes the forecast has the other direction and goes beyond the end of the interval.
     """
     rises = (decision.probability >= 0.5) == comes_true
     edge = decision.high if rises else decision.low

@@ -73,7 +73,11 @@ def settings(endpoint: str, ratio: float = 1.0) -> dict[str, dict[str, str]]:
 
 
 def missing(spans: Collection[Span], hops: Iterable[Hop]) -> list[Hop]:
-    """Return each hop whose parent span is not in the trace, or that some parent span lacks."""
+    """Return the missing hops of a trace.
+
+    A hop is missing if the trace has no span with the name of the hop's parent. A hop is also
+    missing if at least one span with that name has no child span for the hop.
+    """
     lacks = []
     for hop in hops:
         found = {span.parent for span in spans if (span.service, span.name) == hop[:2]}

@@ -16,6 +16,7 @@ To extend the plan: add a member to ``plan.MEMBERS`` and ``plan.HOME``, a settin
 ``fleet.settings_of``, a kind of event to `plan.Event` and ``drive.perform``, a promise to
 ``judgement.broken``. `test_rolling` runs a short plan in the test suite.
 
-Two settings are set for this version only, and only if its settings classes have them: a maximum
-age of links (``limits.link_age_s``) and a list of syncs (``sync`` of agents and coordinators).
+Two settings are given only to processes of this version: a maximum age of links
+(``limits.link_age_s``), and for agents and coordinators a list of syncs (``sync``) instead of one
+sync. A setting is left out if the settings classes of this checkout do not accept it.
 """

@@ -1,9 +1,12 @@
-"""`make rolling`: restart every process of a fleet in turn, under load, in two versions.
+"""`make rolling`: restart every process of a fleet in turn, while clients send requests.
 
     python -m tests.rolling                    every process twice, by SIGTERM
     python -m tests.rolling --kill             the same by SIGKILL
     python -m tests.rolling --carrier wss --alone   over WebSocket
     python -m tests.rolling --rate 0.2         a fifth of 50 matches and 20 appends a second
+
+Some processes of the fleet run the previous version, and some run this version. Each restart moves
+a process to the other version. With --alone all processes and clients run this version.
 
 Two clients append durably and match, one of them with the previous version's SDK. The table shows
 for each event: failed requests, answers that took over 0.5 s, attempts that the SDK retried, the
@@ -107,7 +110,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="restarts of each process")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the usual load")
     parser.add_argument("--kill", action="store_true", help="SIGKILL instead of SIGTERM")
-    parser.add_argument("--alone", action="store_true", help="all processes of this version")
+    parser.add_argument("--alone", action="store_true", help="all processes run this version")
     parser.add_argument(
         "--carrier",
         choices=("quic", "quic+wss", "wss"),
@@ -119,7 +122,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures there")
     arguments = parser.parse_args()
     if arguments.carrier == "wss" and not arguments.alone:
-        parser.error("the previous version has no wss: --carrier wss needs --alone")
+        parser.error(
+            "the previous version does not support --carrier wss: add --alone, so that all"
+            " processes run this version"
+        )
     return arguments
 
 

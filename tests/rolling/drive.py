@@ -48,17 +48,19 @@ class Options:
 
 @dataclass
 class Result:
-    """The outcome of a rolling restart: effects of events, evidence, and broken promises."""
+    """The result of carrying out a plan of restarts."""
 
     outcomes: list[Outcome]
+    """One outcome for the time before the first event, then one for each event of the plan."""
     evidence: Evidence
     broken: list[str]
+    """What must not happen but did, such as a failed request; empty if nothing went wrong."""
     ticks: int
     decisions: int
 
 
 async def run(plan: Plan, options: Options, folder: Path, news: Callable[[str], None]) -> Result:
-    """Carry a plan out under load, and return the events, the evidence and the broken promises."""
+    """Carry out a plan under load; return how its events affected requests, and what went wrong."""
     heard, happened = Heard(), list[Happened]()
     with state_folder.held(folder) as place:
         fleet = Fleet(place, plan.versions, news, options.carrier)
@@ -136,7 +138,7 @@ async def clients(
 async def client(
     fleet: Fleet, name: str, version: Version, rate: float
 ) -> asyncio.subprocess.Process:
-    """Start a client. Its list of coordinators begins with another one than the other client's."""
+    """Start a client. The lists of the two clients begin with different coordinators."""
     share = rate / len(CLIENTS)
     coordinators = fleet.coordinators(version)
     turn = list(CLIENTS).index(name) % len(coordinators)

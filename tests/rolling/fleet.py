@@ -85,7 +85,7 @@ class Fleet:
     versions: dict[str, Version]
     news: Callable[[str], None]
     carrier: str = "quic"
-    """The carrier of the links between processes that run this version's code."""
+    """The carrier of links between two processes of this checkout; all other links use QUIC."""
     places: dict[str, Place] = field(default_factory=dict)
     shards: int = 0
     """Minimum number of shard copies that all agents together hold when the fleet is complete."""
@@ -277,7 +277,11 @@ def settings_of(name: str, version: Version, fleet: Fleet) -> dict[str, str]:
 
 
 def _syncs(name: str, version: Version, fleet: Fleet) -> str:
-    """Return a member's setting ``sync``: both syncs if the setting takes a list, else its own."""
+    """Return the value of a member's setting ``sync``.
+
+    If the setting takes a list in this version, the value has the addresses of both syncs.
+    Otherwise the value is the address of the sync that `HOME` assigns to the member.
+    """
     home = fleet.places[HOME[name]].listen(version)
     others = [place.listen(version) for other, place in fleet.places.items()
               if MEMBERS[other] == plan.SYNC and other != HOME[name]]  # fmt: skip

@@ -1,8 +1,8 @@
 """Computes how each event affected the clients' requests, and which promises are broken. No I/O.
 
-A request belongs to the last event that began before the request started. There is one exception:
-an event that begins while the request is open, and at most `OPEN_S` seconds after its start, has
-interrupted it. Then the request belongs to this event.
+A request belongs to the last event that began before the request started. There is one exception.
+An event may begin while the request is open, at most `OPEN_S` seconds after the request started.
+Then the event has interrupted the request, and the request belongs to this event.
 """
 
 from __future__ import annotations

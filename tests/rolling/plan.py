@@ -1,8 +1,9 @@
 """The plan of a rolling restart: members, their versions, and events in order. No I/O.
 
-Every member changes its version at each restart, and half of the members begin with each version.
-The seed decides the order of restarts, which is the same in every round. So within two rounds, two
-linked members meet in all four combinations of their versions.
+Every member changes its version at each restart. Some members begin with the old version, and some
+with the new version. The seed decides the order of restarts, which is the same in every round. So
+two linked members are restarted in turn. Their versions are, for example, old/old, then new/old,
+then new/new, then old/new. Within two rounds, all four pairs of versions occur.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ async def nested(ground: Ground, pace: Pace) -> None:
 
 
 async def far_stream(ground: Ground, pace: Pace) -> None:
-    """Open links of an allowed client; on each send one byte at a far offset of a stream."""
+    """Send one byte at a far offset of a stream, each time on a new link of an allowed client."""
     while True:
         async with ground.intruder() as sender:
             sender.inject(hostile.stream_frame(BULK_STREAM, FAR_STREAM, b"x"))
@@ -296,8 +296,8 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # The time of the flood is over. Before that, such an error only means that an
-                # answer was missing or unreadable, and the loop begins the flood again.
+                # An error at this time ends the flood, because its time is over. An earlier error
+                # only means that an answer was missing or unreadable: the loop then begins again.
                 return pace
 
 

@@ -369,11 +369,11 @@ def _approve(request: Object, body: Object) -> None:
 def _sign(request: Object, body: Object) -> None:
     """Set the certificate and the condition Failed of a request, as an update of `/status` does.
 
-    Such an update may neither approve nor deny the request.
+    Such an update must not change the conditions Approved and Denied: only `/approval` may.
     """
     before, wanted = _conditions(request), _conditions(body)
     if {*wanted} - {"Failed"} != {*before} - {"Failed"}:
-        raise Refusal(422, "Invalid", "status.conditions: /status neither approves nor denies")
+        raise Refusal(422, "Invalid", "status.conditions: only /approval sets Approved or Denied")
     _check_conditions(wanted)
     had, has = (each.get("status", {}).get("certificate") for each in (request, body))
     if had and had != has:

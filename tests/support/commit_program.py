@@ -29,7 +29,7 @@ from midstreamer.sync.commit import Committer
 
 try:
     from midstreamer.sync.write_parts import Given
-except ImportError:  # the name of the module in the pinned version
+except ImportError:  # the previous version of Midstreamer has the module under this name:
     from midstreamer.sync.parts import Given  # type: ignore[import-not-found,no-redef]
 
 HOUR = 3_600_000_000

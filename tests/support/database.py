@@ -39,7 +39,11 @@ class Database:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     before: Sequence[str] = ()
-    """A command, such as unshare, that gets the words of `midstreamer postgres` and runs them."""
+    """A command, such as unshare, that starts `midstreamer postgres`.
+
+    It stands before the words of `midstreamer postgres` in the command line, as in
+    ``unshare --net python -m midstreamer postgres``. If it is empty, nothing stands before them.
+    """
     uid: int = 0
     """Id of the user that owns the files and runs the process; 0 is the user of the test.
 

@@ -44,8 +44,8 @@ def allow_udp() -> None:
 def main() -> None:
     """Carry out each input line until the input ends."""
     for line in sys.stdin:
-        # `networks.joined` sends `ready`, which changes no rule. It waits for `done` to learn that
-        # this process runs.
+        # `networks.joined` first sends the line `ready`, which changes no rule. When it has read
+        # the answer `done`, it knows that this process runs.
         verb = line.strip()
         if verb == "drop":
             drop_udp()

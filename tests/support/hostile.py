@@ -63,7 +63,7 @@ class End:
 
 
 def framed(body: bytes) -> bytes:
-    """Put the length of these bytes in front, as in a frame; the bytes may be no valid frame."""
+    """Put the length of ``body`` before it, as in a frame; ``body`` need not be a valid frame."""
     return len(body).to_bytes(codec.HEAD_BYTES, "big") + body
 
 
@@ -157,7 +157,7 @@ class QuicIntruder(Intruder):
         await asyncio.wait_for(self._settled.wait(), WITHIN_S)
 
     async def open(self, me: Identity) -> Self:
-        """Complete the TLS and protocol handshakes, and open no other stream."""
+        """Complete the TLS and protocol handshakes; open no stream except the control stream."""
         await self.connect()
         self.write(hello(me))
         await self.answer()

@@ -36,7 +36,7 @@ BUILD_S, COMPILE_S = 120, 300
 PROBE = """
 try:
     from midstreamer_kernels.native.jit_decorators import SOURCES_DIGEST
-except ImportError:  # its module in the pinned version
+except ImportError:  # the previous version has `SOURCES_DIGEST` in this module:
     from midstreamer_kernels.native.compiling import SOURCES_DIGEST
 print(SOURCES_DIGEST)
 """
@@ -109,13 +109,17 @@ def export(revision: str, target: Path, *, root: Path = ROOT) -> None:
 
 
 def _give_machine_code(packages: Path) -> None:
-    """Copy the compiled kernels of this checkout if the sources are equal, else compile them."""
+    """Give the previous version its compiled kernels: copy or compile them.
+
+    If both versions have the same kernel sources, copy the compiled kernels of this checkout.
+    Compile what was not copied.
+    """
     here = Path(midstreamer_kernels.__file__).parent
     target = packages / "midstreamer_kernels"
     if _sources_digest(here.parent) == _sources_digest(packages):
         for code in here.rglob("*.nb[ic]"):
             _copy_code(code, target / code.relative_to(here))
-    # The command compiles only the functions whose machine code was not copied.
+    # The command compiles only the functions whose machine code is missing.
     words = [sys.executable, "-m", "midstreamer_kernels", "warm", "--searches"]
     _run(words, packages, COMPILE_S, PYTHONPATH=str(packages))
 

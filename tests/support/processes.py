@@ -263,7 +263,7 @@ class Replayed:
 async def replayed(
     processes: Processes, world: World, after_step: Callable[[int], None] = lambda _: None
 ) -> Replayed:
-    """Replay a world; after each step call ``after_step`` with the number of finished steps."""
+    """Replay a world's series; after each step pass ``after_step`` the number of steps so far."""
     answers = Replayed()
 
     def hear(event: replay.Event) -> None:

@@ -176,7 +176,10 @@ class Prometheus:
         return {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"}
 
     async def target_problems(self) -> dict[str, str]:
-        """Return by address why targets are not up; targets not scraped yet count as not up."""
+        """Return the problem of each target that is not up, by the address of the target.
+
+        A target that was not scraped yet counts as not up.
+        """
         data = await self._asked("targets", "targets", {"state": "active"})
         looked = {target["labels"]["instance"]: target for target in data["activeTargets"]}
         unseen = {"health": "not looked at yet", "lastError": ""}

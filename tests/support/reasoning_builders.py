@@ -90,7 +90,7 @@ def a_walk(length: int, *, seed: int = 0) -> Points:
 
 
 def learned_stream(count: int, *, seed: int = 0, skill: float = 0.9) -> State:
-    """A state that learned ``count`` decisions; the share ``skill`` of them forecast correctly."""
+    """A state that learned ``count`` decisions; each was right with the probability ``skill``."""
     return streamed(reasoning.initial(a_specification()), 100, count, seed=seed, skill=skill)
 
 

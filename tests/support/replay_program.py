@@ -20,7 +20,7 @@ from midstreamer.market.backtest import Points, Walk
 
 try:
     from midstreamer.market import tick_rows
-except ImportError:  # the name of the module in the pinned version
+except ImportError:  # the previous version of Midstreamer has the module under this name:
     from midstreamer.market import rows as tick_rows  # type: ignore[attr-defined,no-redef]
 
 STOCKS = ("sp500/AAPL", "sp500/GE", "sp500/JPM", "sp500/XOM")

@@ -27,11 +27,11 @@ class ScriptedIssuer:
     script: list[Answer | Exception | float] = field(default_factory=list)
     """What the issuer does for the next requests, in order, one item for each request.
 
-    A function makes the answer, an error is raised, and a number is the delay of an honest answer
-    in seconds.
+    An item may be a function: it is called, and its result is the answer. An item may be an error:
+    it is raised. An item may be a number: after so many seconds, the request is signed honestly.
     """
     always: Answer | Exception | float | None = None
-    """What the issuer does for every request once `script` is empty; None signs honestly."""
+    """What the issuer does for every request once `script` is empty; None: it signs honestly."""
     asked_s: list[float] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 

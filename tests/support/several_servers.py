@@ -27,7 +27,7 @@ class Server:
         self.peers: list[Peer] = []
         self.asked_s: list[float] = []
         self.silent = False
-        """Whether dials of this server get no answer, as if its pod was killed."""
+        """True: a client that dials this server gets no answer, as if its pod was killed."""
         self.listener: Listener
 
     async def listen(self, network: MemoryNetwork) -> None:

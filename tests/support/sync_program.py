@@ -35,10 +35,10 @@ def a_write(name: str, at: int) -> Write:
 
 
 async def follow(peer: Peer, starts: dict[str, list[int]], done: asyncio.Event, last: int) -> None:
-    """Follow the change feed; append the index at which each change's points begin to ``starts``.
+    """Follow the change feed, and record where the points of each change begin.
 
-    ``starts`` has one list for each series. The function sets ``done`` when the feed has brought
-    more than ``last`` changes of `OTHER`.
+    ``starts`` gets a list for each series, with the position of the first point of each change.
+    ``done`` is set when the feed has brought more than ``last`` changes of `OTHER`.
     """
     async for page in peer.follow(Tail(after=0, states=False)):
         for change in page.changes:

@@ -1,4 +1,4 @@
-"""Runs a fleet in one network and clients in another, and drops UDP everywhere, twice.
+"""Runs a fleet in one network and clients in another; UDP is dropped in both during two periods.
 
     python -m tests.support.without_udp FOLDER    in its own namespace, see `networks.own`
 
@@ -133,7 +133,10 @@ async def run(folder: Path) -> Seen:
 
 
 async def _dropped(network: networks.Joined, fleet: Fleet, seen: Seen, *, late: bool) -> None:
-    """Drop UDP for `DROPPED_S` seconds; if ``late`` is set, start the client `late` meanwhile."""
+    """Drop UDP for `DROPPED_S` seconds.
+
+    If ``late`` is true, start the client with the name "late" during this time.
+    """
     begin_s = time.monotonic()
     network.drop_udp()
     # The period counts from here, not from `begin_s`: adding the rules can take a second.
@@ -194,7 +197,8 @@ async def _hear(process: asyncio.subprocess.Process, ready: asyncio.Event, seen:
             if report.get("ready"):
                 ready.set()
     finally:
-        ready.set()  # `_client` waits for this event, which a client that failed never reports
+        # Set the event also if the process failed before it was ready: `_client` waits for it.
+        ready.set()
 
 
 def _end_of(path: Path) -> str:

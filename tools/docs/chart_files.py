@@ -1,7 +1,9 @@
 """Generate files of the charts: the schemas of values, and files that two charts share.
 
-The permitted values come from `tools.docs.chart_values`, those below the key ``config`` from the
-classes of settings. The descriptions are the comments in values.yaml.
+A schema says which values each key of a values.yaml may have. For the keys below ``config``, the
+permitted values and the descriptions come from the classes of settings. For all other keys, the
+permitted values come from `tools.docs.chart_values`, and the descriptions are the comments in
+values.yaml.
 """
 
 from __future__ import annotations
@@ -145,7 +147,10 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    """Return the JSON schema of a section of settings except `without`; all are optional."""
+    """Return the JSON schema of a section of settings, without the keys in ``without``.
+
+    None of the keys is required.  A schema without keys is returned unchanged.
+    """
     if "properties" not in schema:
         return schema
     left = {

@@ -18,7 +18,11 @@ _CHOICES = re.compile(r"^\^\(([a-z]+(?:\|[a-z]+)*)\)\$$")
 
 
 def refused(told: str) -> Schema:
-    """Return a schema that refuses every value; Helm prints ``told``: what the value must be."""
+    """Return a schema that refuses every value, so that Helm prints the message ``told``.
+
+    ``told`` says what a correct value would be.  Use this schema only where every value is wrong,
+    for example after a condition that only wrong values meet.
+    """
     return {"const": told, "not": {"const": told}}
 
 

@@ -108,7 +108,10 @@ def _struct(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _is_plain_default(value: object) -> bool:
-    """Return whether this default is put into the schema: an int or a text is, except 0 and ""."""
+    """Return whether the default of a field is an int or a text, and is neither 0 nor "".
+
+    Only such a default is written into the schema.
+    """
     return isinstance(value, (int, str)) and bool(value)
 
 

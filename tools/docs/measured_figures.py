@@ -191,7 +191,7 @@ def _number(value: float | None) -> str:
 
 
 def replaced(text: str, name: str, result: str) -> str:
-    """Return ``text`` with ``made`` between the marks for ``name``, in place of the old content."""
+    """Return ``text``, in which ``result`` replaces the content between the marks for ``name``."""
     pattern = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}{result}{found[2]}", text)
 

@@ -67,8 +67,9 @@ def expected() -> list[Found]:
     query = _normal(asked()[2])
     found = []
     for name, values in _values().items():
-        # The last windows of a series are left out, as in the fleet: the outcome of a window must
-        # end at least one horizon before the last point of the query.
+        # The last windows of a series are left out, as in the fleet. The outcome of a window must
+        # end at least one horizon before the last point of the series. This gap separates the
+        # outcome of the window from the outcome that is forecast.
         for start in range(0, POINTS - 2 * horizon - length + 1, SPECIFICATION.grid):
             window = values[start : start + length]
             change = values[start + length - 1 + horizon] - window[-1]

@@ -1,10 +1,11 @@
 """One anti-diagonal of the DTW cost matrix, with the step that led to each of its cells.
 
-The cells of an anti-diagonal do not depend on each other. Besides its cost, each cell stores two
-bits. The first bit says whether the path came from the diagonal neighbour. The second bit says, for
-a path that did not, whether it came from above. A vector of 8 cells stores its first bits in one
-byte and its second bits in another byte. So the steps of a whole matrix take two bits per cell,
-where costs would take 32 or 64.
+The cells of an anti-diagonal do not depend on each other. The cost of a cell is needed only for the
+next two anti-diagonals. What is stored for each cell are two bits, which describe the step to it.
+The first bit says whether the path came from the diagonal neighbour. If it did not, the second bit
+says whether the path came from above. A vector of 8 cells stores its first bits in one byte and its
+second bits in another byte. So the steps of a whole matrix take two bits per cell, where the costs
+of a whole matrix would take 32 or 64.
 
 A path comes from the neighbour with the least cost. If costs are equal, the diagonal neighbour is
 preferred, then the cell above, then the cell to the left.
@@ -16,7 +17,9 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.vector_operations import VOID, Shape, Vectors, function
 
-LANES = 8  # cells per vector: their bits fill one byte, whatever the width of the registers
+# Cells per vector, for registers of any width. The first bits of 8 cells fill exactly one byte, and
+# so do their second bits.
+LANES = 8
 
 
 def emit_turns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:

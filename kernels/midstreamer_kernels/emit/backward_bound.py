@@ -21,7 +21,9 @@ from midstreamer_kernels.emit.vector_operations import Shape, Vectors, function
 # Rows of scratch memory: one of points, two of maxima, two of minima. A pass reads one row of the
 # maxima and fills the other row, and does the same for the minima.
 ROWS = 5
-SPANS = 4  # adjacent spans whose extremes are combined in one pass
+# Each pass combines the extremes of this many adjacent spans of points into the extremes of one
+# longer span.
+SPANS = 4
 
 
 def emit_envelope_excess(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
@@ -64,9 +66,10 @@ class _Envelope:
     def copy(self, row: ir.Value, m: ir.Value) -> None:
         """Emit the copy of the row into the scratch memory, from element `band` on.
 
-        The first point is repeated before the row, and the last point after it. That changes no
-        extreme: the points within the band of an index include the end point of the row whenever
-        the band reaches beyond that end.
+        The first point is repeated before the row, and the last point after it. This padding does
+        not change the maximum and the minimum within the band of an index. If the band reaches
+        beyond the first point of the row, it also contains the first point itself. The same is true
+        for the last point.
         """
         build, vec = self.builder, self.vectors
         lanes, one = vec.shape.lanes, vec.constant(1)
@@ -87,8 +90,9 @@ class _Envelope:
         """Emit the passes over the row; return scratch offsets of its upper and lower envelope."""
         build, vec = self.builder, self.vectors
         zero, one = vec.constant(0), vec.constant(1)
-        # The loop carries four values: the offsets of the maxima and of the minima that the pass
-        # reads, the offset of the maxima that it writes, and the length of a span.
+        # The loop carries four values. Three are offsets in the scratch memory: of the maxima that
+        # the pass reads, of the minima that it reads, and of the maxima that it writes. The fourth
+        # value is a number of points: each extreme that the pass reads is taken over so many.
         with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
             high, low, target, span = level.values
             wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)

@@ -142,7 +142,7 @@ class _Lanes:
             state = step(build.add(end, vec.constant(t)), state, t // 2 + 1, rows)
 
     def _slots(self, i: ir.Value, rows: int) -> tuple[ir.Value, ir.Value]:
-        """Return the first and the last slot that is inside the matrix in any row [i, i + rows).
+        """Return the first and last slot inside the matrix for at least one row of [i, i + rows).
 
         Column j of row i is in slot ``j - i + band``.
         """
@@ -182,7 +182,7 @@ class _Lanes:
         return self.builder.mul(vectors, self.vectors.constant(self.shape.lanes))
 
     def cell(self, slot: ir.Value) -> ir.Value:
-        """Load the cell in `slot` of the row of cells in memory, one vector of all lanes."""
+        """Load the cell in slot `slot` of the row in memory: a vector with one element per lane."""
         return self.vectors.load(self.cells, self.elements(slot))
 
     def _lesser(self, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -213,8 +213,9 @@ class _Step:
     def __call__(self, s: ir.Value, state: list[ir.Value], first: int, last: int) -> list[ir.Value]:
         """Emit step `s` for the rows [first, last); return the new state.
 
-        Row r is two slots behind row r - 1. So in the last steps the rows before `first` are
-        complete already, and in the first steps the rows from `last` on have not begun.
+        At step s, row r of the group is at slot ``s - 2 * r``. So each row begins two steps after
+        the row above it, and ends two steps after it. In the first steps the rows from `last` on
+        have not begun yet. In the last steps the rows before `first` are complete already.
         """
         lanes, vec, build, rows = self.lanes, self.lanes.vectors, self.lanes.builder, self.rows
         newest, pairs, diagonal = state[:rows], state[rows:-1], state[-1]

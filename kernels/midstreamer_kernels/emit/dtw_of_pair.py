@@ -1,19 +1,20 @@
 """Dynamic time warping of one pair over the full matrix or within a band, strip by strip.
 
-`emit_pair` and `emit_banded_pair` emit the comparison. The caller allocates its scratch memory;
-`emit_room` emits the function that returns the size needed. A strip (see `emit.matrix_strip`)
-computes the columns that its rows may use::
+`emit_pair` and `emit_banded_pair` emit the comparison. The caller of the comparison allocates
+scratch memory for it; `emit_room` emits the function that returns the size needed. A strip (see
+`emit.matrix_strip`) computes the columns that its rows may use::
 
     full     all columns                          band w     |i - j| <= w
     strip 0  ################                     strip 0    ######
     strip 1  ################                     strip 1       #######
     strip 2  ################                     strip 2           ######
 
-A mask gives the cells outside of the band an infinite cost. One table of masks serves all strips,
-because the mask of a vector depends only on the step. To see that, let a strip of K vectors of L
-lanes begin in row b and column ``b - w``. In step t, row r of the strip computes the cell with
-``i - j = w + 2 r - t``. Lane l of vector k is row ``r = l K + k``, so it is within the band when
-``0 <= t - 2 k - 2 K l <= 2 w``. Vector k therefore reads the table at ``t - 2 k``.
+A mask gives the cells outside of the band an infinite cost. One table of masks serves all vectors
+of all strips. To see that, let a strip of K vectors of L lanes begin in row b and column ``b - w``.
+In step t, row r of the strip computes the cell with ``i - j = w + 2 r - t``. Lane l of vector k has
+row ``r = l K + k``, so its cell is within the band when ``0 <= t - 2 k - 2 K l <= 2 w``. For each
+lane l, this condition depends only on ``t - 2 k``, and not on the strip. So the mask of vector k in
+step t is entry ``t - 2 k`` of the table.
 
 Work at the slanted ends of a strip is wasted: a third of the strip at w = 100 with AVX2. An
 alternative wastes nothing: it keeps the two newest anti-diagonals of the band in memory, and takes
@@ -140,14 +141,16 @@ def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
 
 
 def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
-    # `matrix_strip.lay` makes the masks from zeros, one for each diagonal inside of the band. A
-    # band of w has 2 w + 1 diagonals. A band of -1 means the full matrix, which uses no masks.
+    # `matrix_strip.lay` also makes the masks. It lays out one zero for each diagonal inside of the
+    # band, and +inf for all other diagonals. A band of w has 2 w + 1 diagonals. A band of -1 means
+    # the full matrix, which uses no masks.
     return matrix_strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 
 def _line_room(vectors: Vectors, m: ir.Value, band: ir.Value) -> ir.Value:
-    # `matrix_strip.lay` is called twice with the same scratch memory: for the m columns, then for
-    # the masks. Room for the columns and the masks together is enough for each call.
+    # `matrix_strip.lay` is called twice with the same scratch memory: for m columns, and then for
+    # the diagonals of the masks. `both` is the sum of the two counts, so the memory is large enough
+    # for either call.
     both = vectors.builder.add(m, _diagonals(vectors, band))
     return matrix_strip.line_room(vectors, both, 2 * vectors.shape.rows)
 
@@ -211,7 +214,10 @@ def _prepare(vectors: Vectors, pair: _Pair, memory: ir.Value) -> _Scratch:
 def _strip(
     vectors: Vectors, pair: _Pair, scratch: _Scratch, base: ir.Value, count: ir.Value
 ) -> tuple[ir.Value, matrix_strip.Strip]:
-    """Return the first column of the strip of `count` rows from row `base` on, and the strip."""
+    """Return the number of the first column of a strip, and the strip itself.
+
+    The strip has `count` rows, from row `base` of the matrix on.
+    """
     build, shape = vectors.builder, vectors.shape
     one = vectors.constant(1)
     first, masks = vectors.constant(0), None
@@ -219,8 +225,9 @@ def _strip(
     if pair.band is not None and scratch.masks is not None:
         start = build.sub(base, pair.band)
         first = build.select(build.icmp_signed("<", start, first), first, start)
-        # Compute one column beyond the band of the strip's last row: there the next strip reads an
-        # infinite cost.
+        # Compute one column more than the last row of the strip has within its band. The last row's
+        # cell in this column is outside of the band, so its cost is infinite. The next strip reads
+        # this cost above a cell of its first row.
         reach = build.add(
             build.add(base, pair.band), vectors.constant(2 * shape.rows * shape.lanes)
         )
@@ -248,8 +255,9 @@ def _masks(
     def least(a: ir.Value, b: ir.Value) -> ir.Value:
         return build.select(build.icmp_signed("<", a, b), a, b)
 
-    # Count the steps from the band's first column. Then all lanes are within the band from step
-    # 2 K L - 2 to step 2 w, for K vectors of L lanes and a band of w.
+    # The strip has K vectors of L lanes, and w is the band. If the strip begins at the first column
+    # of the band (`ahead` is 0), then all lanes are within the band from step 2 K L - 2 to step
+    # 2 w. Otherwise these steps are lower by `ahead`.
     most, one = even(steps), vectors.constant(1)
     begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
     begin = build.select(

@@ -5,8 +5,9 @@ in lane l of vector k. Row r lags r columns behind the first row, so that in ste
 
     vector k, lane l   computes   row l * K + k,  column  t - l * K - k
 
-and all K vectors of a step depend only on the two steps before. In the figure, c[k] is the cost of
-vector k in the newest step, and p[k] is that in the step before it::
+and all K vectors of a step depend only on the two steps before. The figure shows how step t
+replaces the costs c[k]. On the right side of the assignment, c[k] is the cost of vector k in step
+t - 1, and p[k] is the cost of vector k in step t - 2::
 
     step t - 2   p[0]  p[1]  p[2]          c[k] = (row - column)**2
     step t - 1   c[0]  c[1]  c[2]                 + min(c[k], c[k-1], p[k-1])
@@ -46,7 +47,7 @@ from midstreamer_kernels.emit.vector_operations import Vectors
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks that give cells of a strip outside of the band an infinite cost."""
+    """The masks of a strip: they make the cost of each cell outside of the band infinite."""
 
     table: ir.Value
     """Pointer to the mask of vector 0 in step 0.
@@ -54,9 +55,9 @@ class Masks:
     A mask is a vector with 0 in the lanes within the band and +inf in the others.
     """
     begin: ir.Value
-    """First step, an even number, in which all lanes are within the band."""
+    """First step without masks, an even number: from there to `end` all lanes are in the band."""
     end: ir.Value
-    """First even step after the steps with all lanes within the band; `begin` if there are none."""
+    """First step that uses masks again, an even number; `begin` if every step uses masks."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,13 @@ class Strip:
     columns: ir.Value
     """Points of the columns in the layout that `lay` writes.
 
-    The pointer is to the vector of columns that vector 0 of the rows uses in step 0.
+    The pointer is to the vector of column points that vector 0 of the strip uses in step 0.
     """
     boundary: ir.Value
-    """Pointer to the cost of the cell above the first row in the strip's first column.
+    """Pointer to the cost of the cell that is above the first cell of the strip's first row.
 
-    The cost above the column that is j columns later is at offset -j.
+    The row of costs above the strip is stored backwards: the next cell of that row, to the right,
+    is at offset -1, and the cell that is j columns to the right is at offset -j.
     """
     steps: ir.Value
     """Number of steps to compute."""
@@ -130,10 +132,10 @@ def lay(
 ) -> ir.Value:
     """Emit the layout of `values` as vectors; return the pointer to vector 0.
 
-    Lane l of vector s is the value with index ``s - l * delay``; indices outside of the `count`
-    values give +inf. Without `values`, `count` zeros are laid out. The vectors from ``-delay`` to
-    ``count + delay * L`` are written, the first one to `target`. `line` is scratch memory of
-    `line_room` elements.
+    Lane l of vector s is the value with index ``s - l * delay``, or +inf if there is no value with
+    this index. Without `values`, `count` zeros are laid out. The vectors with the numbers
+    ``-delay`` to ``count + delay * L`` are written, for L lanes. Vector ``-delay`` is written to
+    `target`, and the other vectors follow it. `line` is scratch memory of `line_room` elements.
     """
     build, lanes = vectors.builder, vectors.shape.lanes
     with vectors.for_range(0, line_room(vectors, count, delay)) as at:
@@ -143,9 +145,10 @@ def lay(
         zero = ir.Constant(vectors.shape.number.type, 0.0)
         value = zero if values is None else vectors.load_one(values, at.index)
         vectors.store_one(value, first, at.index)
-    # Write L vectors at once. Vector s consists of the elements s, s - delay, s - 2 delay ... of
-    # the line. So load L whole vectors of the line, which begin at these elements, and transpose
-    # this square of L by L numbers: the result is vector s and the L - 1 vectors after it.
+    # Write the vectors s to s + L - 1 at once, for L lanes. Lane l of vector s is the element
+    # s - l * delay of the line. The L elements of the line from there on are lane l of the vectors
+    # s to s + L - 1. Load these L elements for each lane l. That gives a square of L by L numbers,
+    # and its transpose is the vectors to write.
     total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
     with vectors.for_range(0, total, lanes) as at:
         here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))

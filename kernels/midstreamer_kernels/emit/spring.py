@@ -29,15 +29,17 @@ def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functi
     """Emit the next SPRING column of ``lanes * rows`` patterns in 16-bit integers.
 
     A row of `cells` and of `points` has one element per pattern. Each pattern has an integer scale,
-    and each point is rounded to a position on it. Rounding can make the difference of two positions
-    too great by up to 1. So the function subtracts 1 from the difference of the new point and a
-    pattern point. To do so it takes the new point as ``under = position - 1`` and
-    ``over = position + 1``.
+    and each point is rounded to an integer on that scale, called its position. Rounding can make
+    the difference of two positions too great by up to 1. So the function reduces the absolute
+    difference of the new point and a pattern point by 1, but not below 0. It takes the position of
+    the new point in two forms, ``under = position - 1`` and ``over = position + 1``. If the new
+    point is above the pattern point, the reduced difference is ``under - point``. If the new point
+    is below the pattern point, the reduced difference is ``point - over``.
 
-    The reduced difference is limited to the pattern's element of `caps`, so that the next product
-    fits 16 bits. Then it is multiplied by the pattern's element of `factors`, and squared. The
-    function returns whether for any pattern the cell of the last row is at most the pattern's
-    element of `limits`.
+    The reduced difference is limited to the pattern's element of `caps`. So the product of the
+    limited difference and the pattern's element of `factors` fits 16 bits. The cell adds the square
+    of that product. The function returns whether for any pattern the cell of the last row is at
+    most the pattern's element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(
@@ -121,11 +123,13 @@ class _Whole:
 
 
 def emit_columns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
-    """Emit the next SPRING column of ``lanes * rows`` patterns in float64, with starts of paths.
+    """Emit the next SPRING column of ``lanes * rows`` patterns in float64.
 
-    The function updates `cells` and `starts`. For each pattern it writes two costs. The element of
-    `least` receives the least cell of the new column. The element of `pending` receives the least
-    of the cells whose paths start before the position in `ends`.
+    The function updates `cells`, the costs of the column, and `starts`. An element of `starts` is
+    the position in the stream at which the path to the cell begins. For each pattern the function
+    also writes two costs. The element of `least` receives the least cost in the new column. The
+    element of `pending` receives the least cost of the cells whose paths begin before the pattern's
+    element of `ends`, which is the end of the pattern's best match so far, or 0.
     """
     item, whole = shape.number.pointer, INT64.pointer
     emitted, builder = function(
@@ -165,8 +169,9 @@ class _Columns:
     def _cell(self, carried: list[Any], place: Any, value: Any, end: Any) -> list[Any]:
         """Emit one row of cells; return the values to carry to the next row.
 
-        `carried` holds the cell below and the diagonal cell, each as cost and start, and the minima
-        so far for `pending` and `least`.
+        `carried` holds six values: cost and start of the cell below, cost and start of the diagonal
+        cell, and two minima. The minima are the values of `pending` and `least` for the rows so
+        far.
         """
         costs, build = self.costs, self.costs.builder
         below, below_start, diagonal, diagonal_start, pending, least = carried

@@ -1,10 +1,10 @@
 """Transposition of table rows into the lanes of SIMD vectors.
 
 A register has W lanes. So the code takes W rows at a time, and loads W consecutive points of each
-row into one register. These W registers are a square, which is transposed in registers. That takes
-log2(W) rounds, each of W or a few more instructions. Copying the square point by point would take
-W * W loads and as many stores. For 16 rows, such copying took four fifths as long as the DTW
-comparison of these rows with a band of 6.
+row into one register. These W registers are a square of points, which is transposed in registers.
+The transposition takes log2(W) rounds. One round takes W instructions, or a few more. Copying the
+square point by point would take W * W loads and as many stores. For 16 rows, such copying took four
+fifths as long as the DTW comparison of these rows with a band of 6.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ A `Shape` gives the number type, the lanes of a vector and the number of vectors
 once, so all shapes give the same bits. Compilers map an LLVM vector to one register if its lanes
 fit, otherwise to several registers.
 
-Costs are sums of squares: never negative, never NaN, at most +inf. Such floats have the same order
-as the integers with the same bits, and on most processors the minimum of two integers is at least
-as fast as that of two floats. Where there is no such integer instruction (64 bits before AVX-512,
-and in WebAssembly), `Shape.integers` is false and floats are compared.
+Costs are sums of squares: never negative, never NaN, at most +inf. The order of such floats does
+not change if their bits are read as integers. On most processors the minimum of two integers is at
+least as fast as the minimum of two floats. Where there is no such integer instruction (64 bits
+before AVX-512, and in WebAssembly), `Shape.integers` is false and floats are compared.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Shape:
     lanes: int
     rows: int
     integers: bool = True
-    """Whether costs are compared as integers with the same bits."""
+    """Whether costs are compared by reading the bits of the floats as integers."""
     stores_last: bool = False
     """Whether an iteration of a loop stores after all its loads.
 
@@ -240,8 +240,9 @@ class Vectors:
         rows, places = list(square), range(self.shape.lanes)
         distance = 1
         while distance < self.shape.lanes:
-            # Divide the square into smaller squares with a side of ``2 * distance``. In each small
-            # square swap the upper right quarter and the lower left quarter.
+            # One round of the transposition. Divide the matrix `square` into smaller squares with a
+            # side of ``2 * distance``. In each smaller square swap the upper right quarter and the
+            # lower left quarter.
             keep = [p if not p & distance else self.shape.lanes + p - distance for p in places]
             take = [p + distance if not p & distance else self.shape.lanes + p for p in places]
             for row in (p for p in places if not p & distance):

@@ -1,9 +1,9 @@
 """Preparation of the windows of a history for lower bounds and for the lanes of a comparison.
 
 Points are stored in float32 or float64 (the number type of the shape). Normalisation is computed in
-float64. Reading beyond the end of a history would be a memory fault. Therefore each loop handles
-whole vectors first and then the remaining elements one by one, with the same body for vectors of
-one lane.
+float64. Reading beyond the end of a history would be a memory fault. Therefore a first loop handles
+the whole vectors, and a second loop handles the remaining elements one by one. `_each` emits both
+loops from the same body: for the second loop it uses vectors with one lane.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ from midstreamer_kernels.value_of_rank import value_of_rank
 GAP_MAX = 2
 # The unit of the three costs below is the time to compute one DTW cell. `COMPARE_COST` is the cost
 # of copying one point of a window into a lane, which a comparison needs. `BOUND_COST` is the cost
-# of adding one point to a fine bound. `DEAL_COST` is the cost of copying one point into the rows
-# into which `window_preparation` sorts points.
+# of adding one point to a fine bound. `DEAL_COST` is the cost of copying one point into the row
+# into which `window_preparation` deals it.
 COMPARE_COST = 9
 BOUND_COST, DEAL_COST = 1, 3
 CHUNK = 32  # terms summed before it is checked whether the bounds of all windows exceed the limit
@@ -72,9 +72,12 @@ class _Sources(NamedTuple):
     """
 
     points: Any
-    """Address of the first window's first point, or first mean, in `Room.space`."""
+    """Address in `Room.space` of the value at which the first window of the block begins.
+
+    The value is a point, or the mean of a segment if the bounds compare means.
+    """
     highest: Any
-    """Address of the upper envelope in `Room.space`: its points, or the means of its segments."""
+    """Address in `Room.space` of the upper envelope: one value per point, or means of segments."""
     row: Any
     """Length of a row of `Room.space` in bytes."""
     lanes: Any
@@ -91,7 +94,7 @@ class _Sources(NamedTuple):
 
 @inlined
 def _sources(plan: Any, source: int, level: Any, room: Any) -> Any:
-    """Return the addresses for the sums of a block.
+    """Return the addresses that `_sum` needs to compute the bounds of a block of windows.
 
     `source` is the result of `window_preparation.prepare`.
     """
@@ -132,10 +135,12 @@ def _sum(plan: Any, sources: Any, window: int, begin: int, end: int) -> Any:
 
 @jit
 def bound_all(plan: Any, histories: Any, query: Any, level: Any, room: Any) -> None:
-    """Fill the bounds in `histories`, for all windows; `level` says what the bounds compare.
+    """Compute the bounds of all windows, and write them to `histories`.
 
-    `query` is the `narrow` query of the profile, and `room` the `window_preparation.Room` for the
-    blocks. The function returns early if the search is stopped.
+    `query` is the attribute `narrow` of the `query_profile.Profile`. `level` is its attribute
+    `coarse`, the `query_profile.Level` that says which points or means each bound compares. `room`
+    is the `window_preparation.Room` for the blocks. The function returns early if the search is
+    stopped.
     """
     table, lanes, lows = histories.table, room.lanes, histories.lows
     for which in range(table.shape[0]):
@@ -212,9 +217,9 @@ def refine(
 ) -> int:
     """Choose candidates that no bound rules out, until `selection` is full or none is left.
 
-    `level` says what the fine bounds compare; `bound_all` describes the other arguments. `limit`
-    is the greatest distance of a wanted window. Return the number of chosen candidates. The
-    function returns early if the search is stopped.
+    `level` is the attribute `fine` of the `query_profile.Profile`. `bound_all` describes `query`
+    and `room`. `limit` is the greatest distance of a wanted window. Return the number of chosen
+    candidates. The function returns early if the search is stopped.
     """
     table, before, strips = histories.table, histories.before, histories.strips
     coarse, lows, lanes = histories.bounds, histories.lows, room.lanes

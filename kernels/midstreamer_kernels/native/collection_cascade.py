@@ -12,9 +12,9 @@ Each step examines only the rows that the step before could not rule out:
 5. *Float64*: the caller compares the remaining rows in float64; only those distances are returned.
 
 Rounding to float32 must not rule out a row that is among the nearest. So limits are raised by the
-greatest possible rounding error, which follows from these estimates. Let x and y be the exact
-points, shifted and scaled by the same numbers to fit float32, and x', y' their float32 values. A
-path has at most p = n + m - 1 cells, and u = 2**-24.
+greatest possible rounding error. That error is estimated as follows. Let x and y be the exact
+points, shifted and scaled by the same numbers to fit float32, and x', y' their float32 values. For
+n and m points a path has at most p = n + m - 1 cells.  Let u be 2**-24.
 
 - Along any path each difference changes by at most e = max|x - x'| + max|y - y'|. By the triangle
   inequality the root of a path's cost, and of the least cost, changes by at most sqrt(p) e.
@@ -30,9 +30,10 @@ covers the rounding of float64 too.
     narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
     exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
 
-The first line holds for lower bounds too, because a bound has fewer terms than a path, and each is
-at most one term of the path. The segment means are rounded to float32 as the points are. Twice the
-value of e is used, to cover that rounding too.
+The first line holds for lower bounds too. A bound is a sum like the cost of a path, but it has
+fewer terms, and each is at most as great as the term of the path that it stands for. Segment means
+are rounded to float32 like the points. To cover the rounding of the means too, twice the value of e
+is used.
 """
 
 from __future__ import annotations
@@ -91,11 +92,14 @@ class Query(NamedTuple):
     growth: float
     """Greatest factor by which rounding of sums changes a distance (the root of a cost)."""
     tiny: float
-    """Greatest error of a cost that comes from squares too small for float32."""
+    """Greatest error that squares too small for float32 can cause in a cost."""
 
 
 class Found(NamedTuple):
-    """The rows that DTW in float32 does not rule out, in any order, and a heap of the nearest."""
+    """The rows that DTW in float32 does not rule out, and a heap of the k nearest of these rows.
+
+    The rows are in any order. They are compared again in float64.
+    """
 
     rows: Any
     """Numbers of the rows found, int64; the first ``count[0]`` elements are in use."""
@@ -159,7 +163,7 @@ def _group(query: Any, m: int) -> Any:
 
 @jit
 def _take(query: Any, found: Any, group: Any) -> None:
-    """Add the rows of a compared group that are within the limit to `found`."""
+    """Copy rows from a compared `group` to `found`: those whose cost is within the limit."""
     limit = cost_within(query, found.shared[0])
     for lane in range(group.count[0]):
         cost = np.float64(group.costs[lane])
@@ -184,7 +188,7 @@ def _compare(query: Any, rows: Any, group: Any, found: Any) -> None:
     """Compare the query with the rows in `group` by DTW in float32; empty the group afterwards."""
     m, count = rows.shape[1], group.count[0]
     for lane in range(LANES_32):
-        # Lanes of the group without a row get a copy of the group's first row.
+        # If the group has fewer rows than lanes, the spare lanes get a copy of its first row.
         group.starts[lane] = group.waiting[lane if lane < count else 0] * m
     inside = group.block.ctypes.data + PADDING * LANES_32 * group.block.itemsize
     _gather(rows.ctypes.data, group.starts.ctypes.data, m, inside)

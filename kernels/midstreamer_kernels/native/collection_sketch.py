@@ -100,7 +100,7 @@ def near_threshold(bounds: Any, wanted: int) -> Any:
     while bucket < BUCKETS - 1 and found + counts[bucket] < wanted:
         found += counts[bucket]
         bucket += 1
-    # The greatest number in the bucket, but at most infinity. Greater bit patterns are NaN, which
-    # marks rows that are not to be chosen.
+    # The threshold is the greatest float32 in `bucket`, but at most +inf. Greater bit patterns are
+    # NaN, and NaN is the bound of a row that must not be chosen.
     highest = np.array([min(((bucket + 1) << _BUCKET_SHIFT) - 1, _INFINITY)], np.int32)
     return highest.view(np.float32)[0]

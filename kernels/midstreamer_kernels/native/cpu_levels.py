@@ -1,8 +1,8 @@
-"""Choice of the processor level whose code, compiled ahead of time, a process loads.
+"""Choice of a processor level: a process loads the code that was compiled for that level.
 
-One folder holds code for several levels of the x86-64 psABI, x86-64-v3 and x86-64-v4, and so serves
-every node. A level that the processor does not support is never chosen, because its code would end
-the process with an illegal instruction.
+The code is compiled ahead of time. One folder holds code for several levels of the x86-64 psABI,
+x86-64-v3 and x86-64-v4, and so serves every node. A level that the processor does not support is
+never chosen, because its code would end the process with an illegal instruction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LLVM reports a feature only if the operating system also saves the registers of 
 
 
 class Choice(NamedTuple):
-    """The level whose code, compiled ahead of time, is loaded."""
+    """The chosen level: the process loads the code that was compiled ahead of time for it."""
 
     level: str
     """A key of `LEVELS`. Empty if none can be used; then the folder of compiled code is ignored."""

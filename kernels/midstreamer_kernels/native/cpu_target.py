@@ -6,9 +6,10 @@ the emitted loops (see `simd_registers`). For example, code for vectors of 64 by
 results on arrays laid out for 32 bytes. Therefore the target is read once, and a name that changes
 later has no effect.
 
-``MIDSTREAMER_KERNELS_AHEAD`` names a folder of code compiled ahead of time (see `compile_ahead`).
-Compiled code is then loaded from that folder, and numba compiles for the processor level that
-`cpu_levels` chooses, in the whole process.
+``MIDSTREAMER_KERNELS_AHEAD`` can name a folder of code compiled ahead of time (see
+`compile_ahead`). Then `cpu_levels` chooses a processor level, and the process loads the code for
+that level from the folder. All other code that numba compiles in this process, for example the
+functions of other packages, is compiled for the same level.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def dtw_squared(a: Any, b: Any, band: int, limit: float) -> Any:
     Notes
     -----
     O(n * m) time, with a band O(n * band); one instruction computes several cells. O((n + m) *
-    lanes) memory, mostly for the shorter series.
+    lanes) memory: one vector for each point of one series, and one for each diagonal of a band.
     """
     n, m = a.size, b.size
     bounded = band < max(n, m) - 1

@@ -60,10 +60,11 @@ def emitted(emit: Emitter, shape: Shape) -> Any:
 
 
 def emitted_like(emit: Emitter, shapes: Sequence[Shape]) -> Any:
-    """Return an emitted function that is chosen by the number type of its first argument.
+    """Return a function that calls the emitted function for the number type of an array.
 
-    A call has one extra argument in front, an array of the wanted type, which is not passed on to
-    the emitted function. `shapes` has one `Shape` for each number type.
+    A call of the returned function passes that array first, then the arguments of the emitted
+    function. The array only selects the number type and is not passed on. `shapes` has one `Shape`
+    for each number type.
     """
     by_number = {shape.number.name: shape for shape in shapes}
     parameters = len(_typed(emit, shapes[0])[2])

@@ -49,7 +49,8 @@ def scan(
     table : ndarray, shape (histories, COLUMNS), int64
         The histories to search; `midstreamer_kernels.search_inputs` describes the columns.
     query : ndarray, shape (m,), float64
-        Not z-normalised; if the options say so, this function normalises the query.
+        The query before z-normalisation. If ``options.normalized`` is true, this function
+        normalises it.
     options : SearchOptions
     shared : ndarray, shape (1,), float64
         An upper bound of the k-th best distance, infinity at first. All threads of a search read
@@ -134,9 +135,9 @@ class _Scan:
                 self._compare(selection.orders[:count], selection.bounds[:count])
 
     def _reach(self) -> float:
-        # The distance beyond which no window is among the k nearest, computed as in
-        # `remaining_windows.reach`. That function is inlined, so each process that calls it from
-        # Python would have to compile it.
+        # Return the distance beyond which no window is among the k nearest. This repeats the
+        # formula of `remaining_windows.reach`. A call of `reach` from Python would make numba
+        # compile it in every process, because code of `inlined` functions is not cached on disk.
         distances, _, found, shared = self._ranking
         worst = distances[0] if found[0] == distances.size else np.inf
         limit: float = min(worst, self._options.cutoff, shared[0])

@@ -163,7 +163,9 @@ def jit(function: Callable[..., Any] | None = None, *, reorder_sums: bool = Fals
 def inlined(function: Callable[..., Any]) -> Any:
     """Inline `function` into every function that calls it, instead of compiling it by itself.
 
-    Use this decorator for helpers with one or two callers: numba takes a third of a second to
-    compile a function, and as long again for each caller. The order of additions is never changed.
+    Numba takes a third of a second to compile a function by itself, and as long again in each
+    function that calls it. Inlining saves the separate compilation. But the inlined body is
+    compiled in every caller, so use this decorator only for helpers with one or two callers. Unlike
+    `jit`, it has no option that lets the compiler change the order of additions.
     """
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)

@@ -7,8 +7,8 @@ the columns that match point i. Then the next row is
     u = row & M;    row = (row + u) | (row ^ u)
 
 (Crochemore et al. 2001, Hyyro 2004), where the carries of the sum run along the row. The matrix is
-computed in strips of four words, whose row stays in registers. The carry out of each row of a strip
-is stored in memory for the next strip.
+computed in strips of four words. The newest row of a strip stays in registers. The carry out of
+each row of a strip is stored in memory for the next strip.
 
 M is found without comparing pairs of points. In sorted order, the points of `b` that match ``a[i]``
 are neighbours, because rounding preserves order. The first of them is the smallest point that is at
@@ -43,14 +43,18 @@ from midstreamer_kernels.native.bit_intrinsics import (
 )
 from midstreamer_kernels.native.jit_decorators import jit
 
-STRIP = WORDS * WORD_BITS  # columns of a strip, whose row is kept in registers
-TILE = 1024  # columns sorted together, few enough for their tables to fit the L1 cache
+# Number of columns of a strip. The bits of the newest row of a strip fit the registers.
+STRIP = WORDS * WORD_BITS
+# Number of columns in a tile. The points of `b` that belong to the columns of one tile are sorted
+# together, to fill a table of prefixes for each strip of the tile. The table takes 32 KiB, about as
+# much as an L1 cache holds.
+TILE = 1024
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
 _ALL = np.uint64(2**WORD_BITS - 1)
 
-# Masks for the band. The mask number r, from 0 to `STRIP`, has the bits of the first r columns of a
-# strip set. `_BEFORE` stores each mask as four words.
+# Masks for the band, one for each number r from 0 to `STRIP`. In mask r, the bits of the first r
+# columns of a strip are 1 and all other bits are 0. `_BEFORE` stores each mask as four words.
 _LINES = np.tri(STRIP + 1, STRIP, -1, dtype=bool)
 _BEFORE = np.packbits(_LINES, axis=1, bitorder="little").view("<u8").astype(np.uint64).ravel()
 
@@ -111,9 +115,9 @@ def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high:
 def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> None:
     """Find the points of `ascending` that match each value in `rows`; fill `low` and `high`.
 
-    The points with the ranks [low, high) match the value. `low` is the number of points that are
-    more than `epsilon` below the value. `high` is the number of points that are at most `epsilon`
-    above it, or below it.
+    The points with the ranks [low, high) match the value. `low` is the number of points p that are
+    too small to match: ``value - p > epsilon``. `high` is the number of points that are not too
+    great to match: ``value - p >= -epsilon``.
     """
     for i in range(rows.size):
         low[i] = high[i] = 0
@@ -154,18 +158,23 @@ class _Strip(NamedTuple):
     band: int
     """Points match only when ``|i - j| <= band``."""
     low: Any
-    """For each row the rank of the first point that matches, in ascending order of the points of
-    `b`; shape (n,), uint32."""
+    """For each row the rank of the least point that matches; shape (n,), uint32.
+
+    The rank of a point is its index when the points of `b` in the tile are sorted by value.
+    """
     high: Any
-    """For each row the rank after the last point that matches, in ascending order of the points of
-    `b`; shape (n,), uint32."""
+    """For each row 1 plus the rank of the greatest point that matches; shape (n,), uint32.
+
+    If no point of the tile matches, `high` equals `low`.
+    """
     prefixes: Any
     """The table that `_prefixes` fills: for each rank four words, the bits of the columns whose
     points have a lower rank; uint64."""
     carries: Any
     """The carry bit of each row, which goes from strip to strip; shape (n,), uint8.
 
-    A strip adds the carry out of the previous strip and replaces it by its own.
+    In each row a strip adds the carry bit that the previous strip stored here. Then it stores its
+    own carry bit here, for the next strip.
     """
     row: Any
     """The newest row of the strip as bits, shape (WORDS,), uint64."""
@@ -208,9 +217,9 @@ def _advance(begin: int, end: int, edge: bool, strip: Any) -> None:
 def _gained(width: int, strip: Any) -> int:
     """Return how much the LCSS length grows in the first `width` columns of a strip.
 
-    Only rows whose band overlaps the strip are computed. The other rows have no match in the strip
-    and need no computing: the bits of the strip are 1 in the rows before, and do not change in the
-    rows after.
+    Only the rows whose band overlaps the strip are computed. In the rows above them no column of
+    the strip has had a match yet, so all bits of the strip are still 1. The rows below them have no
+    match in the strip either, so they do not change its bits.
     """
     first, band, row = strip.first, strip.band, strip.row
     begin, end = max(0, first - band), min(strip.low.size, first + width + band)

@@ -78,10 +78,10 @@ def near(values: Any, group: Any, band: int, limit: float) -> Any:
 
 @jit
 def _bound(window: Any, group: Any, begin: int, limit: float) -> bool:
-    """Return whether the lower bounds allow a squared distance of a pattern within `limit`.
+    """Return False if a lower bound of a pattern's squared distance to `window` exceeds `limit`.
 
-    The result is False as soon as one bound exceeds `limit`. The pattern begins at element `begin`
-    of ``group.patterns``.
+    Otherwise return True: then the squared distance may be within `limit`. The pattern begins at
+    element `begin` of ``group.patterns``.
     """
     m = window.size
     first = window[0] - group.patterns[begin]

@@ -13,15 +13,18 @@ For DTW the costs of these two pairs are added in full, and the places are the p
 LCSS any point may stay without a match. So for LCSS both levels are the same: they have all points,
 and count the points that cannot match.
 
-Bounds are computed in float32, in units of `unit`, from values relative to `origin`. To be valid in
-spite of rounding, each bound is reduced by twice its greatest possible rounding error before it is
-compared with the limit. An estimate of that error, with u = 2**-24, points of magnitude at most 1
-within a block, and a window of slope a compared with a query point q:
+Bounds are computed in float32, from values relative to `origin` and divided by `unit` (see `PLAN`).
+To be valid in spite of rounding, each bound is reduced by twice its greatest possible rounding
+error before it is compared with the limit. That error is estimated as follows, with u = 2**-24:
 
-- A point has the error u, and a mean of 2**n points (1 + n) u. The slope, the product, the offset
-  (|offset| <= a, because a mean lies between the extremes) and the difference (at most 2 a) add
-  5 u a. The difference to the envelope and the rounding of the query add at most
-  2 (2 a + |q|) u.
+- The points x of a block have a magnitude of at most 1. The window's z-normal points are
+  ``x * a - offset``; the factor a is called the *slope* of the window. A term of a bound compares
+  such a point with a query point q. The *excess* of a term is the amount by which one of the two
+  points lies outside of the envelope of the other series.
+- A point x has the error u, and a mean of 2**n points has the error (1 + n) u. Rounding the slope,
+  the product ``x * a``, the offset (|offset| <= a, because a mean lies between the extremes) and
+  the difference ``x * a - offset`` (at most 2 a) adds 5 u a. Rounding the query and its difference
+  to the window adds at most 2 (2 a + |q|) u.
 - So the error of an excess is less than ``E = u ((10 + n) a + 4 |q|)``. By the triangle inequality
   the error of the root of m summed squared excesses is less than ``sqrt(m) E``. Adding m squares
   changes the sum by less than (m + 8) u of itself.
@@ -42,9 +45,11 @@ from midstreamer_kernels.normal_forms import envelope_of, normal_form
 from midstreamer_kernels.search_inputs import SearchOptions
 
 SPARE = 2.0**-23  # twice the greatest relative rounding error of one float32 operation
-TINY = 1e-15  # allowed error, in units of the plan, for squares that are too small for float32
-# The unit of the plan is the greatest difference of a query point from the query's first point. If
-# that is not greater than `UNIT_MIN`, the unit is 1.
+# Absolute error that is allowed because squares that are too small for float32 become 0. Like the
+# distances in float32, it is divided by the `unit` of `PLAN`.
+TINY = 1e-15
+# Without z-normalisation, the `unit` of `PLAN` is the greatest difference of a query point from the
+# query's first point. But if that difference is not greater than `UNIT_MIN`, `unit` is 1.
 UNIT_MIN = 1e-30
 # A coarse bound has at least this number of terms, each for the mean of one segment of points. If
 # the query is too short for that, a segment is a single point.
@@ -54,34 +59,41 @@ SEGMENTS_MIN = 15
 SPREAD = 8
 
 STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
-# The windows of a block begin within this number of points, or within ``m + 2 * band`` points if
-# that is more. Their number is rounded down to whole strips, but a block has at least one strip.
+# The first points of the windows of a block lie within ``max(POINTS_MIN, m + 2 * band)`` points.
+# The number of windows in a block is rounded down to a multiple of `STRIP`, but is at least
+# `STRIP`, even if their first points then take more room.
 POINTS_MIN = 1024
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
 PLAN = np.dtype(  # one record with the options and sizes that the compiled functions read
     [
         ("k", "i8"),  # number of matches wanted
-        ("m", "i8"),  # points of the query
+        ("m", "i8"),  # number of points of the query
         ("band", "i8"),  # half-width of the warping band in points
-        ("step", "i8"),  # points from one candidate to the next
+        ("step", "i8"),  # number of points from one candidate to the next
         ("normalized", "i8"),  # 1 if z-normal forms are compared
         ("lcss", "i8"),  # 1 for LCSS, 0 for DTW
-        # Number of pairs of end points whose costs a bound adds in full. For DTW it is 2, the first
-        # pair and the last pair, or 1 if m is 1. For LCSS it is 0.
+        # Every warping path pairs the first points of window and query, and pairs their last
+        # points. A bound of DTW adds the exact costs of these two pairs. The field is the number of
+        # pairs: 2 for DTW, but 1 if m is 1; 0 for LCSS.
         ("corners", "i8"),
         ("segment", "i8"),  # coarse bounds compare means of this number of points
         ("windows", "i8"),  # greatest number of candidates in a block
         ("stride", "i8"),  # points from one window to the next in a block: min(step, m + 2 * band)
-        ("size", "i8"),  # elements of each row of `window_preparation.Room.space`
-        # If `window_preparation` sorts points into `stride` rows, each row has this number of
-        # elements.
+        ("size", "i8"),  # number of elements in each row of `window_preparation.Room.space`
+        # If `stride` is greater than 1, `window_preparation` deals points into `stride` rows. The
+        # field is the number of elements in each of these rows.
         ("row", "i8"),
-        ("origin", "f8"),  # number subtracted from all points; 0 if windows are normalised
-        ("unit", "f8"),  # divisor of ``point - origin``; 1 if windows are normalised
+        # Without z-normalisation, points are stored as ``(point - origin) / unit``. With it, origin
+        # is 0 and unit is 1, and `window_preparation` scales each block by the block's own points.
+        ("origin", "f8"),
+        ("unit", "f8"),
         # Factor below 1 for each DTW bound. It makes up for additions that were rounded up.
         ("shrink", "f8"),
-        ("noise_slope", "f8"),  # a bound's rounding error is at most noise_slope * slope + noise
+        # The rounding error of a bound is at most ``noise_slope * slope + noise``. The slope is the
+        # factor that makes the stored points of the window z-normal. Without z-normalisation, the
+        # greatest magnitude of a stored point takes the place of the slope.
+        ("noise_slope", "f8"),
         ("noise", "f8"),
         ("filter_factor", "f8"),  # distance in float32 <= filter_factor * exact one + filter_noise
         ("filter_noise", "f8"),
@@ -93,7 +105,7 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
 
 
 class Level(NamedTuple):
-    """The places of the coarse bounds, or those of the fine bounds.
+    """The places of the coarse bounds, or the places of the fine bounds.
 
     A bound is a sum. Each of its terms compares the window with the query at one *place*: a point,
     or the mean of a segment.
@@ -102,16 +114,22 @@ class Level(NamedTuple):
     segment: int
     """Number of points in a segment, whose mean is compared; 1 if the points are compared."""
     offsets: NDArray[np.int64]
-    """Offset in elements from a window's first point to the point or mean of each term, shape
-    (places,)."""
+    """For each place, where the bounds read its value: an offset in elements, shape (places,).
+
+    The value is a point of the window or the mean of a segment. The offset counts from the element
+    of `window_preparation.Room.space` at which the window begins.
+    """
     envelope: NDArray[np.float32]
-    """The query, its upper envelope and its lower envelope, each with one point or mean per term;
-    shape (3, places)."""
+    """The query, its upper envelope and its lower envelope at each place, shape (3, places).
+
+    If `segment` is greater than 1, each value is the mean over the segment of the place.
+    """
     rows: NDArray[np.int64]
     """Numbers of the rows that the bounds read, ascending, int64.
 
-    If the plan's `stride` is greater than 1, `window_preparation` sorts point or mean i into row
-    ``i % stride``. It fills only the rows whose numbers are listed here.
+    If the plan's `stride` is greater than 1, `window_preparation` deals the points (or the means)
+    into `stride` rows: the value with index i goes to row ``i % stride``. Only the rows whose
+    numbers are listed here are filled.
     """
 
 
@@ -123,11 +141,11 @@ class Profile(NamedTuple):
     query: NDArray[np.float64]
     """The query as compared, z-normal if windows are normalised, shape (m,)."""
     narrow: NDArray[np.float32]
-    """The query in float32: ``(query - origin) / unit`` with the plan's numbers, shape (m,)."""
+    """The query in float32, shape (m,): ``(query - origin) / unit``; `PLAN` has both numbers."""
     coarse: Level
-    """What the coarse bounds compare: the points or means, and the query's values there."""
+    """The places of the coarse bounds, with the query and its envelope at these places."""
     fine: Level
-    """What the fine bounds compare: all points, and the query's values there."""
+    """The places of the fine bounds (single points), with the query and its envelope there."""
 
 
 def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:

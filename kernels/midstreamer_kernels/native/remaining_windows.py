@@ -3,8 +3,9 @@
 DTW compares a window in float32 first, and then in float64 if the float32 comparison does not rule
 it out. If the float64 distance is among the k least so far, the window enters the ranking. Both
 comparisons take as many windows at once as the processor has lanes. No result depends on the
-float32 comparison. It rules out a window only if its distance exceeds the limit by more than
-rounding can cause. In units of the plan, with u = 2**-24 and a query of m points,
+float32 comparison. That comparison rules out a window only if the window's float32 distance exceeds
+the limit by more than rounding can cause. With u = 2**-24, a query of m points q, and points and
+distances divided by the plan's `unit`,
 
     float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u).
 
@@ -14,9 +15,9 @@ path has at most 2 m - 1 cells, so by the triangle inequality the root of its co
 most u of itself plus ``sqrt(2 m) 2 u max|q|``. Differences, squares and sums round every term by
 less than (2 m + 4) u in total. The best path in float32 costs no more than this path.
 
-`query_profile` doubles each of these errors. Clipping points to `emit.window_preparation.CLIP` does
-not move them away from the query, so a window that is ruled out with clipped points would also be
-ruled out without clipping.
+The tolerances `filter_factor` and `filter_noise` of `query_profile.PLAN` are about twice these
+error bounds. Clipping points to `emit.window_preparation.CLIP` does not move them away from the
+query, so a window that is ruled out with clipped points would also be ruled out without clipping.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Desk(NamedTuple):
     cells: Any
     """Scratch memory for the cells of the first comparison: DTW in float32, or LCSS in float64."""
     costs: Any
-    """Receives the cost of each lane by the first comparison: DTW in float32, LCSS in float64."""
+    """Receives the costs from the first comparison, one per lane: float32 for DTW, else float64."""
     exact_block: Any
     """Windows for the second comparison by DTW, which is in float64; not used for LCSS."""
     exact_cells: Any
@@ -158,8 +159,8 @@ def as_bound(plan: Any, distance: float) -> Any:
     the plan's `unit`.
     """
     if plan.lcss:
-        # For the distance of a match the product is its number of points without a match, except
-        # for a rounding error. The 0.5 makes up for that error.
+        # An LCSS distance is the number of points without a match, divided by m. So the product is
+        # that number, except for a rounding error. The 0.5 makes up for the rounding error.
         return np.float32(distance * plan.m + 0.5)
     return np.float32(distance / plan.unit * UP)
 
@@ -172,8 +173,8 @@ def compare_warped(
     """Compare candidate windows by DTW, and add the matches to the ranking.
 
     `chosen` holds ascending candidate numbers, and `bounds` their lower bounds. `query` and
-    `narrow` are the query of the profile in float64 and in float32. The function returns early if
-    the search is stopped.
+    `narrow` are the attributes with these names of the `query_profile.Profile`: the query in
+    float64 and in float32. The function returns early if the search is stopped.
     """
     group, scratch = Group(desk.orders, desk.windows), Scratch(desk.block, desk.cells, desk.costs)
     exact, place = Scratch(desk.exact_block, desk.exact_cells, desk.exact_costs), 0

@@ -41,16 +41,17 @@ SSE2 = InstructionSet("sse2", 16, 16, wide_integers=False)
 NEON = InstructionSet("neon", 16, 32, wide_integers=False)
 GENERIC = InstructionSet("generic", 16, 16, wide_integers=False)
 
-BANDED_ROWS_MAX = 80  # rows of a strip within a band, at most: see `striped`
+BANDED_ROWS_MAX = 80  # greatest number of rows of a strip if the matrix has a band: see `striped`
 
 _MODELS = {"x86-64": SSE2, "x86-64-v2": SSE2, "x86-64-v3": AVX2, "x86-64-v4": AVX512}
 _FLAGS = {"avx512f": AVX512, "avx2": AVX2, "sse2": SSE2, "neon": NEON}  # widest registers first
 
 
 def instruction_set_of(model: str, features: dict[str, bool]) -> InstructionSet:
-    """Return the instruction set of the processor `model`, a name for numba or LLVM.
+    """Return the instruction set of the processor with the name `model`.
 
-    If `model` is empty or "host", the instruction set follows from `features`.
+    The name is one that numba and LLVM know, for example "x86-64-v3". If `model` is empty or
+    "host", the instruction set follows from `features`.
     """
     if model and model != "host":
         return _MODELS.get(model, GENERIC)
@@ -71,8 +72,8 @@ def striped(number: Number, *, banded: bool = False) -> Shape:
 
     With more vectors a strip hides more latency. But it then has more rows, and each of its two
     slanted ends is as many columns wide as the strip has rows. In a narrow band these ends would be
-    most of the strip, so strips within a band have at most `BANDED_ROWS_MAX` rows. For 1,000 points
-    with AVX2, K = 6 was the fastest of 4 to 8.
+    most of the strip. So if the matrix has a band, a strip has at most `BANDED_ROWS_MAX` rows. For
+    1,000 points with AVX2, K = 6 was the fastest of 4 to 8.
     """
     machine = instruction_set()
     rows = 6 if machine.registers == 16 else 8

@@ -3,13 +3,14 @@
 Each new point gives every pattern a new column of its cost matrix. All patterns have a column of
 16-bit integers (`emit.spring.emit_filter`), which is a lower bound of the exact column. Only
 patterns that this filter cannot rule out also have an exact column, in float64 with the starts of
-the paths, in a *slot*. `monitor_plain_mode` assigns slots to patterns and takes them away. For that
-it needs the oldest start of a path that is still within the threshold (`oldest_start`), and the
-column after given points (`replay`).
+the paths, in a *slot*. `monitor_plain_mode` assigns slots to patterns and takes slots away. It uses
+two functions of this module for that. `oldest_start` finds where the oldest path begins that is
+still within the threshold. `replay` computes the exact column after given points.
 
-`advance` processes points until there is an event that `monitor_plain_mode` must handle. Its arrays
-are reached by the addresses in one record of the type `STATE`, because numba takes a fifth of a
-microsecond to pass one array. Processing one point for a hundred patterns takes less.
+`advance` processes points until there is an event that `monitor_plain_mode` must handle. It reads
+the addresses of its arrays from one record of the type `STATE`, and does not take the arrays as
+arguments. The reason is that numba takes a fifth of a microsecond to pass one array. That is more
+than the time to process one point for a hundred patterns.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ _exact_columns = emitted(emit_columns, _COLUMNS)
 # Positions on a pattern's integer scale are from 1 to SCALE_MOST, so that a position minus 1 and
 # plus 1 fits 16 bits.
 SCALE_MOST = 65_534
-# Relative tolerance for sums and positions. The rounding error of a path of a million cells is a
-# tenth of this tolerance.
+# Relative tolerance for the rounding of costs, and of values on the patterns' integer scales. The
+# relative rounding error of the cost of a path of a million cells is a tenth of this tolerance.
 SLACK = 1e-9
-# A pattern of m points gives up its exact column after this number times m points without a match.
-# Updating an exact column takes a tenth of a microsecond per point. Beginning one takes as long as
-# 1,000 such updates. So a pattern that will match again within that time should keep its column.
+# A pattern of m points gives up its exact column after ``REST_AFTER * m`` points of the stream
+# without a match. To update an exact column takes a tenth of a microsecond per point of the stream.
+# To begin an exact column takes as long as 1,000 updates. So a pattern that matches again within
+# about 1,000 points should keep its column. For m = 128, ``REST_AFTER * m`` is about 1,000.
 REST_AFTER = 8
 
 _LANE_ARRAYS = ("cells", "points", "under", "over", "factors", "caps", "limits", "origins",
@@ -59,8 +61,8 @@ STATE = np.dtype(
 )
 
 # Events of `advance`. WAKE: the filter cannot rule out that the pattern in a lane matches. CERTAIN:
-# a match is final. TIRED: a pattern with an exact column has had no match for `REST_AFTER` times
-# its length.
+# the match of the pattern in a slot is final. TIRED: the pattern in a slot, whose exact column is
+# updated at every point, has had no match for `REST_AFTER` times its length.
 WAKE, CERTAIN, TIRED = range(3)
 
 
@@ -114,9 +116,9 @@ def _tell(state: Any, what: int, which: int) -> None:
 
 @jit
 def positions(values: Any, origin: float, scale: float, target: Any) -> None:
-    """Write the positions of `values` on a pattern's integer scale to `target`.
+    """Convert `values` to a pattern's integer scale, and write the results to `target`.
 
-    Positions are from 1 to `SCALE_MOST`; values beyond the scale are clipped.
+    The results, called positions, are from 1 to `SCALE_MOST`; values beyond the scale are clipped.
     """
     for place in range(values.size):
         target[place] = _position(values[place], origin, scale)
@@ -133,8 +135,9 @@ def _position(value: float, origin: float, scale: float) -> float:
 def _place(state: Any, value: float) -> None:
     """Write the arguments of the filter for the new point `value` to the arrays of `state`.
 
-    `emit.spring.emit_filter` takes the point's position on each pattern's integer scale, minus 1
-    and plus 1.
+    The filter (`emit.spring.emit_filter`) takes two numbers per pattern. Let p be the new point,
+    converted to the pattern's integer scale. Then ``state.under`` receives ``p - 1``, and
+    ``state.over`` receives ``p + 1``.
     """
     lanes = state.groups * LANES
     origins = carray(_float64_at(state.origins), lanes)
@@ -166,7 +169,8 @@ def _advance_filter(state: Any, value: float) -> None:
 def _look_at(state: Any, group: int, offset: int, rows: int) -> None:
     """Add a WAKE event for each pattern in a group that must now get an exact column.
 
-    Those are the patterns that have none, and whose last cell in the filter is within the limit.
+    Such a pattern has no exact column yet. In its column of the filter, the cell of the last
+    pattern point is at most the pattern's element of ``state.limits``.
     """
     cells = carray(_uint16_at(state.cells + 2 * offset), rows * LANES)
     limits = carray(_uint16_at(state.limits + 2 * group * LANES), LANES)

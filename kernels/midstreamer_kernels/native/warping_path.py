@@ -20,8 +20,8 @@ from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.emitted import emitted_like
 from midstreamer_kernels.native.jit_decorators import jit
 
-BYTES_MAX = 2**26  # greatest size in bytes of one of the two bit arrays
-MATRICES = 3  # anti-diagonals of cells in memory: two that are read, one that is written
+BYTES_MAX = 2**26  # greatest size in bytes of each of the two bit arrays
+MATRICES = 3  # number of anti-diagonals in `cells`: two that are read, one that is written
 
 _turns = emitted_like(
     emit_turns, (Shape(FLOAT32, LANES, 1), Shape(FLOAT64, LANES, 1, integers=False))
@@ -104,7 +104,7 @@ def least_path(
     band : int
         Half-width of the warping band in points, at least ``|n - m|``.
     bytes_max : int
-        Greatest size in bytes of one of the two bit arrays.
+        Greatest size in bytes of each of the two bit arrays.
 
     Returns
     -------

@@ -49,8 +49,10 @@ SLOPE_MAX = 1e6
 # become 0, because the reciprocal of its range may be infinite.
 RANGE_MIN = 1e-290
 
-# Row numbers of `Room.space`: the points, the means of segments, and the points or means sorted by
-# their index modulo the stride. The two rows after each of them hold the maxima and the minima.
+# Row numbers of `Room.space`. Row `POINTS` holds the points of the block, and row `MEANS` the means
+# of segments. If the plan's `stride` is greater than 1, row `DEALT` holds the values that the
+# bounds read (points, or means), ordered by their index modulo `stride`. After each of these three
+# rows come two rows with the upper and the lower envelope in the same form.
 POINTS, MEANS, DEALT, SPACE_ROWS = 0, 3, 6, 9
 # Row numbers of `Room.lanes`, whose rows have one element per window.
 SLOPES, OFFSETS, NOISES, FORWARD, BACKWARD, LIMITS, LANE_ROWS = range(7)
@@ -73,9 +75,10 @@ class Room(NamedTuple):
     """The arrays of a block, reused for all blocks of a search."""
 
     space: Any
-    """Points, means of segments, and points or means sorted by their index modulo the stride.
+    """The points of the block in three forms, each with its two envelopes.
 
-    Shape (SPACE_ROWS, elements), float32.
+    Shape (SPACE_ROWS, elements), float32. The constants `POINTS`, `MEANS` and `DEALT` are the row
+    numbers of the three forms.
     """
     lanes: Any
     """Slopes, offsets, noises, sums and limits of the windows, shape (LANE_ROWS, windows), float32.
@@ -96,11 +99,11 @@ def room(plan: NDArray[Any]) -> Room:
 def prepare(plan: Any, row: Any, first: int, count: int, query: Any, level: Any, room: Any) -> int:
     """Prepare the block of `count` candidates of one history, from candidate `first` on.
 
-    `row` is the history's row in the table that `midstreamer_kernels.search_inputs` describes,
-    `level` is the `query_profile.Level` of the bounds that will be computed, and `room` receives
-    the block. Return `POINTS`, `MEANS` or `DEALT`: the row of ``room.space`` from which the bounds
-    read. The first window begins at element `band` of that row if it is `POINTS` or `MEANS`, and at
-    element 0 if it is `DEALT`.
+    `row` is the history's row in the table that `midstreamer_kernels.search_inputs` describes.
+    `level` is the `query_profile.Level` of the bounds that will be computed. `room` receives the
+    block. Return the number of the row of ``room.space`` that is the input of the bounds: `POINTS`,
+    `MEANS` or `DEALT`. In row `DEALT` the first window of the block begins at element 0. In the
+    other two rows it begins at element number ``plan.band``.
     """
     space, lanes, segment = room.space, room.lanes, level.segment
     begin = row[FIRST] + first * plan.step

@@ -34,8 +34,9 @@ CHECK_ROWS = 16  # rows of the LCSS matrix between two checks of the stop flag
 def shape_for(number: Number) -> Shape:
     """Return the shape for `emit.dtw_in_lanes` on this processor.
 
-    A vector fills two registers, and `ROWS` rows are computed together. So four registers of cells
-    are computed at once. About twelve registers are in use in total.
+    A vector fills two registers. Two rows of the matrix (`ROWS`) are computed together, one vector
+    of cells in each row. So the new cells fill four registers. About twelve registers are in use in
+    total.
     """
     offered = simd_registers.instruction_set()
     return Shape(number, 2 * offered.lanes(number), ROWS, offered.integers(number))
@@ -115,10 +116,13 @@ def lcss_lanes(
     """Write ``m - LCSS`` of each lane to `costs`: the number of points without a match.
 
     All arrays are float64, and `query` has m points like the windows. Point t of lane l is at
-    ``t * LANES + l`` in `windows`, without padding. Column j of row i is in slot
-    ``j - i + band + 1`` of `cells`: the cell above is one slot ahead, the diagonal neighbour in the
-    slot itself, and one guard slot on either side stands for cells outside of the band. If the flag
-    at the address `stop` is set, the function returns and leaves `costs` unchanged.
+    ``t * LANES + l`` in `windows`, without padding.
+
+    The cell in column j of row i is written to slot s = ``j - i + band + 1`` of `cells`. Before the
+    write, slot s holds the diagonal neighbour of the cell, and slot s + 1 holds the cell above. One
+    guard slot at either end of `cells` stands for the cells outside of the band.
+
+    If the flag at the address `stop` is set, the function returns and leaves `costs` unchanged.
     """
     m = query.size
     _fill(cells, 0.0)

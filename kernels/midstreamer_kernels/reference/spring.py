@@ -4,14 +4,15 @@ A sub-sequence matches when its DTW distance to the pattern is within the thresh
 overlap, so only the best are reported. The matches are examined in the order of their ends, and the
 best so far is kept. A match that is nearer than the best so far replaces it if the two overlap. If
 they do not overlap, the best so far is final. The search then starts again at the end of the final
-match, as if the stream began there. So reported matches do not overlap. Every sub-sequence within
-the threshold is linked to a reported match by a chain of overlapping sub-sequences, each at least
-as near as the one before.
+match, as if the stream began there. So reported matches do not overlap. From every sub-sequence
+within the threshold, a chain of overlapping sub-sequences leads to a reported match. Each
+sub-sequence in the chain is at least as near to the pattern as its predecessor.
 
 The published algorithm instead goes on with its matrix and removes the paths that began before the
-reported end. Where such paths had displaced others, it loses a match or reports too great a
-distance: about one match in a hundred on short random series. Here every reported distance is that
-of the reported sub-sequence.
+reported end. A cell of the matrix keeps only one path. If the removed path of a cell had replaced a
+path that began later, the later path is lost. The published algorithm then loses a match or reports
+too great a distance: about one match in a hundred on short random series. Here every reported
+distance is the distance between the reported sub-sequence and the pattern.
 
 `brute_force` is the definition and compares every sub-sequence. `spring` is the algorithm: one
 column of the cost matrix per point, with the start of each cell's path. Of equally near

@@ -1,8 +1,9 @@
 """Compile the loops that compare one pair of series to an object file for wasm32.
 
-The object file is linked into ``dtw.wasm``. `emit.dtw_of_pair` emits the loops as LLVM IR, for the
-numba engine too; here it gets the shapes of SIMD128 vectors. llvmlite, a dependency of numba,
-compiles the LLVM IR for WebAssembly.
+The object file is linked into ``dtw.wasm``. `emit.dtw_of_pair` emits the loops as LLVM IR, for
+vectors of a given shape. This module gives it the shapes of SIMD128 vectors; the numba engine gives
+it the shapes of the processor's vectors. llvmlite, a dependency of numba, compiles the LLVM IR for
+WebAssembly.
 """
 
 from __future__ import annotations

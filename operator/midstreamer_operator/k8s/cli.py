@@ -114,10 +114,10 @@ def request(
 
 @app.command()
 def status(namespace: str = NAMESPACE, release: str = RELEASE, context: str = CONTEXT) -> None:
-    """Show how many pods are ready, why others wait, their shards and lag, and the certificates.
+    """Show how many pods are ready, why other pods wait, shards and lag of pods, and certificates.
 
-    Shards and lag are read from the pods through the API server, with the right `get` on
-    `pods/proxy`.
+    Shards and lag are read from the pods through the API server. Your account needs the permission
+    `get` on `pods/proxy` for this.
 
     Example: midstreamer-k8s status --namespace fleet --release mid
     """

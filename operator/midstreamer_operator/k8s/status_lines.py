@@ -148,7 +148,9 @@ def _counts(found: Found) -> Iterator[str]:
         pods = [pod for pod in found.pods if component_of(pod) == component and not is_done(pod)]
         wanted = _wanted(found, component)
         if wanted is None and not pods:
-            continue  # all pods of this component have ended successfully: a `helm test`
+            # All pods of this component have ended successfully, and no more pods are wanted. Such
+            # a component is a finished `helm test`.
+            continue
         ready = sum(map(is_ready, pods))
         yield f"{component:<14}{ready} of {len(pods) if wanted is None else wanted}"
     if not components and found.notes:
@@ -161,7 +163,7 @@ def _waits(found: Found) -> Iterator[str]:
     """Yield lines that say what is not ready, and why.
 
     There is a line for each pod that is not ready or lacks something, for each pool that is not
-    ready, and for each component of which pods do not exist.
+    ready, and for each component that has fewer pods than wanted.
     """
     pods = sorted(found.pods, key=lambda pod: (_order(component_of(pod)), _name(pod)))
     for pod in pods:

@@ -99,7 +99,7 @@ class Sign:
 
 @dataclass(frozen=True)
 class Deny:
-    """Deny the request: a check objects."""
+    """Deny the request, because it fails a check."""
 
     reason: Reason
     message: str
@@ -107,7 +107,7 @@ class Deny:
 
 @dataclass(frozen=True)
 class Fail:
-    """Mark the request as failed: it was approved, but a check objects, so it is not signed."""
+    """Mark the request as failed, not signed: it is approved, but it fails a check."""
 
     reason: Reason
     message: str
@@ -167,9 +167,10 @@ def judged(case: CaseT, checks: Iterable[Callable[[CaseT], Objection | None]]) -
 
 
 def bounded(request: SigningRequest, decision: Decision, live: int, policy: Policy) -> Decision:
-    """Return the decision; replace it if it would exceed the limit of the identity's certificates.
+    """Return the decision, unless its identity already has the maximum of valid certificates.
 
-    Then return Deny, or Fail if the request is approved already.
+    In that case return Deny, or return Fail if the request is approved already.  ``live`` is the
+    number of valid certificates of the identity.
     """
     if not isinstance(decision, Approve | Sign) or live < policy.live_max:
         return decision

@@ -1,7 +1,7 @@
 """Decide what to do about one pool of agents, and which status to write.
 
 The whole Deployment is applied by server-side apply, unless it is known to be applied already.  The
-operator remembers a digest of what it applied, and the generation of the Deployment afterwards.  So
+operator remembers a digest of what it applied, and the generation that the Deployment then had.  So
 the operator notices when the pool or the PodTemplate changes, and when somebody else changes the
 Deployment.  After a restart nothing is remembered, which costs one more apply for each pool.
 """
@@ -76,10 +76,12 @@ SAID_BY_THE_POD = frozenset({"WaitingForCertificate", "NotReady"})
 
 
 class Applied(NamedTuple):
-    """Digest of the Deployment that was applied last, and its generation afterwards."""
+    """What the operator remembers of the Deployment that it applied last."""
 
     digest: str
+    """Digest of the Deployment as the operator sent it."""
     generation: int
+    """``metadata.generation`` of the Deployment in the API server's answer to the apply."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,10 @@ def _is_own(seen: Seen) -> bool:
 
 
 def _is_in_force(seen: Seen, made: Mapping[str, Any]) -> bool:
-    """Return whether the Deployment ``made`` need not be applied.
+    """Return whether the Deployment ``made`` is in the cluster already.
 
-    It need not when this operator applied it last, and nobody has changed it since then.
+    This is so when this operator applied ``made`` last, and nobody has changed the Deployment since
+    then.  Another apply is then superfluous.
     """
     if seen.deployment is None or seen.applied is None:
         return False

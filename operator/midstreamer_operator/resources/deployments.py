@@ -228,7 +228,10 @@ def _container(pool: Pool, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set(env: Iterable[Mapping[str, Any]], values: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """Return ``env`` with the variables in ``values`` set to these values, except empty ones."""
+    """Return ``env`` with the variables of ``values`` set to their new values.
+
+    A variable whose new value is empty stays as it is in ``env``.
+    """
     fresh = {name: value for name, value in values.items() if value}
     kept = [each for each in env if each.get("name") not in fresh]
     return [*kept, *({"name": name, "value": value} for name, value in fresh.items())]

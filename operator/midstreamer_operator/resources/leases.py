@@ -61,7 +61,10 @@ def made(name: str, holder: str, lease_s: float, now_s: float) -> dict[str, Any]
 
 
 def held(given: Mapping[str, Any], holder: str, lease_s: float, now_s: float) -> dict[str, Any]:
-    """Return the Lease to write: taken or renewed by ``holder``, or released if that is empty."""
+    """Return the Lease to write: ``holder`` has taken or renewed it.
+
+    If ``holder`` is empty, the returned Lease is released.
+    """
     spec = dict(given.get("spec") or {})
     moment = f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     if holder and spec.get("holderIdentity") != holder:

@@ -116,7 +116,10 @@ def read(given: Mapping[str, Any]) -> SigningRequest:
 
 
 def signer_of(given: Mapping[str, Any]) -> str:
-    """Return the name of the signer that a signing request is for, without converting it."""
+    """Return the name of the signer that the raw signing request ``given`` is for.
+
+    Only this field is read; the object is not converted to a `SigningRequest`.
+    """
     spec = given.get("spec") or {}
     return str(spec.get("signerName") or "")
 

@@ -54,8 +54,8 @@ class AgentSettings(Settings):
     derived_bytes_max: int = Field(1 << 30, ge=1 << 24, le=1 << 42)
     """Approximate maximum number of bytes of the data derived from points for the specifications in
     use, over all shards. The least recently used data are evicted and derived again when needed.
-    For each window length in use, a point takes about 24 bytes, and a window on the grid 32
-    more."""
+    For each window length in use, each point takes about 24 bytes. Each window on the grid takes
+    about 32 bytes in addition."""
     drain_s: float = Field(30.0, gt=0, le=3600)
     """Timeout of a drain, in seconds. During a drain the agent still answers searches while other
     agents load its shards. Give the process slightly more time than this before it is killed."""

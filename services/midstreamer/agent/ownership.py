@@ -60,7 +60,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Grew:
-    """Event: new points arrived; ``counts`` has the number of points of each series that grew."""
+    """Event: points arrived; ``counts`` has the present length of each series with new points."""
 
     counts: Mapping[str, int]
 
@@ -166,9 +166,9 @@ class Core:
     _listed: str = ""
     """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
-    """A lease with digest ``_listed`` counts only if its ``whole_at`` is at least this value: an
-    older lease may mean an earlier time with the same list.  The value is the first position that
-    this agent reached after it got the list; None until then.  `_drain` may set a lower one."""
+    """A lease with digest ``_listed`` counts only if its ``whole_at`` is this position or later: an
+    older lease may be from an earlier time with the same agents.  This is the first position that
+    the agent reached after it got the list; None until then.  `_drain` may set a lower position."""
     _listed_from: int = 0
     """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
@@ -181,8 +181,8 @@ class Core:
     _joined_at: int | None = None
     """First feed position that this agent reached after its own lease was listed; None before."""
     _grown_at: int | None = 0
-    """A feed position at which every known shard had at least one point.  When a new shard gets its
-    first point, the value is None until this agent reaches the next position."""
+    """A feed position at which every known shard had at least one point.  When a new shard appears,
+    this is None until the agent reaches the next feed position, which is then the new value."""
     _present: bool = False
     """Whether this agent's own lease is in the last list of members."""
     _dialled: set[str] = field(default_factory=set)
@@ -233,7 +233,7 @@ class Core:
 
     @property
     def left(self) -> int:
-        """Number of whole shards of this draining agent that at least one owner still lacks."""
+        """How many loaded shards of this draining agent are not held yet by all new owners."""
         return self._count_left() if self._draining and self._agents else 0
 
     def reset(self) -> None:
@@ -371,9 +371,10 @@ class Core:
         return effects
 
     def _drop(self) -> list[Effect]:
-        """Drop each shard of other owners that is not whole here, or that both its owners hold.
+        """Drop the shards that this agent does not own and need not keep.
 
-        A draining agent drops nothing, because it answers searches until it stops.
+        It need not keep a shard that is not whole here, or that all owners of the shard hold.  A
+        draining agent drops nothing, because it answers searches until it stops.
         """
         if not self._foreign or self._draining:
             return []
@@ -395,16 +396,16 @@ class Core:
         self._draining = True
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
-            # Accept leases whose `whole_at` is `since` or later: by then this agent had joined, and
-            # all shards had points. Do not wait for leases of the present position: the feed sends
-            # no lease in which only the position has changed, so the wait might never end.
+            # Accept leases whose `whole_at` is at least `since`. At that position this agent had
+            # joined, and all shards had points. Do not demand the present position: the feed sends
+            # no lease in which only `whole_at` has changed, so that lease might never arrive.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the whole shards here that an owner lacks; count again only after a change."""
+        """Count the shards for `left`, or return the last count if nothing has changed since."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:

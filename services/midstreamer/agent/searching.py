@@ -1,9 +1,9 @@
 """One search: find the analogs of a request's windows in some shards, and return Evidence.
 
-The result for a window holds *as of the time of the window*.  Only points up to that time are used.
-A past window is an analog only if its outcome was known at that time, and had been known for at
-least one more horizon (the embargo, see `outcome.known_until`).  Points that came later do not
-change the result.
+The result for a window is computed *as of the time of the window*: only points up to that time are
+used, and points that came later do not change the result.  A past window may be an analog only if
+its outcome was known at least one horizon before that time (the embargo, see
+`outcome.known_until`).
 
 The code runs in worker threads and does not touch the event loop.  The event loop stops a search
 with a `midstreamer_kernels.Stop`; the search then ends within milliseconds.
@@ -35,10 +35,10 @@ the generator returns one Evidence for each window."""
 
 @dataclass(frozen=True)
 class _Prospect:
-    """The past windows that may be analogs of a window at one time.
+    """The past windows that are compared with the query windows of one time.
 
-    All windows of a request that have this time share them.  ``runs`` has one entry for each shard,
-    and ``laid`` has one row for each shard.
+    All query windows of a request that end at the same time share one `_Prospect`.  ``runs`` has
+    one entry for each shard, and ``laid`` has one row for each shard.
     """
 
     runs: list[kernels.Run]
@@ -48,8 +48,8 @@ class _Prospect:
     known: int
     """Number of past windows whose outcome is known and not zero."""
     barred: int
-    """Number of past windows that are no analogs although the kernels compare them: flat windows,
-    and windows with a value that has no logarithm."""
+    """Number of past windows that cannot be analogs: flat windows, and windows with an unusable
+    value in them or at their outcome (see `outcome.history`).  The kernels compare these too."""
 
 
 class Search:
@@ -154,8 +154,8 @@ class Search:
         """Look up the last point of a window, by the window's time, in the shards here.
 
         Return the index of the point in its series; -1 when no shard here has a point of this time.
-        The second value is False when a shard here shows that the newest point up to this time is
-        older than this time; else True.
+        The second value is False when a shard here proves that the series has no point at exactly
+        the window's time; else True.
         """
         index, newest = -1, True
         for held in self._shards:
@@ -169,18 +169,21 @@ class Search:
         return index, newest
 
     def _difference(self, window: Window, index: int) -> tuple[int, float | None]:
-        """Return the index of the first value of a window that differs from the stored points, and
-        the stored value there.  The index is -1 when there is no difference.
+        """Return where a window first differs from the stored points, and the stored value there.
 
-        Each shard here that has the last point of the window compares the points that it holds.  It
-        may lack the first points of the window.  But the shard that owns the first point, here or
-        at another agent, holds all points of the window, so no difference is missed.
+        The place is an index in the window; it is -1 when there is no difference.
+
+        Each shard here that holds the last point of the window compares all points of the window
+        that it holds.  Such a shard may lack the first points of the window.  But the shard that
+        owns the window holds all points of the window, and is searched here or by another agent.
+        So no difference is missed.
         """
         if index < 0:
             return -1, None
         begin = index + 1 - self._specification.window
         if begin < 0:
-            return 0, None  # the window begins before the series, so its first value differs
+            # The series has too few points: value 0 of the window is not stored.
+            return 0, None
         differences = [
             held.difference(begin, window.array())
             for held in self._shards

@@ -39,8 +39,8 @@ from midstreamer_kernels import Stop
 
 RETRY_AFTER_S = 0.05
 RUNNING_PER_THREAD = 8
-"""Maximum number of searches, for each thread, that run or wait for a thread. Others wait in a fair
-queue. Of these 8 searches, one coordinator may have 4, and one client 2."""
+"""Maximum number of admitted searches for each thread: they run, or wait for a free thread. Further
+searches wait in a fair queue. Of these 8 searches, one coordinator may have 4, and one client 2."""
 DRAIN_TOLD_S = 5.0
 """Every so many seconds a draining agent reads all leases and logs how many shards others lack."""
 DESERTED_S = 3.0
@@ -95,7 +95,7 @@ class AgentService:
         self._coordinators: dict[str, _Coordinator] = {}
         self._tellings: dict[Peer, Telling] = {}
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Stage of the process, and the way to drain it; an argument of `run` replaces it."""
+        """Stage and drain of the process; a `Lifecycle` passed to `run` replaces this object."""
         self._drained = asyncio.Event()
         """Set when the drain no longer waits for other agents to load this agent's shards."""
         self._reporter = lease_evidence.Reporter(
@@ -183,8 +183,8 @@ class AgentService:
     async def _look_at_leases(self) -> None:
         """Get all leases from sync, to learn which shards other agents hold now.
 
-        The feed does not send a lease when only its position changed.  The answer to a renewal has
-        all leases too, but this agent may have given up its lease, and then sends no renewals.
+        The feed does not suffice: it sends no lease in which only a position has changed.  Renewals
+        (their answers have all leases) do not suffice: this agent may have given up its own lease.
         """
         peer = self._session.peer
         if peer is None or self._drained.is_set():
@@ -323,7 +323,7 @@ class AgentService:
 
     def _dial(self, address: str) -> None:
         if not self.life.running:
-            return  # an agent that stops dials no further coordinator
+            return  # this agent is stopping, so it dials no more coordinators
         news = asyncio.Event()
 
         async def opened(peer: Peer) -> None:

@@ -48,15 +48,15 @@ _Made = TypeVar("_Made")
 def reach(shard: Shard, points: int) -> int:
     """Return the position after the last point that a shard keeps; ``points`` is the shard size.
 
-    It is `Shard.stop` plus the longest horizon.  An analog counts only after two horizons have
-    passed since its end (outcome and embargo), so the last window of the shard needs points beyond
-    the shard.
+    This position is `Shard.stop` plus the longest horizon.  The points before `Shard.stop` suffice
+    for the shard's last window and the outcome of that window.  The horizon after the outcome (the
+    embargo) needs the points beyond.
     """
     return shard.stop(points) + HORIZON_MAX
 
 
 class _Way(NamedTuple):
-    """The parameters of a specification that determine the outcomes, and so the key of a ledger."""
+    """The key of a ledger: the parameters of a specification on which the outcomes depend."""
 
     window: int
     horizon: int
@@ -147,9 +147,10 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether ``count``, a result of `count_until`, is exact for the whole series.
 
-        It is exact if some points of this shard are counted, but not all that it can have.  If all
-        are counted, ``count`` may be too small: later shards may have such points too.  If none is
-        counted, ``count`` may be too large, because it includes all points before the shard.
+        It is exact if it ends inside this shard: it includes some of the points that this shard can
+        have, but not all of them.  If it includes all of them, it may be too small, because later
+        shards may have points up to the same time.  If it includes none of them, it may be too
+        large, because `count_until` counts all points before the shard.
         """
         return self.first < count < self.stop
 

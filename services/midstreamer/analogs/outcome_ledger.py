@@ -1,7 +1,7 @@
 """Ledger: the outcomes of the grid windows in one run of points, with running counts.
 
 One look-up in the running counts gives three numbers for all windows before a position: how many
-were followed by a rise, how many have a known outcome, and how many are no analogs. A ledger
+were followed by a rise, how many have a known outcome, and how many cannot be analogs. A ledger
 is extended in parts, so that the caller may pause between two parts. A written outcome never
 changes, and a full buffer is replaced by a larger copy, so other threads may read while the ledger
 is extended.
@@ -18,7 +18,8 @@ from midstreamer.domain.series import Floats, Integers
 from midstreamer.domain.specification import Specification
 
 CELLS_AT_ONCE = 1 << 18
-"""Maximum product of windows and window length in one part of the work, which takes about 2 ms."""
+"""Maximum of (number of windows) * (window length) in one part of the work. One part takes about
+2 ms."""
 _CAPACITY_MIN = 16
 """Number of windows for which the buffers of a new ledger have room."""
 
@@ -27,13 +28,14 @@ class Settled(NamedTuple):
     """Outcomes and counts of all windows of a ledger up to some position."""
 
     outcomes: Floats
-    """Scaled outcome of each window, in order; NaN for a window that is no analog."""
+    """Scaled outcome of each window, in order; NaN for a window that cannot be an analog."""
     ups: int
     """Number of windows whose outcome is a rise."""
     known: int
     """Number of windows whose outcome is known and not zero."""
     barred: int
-    """Number of windows that are no analogs: flat, or with a value that has no logarithm."""
+    """Number of windows that cannot be analogs: flat windows, and windows with an unusable value in
+    them or at their outcome (see `outcome.history`)."""
 
 
 class Ledger:

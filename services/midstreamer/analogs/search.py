@@ -1,9 +1,10 @@
 """Search for the analogs nearest to a window. Agents and the backtest share this code.
 
-The kernels know nothing of outcomes, so they may return windows that are no analogs because they
-are flat or contain a value without a logarithm. If the history has n such windows, the
-search asks the kernels for n windows more than it needs, and drops such windows from the result. So
-the result is exact, and a history without such windows costs nothing extra.
+The kernels know nothing of outcomes, so they may return windows that cannot be analogs: flat
+windows, and windows with an unusable value in them or at their outcome (see `outcome.history`). If
+the history has n such windows, the search asks the kernels for n windows more than it needs, and
+drops such windows from the result. So the result is exact, and a history without such windows costs
+nothing extra.
 
 The caller decides which windows may be analogs, by the runs that it passes: only windows with an
 outcome known at the time (see `outcome.known_until`).
@@ -33,11 +34,11 @@ class Ground(NamedTuple):
     """
 
     firsts: Integers
-    """Position in its series of each row's first grid window, shape (rows,)."""
+    """For each row, the position of the row's first grid window in the series, shape (rows,)."""
     offsets: Integers
     """Index in ``outcomes`` and ``times`` at which each row begins, shape (rows,)."""
     outcomes: Floats
-    """Scaled outcome of each window, shape (n,); NaN for a window that is no analog."""
+    """Scaled outcome of each window, shape (n,); NaN for a window that cannot be an analog."""
     times: Integers
     """Event time of each window's last point, shape (n,)."""
 
@@ -63,10 +64,10 @@ Steps = Generator[None, None, Analogs]
 
 
 def ground(firsts: Sequence[int], outcomes: Sequence[Floats], times: Sequence[Integers]) -> Ground:
-    """Return a `Ground` of these rows; each argument has one entry for each row.
+    """Return a `Ground`, from arguments that have one entry for each row.
 
-    ``firsts`` holds the position of the first window of each row. A row may have more times than
-    outcomes; the times beyond the last outcome are left out.
+    A row has the windows of one run. ``firsts`` holds the position of the first window of each row.
+    A row may have more times than outcomes; the times beyond the last outcome are left out.
     """
     counts = [len(row) for row in outcomes]
     cut_times = [row_times[:count] for row_times, count in zip(times, counts, strict=True)]
@@ -90,9 +91,9 @@ def nearest(
 ) -> Steps:
     """Find the analogs nearest to a transformed query, shape (m,).
 
-    Row i of ``laid`` describes the windows of ``runs[i]``. ``barred`` is the number of windows in
-    the runs that are no analogs. DeadlineExceeded is raised when ``stop`` is set, even during a
-    comparison.
+    Row i of ``laid`` describes the windows of ``runs[i]``. ``barred`` is the number of windows that
+    cannot be analogs, summed over all runs. DeadlineExceeded is raised when ``stop`` is set, even
+    during a comparison.
     """
     wanted = specification.neighbours + barred
     try:

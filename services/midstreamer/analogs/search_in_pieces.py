@@ -85,8 +85,9 @@ def divided(
 ) -> Iterator[tuple[Integers, list[kernels.Run]]]:
     """Divide the runs into pieces; comparing one piece takes at most ``cells_max`` matrix cells.
 
-    A piece is a list of parts of runs, because a run may be too large for one piece. With each
-    piece comes an array: for each part the index in ``runs`` of the run that it is a part of.
+    A piece is a list of parts of runs, because a run may be too large for one piece. An array comes
+    with each piece. The array has one entry for each part: an index in ``runs``, which tells the
+    run from which the part was taken.
     """
     length = specification.window
     cells = length * min(2 * specification.band + 1, length)

@@ -161,7 +161,7 @@ async def _embedded(sync_settings: SyncSettings, state_dir: Path | None) -> Embe
         if server.data.exists():
             return server
         await server.erase()  # reading `server.data` may have created a folder
-    raise ConfigError(f"{missing} has no database: name one with --dsn or --state-dir")
+    raise ConfigError(f"{missing} has no database: name a database with --dsn or --state-dir")
 
 
 def _show(found: Status) -> None:

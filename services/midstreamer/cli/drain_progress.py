@@ -101,7 +101,7 @@ class Watch:
     def unanswered(self, error: MidstreamerError) -> str:
         """Return a line if the failed request shows that the member has left, otherwise "".
 
-        It shows this only if the member is the fleet's single coordinator.
+        A failed request proves this only if the member was the only coordinator of the fleet.
         """
         if not self._is_alone(Kind.COORDINATOR) or type(error) not in NOBODY_THERE:
             return ""

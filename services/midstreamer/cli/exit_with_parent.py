@@ -20,7 +20,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def follow(environment: Mapping[str, str]) -> None:
-    """End this process when the launcher in `VARIABLE` ends; without that variable do nothing."""
+    """End this process when its launcher ends.
+
+    The launcher's process id is in the environment variable that `VARIABLE` names. Without this
+    environment variable, do nothing.
+    """
     named = environment.get(VARIABLE, "")
     if not named.isdecimal():
         return

@@ -188,7 +188,11 @@ async def _drain(
 async def _client(
     context: typer.Context, identity: str | None = None
 ) -> AsyncIterator[AsyncClient]:
-    """Yield a client as configured. It logs no failed attempts; it raises the last error."""
+    """Yield a client with the user's settings.
+
+    The log does not show failed attempts, because `done` limits it to errors. When a request fails
+    in the end, the client raises one error.
+    """
     from midstreamer.client import certificates
 
     client_settings = settings.of(

@@ -16,10 +16,10 @@ class RunSettings(config.Settings):
     section: ClassVar[str] = "run"
 
     state_directory: Path | None = None
-    """Folder (mode 0700) of database, certificates and logs. None: `$MIDSTREAMER_HOME` if it is
-    set, else `.midstreamer` in the working folder if it exists, else `$XDG_STATE_HOME/midstreamer`,
-    which is `~/.local/state/midstreamer` unless it is set. Two runs cannot use one folder at the
-    same time."""
+    """Folder (mode 0700) of database, certificates and logs. None: `$MIDSTREAMER_HOME` if this
+    variable is set, else `.midstreamer` in the working folder if this folder exists, else
+    `$XDG_STATE_HOME/midstreamer`. If `XDG_STATE_HOME` is not set, its default is `~/.local/state`.
+    Two runs cannot use one folder at the same time."""
     agents: int = Field(3, ge=1, le=64)
     """Number of agent processes. Each shard has two replicas, so one agent can be lost."""
     engine: Literal["auto", "numba", "wasm"] = "auto"

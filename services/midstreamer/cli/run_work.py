@@ -98,8 +98,8 @@ class Job:
     """Ticks to replay."""
     specification: Specification
     seasons: tuple[int, ...] = ()
-    """Lengths of the seasons in ticks, such as 24 and 168 for hourly data. A judgement makes the
-    forecasts of its seasonal rivals with them."""
+    """Lengths of the seasons in ticks, such as 24 and 168 for hourly data. A judgement uses these
+    lengths to compute the forecasts of the seasonal rivals."""
 
 
 def jobs(selection: Selection) -> list[Job]:
@@ -161,10 +161,11 @@ def _full_names(series: Sequence[str], table: Table) -> list[str]:
 
 
 def _named(table: Table, start: int | None, series: Sequence[str]) -> tuple[Table, str]:
-    """Return the table with the universes of its series renamed, and its universe.
+    """Return the table with its universes renamed, and the new name of its only universe.
 
-    The user's ``start`` and ``series``, if given, are appended to the name of each universe.  The
-    second value is "" when the table has several universes.
+    If the user chose ``start``, the first time of the live ticks, it is appended to the name of
+    each universe.  So are the names in ``series``.  The second value is "" when the table has
+    several universes.
     """
     parts = []
     if start is not None:

@@ -74,8 +74,9 @@ def assignments(sets: Iterable[str]) -> dict[str, str]:
     values = {}
     for word in sets:
         key, equals, value = word.partition("=")
-        # The message must not quote the word, because the word may be a part of a password: without
-        # quotes, the shell splits a password with a space into several words.
+        # The message must not repeat the word, because the word may be a part of a password. If a
+        # user types a password with a space, and does not put the password in quotation marks, the
+        # shell splits the password into several words.
         if not _KEY.fullmatch(key):
             raise BadInput(
                 "--set takes KEY=VALUE, where KEY is a setting of the section, such as `listen`"

@@ -73,9 +73,10 @@ def default() -> Path:
 
 
 def remark(folder: Path) -> str:
-    """Return a note for the user when the state folder is `FORMER` in the working folder; else "".
+    """Return a note for the user if the state folder is the folder of earlier versions; else "".
 
-    The note says why this folder is used, and not the default.
+    Earlier versions kept their data in the working folder, in a folder named `FORMER`.  The note
+    says why this folder is used, and not the default.
     """
     if folder != Path.cwd() / FORMER:
         return ""

@@ -383,8 +383,11 @@ def _by_files(
 def _maker(
     carrier: Carrier | None, credentials: CredentialSource | None, proxy: str
 ) -> Callable[[], Carrier]:
-    """Return a function that returns the carrier, or creates one from the credentials.  The client
-    calls it when it opens, because a credential source has no certificate before that."""
+    """Return a function that returns the carrier, or creates one from the credentials.
+
+    The client calls this function only when the client opens, because a credential source has no
+    certificate earlier.
+    """
 
     def make() -> Carrier:
         if carrier is not None:

@@ -52,7 +52,7 @@ class _Kept:
 
     @property
     def serves(self) -> bool:
-        """Whether the expected coordinator is connected and accepts requests."""
+        """Whether a coordinator is connected that accepts requests and that ``expected`` allows."""
         peer = self.session.peer
         return peer is not None and self.expected in ("", peer.identity.name)
 
@@ -174,8 +174,11 @@ class Links:
         return kept.address
 
     def raise_if_broken(self) -> None:
-        """Raise an error if no session can work any more, because all their background tasks have
-        ended.  It is the error of the first task that failed, in the order of the addresses."""
+        """Raise the error of a failed session if no session can work any more.
+
+        This is so when the background tasks of all sessions have ended.  If several of these tasks
+        failed, the error of the task with the first address in the list of addresses is raised.
+        """
         keepers = [kept.keeper for kept in self._kept.values()]
         if keepers and all(keeper.done() for keeper in keepers):
             for keeper in keepers:
@@ -218,7 +221,8 @@ class Links:
         for address, kept in list(self._kept.items()):
             if kept.expected and offered.get(address) != kept.expected and kept.is_vain:
                 kept.keeper.cancel()
-                # Another coordinator may have this address now; the code below may add it.
+                # Forget the address with the old name. If another coordinator has the address now,
+                # the code below may add the address again, with the name of that coordinator.
                 del self._kept[address]
         served = {
             kept.session.peer.identity.name for kept in self._kept.values() if kept.session.peer
@@ -311,15 +315,15 @@ class Door:
         return await self._carrier.serve(address, on_link)
 
     def grant(self, peer: Identity) -> Grant:
-        """Return the grant of a peer from the carrier."""
+        """Return the grant that the wrapped carrier gives to ``peer``."""
         return self._carrier.grant(peer)
 
     def trust_report(self) -> TrustReport:
-        """Return the trust report of the carrier."""
+        """Return the trust report of the wrapped carrier."""
         return self._carrier.trust_report()
 
     def warnings(self) -> list[str]:
-        """Return the warnings of the carrier."""
+        """Return the warnings of the wrapped carrier."""
         return self._carrier.warnings()
 
     async def unless_refused(self, address: str, asking: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -83,7 +83,8 @@ class AsyncAdaptivePatternMatcher:
 
         ``time`` is the event time of the last value of the window.  The tick with that value must
         have been appended before.  With ``series`` and ``time``, the decision gets a verdict later
-        and the fleet learns from it.  Without both, there is no verdict and no learning.
+        and the fleet learns from it.  Give both or neither: with neither, there is no verdict, and
+        the fleet learns nothing.
         """
         if (series is None) != (time is None):
             raise BadInput(

@@ -87,7 +87,7 @@ class Call:
     what: str
     policy: Policy
     addresses: Sequence[str]
-    """The configured addresses of the client, for error messages."""
+    """The coordinators' addresses with which the client was configured; for error messages."""
     started_s: float
     deadline_s: float
     attempts: int = 0
@@ -145,8 +145,11 @@ class Call:
 
 
 def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return one error for the user from the errors of all addresses, none of which was reached.
-    Prefer a refusal, because a refusal tells the user more than a timeout."""
+    """Return one error for the user when no address was reached.
+
+    ``errors`` has the error of each address.  Prefer a refusal, because a refusal tells the user
+    more than a timeout.
+    """
     refusal = next((error for error in errors if isinstance(error, Refused)), None)
     return refusal or Unavailable(
         f"{'; '.join(error.message for error in errors)}: start the fleet (`midstreamer run`), or"
@@ -155,9 +158,11 @@ def nobody_there(errors: Sequence[MidstreamerError]) -> MidstreamerError:
 
 
 def why_nobody(errors: Sequence[MidstreamerError]) -> MidstreamerError:
-    """Return one error for `Call.failed` from the errors of all addresses, none of which was
-    reached.  Return a refusal only if all errors are refusals: any other error may be temporary,
-    and the request must then be retried."""
+    """Return one error for `Call.failed` when no address was reached.
+
+    ``errors`` has the error of each address.  Return a refusal only if all errors are refusals: any
+    other error may be temporary, and the request must then be retried.
+    """
     passing = [error for error in errors if not isinstance(error, Refused)]
     return (passing or list(errors) or [Unavailable("no coordinator is known")])[0]
 

@@ -72,7 +72,7 @@ class Account:
             return str(pod["name"]), str(pod["uid"])
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(
-                f"{place} is not bound to a pod, so it cannot be used to request a certificate:"
+                f"{place}: the token is not bound to a pod, so it cannot request a certificate:"
                 " mount the token of the pod's service account as Kubernetes does by default"
             ) from error
 

@@ -42,7 +42,7 @@ _STYLE = {Direction.LONG: "bold green", Direction.SHORT: "bold red"}
 
 
 def unknown(series: str, position: int) -> int | None:
-    """Return None: the `Began` of callers that do not know the times of points."""
+    """Return None; callers that do not know the times of points pass this function as `Began`."""
     return None
 
 

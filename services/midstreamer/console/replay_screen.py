@@ -47,7 +47,7 @@ class Screen(Protocol):
         """Show one line of text."""
 
     def begin(self, watch: Watch) -> None:
-        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
+        """From now on, show the replay of one data set or file, which ``watch`` describes."""
 
     def take(self, event: replay.Event) -> None:
         """Pass one event of the replay to its `Watch`, and show what is new."""
@@ -86,7 +86,7 @@ class LiveScreen:
         self._console.print(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
+        """From now on, show the replay of one data set or file, which ``watch`` describes."""
         self._watch = watch
 
     def take(self, event: replay.Event) -> None:
@@ -104,7 +104,8 @@ class LiveScreen:
         try:
             return Text() if self._watch is None else self._watch.panel()
         except RuntimeError:
-            # The event loop changed the watch while the thread of rich drew it: skip this redraw.
+            # The event loop changed the `Watch` while rich's thread was reading it. Show nothing
+            # this time; the next redraw follows soon.
             return Text()
 
 
@@ -134,7 +135,7 @@ class PlainScreen:
         self._line(Text(text))
 
     def begin(self, watch: Watch) -> None:
-        """From now on, show the replay that ``watch`` describes: that of one data set or file."""
+        """From now on, show the replay of one data set or file, which ``watch`` describes."""
         self._watch = watch
         self._progress_due_s = self._lines_due_s = 0.0
 
@@ -170,8 +171,11 @@ class PlainScreen:
             self._line(watch.waiting_line())
 
     def _news(self, watch: Watch) -> None:
-        """Print the latest decisions and the latest verdict since the last call, if possible of
-        signals."""
+        """Print the latest decisions and the latest verdict since the last call.
+
+        Signals come first: an abstention is printed only if there are too few signals, and a
+        verdict about an abstention only if there is no verdict about a signal.
+        """
         latest = sorted(watch.fresh, key=lambda each: each.emitted)[-LINES_AT_ONCE:]
         for decision in latest:
             self._line(decision_tables.decision_line(decision, watch.began))

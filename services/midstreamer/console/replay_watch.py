@@ -1,8 +1,9 @@
 """Watch: what a screen shows of a running replay: progress, rates, latest decisions and verdicts.
 
 `Watch` takes each event of the replay and the time of its arrival, and `Watch.panel` renders the
-result; `console.replay_screen` decides when to draw. Of each step only a few decisions are shown,
-signals first and then the most confident abstentions. So many abstentions do not hide a signal.
+result; `console.replay_screen` decides when to draw. Of each step at most `SHOWN_PER_STEP`
+decisions are shown. Signals are chosen before abstentions, so no signal is left out in favour of an
+abstention.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ class Watch:
                 self.steps_before, self.ticks_before = self.tally.steps, self.tally.ticks
 
     def _decisions(self, decisions: tuple[Decision, ...]) -> None:
-        """Record those decisions of a step that are shown: signals first, then by confidence."""
+        """Choose at most `SHOWN_PER_STEP` decisions of a step, and record them.
+
+        Signals are chosen before abstentions. Among signals, the most confident ones are chosen
+        first. The same holds among abstentions.
+        """
         ordered = sorted(decisions, key=lambda each: (not each.emitted, -each.confidence))
         for decision in reversed(ordered[:SHOWN_PER_STEP]):
             self.shown[decision.experience_id] = (decision, None)

@@ -11,7 +11,9 @@ PLAIN_COLUMNS = 160
 def console_here() -> Console:
     """Return standard output as a console.
 
-    A pipe has no width, and rich's usual 80 columns would fold every table.
+    For a terminal, the console is as wide as the terminal. A pipe or a file has no width. For these
+    the console has `PLAIN_COLUMNS` columns, because rich's default of 80 columns would fold every
+    table.
     """
     terminal = Console().is_terminal
     # Without markup, because text such as [agent] must be printed as it is.

@@ -39,25 +39,28 @@ class CoordinatorSettings(Settings):
     `advertise`. The bounds of `limits` apply to this listener separately. None: no such
     listener."""
     outside_advertise: Address | None = None
-    """The address of this coordinator alone, as clients outside the network dial it. All
+    """The address at which clients outside the network reach this coordinator and no other one. All
     coordinators give this address to the clients that connect to their `outside_listen`. None: such
-    clients get no address of this coordinator, which is right where all coordinators share one
-    outside address."""
+    clients get no address of this coordinator. Leave it None if all coordinators share one outside
+    address."""
     sync: Addresses = ("127.0.0.1:7450",)
     """Where sync listens: one address or a list of several. The coordinator connects to a random
     one, and to another when that one drains or does not answer."""
     requests_max: int = Field(256, ge=1, le=65536)
-    """Maximum number of matches under way at once, at most half of them of one client. The same
-    number may wait in line until their deadline; the next place goes to the client with
-    the fewest matches under way. More matches are refused as `overloaded` and may be retried."""
+    """Maximum number of matches under way at once. One client may have at most half of them.
+    Further matches wait in line, each until its deadline, and the line has room for as many: with
+    256, at most 256 matches are under way and at most 256 wait. The next place goes to the client
+    with the fewest matches under way. A match that finds no room in the line is refused as
+    `overloaded` and may be retried."""
     waits_max: int = Field(256, ge=1, le=65536)
-    """Maximum number of matches that wait for a position of the change feed, at most half of them
-    of one client. More are refused as `overloaded`. These waiting matches do not count towards
-    `requests_max`."""
+    """Maximum number of matches that wait for a position of the change feed. One client may have at
+    most half of them. Further matches are refused as `overloaded`. These waiting matches do not
+    count towards `requests_max`."""
     matches_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 23, le=1 << 40)
-    """Maximum number of bytes of all matches under way or in line, at most half of them of one
-    client. A match counts with the larger of its request and its answer, up to 3 MB. A match
-    that exceeds the limit is refused as `overloaded`."""
+    """Maximum number of bytes of all matches under way or in line. The matches of one client may
+    take at most half of these bytes. Each match counts as many bytes as its answer can have, at
+    most 3 MB. (Its request is smaller, because the answer repeats the windows.) A match that would
+    exceed the limit is refused as `overloaded`."""
     patience_s: float = Field(1.0, gt=0, le=60)
     """Seconds without an answer from an agent after which another agent with the same shards is
     asked too (a hedge). A value below the usual time of a search only adds load; with a value far
@@ -71,17 +74,19 @@ class CoordinatorSettings(Settings):
     times as much). A state is requested from sync when a match first needs it; the least recently
     used states are evicted."""
     outbox_items_max: int = Field(4096, ge=1, le=1_000_000)
-    """Maximum number of writes that wait for sync, at most half of them of one client. More are
-    refused as `overloaded`. Writes of the client with the fewest bytes sent so far are next."""
+    """Maximum number of writes that wait for sync. One client may have at most half of them.
+    Further writes are refused as `overloaded`. The next write that is sent is one of the client
+    with the fewest bytes sent so far."""
     outbox_bytes_max: int = Field(64 * 1024 * 1024, ge=1 << 20, le=1 << 34)
-    """Maximum number of bytes of all writes that wait for sync, at most half of them of one client.
-    The value bounds the memory that a coordinator needs while sync is unreachable."""
+    """Maximum number of bytes of all writes that wait for sync. The writes of one client may take
+    at most half of these bytes. The value bounds the memory that a coordinator needs while sync is
+    unreachable."""
     batch_bytes_max: int = Field(2 * 1024 * 1024, ge=4096, le=1 << 26)
     """Maximum payload of one transaction, in bytes. Smaller batches commit sooner, larger batches
     store more per second. The value may be at most 75% of `limits.frame_bytes_max`."""
     spool_dir: Path | None = None
-    """Folder for writes acknowledged as `spooled`, on a volume that outlives the process. None:
-    writes with that level are refused."""
+    """Folder for writes that are acknowledged at the level `spooled`, on a volume that outlives the
+    process. None: writes that ask for this level are refused."""
     spool_bytes_max: int = Field(256 * 1024 * 1024, ge=1 << 20, le=1 << 40)
     """Maximum number of bytes that the spool may take on disk; writes that exceed it are refused as
     `overloaded`."""

@@ -312,8 +312,9 @@ class Dispatch:
         """
         failures = request.failed.get(shard, {})
         passing = [e for e in failures.values() if isinstance(e, errors.Unavailable)]
-        # No error is temporary, so no holder is asked again and no time for a retry is set.  The
-        # shard waits until an attempt is answered or fails, or another agent reports the shard.
+        # No holder of this shard failed with a temporary error.  So no holder is asked again, and
+        # no time for a retry is set.  The shard waits until an attempt is answered or fails, or
+        # until another agent reports the shard.
         if not passing:
             request.waiting[shard] = 0.0
             return
@@ -331,8 +332,8 @@ class Dispatch:
         allowed = TRANSITIONS[attempt.state]
         if outcome not in allowed:
             raise errors.LocalProtocolError(
-                f"attempt {attempt.number} was {outcome} while {attempt.state};"
-                f" allowed: {', '.join(allowed)}"
+                f"attempt {attempt.number} got the outcome {outcome} in state {attempt.state};"
+                f" outcomes allowed in this state: {', '.join(allowed)}"
             )
         before, attempt.state = attempt.state, allowed[outcome]
         agent = self._holders.agents.get(attempt.agent)
@@ -384,8 +385,10 @@ class Dispatch:
         return self._advance(request, now_s)
 
     def _wait_again(self, request: _Request, shards: Iterable[Shard]) -> None:
-        """Note that another agent must be asked for each of these shards.  Leave out a shard that
-        is covered, or for which an attempt is ASKED."""
+        """Add these shards to ``request.waiting``, so that another agent is asked for them.
+
+        Leave out a shard that is covered, or for which an attempt is ASKED.
+        """
         asked = {
             shard
             for attempt in request.attempts.values()

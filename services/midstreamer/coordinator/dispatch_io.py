@@ -92,7 +92,8 @@ class Dispatcher:
         self._coming: dict[str, _Coming] = {}
         """By agent name, a newer link of an agent while its older link is still in use."""
         self._closing: weakref.WeakSet[Peer] = weakref.WeakSet()
-        """Links that are being closed or have been replaced: reports on them are ignored."""
+        """Links that are being closed or have been replaced.  Reports that arrive over these links
+        are ignored."""
         self._questions: dict[int, _Question] = {}
         self._keys = itertools.count(1)
         self._wakeups = Wakeups(
@@ -193,7 +194,8 @@ class Dispatcher:
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
             if coming is not None and coming.peer is peer:
-                # The older link ended during the report on this link: use the pages so far too.
+                # The older link ended while the agent was sending its report over this newer link.
+                # Use the pages of the report that came before, together with the present page.
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))
@@ -209,7 +211,8 @@ class Dispatcher:
         if holdings.more and len(coming.shards) <= self._core.limits.shards_max:
             return
         del self._coming[name]
-        # From now on ignore reports on the older link: they would make it the link in use again.
+        # Reports may still arrive over the older link.  Ignore them: otherwise such a report would
+        # make the older link the link in use again.
         self._closing.add(self._peers[name])
         self._peers[name] = peer
         known = self._core.shards_of(name)

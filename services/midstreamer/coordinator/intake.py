@@ -124,8 +124,11 @@ class Intake:
         """Store an item at the requested level of acknowledgement, and return its Receipt.
 
         At the levels received and spooled, the Receipt has position 0 and no counts, because sync
-        has not answered yet.  Raise Overloaded without room, and Unavailable when the replay of
-        the spool takes longer than the deadline.
+        has not answered yet.
+
+        Raise Overloaded when the outbox or the spool has no room for the item, or when too many
+        new writes already wait for the replay of the spool.  Raise Unavailable when that replay
+        takes longer than the deadline.
         """
         if not self._caught_up.is_set():
             async with self._waits.place(item.identity, deadline_s):
@@ -246,7 +249,8 @@ class Intake:
                 _Refusal(*record, f"not a spooled write that this version can read: {error}")
             )
             return True
-        # An earlier version accepted columns without ticks; sync refuses such columns.
+        # An earlier version of this program spooled columns without ticks too.  Sync refuses such
+        # columns, so drop them here.
         columns = tuple(column for column in payload.columns if len(column))
         item = Item(columns, payload.decisions, identity=payload.identity)
         try:
@@ -300,7 +304,9 @@ def _encoded(item: Item) -> bytes:
 
 
 def _note_refusal(stored: asyncio.Future[Receipt], *, level: Level) -> None:
-    """Log it if sync has refused an item.  The item was acknowledged before, so no caller waits for
-    the error any more."""
+    """If sync has refused an item, log the error that it gave.
+
+    The item was acknowledged before, so no caller waits for the error any more.
+    """
     if not stored.cancelled() and (error := stored.exception()) is not None:
         log.error("write.refused", level=level, detail=str(error))

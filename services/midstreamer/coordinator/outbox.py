@@ -170,7 +170,7 @@ class Outbox:
                 return self._expire(now_s) + self._next(now_s)
 
     def next_wakeup_s(self) -> float | None:
-        """Return the time at which the next `Tick` is due; None when no timer is needed."""
+        """Return when `handle` must get its next `Tick` event; None when no timer is needed."""
         busy = self._busy()
         times = [
             item.deadline_s
@@ -378,6 +378,8 @@ class _Room:
         return True
 
     def _clashes(self, item: Item) -> bool:
-        """Return whether the Write already has a decision with the same id as one of ``item``.  If
-        a Write had the same decision twice, its answer could not say which was stored first."""
+        """Return whether a decision of ``item`` has the id of a decision already in the Write.
+
+        If a Write had the same decision twice, its answer could not say which was stored first.
+        """
         return any(decision.experience_id in self._ids for decision in item.decisions)

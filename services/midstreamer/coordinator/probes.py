@@ -55,8 +55,11 @@ class Readiness:
         return reasons
 
     def complete(self) -> list[str]:
-        """Return the reasons why this coordinator is not complete, so that some request may fail
-        now; an empty list when it is complete.  Also updates the metric of held shards."""
+        """Return the reasons why this coordinator is not complete; an empty list when it is.
+
+        While a coordinator is not complete, some requests may fail.  This method also updates the
+        metric of held shards.
+        """
         reasons = self.of_its_own()
         shards = self._catalogue.shards(self._catalogue.universes())
         coverage = self._dispatcher.coverage(shards)

@@ -16,10 +16,10 @@ ROOM_LEAST = 4096
 """Least result of `room_beside`: so many bytes may be used for shards, however large the windows
 are."""
 SEARCH_BYTES = 4096
-"""Estimated size in bytes of a Search frame without its windows and its shards."""
+"""Estimated size in bytes of a Search frame that has no windows and no shards."""
 WINDOW_BYTES = 256
-"""Estimated size in bytes of one window in a Search frame without its values, for example for the
-name of its series."""
+"""Estimated number of bytes that one window adds to a Search frame, not counting the window's
+values. These bytes include the name of the window's series."""
 
 
 def room_beside(windows: Sequence[Window]) -> int:

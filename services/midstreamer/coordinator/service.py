@@ -49,8 +49,8 @@ ANSWER_SHARE = 0.95
 """Share of a request's budget for computing the answer; the rest is for sending the answer."""
 RETRY_AFTER_S = 0.05
 RELAYS_MAX = 4
-"""Maximum number of requests passed on to sync at once. Their answers then take at most 8 MB. With
-16 MB unsent on the link, sync would drop every further answer, also that to a lease renewal."""
+"""Maximum requests passed on to sync at once. So their unsent answers take at most 8 MB. With 16 MB
+unsent on the link, sync would drop every further answer, even the answer to a lease renewal."""
 SURVEY_S = 30.0
 FLUSH_S = 5.0
 """Timeout in seconds for writing the outbox to sync when `run` ends."""
@@ -116,7 +116,7 @@ class CoordinatorService:
         self._reporter = lease_evidence.Reporter(carrier)
         self._server: Entrances | None = None
         self.life = Lifecycle(drain_s=config.drain_s)
-        """Holds the stage of this process and can drain it. `run` may get another Lifecycle."""
+        """Holds the stage of this process and can drain it. A `life` given to `run` replaces it."""
         self._refusing = False
         """True late in a drain: all requests are refused, so that clients ask elsewhere."""
         self._ready = asyncio.Event()

@@ -132,8 +132,10 @@ class Spool:
             raise self._trouble(error) from error
 
     def settle(self, place: Place) -> None:
-        """Forget a record that is stored, set aside or no longer wanted by its caller.  If that was
-        the last such record of its segment, delete the segment; raise StoreError when that fails.
+        """Forget a record that is stored, set aside or no longer wanted by its caller.
+
+        If all records of its segment are forgotten now, delete the segment.  Raise StoreError when
+        the segment cannot be deleted.
         """
         records = self._open.get(place.segment)
         if records is None:

@@ -52,12 +52,14 @@ class Catalogue:
         self._names: list[str] | None = None
         """Cached names of all series, sorted; None after a series was added."""
         self._shards: dict[str, list[Shard]] = {}
-        """Cached shards of each universe; dropped when the universe gets a new shard."""
+        """A cache: for each universe, the list of all its shards.  The list is dropped when the
+        universe gets a new shard."""
         self._longest: dict[str, SeriesSummary] = {}
         """For each universe, the series with the most points."""
         self._searchable: dict[str, dict[int, list[Shard]]] = {}
-        """For each universe and window length, the cached shards in which such a window begins;
-        dropped when the universe gets new points."""
+        """A cache: for each universe and each window length, the list of the shards in which at
+        least one window of that length begins.  The lists of a universe are dropped when the
+        universe gets new points."""
 
     def clear(self) -> None:
         """Drop all series and the position, because changes of the feed were missed."""

@@ -65,7 +65,8 @@ class Evidence(msgspec.Struct, frozen=True):
     newest: bool = True
     """Whether the window ends at the newest point that its series had at the window's time.
 
-    False when the stored series has no point at that time, but an older and a newer one."""
+    It is False if the stored series has a point before the window's time and none at that time. For
+    example, the window's time lies between two stored points. In all other cases it is True."""
     ups: int = 0
     """Number of past windows on the grid, over all shards, after which the value rose."""
     known: int = 0
@@ -121,7 +122,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     It may be infinite during warm-up."""
     last: float
-    """The window's last value, transformed."""
+    """The window's last value after the transform of the specification, e.g. its logarithm."""
     scale: float
     """The change that counts as an outcome of 1, in the units of ``change``."""
     arms: tuple[float, ...]

@@ -138,7 +138,7 @@ class Unavailable(MidstreamerError):
 
 
 class Overloaded(Unavailable):
-    """A limit was reached: a queue, the share of one peer, or the connections are full."""
+    """A limit was reached: a queue is full, one peer uses all it may use, or no link is free."""
 
     code = "overloaded"
 

@@ -1,8 +1,9 @@
 """Identities of peers: one URI each, ``spiffe://<trust domain>/<kind>/<id>``.
 
-The id may have several parts; in a cluster it is ``<namespace>/<pod>/<uid>``. Its last part that is
-not a UID is the label, which a certificate's common name must repeat. This module does not read
-certificates: `security.certificate_chain` does, and returns an Identity.
+The id may have several parts, separated by slashes; in a cluster it is ``<namespace>/<pod>/<uid>``.
+Of the parts that are not UIDs, the last one is the label of the identity: here ``<pod>``. The
+common name of a certificate must repeat the label. This module does not read certificates:
+`security.certificate_chain` does, and returns an Identity.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Identity(msgspec.Struct, frozen=True, order=True):
 
     @property
     def label(self) -> str:
-        """The last part of the id that is not a UID: the common name of the certificate."""
+        """The part of the id that is also the common name of the certificate.
+
+        Of the parts that are not UIDs, it is the last one: for ``<namespace>/<pod>/<uid>`` it is
+        ``<pod>``. If all parts are UIDs, it is the last part.
+        """
         parts = self.id.split("/")
         readable = [part for part in parts if not _UID.match(part)]
         return (readable or parts)[-1]

@@ -61,8 +61,8 @@ def qualified(name: str) -> str:
     """Return the full name of a series; a name without a universe belongs to ``default``."""
     if len(name) > NAME_CHARACTERS_MAX or not _NAME.match(name):
         raise BadInput(
-            f"series name {quoted(name)}: use <universe>/<name> or <name>, each part of {NAME_RULE}"
-            " for the whole name"
+            f"series name {quoted(name)}: use <universe>/<name> or <name>, each part made of"
+            f" {NAME_RULE} in the whole name"
         )
     return name if "/" in name else f"{DEFAULT_UNIVERSE}/{name}"
 
@@ -149,8 +149,8 @@ def check_column(candidate: Column) -> Column:
     if len(candidate.times) != len(candidate.values) or len(candidate.times) % 8:
         raise BadInput(
             f"column of {candidate.series}: {len(candidate.times)} B of times and"
-            f" {len(candidate.values)} B of values must be two arrays of equal length,"
-            " 8 B for each tick"
+            f" {len(candidate.values)} B of values; times and values must be two arrays of equal"
+            " length, with 8 B for each tick"
         )
     values, times = candidate.values_array(), candidate.times_array()
     wrong = np.flatnonzero(~np.isfinite(values))

@@ -145,12 +145,15 @@ def _hashes(shards: Sequence[Shard]) -> Hashes:
 
 
 def _numbered(series: Hashes, numbers: Hashes) -> Hashes:
-    """Return the hashes of shards, given the hashes of their series' names and their numbers."""
+    """Return the hash of each shard, given the hash of its series' name and its shard number."""
     return _mixed(series + numbers * np.uint64(_STRIDE))
 
 
 def _weights(shards: Hashes, agents: Sequence[str]) -> Hashes:
-    """Return the weights, uint64, one row for each agent and one column for each shard."""
+    """Return the weight of each agent for each shard, uint64, shape (agents, shards).
+
+    The agents with the largest weights for a shard should hold this shard (rendezvous hashing).
+    """
     name_hashes = np.array([_hash(name) for name in agents], dtype=np.uint64)
     return _mixed(name_hashes[:, None] ^ shards[None, :])
 

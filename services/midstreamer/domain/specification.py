@@ -41,9 +41,10 @@ _Value = TypeVar("_Value")
 
 
 def _first(default: _Value) -> _Value:
-    """Return a field of the first version: it is encoded even when it has its default value.
+    """Return a field that is encoded even when it has its default value.
 
-    All existing digests were computed with these fields included.
+    All fields that `Specification` had in its first version are such fields. Every existing digest
+    was computed with these fields included.
     """
     # ``omit_defaults`` omits only plain default values, never the result of a default_factory.
     return msgspec.field(default_factory=lambda: default)
@@ -89,8 +90,9 @@ class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     grid: int = _first(8)
     """Only windows that begin at a multiple of this number of points can be analogs.
 
-    The grid is the same for every query. An exclusion zone around each match would depend on which
-    windows match best, and this would bias their outcomes.
+    The grid is the same for every query. The usual alternative is to exclude the windows near each
+    match (an exclusion zone). It is not used: the excluded windows would depend on which windows
+    match best, and this would bias the outcomes of the matches.
     """
     measure: Measure = _first(Measure.DTW)
     epsilon: float = _first(0.0)

@@ -20,7 +20,7 @@ from midstreamer.domain.specification import Specification
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """The part of a decision that is kept until its verdict arrives."""
+    """The fields of a decision that the state keeps until the verdict is folded."""
 
     experience_id: bytes
     series: str
@@ -56,13 +56,13 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     """How often the licence had been revoked before this decision; -1 if the licence was held when
     the decision was made.
 
-    The verdict settles bets (`Licence.bets`) only if the licence was not held at the decision, at
-    the verdict, or at any time in between.
+    The verdict settles bets (`Licence.bets`) only if the licence was never held from the decision
+    to the verdict, both included.
     """
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
-    """The part of a verdict that is kept until it is learned from."""
+    """The fields of a verdict that the state keeps until the verdict is folded."""
 
     experience_id: bytes
     series: str
@@ -133,9 +133,11 @@ class Licence(msgspec.Struct, frozen=True, array_like=True):
     stake is the share of its money that it bets each time. If the share of right decisions is just
     the target precision, it neither gains nor loses on average."""
     bets: bytes = b""
-    """int64, shape (series, horizon, probes): number of verdicts that have settled bets.
+    """int64, shape (series, horizon, probes): how many verdicts have been bet on.
 
-    A series that appears later starts with the largest number of the other series.
+    There is one count for each series, phase and probe. A series that appears later starts with the
+    largest count that the probe has in any other series. With a smaller count, the new series would
+    be given larger portions of wealth than the other series (`reasoning.licence`).
     """
 
 

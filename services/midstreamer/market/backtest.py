@@ -77,9 +77,12 @@ class Memory:
     def counts(self, ends: Sequence[int]) -> tuple[int, int, int]:
         """Return (ups, known, barred): how many past windows are of each of three kinds.
 
-        ``ups`` counts windows that were followed by a rise, ``known`` those whose outcome is not
-        zero, and ``barred`` those that cannot be analogs, such as flat ones. In row i, only the
-        first ``ends[i]`` points are used, and only windows before `outcome.known_until`.
+        ``ups`` counts windows that were followed by a rise. ``known`` counts windows whose outcome
+        is known and not zero. ``barred`` counts windows that cannot be analogs, such as flat ones.
+
+        Each count is a sum over all rows. In row i, only the first ``ends[i]`` points are used. A
+        window is counted only if all its points lie before the position that `outcome.known_until`
+        returns for ``ends[i]``.
         """
         horizon = self.specification.horizon
         settled = [
@@ -95,9 +98,10 @@ class Memory:
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
         """Return the past windows nearest to a transformed query, shape (m,).
 
-        In row i, only the first ``ends[i]`` points are used. So a window is found only if its
-        outcome was known at that time. ``barred`` is the number of barred windows, which `counts`
-        returns for the same ``ends``.
+        In row i, only the first ``ends[i]`` points are used: those that the row had at the time of
+        the decision. So a window is found only if its outcome was known at the time of the
+        decision. ``barred`` is the number of barred windows, which `counts` returns for the same
+        ``ends``.
         """
         specification = self.specification
         if band != specification.band:

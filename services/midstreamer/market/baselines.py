@@ -76,7 +76,11 @@ class Rival:
 
 
 def all_of(cases: Cases, seasons: Sequence[int] = ()) -> list[Rival]:
-    """Return the forecasts of every rival; ``seasons`` in points, e.g. (24, 168) for hours."""
+    """Return the forecasts of every rival.
+
+    ``seasons`` has the length of each season in points. For series with one point an hour, (24,
+    168) means a day and a week.
+    """
     return [
         majority(cases),
         momentum(cases),
@@ -128,7 +132,11 @@ def euclid(cases: Cases) -> tuple[Rival, Rival]:
 
 
 def _ends(cases: Cases) -> dict[int, list[int]]:
-    """Return, by the time of the cases, how many points each series had at that time."""
+    """Return how many points each series had at the time of each case.
+
+    The keys of the result are the distinct times of the cases. Each value has one number for each
+    series, in the order of `Memory.names`.
+    """
     times = np.unique(cases.time)
     counts = [
         np.searchsorted(series_times, times, side="right") for series_times in cases.memory.times
@@ -247,9 +255,11 @@ def _seasonal(cases: Cases, length: int) -> Floats:
 
 
 def _gathered(cases: Cases, offset: int) -> Floats:
-    """Return the transformed point that lies ``offset`` points after the last point of each case.
+    """Return one point for each case: ``offset`` 0 is the last point of the case's window.
 
-    NaN where that position would be before the first point of the series.
+    A negative ``offset`` counts back from there: -1 is the point before. The points are transformed
+    as the specification says, for example to logarithms. NaN where the position would be before the
+    first point of the series.
     """
     gathered = np.full(len(cases.row), np.nan)
     for row, points in enumerate(cases.memory.points):

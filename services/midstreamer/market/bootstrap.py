@@ -16,7 +16,7 @@ from midstreamer.market.judgement_values import Figure
 DRAWS = 1000
 """Number of bootstrap draws."""
 BLOCK_MIN = 20
-"""Shortest block, in distinct times."""
+"""Minimum number of distinct decision times in one block, if the decisions have so many times."""
 LEVEL = 0.95
 """Confidence level of the intervals."""
 

@@ -111,7 +111,11 @@ DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (SP500, 
 
 
 def folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Return the data folder: ``MIDSTREAMER_DATA``, else ``.cache/data`` here or in a parent."""
+    """Return the data folder: ``MIDSTREAMER_DATA`` if it is set, else a folder ``.cache/data``.
+
+    ``.cache/data`` is looked for in the working directory, then in each of its parent folders. If
+    it is in none of them, the result is ``.cache/data`` in the working directory.
+    """
     chosen = (os.environ if environment is None else environment).get(DATA_VARIABLE)
     if chosen:
         return Path(chosen)

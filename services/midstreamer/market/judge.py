@@ -233,6 +233,10 @@ def _most_confident(lean: Floats, count: int) -> Floats:
 
 
 def _above_zero(ratios: Floats) -> bool:
-    """Return whether the interval of a difference of two figures lies wholly above zero."""
+    """Return whether the interval of a rival's lead over Midstreamer lies wholly above zero.
+
+    ``ratios`` has the lead in one figure (the rival's figure minus ours): first over all decisions,
+    then over each draw.
+    """
     difference = figure(ratios)
     return difference is not None and difference.low > 0.0

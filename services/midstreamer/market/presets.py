@@ -24,8 +24,8 @@ LOAD = Specification(
     window=48,
     horizon=6,
     neighbours=20,
-    # Load depends on the hour of the day, and a wide band blurs the hour: bands 0 and 1 give
-    # about equal hit rates, and each wider band gives a lower one.
+    # Electricity load depends on the hour of the day, and a wide band blurs the hour. Bands 0 and 1
+    # give about equal hit rates. Each wider band gives a lower hit rate.
     band=1,
     # A grid of 8 divides the 24 hours of a day, so analogs would begin at only three of the hours.
     grid=1,

@@ -102,7 +102,7 @@ class ReplayPlan:
     """What is replayed, and how."""
 
     specification: Specification
-    """The specification. Decisions on a series use it with the universe of that series."""
+    """The specification of all decisions, except that each has the universe of its series."""
     live: Table | AsyncIterator[Step]
     """The live ticks, as a whole or step by step."""
     history: Table | None = None

@@ -28,7 +28,10 @@ _Z = 1.96
 """A standard normal variable lies between -1.96 and 1.96 with a probability of 95 %."""
 
 Rule: TypeAlias = Callable[[Decision, Verdict], bool]
-"""Condition on a settled decision. A share counts the decisions for which it returns True."""
+"""Condition on a settled decision and its verdict, for example: the forecast was right.
+
+A `Share` uses two conditions. One selects the decisions of its denominator, and the other selects
+from these the decisions of its numerator."""
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,8 +93,8 @@ class JudgedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fixed_threshold_emitted: int
     """Number of signals that a fixed confidence threshold would have given.
 
-    It is the lowest threshold that keeps the target precision. It is chosen afterwards, when all
-    verdicts are known.
+    The threshold is chosen afterwards, when all verdicts are known. It is the lowest threshold
+    whose signals would have kept the target precision.
     """
     rivals: tuple[Rival, ...]
 

@@ -269,7 +269,7 @@ class Pipe(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Close the other connection when it has written everything."""
+        """Let the other connection write its remaining bytes, then close the other connection."""
         self.ended.set()
         if self.other is not None:
             self.other.end()

@@ -5,7 +5,7 @@ AgentHandshake first.  The side that was dialled answers with CoordinatorAck, wh
 streams, or with Refusal.  After that, both sides send frames on either stream until one closes.
 
 How to use it: call `Connection.start` once, `receive` for the bytes of each stream, `tick` at the
-time of `next_wakeup_s` (ask again after each call), and `lost` when the carrier ends.  Carry out
+time of `next_wakeup_s` (ask again after each call), and `lost` when the wire has closed.  Carry out
 the returned effects (`protocol.connection_effects`) in order.  The caller passes the peer's
 identity, so a machine can exist only after the peer's certificate was verified.
 
@@ -145,7 +145,7 @@ class ClosedHere:
 
 @dataclass(frozen=True, slots=True)
 class CarrierEnded:
-    """The carrier ended: the peer closed the connection, or it was lost."""
+    """The wire has closed: the peer closed it, or it was lost."""
 
     code: str
     message: str
@@ -231,7 +231,7 @@ class Connection:
         self._writable = {CONTROL_STREAM} if side is Side.DIALLED else set()
         self._held: list[Transmit] = []
 
-    # --- The code that does the I/O calls the methods in this section. ---
+    # --- The methods in this section are called by the code that does the I/O. ---
 
     def start(self, now_s: float) -> list[Effect]:
         """Start the handshake and its timeout. The dialling side sends AgentHandshake."""
@@ -276,7 +276,10 @@ class Connection:
         return self.handle(ClosedHere(code, message))
 
     def lost(self, code: str = "", message: str = "") -> list[Effect]:
-        """Handle the end of the carrier. Its reason is ``code`` and ``message``, if it has one."""
+        """Handle that the wire below this connection has closed, or that it was lost.
+
+        ``code`` and ``message`` give the reason. They are empty if there is none.
+        """
         return self.handle(CarrierEnded(code, message))
 
     def tick(self, now_s: float) -> list[Effect]:
@@ -300,7 +303,10 @@ class Connection:
 
     @property
     def held_bytes(self) -> int:
-        """Number of bytes that cannot be sent yet, because the peer has not opened their stream."""
+        """Number of bytes that cannot be sent yet.
+
+        The accepting side may send on a stream only after the dialling side has sent on it.
+        """
         return sum(len(transmit.data) for transmit in self._held)
 
     # --- the machine ---

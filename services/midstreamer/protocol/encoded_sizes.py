@@ -29,8 +29,9 @@ sent, however large."""
 MATCH_BYTES = 34
 """Bytes of one analog in a decision: index of its series, start, time, distance and outcome."""
 NAME_BYTES = NAME_CHARACTERS_MAX + 3
-"""Maximum bytes of a series name. In the worst case each analog of a decision has another series,
-so `decision_bytes_max` counts one name for each analog."""
+"""Maximum bytes of an encoded series name: its characters and a header of at most 3 bytes. In the
+worst case, all analogs of a decision are from different series. So `decision_bytes_max` counts one
+name for each analog."""
 DECISION_BYTES = 768
 """Maximum bytes of a decision without its window and its analogs."""
 COLUMN_BYTES = 256

@@ -65,7 +65,7 @@ class Answer(Frame, frozen=True, tag=True, kw_only=True):
 
 
 class AgentHandshake(Frame, frozen=True, tag=True):
-    """The first frame of every connection, from the side that dialled."""
+    """The first frame of a connection. The side that dialled sends it, even if it is no agent."""
 
     agent_id: str
     """Must be the id in the sender's certificate, else the connection is closed."""
@@ -79,7 +79,7 @@ class AgentHandshake(Frame, frozen=True, tag=True):
 
 
 class AssignedStreams(msgspec.Struct, frozen=True):
-    """Ids of the two streams of a link, chosen by the side that was dialled."""
+    """Ids of a link's two byte streams (as in QUIC). The side that was dialled chooses them."""
 
     control: int
     bulk: int
@@ -141,8 +141,7 @@ class Append(Request, frozen=True, tag=True, kw_only=True):
 class Appended(Answer, frozen=True, tag=True, kw_only=True):
     """Result of an Append, with the verdicts that became possible through its ticks.
 
-    An Append that repeats stored ticks gets their verdicts too.  Of many verdicts, only the latest
-    are sent.
+    An Append that repeats ticks gets their verdicts too.  Of many verdicts, the latest are sent.
     """
 
     stored: int = 0
@@ -168,7 +167,7 @@ class Matched(Answer, frozen=True, tag=True, kw_only=True):
 
     decisions: tuple[Decision, ...]
     repeated: int = 0
-    """Number of decisions that had been stored before; they are returned as stored."""
+    """Number of decisions that had been stored before; for them the stored version is returned."""
 
 
 class Lookup(Request, frozen=True, tag=True, kw_only=True):
@@ -185,7 +184,7 @@ class Place(msgspec.Struct, frozen=True):
     address: str
 
 
-PLACES_MAX = 64  # maximum coordinators in one Experiences frame
+PLACES_MAX = 64  # maximum number of coordinators that ``Experiences.coordinators`` lists
 
 
 class Experiences(Answer, frozen=True, tag=True, kw_only=True):
@@ -327,13 +326,14 @@ class Write(Request, frozen=True, tag=True, kw_only=True):
     columns: tuple[Column, ...] = ()
     decisions: tuple[Decision, ...] = ()
     callers: tuple[Caller, ...] = ()
-    """The parts of the Write: they divide ``columns`` and ``decisions`` in order. Each is stored or
-    refused as a whole; its new series and streams count against its caller's quota. Empty: all of
-    the Write is one part, of the writer itself; if it is refused, the answer is a Failure."""
+    """The parts of the Write, in order: each takes as many of the next ``columns`` and of the next
+    ``decisions`` as its Caller says. A part is stored or refused as a whole, and its new series and
+    streams count against its caller's quota. Empty: the whole Write is one part, and the writer is
+    its caller; if that part is refused, the answer is a Failure."""
 
 
 class Written(Answer, frozen=True, tag=True, kw_only=True):
-    """The Write is committed. A decision that had been stored before is returned as stored."""
+    """The Write is committed. Of a decision stored before, the stored version is returned."""
 
     stored: int = 0
     repeated: int = 0

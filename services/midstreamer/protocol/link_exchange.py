@@ -169,7 +169,7 @@ class Exchange:
         return self._cancelled(number, sent=sent) + self._quiet()
 
     def read(self, number: int) -> None:
-        """Note that the reader of our Tail ``number`` has taken one of its answers."""
+        """Note that one answer to our Tail ``number`` has been read by the code that awaits it."""
         ask = self._asked.get(number)
         if ask is not None:
             ask.unread -= 1
@@ -432,7 +432,7 @@ def failure(number: int, error: errors.MidstreamerError) -> Failure:
 
 
 def overdue(request: Request) -> DeadlineExceeded:
-    """Return the error for a request whose budget ended before the work on it."""
+    """Return the error for a request whose budget ended before the work on it was complete."""
     return DeadlineExceeded(
         f"{type(request).__name__} was not answered within its budget of {request.budget_s:g} s"
     )

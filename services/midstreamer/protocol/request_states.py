@@ -137,7 +137,7 @@ class Draining(StrEnum):
     DRAINED = "drained"
     """Both sides sent Drain: no new request can arrive. Open requests are still answered."""
     SETTLED = "settled"
-    """The link has drained and no request except Tail is open, or the link has ended."""
+    """Both sides sent Drain, and no request except Tail is open any more. Or the link has ended."""
 
 
 class DrainEvent(StrEnum):
@@ -193,7 +193,7 @@ class Ask:
     many: bool
     """True for a Tail: it has many answers and no deadline."""
     unread: int = 0
-    """Answers of a Tail that have arrived and that its reader has not taken yet."""
+    """Number of answers to a Tail that have arrived and that nobody has read yet."""
     state: Asked = Asked.WAITING
 
 
@@ -227,9 +227,9 @@ class Resolve(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tell(msgspec.Struct, frozen=True, gc=False):
-    """Effect: give one answer of our Tail ``number`` to its reader.
+    """Effect: pass ``changes`` to the caller of our Tail ``number``, as one of its answers.
 
-    Call `Exchange.read` when the reader has taken the answer.
+    Call `Exchange.read` when the caller has read the answer.
     """
 
     number: int

@@ -86,11 +86,12 @@ def arms(outcomes: Floats, base: float, slope: float) -> tuple[float, ...]:
 
 
 def interval(outcomes: Floats, coverage: float) -> tuple[float, float, float]:
-    """Return the quantiles (low, median, high) of the analogs' outcomes, shape (k,).
+    """Return three quantiles of the outcomes: (low, median, high).
 
-    The share ``coverage`` of the outcomes lies between low and high. An outcome is in units of the
-    scale of its own window, and so are the quantiles. They are interpolated linearly, as
-    `numpy.quantile` does by default. Without outcomes the interval is infinite and the median 0.
+    ``outcomes`` are the outcomes of the analogs, shape (k,). The share ``coverage`` of the outcomes
+    lies between low and high. An outcome is in units of the scale of its own window, and so are the
+    quantiles. They are interpolated linearly, as `numpy.quantile` does by default. Without outcomes
+    the interval is infinite and the median 0.
     """
     if not len(outcomes):
         return -math.inf, 0.0, math.inf

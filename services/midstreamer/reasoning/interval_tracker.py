@@ -13,8 +13,9 @@ intervals are much narrower.
 Suppose that the range is fixed and that all scores are within [-B, B]. Then the share of misses
 differs from the requested one by at most ``(2 B / step + 1 + delay) / verdicts``, whatever the
 scores are. Here step = gain * range, and delay is the number of verdicts still pending. The reason:
-an interval with a width above B never misses, and one with a width below -B always misses. So every
-new decision moves such a width back; only verdicts still pending can move it further away.
+an interval with a width above B never misses, and one with a width below -B always misses. So each
+decision made with such a width gets a verdict that moves the width back. Only the pending verdicts
+on earlier decisions can move the width further away.
 
 A larger gain is deliberately not used. Coverage would be closer to the requested coverage, but the
 intervals would be 1.5 times as wide.
@@ -28,7 +29,8 @@ from collections.abc import Sequence
 import numpy as np
 
 GAIN = 0.05
-"""Gain of the interval tracker for one series whose verdicts arrive one point late."""
+"""Gain of the interval tracker for a stream of one series with a horizon of 1 point. For a longer
+horizon or more series, `gain` divides it."""
 SCORES_KEPT = 200
 """Number of recent scores (distances of outcomes from their interval) that are kept."""
 SCORES_MIN = 50
@@ -55,9 +57,9 @@ def moved(
 ) -> tuple[float, bool]:
     """Return (next width, whether the cap limited it).
 
-    The cap is the largest recent score plus the range of recent scores. The largest score alone is
-    a width that would have covered all recent outcomes. So a tracker that wants more than the cap
-    does not follow the outcomes any more.
+    The cap is the largest recent score plus the range of recent scores. A width equal to the
+    largest score would have covered all recent outcomes. So a width above the cap is much larger
+    than the recent outcomes need, and does not follow the outcomes any more.
     """
     most, least = max(scores), min(scores)
     wanted = width + gain * (most - least) * (float(missed) - miss_rate)

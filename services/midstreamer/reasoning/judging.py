@@ -1,4 +1,7 @@
-"""judge: compute the verdict on a decision from the tick that settles it, and nothing else."""
+"""judge: compute the verdict on a decision.
+
+The only inputs are the decision and the tick that settles it.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def judge(decision: Decision, value: float, due_time: int) -> Verdict:
 
 
 def _judged(decision: Decision, reached: float, due_time: int) -> Verdict:
-    """Return the verdict, given the transformed value that the series reached."""
+    """Return the verdict, given the value that the series reached at the due time.
+
+    ``reached`` is transformed as the specification says, for example to its logarithm.
+    """
     change = reached - decision.last
     rose = float(change > 0.0)
     favoured = change > 0.0 if decision.probability >= 0.5 else change < 0.0

@@ -68,9 +68,9 @@ def initial(specification: Specification) -> State:
 
 
 def analogs_min(specification: Specification) -> int:
-    """Return how many analogs a decision needs.
+    """Return how many analogs a decision needs to be a signal.
 
-    With fewer analogs it is an abstention, and nothing is learned from its verdict.
+    A decision with fewer analogs is an abstention, and nothing is learned from its verdict.
     """
     return (specification.neighbours + 1) // 2
 
@@ -114,7 +114,9 @@ def learn(state: State, event: Decision | Verdict) -> State:
 def _learn_decision(state: State, decision: Decision) -> State:
     """Return the state with a decision added to ``waiting``.
 
-    A decision of a later time first folds all kept events of earlier times.
+    The state keeps decisions in ``waiting`` and verdicts in ``known``. If the new decision is later
+    than ``state.time``, first all kept events that are earlier than the new decision are folded. If
+    more than `LATE_MAX` late events are kept, they are folded first too.
     """
     if decision.specification != state.specification:
         raise BadInput(
@@ -131,7 +133,7 @@ def _learn_decision(state: State, decision: Decision) -> State:
 
 
 def _late(state: State) -> int:
-    """Return how many kept events are older than the newest decision."""
+    """Return how many events in ``waiting`` and ``known`` are older than the time of the state."""
     late = sum(kept.time < state.time for kept in state.waiting)
     return late + sum(known.due_time < state.time for known in state.known)
 
@@ -170,8 +172,9 @@ def _find(state: State, experience_id: bytes) -> Pending | None:
 def _check_learned_before(state: State, verdict: Verdict) -> None:
     """Raise BadInput when the verdict's decision was never learned.
 
-    This is called when the decision is neither pending nor waiting. Usually it was settled before.
-    But if it is later than every folded decision of its series, it was never learned.
+    This is called when the decision is neither pending nor waiting. Then the decision was either
+    folded and settled, or never learned. ``state.last`` has the time of the newest folded decision
+    of each series. A decision after that time cannot have been folded, so it was never learned.
     """
     if verdict.time > state.last.get(verdict.series, verdict.time - 1):
         raise BadInput(

@@ -2,19 +2,21 @@
 
 Abstentions are judged as well, so the licence can be gained without signals. A *probe* is the most
 confident fifth, or the most confident half, of the decisions. An imagined gambler bets that each
-verdict on a decision of a probe will be "right". A bet with the stake s multiplies its wealth by
-``1 + s (right - target) / target``, where right is 1 for a right verdict and 0 for a wrong one. On
-average the wealth cannot grow unless the precision exceeds the target. So the probability that the
-wealth ever grows by a factor 1/delta is at most delta (Ville's inequality), however long one
-watches.
+decision of a probe is right. The stake s is the share of its wealth that the gambler bets each
+time. The verdict multiplies the gambler's wealth by ``1 + s (right - target) / target``, where
+right is 1 if the decision was right, else 0. On average the wealth cannot grow unless the precision
+exceeds the target. So the probability that the wealth ever grows by a factor 1/delta is at most
+delta (Ville's inequality), however long one watches.
 
-- Each pair of a series and a phase (position modulo horizon) has bets of its own, called a cell.
-  Within one cell, each verdict is known before the next decision, as the inequality requires. The
-  wealth of all cells, stakes and probes is *averaged*: an average of fair games is fair even if the
-  games depend on each other. A product over series that move together would not be fair.
-- Half of each bet's wealth is there at the start. The other half is added in portions, one each
-  time before the bet is settled. They are proportional to 1 / (n ln^2 n) for n = 2, 3, ..., so that
-  early failures do not outweigh later skill. A new series starts with the present average wealth.
+- Each pair of a series and a phase (position modulo horizon) is called a cell. Each cell has
+  gamblers of its own, one for each probe and stake. Within one cell, each verdict is known before
+  the next decision, as the inequality requires. The wealth of all gamblers is *averaged*: an
+  average of fair games is fair even if the games depend on each other. A product over series that
+  move together would not be fair.
+- A gambler has half of its money at the start. It gets the other half in portions: one portion
+  before each verdict that it has bet on. The portions are proportional to 1 / (n ln^2 n) for
+  n = 2, 3, ..., so that early failures do not outweigh later skill. The gamblers of a new series
+  start with the present average wealth.
 - The licence needs an average wealth of 2/delta, and twice as much after each revocation. So the
   probability that a licence is ever granted wrongly is at most delta/2 + delta/4 + ... <= delta.
 - There are two probes. The top fifth reveals skill that is great but limited to few decisions. The
@@ -44,9 +46,10 @@ from midstreamer.domain.state import Licence, Pending
 DELTA = 0.1
 """Upper limit on the probability that a licence is ever granted wrongly."""
 PROBES = (0.2, 0.5)
-"""Shares of the most confident decisions whose verdicts are bet on: top fifth and top half."""
+"""Size of each probe, as a share of recent decisions: the most confident 20 % and 50 %."""
 STAKES = (0.1, 0.3, 0.6, 0.9)
-"""Shares of its wealth that a bet loses on a wrong verdict; there is one bet for each share."""
+"""Stakes: the share of its wealth that a gambler bets each time, and loses if the decision was
+wrong. Each stake has a gambler of its own."""
 THRESHOLD_STEP = 0.02
 """Step of the threshold, in rank.
 
@@ -60,12 +63,13 @@ or below, so they hold no decision back."""
 ERROR_STEP = 0.05
 """Weight of the newest verdict in the error rate of recent signals."""
 DEALT = 0.5 / 2.1098
-"""Factor in the size of the portions in which half of a bet's wealth is added over time.
+"""Factor for the portions of money that a gambler gets over time.
 
-The portions are DEALT / (n ln^2 n) for n = 2, 3, ...; with this factor their sum is 1/2.
+The portions are DEALT / (n ln^2 n) for n = 2, 3, ...; with this factor their sum is 1/2. The
+gambler has the other half of its money at the start.
 """
 WEALTH_MAX = 1e100
-"""Cap on the wealth of one bet, because repeated right verdicts would let it grow to infinity."""
+"""Cap on the wealth of one gambler, which would grow to infinity with repeated right decisions."""
 CELL_BYTES = 8 * len(PROBES) * (len(STAKES) + 1)
 """Encoded size of one cell (one series and phase) in bytes: its wealth and its bet counts."""
 
@@ -82,9 +86,9 @@ def initial() -> Licence:
 def judged(rank: float, *, held: bool, threshold: float) -> bool:
     """Return whether the verdict on a decision of this rank counts for the licence.
 
-    While the licence is not held, a verdict counts if the rank is in a probe: bets are placed on
-    the verdict. While the licence is held, a verdict counts if the rank is in the top fifth or
-    reaches the threshold: the verdict moves the threshold.
+    While the licence is not held, the verdict counts if the rank is in at least one of the
+    `PROBES`. Gamblers then bet on the verdict. While the licence is held, the verdict counts if the
+    rank is in the top fifth or reaches the threshold. The verdict then moves the threshold.
     """
     if not held:
         return rank >= min(_CUTS)
@@ -102,7 +106,10 @@ def bar(licence: Licence, target: float) -> float:
 
 
 def needed(revocations: int) -> float:
-    """Return the average wealth that bets must reach for a licence, after some revocations."""
+    """Return the wealth for which the licence is granted, after this number of revocations.
+
+    The average wealth of all gamblers must reach it. It doubles with each revocation.
+    """
     return 2.0 ** (1 + revocations) / DELTA
 
 
@@ -128,10 +135,11 @@ class Gate:
         return len(self._series)
 
     def decided(self, pending: Pending) -> Pending:
-        """Record a decision; return it with its epoch, which tells later whether it may be bet on.
+        """Record a decision, and return it with its ``epoch`` set.
 
-        The epoch is -1 while the licence is held, else the number of revocations so far. A verdict
-        is bet on only if no licence was held at its decision, and none was revoked since.
+        The epoch is -1 if the licence is held now, else the number of revocations so far. When the
+        verdict arrives, `settled` reads the epoch: the verdict settles bets only if the licence was
+        never held from the decision to the verdict.
         """
         if pending.series not in self._series:
             self._join(pending.series)
@@ -172,10 +180,13 @@ class Gate:
         )
 
     def _join(self, series: str) -> None:
-        """Add a series; the wealth of its bets is the average over the series already there.
+        """Add a series, with one gambler for each phase, probe and stake.
 
-        Its number of bets starts at the maximum over those series. Wealth is added in portions that
-        shrink with each bet, so a lower number would give the new series a larger share.
+        Each new gambler starts with the average wealth of the gamblers already there that have the
+        same probe and stake. The count of bets starts at the largest count that the probe has in
+        any series already there. A gambler gets a portion of money before each verdict, and the
+        portions shrink as the count grows. So with a smaller count, the gamblers of the new series
+        would get larger portions than the gamblers of the other series.
         """
         if self._series:
             wealth = np.broadcast_to(self._wealth.mean(axis=(0, 1)), self._wealth.shape[1:])
@@ -188,7 +199,10 @@ class Gate:
         self._bets = np.concatenate([self._bets, bets[np.newaxis]])
 
     def _bet(self, pending: Pending, *, right: bool) -> None:
-        """Pay the bets on one verdict, and grant the licence if the wealth suffices now."""
+        """Settle the bets on one verdict: update the wealth of each gambler that made one.
+
+        Then grant the licence if the average wealth suffices now.
+        """
         cell = (self._series[pending.series], pending.phase)
         growth = 1.0 + _STAKES / self._target * (float(right) - self._target)
         settled = [probe for probe, cut in enumerate(_CUTS) if pending.rank >= cut]
@@ -202,7 +216,7 @@ class Gate:
             self._grant_if_proven()
 
     def _grant_if_proven(self) -> None:
-        """Grant the licence if the average wealth of all bets reaches `needed`."""
+        """Grant the licence if the average wealth of all gamblers reaches `needed`."""
         proven = self.evidence()
         need = needed(self._revocations)
         if float(proven.mean()) >= need:
@@ -210,7 +224,7 @@ class Gate:
             self._held, self._error_rate, self._threshold = True, 1.0, _CUTS[widest]
 
     def evidence(self) -> Floats:
-        """Return the average wealth of the bets on each probe, float64, shape (probes,)."""
+        """Return the average wealth of the gamblers of each probe, float64, shape (probes,)."""
         return np.asarray(self._wealth.mean(axis=(0, 1, 3)))
 
     def _track(self, *, right: bool) -> None:

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 RATE = 0.5
 """Learning rate of the exponential weights."""
 SLOPE_DECAY = 0.9995
-"""Factor by which both sums of the slope's regression shrink at each verdict, so that old verdicts
-count less."""
+"""At each verdict, both sums from which `slope` is computed are multiplied by this factor. So old
+verdicts count less."""
 SLOPE_RIDGE = 0.5
 """Ridge penalty in the regression that gives the slope of the ``calibrated`` arm."""
 SLOPE_MAX = 2.0
@@ -48,9 +48,10 @@ def mixed(probabilities: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def fitted(losses: Sequence[float], count: int) -> list[float]:
-    """Return the summed losses of the first ``count`` arms.
+    """Return a list of ``count`` losses: the summed loss of each of the first ``count`` arms.
 
-    If ``losses`` has fewer arms, each added arm gets the loss that gives it the average weight.
+    If ``losses`` has more arms, the losses of the last arms are left out.  If it has fewer, each
+    added arm gets the loss that gives it the average weight.
     """
     kept = list(losses[:count])
     return kept + [_of_all(kept)] * (count - len(kept)) if len(kept) < count else kept
@@ -71,24 +72,30 @@ def charged(losses: Sequence[float], lost: Sequence[float]) -> list[float]:
 
 
 def _of_all(losses: Sequence[float]) -> float:
-    """Return the loss of an arm whose weight would be the mean weight of arms with these losses."""
+    """Return the loss whose weight is the mean of the weights of these losses.
+
+    The weight of a loss is exp(-`RATE` * loss).
+    """
     least = min(losses)
     raw = [math.exp(-RATE * (loss - least)) for loss in losses]
     return least - math.log(math.fsum(raw) / len(raw)) / RATE
 
 
 def slope(sums: tuple[float, float]) -> float:
-    """Return the slope of the ``calibrated`` arm: 0 gives climatology, 1 the unchanged vote."""
+    """Return the slope of the ``calibrated`` arm, from 0 to `SLOPE_MAX`.
+
+    With slope 0 the arm forecasts the climatology; with slope 1 its forecast is the vote.
+    """
     return min(max(sums[1] / (sums[0] + SLOPE_RIDGE), 0.0), SLOPE_MAX)
 
 
 def steepened(
     sums: tuple[float, float], *, base: float, voted: float, rise: bool
 ) -> tuple[float, float]:
-    """Return both sums of the slope's regression after one more verdict.
+    """Return the two sums from which `slope` is computed, after one more verdict.
 
-    They are the decayed sums of v * v and of v * r over all verdicts, where v is (vote -
-    climatology) and r is (rise - climatology).
+    The first sum adds v * v for each verdict, and the second adds v * r, where v is
+    (vote - climatology) and r is (rise - climatology).  In both sums, older verdicts count less.
     """
     lean, truth = voted - base, float(rise) - base
     return (SLOPE_DECAY * sums[0] + lean * lean, SLOPE_DECAY * sums[1] + lean * truth)

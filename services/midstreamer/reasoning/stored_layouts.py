@@ -74,8 +74,8 @@ class Layouts(Generic[_Value]):
         if not FIRST <= number <= self.newest:
             raise BadInput(
                 f"{self._name} format {data[:1].hex() or 'none'}: this version reads"
-                f" {FIRST:02x} to {self.newest:02x}. A newer version wrote a higher number:"
-                " use that version"
+                f" {FIRST:02x} to {self.newest:02x}. If the format is higher, a newer version"
+                " wrote it: use that version"
             )
         try:
             return self._decoder.decode(self._lifted(number, memoryview(data)[1:]))

@@ -142,8 +142,8 @@ class LimitSettings(Settings):
     idle_s: float = Field(5.0, ge=1, le=600)
     """Seconds without a packet after which a connection counts as lost; keepalives are sent after a
     third of that time. After a server has restarted on the same port, its peers notice the restart
-    only when this time has passed. With a longer time, fewer peers that only stall for a while lose
-    their connection."""
+    only when this time has passed. If the time is longer, a peer can stall for longer without
+    losing its connection."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
     """Seconds after which a connection that this process dialled is replaced by a new one, at
     random up to a fifth earlier. No request is lost. This spreads connections to coordinators that
@@ -175,7 +175,7 @@ class SecuritySettings(Settings):
     read there. `cluster`: as `memory`, in a Kubernetes pod, but the operator of `release` certifies
     the key; the identity is `<kind>/<namespace>/<pod>/<uid>`. Commands always use files."""
     release: str = "midstreamer"
-    """Name of the installation whose operator certifies this pod, with `key = "cluster"`."""
+    """Used only if `key = "cluster"`: name of the installation whose operator certifies the pod."""
     renew_before_days: float = Field(30.0, gt=0, le=3650)
     """Days before its expiry at which a certificate in a file is replaced. With the key in memory,
     a certificate is replaced after two thirds of its life."""
@@ -367,7 +367,7 @@ def _check_no_secret(cls: type[Settings], key: str, value: Any) -> None:
     kind = _type(cls, key)
     if getattr(kind, "holds_secrets", False) and kind.shown(value) != str(value):
         variable = f"{PREFIX}{cls.section.upper()}__{key.upper()}"
-        raise ConfigError(f"{cls.section}.{key} from a flag {FLAG_IS_PUBLIC % variable}")
+        raise ConfigError(f"the flag for {cls.section}.{key} {FLAG_IS_PUBLIC % variable}")
 
 
 # --- small pieces ---------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def _flat(table: Mapping[str, Any], nested: set[str], head: str = "") -> Iterato
 
 
 def _nested(cls: type[Settings], values: _Layer) -> dict[str, Any]:
-    """Convert dotted keys to an inner dict for each shared section; defaults fill missing keys."""
+    """Turn a key "security.key" into {"security": {"key": ...}}; absent inner keys get defaults."""
     nested: dict[str, Any] = {
         name: cls.model_fields[name].get_default(call_default_factory=True).model_dump()
         for name in groups(cls)

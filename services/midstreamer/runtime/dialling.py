@@ -137,11 +137,11 @@ class Dialler:
             await asyncio.sleep(again_s)
 
     async def _answered(self, place: str) -> Link:
-        """Dial one ``host:port`` and return the link.
+        """Dial one ``host:port`` and return the first link that opens.
 
-        Several servers may share the ``host:port``, and a dial may lead to a dead one.  So if it
-        had a failure or a draining server recently, further dials start in parallel while none
-        has answered.  The first link that opens is returned.
+        Several servers may share the ``host:port``, and a dial may lead to a dead server.  So if
+        the ``host:port`` had a failure or a draining server recently, further dials start in
+        parallel, until one of the dials is answered.
         """
         loop = asyncio.get_running_loop()
 

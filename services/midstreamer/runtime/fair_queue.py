@@ -47,13 +47,15 @@ class FairQueue:
         self._lines: dict[str, _Line] = {}
         self._tracks: dict[str, deque[_Entry]] = {}
         self._heads: list[tuple[int, int, str]] = []
-        """Heap of (total cost served, arrival number of the first entry, identity), for each line
-        whose first entry may be served.  Outdated items are dropped when they reach the top."""
-        self._served = 0
-        """Total cost with which the line of a new identity begins.
+        """Heap with one item for each identity whose first waiting entry may be served.
 
-        When an entry is served, this rises to the total of the entry's identity (without the cost
-        of that entry), unless it is greater already."""
+        An item is (total cost served of the identity, arrival number of that entry, identity).
+        Outdated items are dropped when they reach the top of the heap."""
+        self._served = 0
+        """Total cost served with which an identity begins that has no waiting entries.
+
+        It is the highest total that any identity had just before one of its entries was served.
+        With a total of 0, the identity would be served before all identities that already wait."""
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
@@ -130,10 +132,10 @@ class FairQueue:
         return line
 
     def _advance(self, track: str) -> None:
-        """Remove the first entry of a track (series), because it was served.
+        """Remove the first entry of a track (series), because this entry was served.
 
-        The next entry of this track may have waited for it.  If that entry is the first in the line
-        of its identity, put it on the heap, unless another track holds it back.
+        While it waited, it held back the next entry of the track.  Put that next entry on the heap,
+        if it is now the first in the line of its identity and the first on each of its tracks.
         """
         entries = self._tracks[track]
         entries.popleft()
@@ -145,7 +147,10 @@ class FairQueue:
             self._offer(line)
 
     def _offer(self, line: _Line) -> None:
-        """Put the first entry of an identity's line on the heap, unless a track holds it back."""
+        """Put the first entry of an identity's line on the heap, unless the entry is held back.
+
+        An entry is held back while an earlier entry on one of its tracks (series) waits.
+        """
         first = line.entries[0]
         if self._is_free(first):
             heapq.heappush(self._heads, (line.served, first.arrival, first.identity))

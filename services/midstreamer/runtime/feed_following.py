@@ -28,12 +28,13 @@ from midstreamer.telemetry import logs, metrics, queues
 RETRY_AFTER_S = 0.05
 """Seconds after which a client may retry a request whose position was not reached in time."""
 AHEAD_MAX = 10_000
-"""Maximum distance of a requested position from the last applied position. Sync sends each change
-as it commits; so a position further ahead belongs to another installation, or is minutes away."""
+"""Maximum distance of a requested position from the last applied position. Normally a process is
+only a few changes behind, because sync sends each change immediately after its commit. A position
+further ahead belongs to another installation, or this process needs minutes to reach it."""
 AHEAD_RETRY_AFTER_S = 1.0
 """Seconds after which a client may retry a request whose position is too far ahead."""
 WAITS_MAX = 256
-"""Default of the maximum number of requests that wait for a position at once."""
+"""Default for ``waits_max``: how many requests may be waiting for a position at the same time."""
 UNKNOWN = -1
 """Position of a follower that has not begun.  In a Tail it means: send changes from now on."""
 
@@ -41,7 +42,7 @@ log = logs.get(__name__)
 
 
 class Reader(Protocol):
-    """The state of a process that is built from the change feed."""
+    """The data that a process builds from the change feed; `Follower` calls these methods."""
 
     async def begin(self, peer: Peer) -> int:
         """Load the initial state from sync and return the position to follow from.
@@ -50,10 +51,11 @@ class Reader(Protocol):
         """
 
     async def begun(self, peer: Peer) -> None:
-        """Load what can be loaded only while the feed already brings changes.
+        """Load data that must be loaded while changes already arrive, so that no change is missed.
 
-        Called after `begin`, when the first changes have been applied.  The follower publishes the
-        position of these changes only after this call.
+        An example is a list of all series.  `Follower` calls this method after `begin`, when the
+        first changes have been applied.  It publishes the position of these changes only after
+        this call.
         """
 
     def apply(self, changes: Changes) -> None:
@@ -106,9 +108,9 @@ class Follower:
             try:
                 await self._follow(peer)
             except asyncio.CancelledError:
-                # If the link is still open, the session cancels this task because it replaces the
-                # link. On the new link, `follow` goes on from the present position. No change is
-                # missed, so `following` stays true during the replacement.
+                # This task was cancelled. If the link is still open, the session is replacing the
+                # link (or the process stops). On the new link, `follow` goes on from the present
+                # position. No change is missed, so `following` stays true meanwhile.
                 moving = not peer.closed
                 raise
             except LinkClosed:

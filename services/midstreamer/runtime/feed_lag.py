@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import deque
 
 MARKS_MAX = 1024
-"""Maximum number of positions that are kept until they are reached. When this many are kept, a new
-position takes the place of the greatest one; the oldest ones, which decide the lag, stay."""
+"""Maximum number of positions that are remembered until this process has reached them. When this
+many are remembered, a new position replaces the greatest one. The least one, which decides the lag,
+stays."""
 
 
 class FeedLag:
@@ -28,7 +29,10 @@ class FeedLag:
         """Time at which this process stopped following the feed; None while it follows the feed."""
 
     def heard(self, position: int, now_s: float) -> None:
-        """Record that the change feed has reached this position elsewhere, if not yet here."""
+        """Record that a change with this position exists in the feed.
+
+        Ignored if this process has reached the position, or knows of it or a higher one already.
+        """
         newest = self._marks[-1][0] if self._marks else self._reached
         if position <= newest:
             return

@@ -128,9 +128,10 @@ class Membership:
             self._joined(answer)
 
     def marks(self) -> bool:
-        """Return whether a sync is connected that can read in a lease that the member is draining.
+        """Return whether the connected sync understands the mark "draining" in a lease.
 
-        An older sync cannot read this, so a draining agent gives its lease back to it instead.
+        The mark is part of the lease's evidence.  An older sync does not understand the mark, so a
+        draining agent gives its lease back to an older sync.  False if no sync is connected.
         """
         peer = self._session.peer
         return peer is not None and _takes_evidence(peer)

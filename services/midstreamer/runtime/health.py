@@ -42,7 +42,7 @@ log = logs.get(__name__)
 
 
 def well() -> str:
-    """Check that always passes."""
+    """Return "": a check that always passes."""
     return ""
 
 
@@ -165,7 +165,8 @@ async def served(listen: str | None, checks: Checks) -> AsyncIterator[str]:
         )
     except OSError as error:
         raise ConfigError(
-            f"telemetry.listen = {listen}: {error.strerror or error}; choose another port, or 0"
+            f"telemetry.listen = {listen}: {error.strerror or error}; choose another port, or"
+            " port 0 for any free port"
         ) from error
     bound = server.sockets[0].getsockname()
     address = f"{bound[0]}:{bound[1]}"

@@ -29,8 +29,8 @@ CUT = "..."
 BUSY_S = 10.0
 """Length in seconds of the recent time over which the busy share is measured."""
 SAMPLE_LEAST_S = 1.0
-"""Least seconds between two samples of the clocks that are kept. So at most 11 samples are kept:
-ten from the last `BUSY_S` seconds, and one from before."""
+"""A sample of the clocks is kept only if this many seconds have passed since the last kept sample.
+So at most 11 samples are kept: ten from the last `BUSY_S` seconds, and one from before."""
 LOOK_SHARE = 0.005
 """Maximum share of the event loop's time that a process may use to find out what it lacks. This can
 take long, because a coordinator checks every shard."""
@@ -48,7 +48,8 @@ class Facts:
     oldest_waiting_s: float = 0.0
     """Seconds since the oldest of the requests under way began."""
     busy: float = 0.0
-    """Share of time that the event loop or the threads worked, 0 to 1."""
+    """Busy share, 0 to 1: the share of time for which the event loop worked, or the share for which
+    the other threads worked, whichever is larger (`Busy.share`)."""
     shards_left: int | None = None
     """For a draining agent: how many of its shards are not handed over yet. A shard is handed over
     when every agent that takes it over has it. None for all other processes."""

@@ -432,7 +432,7 @@ def _unheard(_peer: Peer) -> None:
 
 
 async def _next(queue: asyncio.Queue[Changes], failed: asyncio.Future[Answer]) -> Changes:
-    """Return the next changes of the queue; raise the error if it is empty and the Tail fails."""
+    """Return the next queued changes; if none are queued and the Tail fails, raise its error."""
     if not queue.empty():
         return queue.get_nowait()
     getting = asyncio.get_running_loop().create_task(queue.get())

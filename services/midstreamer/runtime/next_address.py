@@ -1,8 +1,8 @@
 """Decide which of several addresses to dial next; pure.
 
 Each address has its own back-off, so a dead address does not delay the others.  A process begins at
-a random address, so that a fleet spreads over its servers.  An address whose server drains is
-dialled after the others for a while.
+a random address, so that a fleet spreads over its servers.  For a while, an address whose server
+drains comes after all other addresses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 AWAY_S = 5.0
-"""Seconds for which the address of a draining server is dialled only after the others."""
+"""For this many seconds, the address of a draining server comes after all other addresses."""
 
 Pause = Callable[[int], float]
 """Function that takes the number of failures of an address in a row, and returns the seconds to
@@ -30,7 +30,7 @@ class _Target:
     free_s: float = float("-inf")
     """Time before which the address must not be dialled."""
     away_s: float = float("-inf")
-    """Time until which the address is dialled only after the others."""
+    """Until this time, the address comes after all other addresses."""
 
 
 class Targets:
@@ -44,8 +44,8 @@ class Targets:
     def order(self, addresses: Sequence[str], now_s: float) -> list[tuple[float, str]]:
         """Return the given addresses, the best first, each as (time, address).
 
-        The address must not be dialled before that time.  What is known of other addresses, which
-        are not given, is forgotten.
+        The address must not be dialled before that time.  What is known of addresses that are not
+        in ``addresses`` is forgotten.
         """
         self._known = {
             address: self._known.get(address) or _Target(self._dice()) for address in addresses
@@ -70,7 +70,7 @@ class Targets:
             target.failures = 0
 
     def sent_away(self, address: str, now_s: float) -> None:
-        """Record that the server at the address drains: the address comes after the others."""
+        """Record that the server at the address drains: for `AWAY_S`, the address comes last."""
         if (target := self._known.get(address)) is not None:
             target.away_s = now_s + AWAY_S
             target.free_s = now_s + self._pause(1)

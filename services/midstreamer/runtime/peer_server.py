@@ -1,4 +1,4 @@
-"""A server: the peers connected to it, and the ordered handover of those peers when it stops."""
+"""A server and its connected peers, which it sends to other servers before it stops."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def _left_behind(peers: Collection[Peer], new: Peer) -> list[Peer]:
     """Return the silent older links of the process that has just opened the link ``new``.
 
     A link is silent if no packet came for longer than `ASKED`.  The process will not use such a
-    link again.  Closing it now fails the requests that wait on it at once, instead of when the idle
-    timeout expires.
+    link again.  If the link is closed now, the requests that wait on it fail immediately, not only
+    when the idle timeout expires.
     """
     return [
         peer

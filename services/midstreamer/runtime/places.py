@@ -71,9 +71,10 @@ class Shares:
     def fits(self, identity: str, amount: int = 1) -> bool:
         """Return whether an identity may take ``amount`` more.
 
-        An identity that already holds something may not go above its share.  An identity that holds
-        nothing may, but the limit must still be kept.  If no identity holds anything, even the
-        limit need not be kept: otherwise a write that is larger could never be sent.
+        All identities together may not go above the limit.  An identity that already holds
+        something may also not go above its share; an identity that holds nothing may go above its
+        share.  If no identity holds anything, any amount fits: otherwise a write that is larger
+        than the limit could never be sent.
         """
         held = self._held.get(identity, 0)
         return (not held or held + amount <= self.share) and (
@@ -145,8 +146,8 @@ class Places:
         """
         caller = identity, origin
         if len(self._inside) < self.limit and self._may_have_more(caller):
-            # This place is not taken from a waiting request. When it became free, `leave` looked
-            # for a waiting request that may have it, and found none.
+            # No waiting request is passed over: when this place became free, `leave` looked for a
+            # waiting request that may have the place, and found none.
             self._admit(key, caller)
             return _ADMITTED
         if len(self._waiting) < self.line and self._in_line.get(identity, 0) < self._line_share:
@@ -181,14 +182,17 @@ class Places:
         return admitted
 
     def _displaced(self, caller: Caller) -> int | None:
-        """Return the key of the waiting request that makes room for one of ``caller``.
+        """Return the key of the waiting request that makes room for a new request of ``caller``.
 
-        1. If the identity of ``caller`` fills less than its share of the line: consider the
-           identity with the most waiting requests.  If it has at least two more than the identity
-           of ``caller``, its caller with the most waiting requests loses its newest request.
-        2. Otherwise consider the callers of the same identity.  The one with the most waiting
-           requests loses its newest request, if it has at least two more than ``caller``.
-        3. Otherwise the result is None, and the new request is refused.
+        The first of these steps that applies gives the result:
+        1. If the identity of ``caller`` fills less than its share of the line: find the identity
+           with the most waiting requests.  If this identity has at least two more of them than the
+           identity of ``caller``, return the newest request of this identity's longest caller.
+        2. Find the longest caller of the same identity.  If this caller has at least two more
+           waiting requests than ``caller``, return its newest request.
+        3. Return None: the new request is refused.
+
+        The longest caller of an identity is its caller with the most waiting requests.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)

@@ -22,7 +22,7 @@ class _Name:
     places: tuple[str, ...] = ()
     """Places (``host:port``) that the name resolved to last; empty before the first success."""
     failures: int = 0
-    """Number of failures in a row to resolve the name."""
+    """How many times in a row the name could not be resolved."""
     free_s: float = float("-inf")
     """Time before which the name must not be resolved again."""
 
@@ -40,7 +40,7 @@ class Names:
     def due(self, addresses: Sequence[str], now_s: float) -> list[str]:
         """Return which of ``addresses`` may be resolved now.
 
-        All other addresses are forgotten.
+        What is known of addresses that are not in ``addresses`` is forgotten.
         """
         self._known = {each: self._known.get(each) or _Name() for each in addresses}
         return [each for each, name in self._known.items() if name.free_s <= now_s]

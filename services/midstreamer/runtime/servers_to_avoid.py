@@ -18,28 +18,30 @@ from midstreamer.runtime.next_address import AWAY_S
 DOUBT_S = 10.0
 """Seconds after a failure for which a session assumes that an address may lead to a dead server."""
 ALONE_S = 600.0
-"""Seconds for which an address is taken to have one server only, after a search found no other
-server there. During that time, no failure starts another search."""
+"""Seconds for which an address is assumed to have only one server, after further dials have reached
+no other server there. During that time, a failure does not start further dials."""
 TRIES_AWAY = 8
-"""Maximum dials after the first one, when the first one reached a draining server. With two servers
-behind an address, one in 256 such searches does not find the other server."""
+"""Maximum number of further dials, after a dial has reached a draining server. With two servers
+behind an address, in one of 256 cases all 8 further dials reach the draining server again."""
 TRIES_FAILED = 2
-"""Maximum dials after the first one, to find another server after a link failed. The number is
+"""Maximum number of further dials to find another server, after a link has failed. The number is
 small, because usually the same server works again, or it is the only server."""
 BESIDE_AWAY = 8, 0.15
-"""(number, seconds) after a server drained: while a dial gets no answer, up to this number of
-further dials start in parallel, this many seconds apart. They are needed because a dial whose
-source port leads to a stopped server never gets an answer."""
+"""(number, seconds) for an address whose server has drained: while a dial gets no answer, up to
+this number of further dials start in parallel, this many seconds apart. They are needed because a
+dial may lead to a server that has stopped; such a dial never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""(number, seconds) after a link failed: while a dial gets no answer, up to this number of further
-dials start in parallel, this many seconds apart. The number is small, because many clients may
-reconnect then, and a server that is only slow must not get several handshakes from each client."""
+"""(number, seconds) for an address where a link has failed; used like `BESIDE_AWAY`. The number is
+small, because after a failure many clients may reconnect at the same time, and a server that is
+only slow must not get several handshakes from each client."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Pauses between dials that search for another server."""
 BURST = 10
-"""Size of the token bucket: extra dials that a session may begin in a burst."""
+"""Size of the token bucket. Each extra dial, after or beside the first dial, takes a token. So a
+session may begin this many extra dials in a burst."""
 PER_S = 1.0
-"""Tokens added per second: extra dials per second in the long run."""
+"""Tokens that the token bucket gains per second. So in the long run, a session may begin this many
+extra dials per second."""
 
 
 @dataclass
@@ -84,9 +86,9 @@ class Avoiding:
         doubt.until_s = max(doubt.until_s, now_s + DOUBT_S)
 
     def opened(self, address: str, server: str, now_s: float, *, tries: int) -> None:
-        """Record that the session keeps a link to a server, and so ends its search.
+        """Record that the session keeps a link to a server, and stops dialling.
 
-        ``tries`` is the number of dials in this search before the one that opened the link.
+        ``tries`` is the number of dials before the dial that opened this link.
         """
         self._doubts.pop(address, None)
         if not self.avoids(server, now_s):

@@ -83,7 +83,7 @@ async def awaited(event: asyncio.Event, period_s: float) -> None:
         async with asyncio.timeout(spread(period_s)):
             await event.wait()
     except TimeoutError:
-        pass  # the period is over, which is a normal end
+        pass  # no error: the waiting time has passed, and the event is not set
 
 
 def spread(period_s: float, *, share: float = 0.2) -> float:

@@ -80,7 +80,7 @@ def init_authority(
         pem = _key_pem(authority.key) + _pem(authority.certificate)
         _write(path, pem, mode=0o600, replace=False)
     except FileExistsError as error:
-        raise ConfigError(f"{path} exists already; `certs issue` uses it") from error
+        raise ConfigError(f"{path} exists already and is kept; run `certs issue` next") from error
     _write(trust_path(directory), _pem(authority.certificate), mode=0o644)
     return authority
 
@@ -103,7 +103,7 @@ def issue(
 ) -> Path:
     """Write a new key and certificate to a file, and add the authority to the trusted ones.
 
-    Returns the file's path. ``hosts`` are DNS names that the certificate carries too.
+    Returns the file's path. ``hosts`` are DNS names that the certificate holds beside the identity.
     """
     issued = authority.certify(identity, now_s=now(), days=days, dns_names=hosts)
     path = identity_path(directory, identity)
@@ -193,7 +193,7 @@ class CertificateManager:
         hosts: Collection[str] = (),
         now: Now = time.time,
     ) -> None:
-        """``hosts``: DNS names that certificates issued by this object carry too."""
+        """``hosts``: DNS names that this object puts into each certificate, beside the identity."""
         self.identity = identity
         self.complaints: dict[Watched, str] = {}
         """The problem of each file that is wrong now; empty when all files are good."""

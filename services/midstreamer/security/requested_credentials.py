@@ -61,8 +61,8 @@ class Issuer(Protocol):
     async def sign(self, request_pem: bytes, identity: Identity) -> Signed:
         """Return a certificate for the key of a signing request.
 
-        Without a certificate, raise an error that says why; Refused means that the issuer denied a
-        proper request.  A call is cancelled after `ASK_S` seconds.
+        If no certificate is issued, raise an error that says why; Refused means that the issuer
+        denied a proper request.  A call is cancelled after `ASK_S` seconds.
         """
 
 

@@ -318,7 +318,8 @@ class _Folding:
         """
         version, key = decision.state_version, decision.experience_id
         if decision.specification.stream != self._stream:
-            return None  # no finding here: the check of decisions has reported the wrong stream
+            # No finding here: the check of decisions has already reported that the stream is wrong.
+            return None
         await self.reach(version)
         if self._broken:
             return None
@@ -359,9 +360,10 @@ class _Folding:
     def unlearned(self, row: Row) -> None:
         """Check a verdict that has no event.
 
-        Sync stores a verdict without an event only if the stream cannot learn it.  So if the stream
-        can learn it here, its event is missing, and a finding is added.  A finding is also added if
-        a wrong event has ended the computation, because then the verdict cannot be tried.
+        Sync stores a verdict without an event only if the stream cannot learn the verdict.  So if
+        the stream can learn the verdict here, an event is missing, and a finding is added.  After a
+        wrong event, the states of the stream are no longer computed.  Then it cannot be tested
+        whether the stream can learn the verdict, and a finding is added too.
         """
         key = row["experience_id"]
         try:

@@ -21,7 +21,8 @@ from midstreamer.telemetry import logs
 CHANNEL = "midstreamer_feed"
 """PostgreSQL channel on which a commit notifies the new position of the feed."""
 PROBE_S = 5.0
-"""Seconds to wait for the test notification; if it does not arrive, no notification will."""
+"""Seconds to wait for the test notification on a new connection. If it does not arrive in this
+time, it is assumed that no notifications arrive on this connection."""
 
 _SQL = queries.load()
 
@@ -37,8 +38,8 @@ class Ear:
     def __init__(self, connection: Any, heard: Heard, *, ours: Callable[[int], bool]) -> None:
         """Call ``heard`` with committed positions of the feed.
 
-        ``ours`` gets the id of the PostgreSQL process that sent a notification.  It returns whether
-        this process serves the caller's own commits.  Then the notification is ignored, because the
+        ``ours`` gets the id of the PostgreSQL backend that sent a notification.  It returns True if
+        that backend executes the caller's own commits.  Such a notification is ignored, because the
         caller already knows its own commits.
         """
         self._connection = connection

@@ -196,9 +196,11 @@ def _matches(decision: Decision, ticks: Stored, distances: Distances | None) -> 
 
 
 def _outcomes(points: Floats, specification: Specification) -> Floats:
-    """Return the outcomes (k,) of windows of length m, from transformed runs (k, m + 2h).
+    """Return the outcomes of k windows, shape (k,).
 
-    Each run begins with its window; h is the horizon.  Only the first m + h points are used.
+    ``points`` holds k runs of transformed values, shape (k, m + 2h), where m is the length of a
+    window and h is the horizon.  Each run begins with its window.  The outcome is computed from the
+    first m + h points of the run; the last h points are not used here.
     """
     firsts = np.arange(len(points), dtype=np.int64) * points.shape[1]
     return outcome.outcomes(points.ravel(), firsts, specification)
@@ -290,7 +292,8 @@ def counts_of(share: float, windows_max: int) -> tuple[int, int] | None:
     """
     if not 0.0 < share < 1.0:
         return None
-    # A climatology at its limit, 1/100 or 99/100, has the denominator 100 even for a few windows.
+    # A climatology at its limit, 1/100 or 99/100, has the denominator 100. This may be greater than
+    # ``windows_max + 2``, if there are only few windows.
     found = Fraction(share).limit_denominator(max(windows_max + 2, 100))
     if found.numerator / found.denominator != share or found.denominator < 2:
         return None

@@ -170,7 +170,9 @@ def _check_for_fleet(dsn: str, query: Mapping[str, str], named: list[str]) -> No
     if given := [key for key in ("sslrootcert", "sslcrl", "sslcert", "sslkey") if key in query]:
         raise ConfigError(f"{setting} {given[0]} would have no effect; leave it out")
     if not named or any(host.startswith(("/", "@", "%2F", "%2f")) for host in named):
-        raise ConfigError(f"{setting} it must name the host in the database's certificate")
+        raise ConfigError(
+            f"{setting} the DSN must name the host that the database's certificate is for"
+        )
 
 
 def _check_no_service(dsn: str, environment: Mapping[str, str]) -> None:

@@ -113,10 +113,10 @@ def _account_of(uid: int) -> Account:
 def _entered(uid: int) -> pwd.struct_passwd:
     """Add a user with this ``uid`` to the file `USERS`, and return the user.
 
-    The user is missing if the cluster chose the uid of this process; some clusters choose one uid
-    for each namespace.  The user is added only if `USERS` is a symbolic link.  In the image
-    ``midstreamer-postgres`` it is a link to a writable file in ``/tmp``.  Raise StoreError if the
-    user cannot be added.
+    `USERS` lacks the user if the Kubernetes cluster chose the uid of this process; some Kubernetes
+    clusters choose one uid for each namespace.  The user is added only if `USERS` is a symbolic
+    link.  In the image ``midstreamer-postgres`` it is a link to a writable file in ``/tmp``.  Raise
+    StoreError if the user cannot be added.
     """
     try:
         if USERS.is_symlink():

@@ -53,7 +53,7 @@ OTHER_S = 60.0
 """Maximum seconds that a start waits until another container has stopped its server of the same
 directory."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
-"""Bytes of the server's log above which a start begins a new log file."""
+"""If the server's log has more bytes than this when the server starts, a new log file is begun."""
 _POLL_S = 0.02
 _WATCH_S = 0.25
 """Seconds between two checks whether the server still runs."""

@@ -171,7 +171,7 @@ class MemoryStore:
         return tuple(self._whole(self.feed_rows[at]) for at in self._kept(after, limit))
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
-        """Call ``heard`` after each commit, and with the position every ``period_s`` seconds."""
+        """Call ``heard`` with the position after each commit and every ``period_s`` seconds."""
         self._hearing.append(heard)
         try:
             while True:
@@ -232,12 +232,15 @@ class MemoryStore:
         return self.leases.retire(name)
 
     async def leave(self, name: str) -> FleetView:
-        """Delete the lease of a member; publish the members if there was such a lease."""
+        """Delete the lease of a member; if there was one, publish the remaining members."""
         self.check()
         return self._told(self.leases.leave(name))
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has expired; publish the members if there were any."""
+        """Remove members whose lease has expired.
+
+        If any member was removed, publish the remaining members.
+        """
         self.check()
         return self._told(self.leases.expire())
 

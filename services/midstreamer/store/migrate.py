@@ -54,7 +54,10 @@ class Migration(NamedTuple):
 
     @property
     def compatible(self) -> int:
-        """Oldest schema that a process must know to use a database with this migration."""
+        """Number of the oldest schema whose processes may use a database with this migration.
+
+        A process may use the database if the newest schema that it knows has at least this number.
+        """
         marked = _COMPATIBLE.search(self.text)
         return min(int(marked[1]), self.number) if marked else self.number
 
@@ -104,8 +107,8 @@ def pending(applied: Iterable[Applied], known: Sequence[Migration]) -> list[Migr
         if ours is None and row.refuses(newest):
             raise StoreError(
                 f"the database has schema {max(done)}, and this version knows {newest}: migration"
-                f" {row.number:04d} is not marked as compatible with that. Run the version that"
-                " made the database, or a newer one"
+                f" {row.number:04d} is not marked as compatible with schema {newest}. Run the"
+                " version that made the database, or a newer one"
             )
         if ours is not None and ours.checksum != row.checksum:
             raise StoreError(

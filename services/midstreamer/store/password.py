@@ -24,8 +24,9 @@ def read(path: Path, setting: str, *, characters_min: int = 1) -> str:
         text = data.removesuffix(b"\n").removesuffix(b"\r").decode()
     except PermissionError as error:
         raise ConfigError(
-            f"{source}: {error.strerror} for user {os.geteuid()}, group {os.getegid()}; let them"
-            " read the file, in a pod by fsGroup (podSecurityContext)"
+            f"{source}: {error.strerror} for user {os.geteuid()}, group {os.getegid()}; give"
+            " this user or this group read access to the file. In a pod, set fsGroup in"
+            " podSecurityContext"
         ) from error
     except OSError as error:
         raise ConfigError(

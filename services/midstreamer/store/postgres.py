@@ -307,11 +307,14 @@ class PostgresStore:
         return None if row is None else row_conversion.member(row)
 
     async def leave(self, name: str) -> FleetView:
-        """Delete the lease of a member; publish the members if there was such a lease."""
+        """Delete the lease of a member; if there was one, publish the remaining members."""
         return await self._without("remove_member", name)
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has expired; publish the members if there were any."""
+        """Remove members whose lease has expired.
+
+        If any member was removed, publish the remaining members.
+        """
         async with self._connection() as connection:
             found = await connection.fetch(_SQL["members_all"])
         if any(row["expired"] for row in found):

@@ -62,7 +62,8 @@ def explain(sqlstate: str, message: str) -> MidstreamerError:
     """Return the error for an error code and message of PostgreSQL."""
     if sqlstate.startswith(VALUES):
         return BadInput(
-            f"PostgreSQL cannot take a value ({sqlstate}: {message}): send a value in its range"
+            f"PostgreSQL cannot take a value ({sqlstate}: {message}): send a value that the type of"
+            " its column can hold"
         )
     meaning = next((known for known in MEANINGS if sqlstate.startswith(known.sqlstate)), _OTHER)
     return StoreError(

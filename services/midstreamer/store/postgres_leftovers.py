@@ -2,8 +2,9 @@
 
 Every process of a PostgreSQL server has the data directory as its working directory.  So its
 processes are found exactly, and other processes of the same name are never touched.  Most backends
-end by themselves when their postmaster was killed; a backend in a long statement does not.  A
-postmaster whose launcher was killed is shutting down, and first gets time to finish.
+end by themselves when their postmaster was killed; a backend in a long statement does not.  If the
+postmaster still lives, it is shutting down already: the kernel sent it SIGINT when the process that
+had started it ended.  So it gets time to finish, before it is ended by a signal.
 """
 
 from __future__ import annotations

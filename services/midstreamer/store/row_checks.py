@@ -254,8 +254,8 @@ def of_change(
             if change.state:
                 yield finding("feed", position, "body.state", change.state, "empty")
         case Joined():
-            return  # cannot be checked: no table holds the leases of that moment
-        case Skipped(kind):  # a change that a newer version wrote, or a corrupt one
+            return  # no check: the leases at the time of this change are not stored
+        case Skipped(kind):  # the kind is corrupt, or only a newer version knows it
             yield finding("feed", position, "body.type", kind, "a kind that this version knows")
 
 
@@ -276,7 +276,7 @@ def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Itera
     for column, sent, stored in parts:
         at = first_apart(sent, stored)
         if at >= 0:
-            # The comparison cannot tell whether the feed or the table points is corrupt.
+            # One of them is corrupt: the feed or the table named points. Which one is unknown.
             yield finding(
                 "points", f"{change.column.series}/{change.start + at}", column,
                 stored[at].item() if at < len(stored) else None,

@@ -87,7 +87,7 @@ def specification(text: str) -> Specification:
 
 
 def summary(row: Mapping[str, Any]) -> SeriesSummary:
-    """Convert a row of the table series to the summary of that series."""
+    """Convert a row of the table named series to the summary of one series."""
     return SeriesSummary(
         row["name"], row["count"], row["first_time"], row["last_time"], row["last_value"]
     )
@@ -108,9 +108,10 @@ def member(row: Mapping[str, Any]) -> Member:
 
 
 def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
-    """Return the series that these ticks extend, as columns of the table series.
+    """Return rows for the table named series, as columns: one row for each series with new ticks.
 
-    ``makers`` names, for each new series, the identity that created it.
+    ``columns`` holds the new ticks.  ``makers`` names, for each new series, the identity that
+    created it.
     """
     grown: dict[str, SeriesSummary] = {}
     for column in columns:
@@ -129,7 +130,7 @@ def series(columns: Sequence[Column], makers: Mapping[str, str]) -> Columns:
 
 
 def points(placed: Sequence[tuple[int, int, Column]]) -> Columns:
-    """Return these ticks as columns of the table points.
+    """Return rows for the table named points, as columns: one row for each tick.
 
     Each of ``placed`` is the id of a series, the position of the first tick, and the ticks.
     """

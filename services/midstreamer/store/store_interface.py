@@ -215,7 +215,7 @@ class Present:
 
 @dataclass(frozen=True)
 class FleetView:
-    """All members whose lease has not expired, after an operation on the leases."""
+    """Result of an operation on the leases: all members whose lease has not expired."""
 
     position: int
     members: tuple[Member, ...]
@@ -343,8 +343,8 @@ class Store(Protocol):
     async def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """Return at most ``limit`` changes after a position, one for each position.
 
-        Every change to a learning state holds the newest state of its stream.  Raise Behind if one
-        of these changes was trimmed.
+        Every change to a learning state holds the newest state of its stream.  Raise Behind if a
+        change right after that position was trimmed.
         """
 
     async def watch(self, heard: Heard, *, period_s: float) -> None:
@@ -384,7 +384,7 @@ class Store(Protocol):
         """
 
     async def expire(self) -> FleetView:
-        """Remove members whose lease has expired; add a change to the feed if there were any."""
+        """Remove members with expired leases; if any were removed, add a change to the feed."""
 
     async def extend(self, lease_s: float) -> None:
         """Let every lease last at least ``lease_s`` seconds from now.
@@ -409,7 +409,7 @@ class Store(Protocol):
 
 
 def alone(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Leave out each change to a learning state that a later one of the same stream replaces."""
+    """Return the changes, but of the `Learned` changes of each stream only the last one."""
     last = {c.stream: at for at, c in enumerate(changes) if isinstance(c, Learned)}
     return tuple(
         change

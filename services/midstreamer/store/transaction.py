@@ -148,7 +148,8 @@ class PostgresTransaction:
 
     async def _put(self, name: str, columns: row_conversion.Columns) -> None:
         arguments = _SQL.bind(name, columns)
-        if arguments[0]:  # no statement for no rows: all columns have as many rows as the first
+        # Without rows, execute no statement. All columns have the same length: the number of rows.
+        if arguments[0]:
             await self._connection.execute(_SQL[name], *arguments)
 
     async def _put_states(self, effects: Effects) -> None:

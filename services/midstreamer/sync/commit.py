@@ -77,8 +77,8 @@ class Committer:
         try:
             async with self._store.transaction() as transaction:
                 before = transaction.position
-                # The position is lower if an older copy has replaced the database.  It does not
-                # contain the newest cached states.
+                # The position is lower if the database was replaced by an older copy. The copy
+                # lacks the newest of the cached states, so all cached states are dropped.
                 if before < self._position:
                     self._forget()
                 facts = await self._read(transaction, batch)
@@ -110,8 +110,8 @@ class Committer:
         )
 
     async def _read(self, transaction: Transaction, batch: Sequence[Given]) -> Facts:
-        # First read the series and decisions that the batch names.  Their answers tell which points
-        # and due decisions to read next, and which counts the quota check needs.
+        # First read the series and decisions that the batch names. The rows found decide which
+        # points and due decisions are read next, and which counts the quota check needs.
         asked = write_planning.asked(batch)
         summaries = await transaction.summaries(asked.series)
         stored = await transaction.decisions(asked.experience_ids)
@@ -215,8 +215,8 @@ def _answer(
 ) -> Written | MidstreamerError:
     """Return the answer to a Write, or the error when its only part was refused.
 
-    One Write may settle any number of decisions, so the answer holds only the ``most`` verdicts
-    with the latest due times.
+    One Write may settle any number of decisions, so the answer holds at most ``most`` verdicts:
+    those with the latest due times.
     """
     if len(outcomes) == 1 and isinstance(outcomes[0], MidstreamerError):
         return outcomes[0]

@@ -39,8 +39,8 @@ def check_decision(decision: Decision) -> Decision:
                 f" {shortened(decision.series) or 'no series'} at {decision.time}: {fault}"
             )
     window = plain(np.frombuffer(decision.window, "<f8")).tobytes()
-    # The experience id of a decision without a series is computed from the bytes of the window.
-    # They must stay unchanged, with each -0.0, or else the id would be wrong.
+    # Without a series, the experience id is computed from the bytes of the window. So the bytes
+    # must stay as they are, even if they contain -0.0; otherwise the id would be wrong.
     if window == decision.window or not decision.series:
         return decision
     return msgspec.structs.replace(decision, window=window)

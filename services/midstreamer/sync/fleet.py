@@ -43,8 +43,8 @@ class Fleet:
     ) -> None:
         """Keep the leases in ``store``.
 
-        ``me`` is the name of this process.  ``describe`` returns the present content of its lease.
-        ``drain`` is called when an operator has asked this process to drain.
+        ``me`` is the name of this process.  ``describe`` returns the present content of this
+        process's lease.  ``drain`` is called when a Retire request has asked it to drain.
         """
         self._config = config
         self._store = store
@@ -113,7 +113,7 @@ class Fleet:
     # --- `renew_own` and `leave` handle the lease of this process itself. ---
 
     async def renew_own(self) -> None:
-        """Renew the lease of this process, and start its drain if an operator has asked for that.
+        """Renew the lease of this process, and start its drain if a Retire has asked for that.
 
         Do nothing after `leave`.
         """

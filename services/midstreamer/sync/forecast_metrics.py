@@ -92,6 +92,6 @@ class Licences:
             metrics.LICENCES.labels(_YES_NO[before[0]], before[1]).dec()
 
     def clear(self) -> None:
-        """Stop counting all streams."""
+        """Count no stream any more, so that the gauge of this process is 0."""
         for stream in tuple(self._held):
             self.forget(stream)

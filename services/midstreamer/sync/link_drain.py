@@ -31,8 +31,9 @@ MOVE_S = 3.0
 LOOK_S = 0.1
 """Seconds between two checks of one link during the drain.
 
-If the peer does not understand Drain, each check asks whether the peer is idle.  If it does, each
-check asks whether another sync is still serving."""
+If the peer does not understand Drain, each check asks whether the peer is idle.  If the peer
+understands Drain, each check asks whether another sync is still serving: if none is, the link is
+closed at once."""
 
 
 class Leaving:

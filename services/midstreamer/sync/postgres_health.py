@@ -23,7 +23,7 @@ class StoreHealth:
         metrics.POSTGRES_UP.set(0)
 
     def failed(self, error: StoreError) -> None:
-        """Note an error of the store; log it if PostgreSQL is unreachable for a new reason."""
+        """Record an error of the store; log it if PostgreSQL is unreachable for a new reason."""
         if is_away(error):
             metrics.POSTGRES_UP.set(0)
         if is_away(error) and error.message != self.trouble:
@@ -31,7 +31,7 @@ class StoreHealth:
             log.warning("store.away", detail=error.message)
 
     def answers(self, position: int) -> None:
-        """Note that the store works, for the first time or again."""
+        """Record that the store works, for the first time or again; log the feed's position."""
         self.trouble, self.opened = "", True
         metrics.POSTGRES_UP.set(1)
         log.info("store.opened", position=position)

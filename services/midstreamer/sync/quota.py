@@ -39,8 +39,8 @@ _WAY_OUT = (
 class Quotas:
     """Limits on the number of series and streams, for all identities together and for one.
 
-    A limit per identity of None means half of the limit for all, so that no single identity can
-    use up the whole quota.
+    If the limit for one identity is None, it is half of the limit for all identities together. So
+    no single identity can use up the whole quota.
     """
 
     series_max: int = SERIES_MAX

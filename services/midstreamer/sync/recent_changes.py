@@ -80,7 +80,8 @@ class Recent:
     def nothing_more(self) -> None:
         """Stop waiting for changes after the present position, because the store has none.
 
-        The position that `heard` noted was wrong.
+        Such changes were expected because `heard` got a position that is higher than the last
+        position in the store.
         """
         self._heard = self.position
         if self._early:

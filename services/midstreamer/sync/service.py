@@ -277,9 +277,10 @@ class SyncService:
             await self._renew()
 
     async def _renew(self) -> None:
-        """Renew the lease of this process; note a StoreError instead of raising it.
+        """Renew the lease of this process; record a StoreError instead of raising it.
 
-        The lease cannot expire meanwhile, because no lease expires while the store is unreachable.
+        If the store is unreachable, the missed renewal does no harm: no sync can remove the lease
+        then, and when the store answers again, sync extends all leases first (`_back`).
         """
         try:
             await self._fleet.renew_own()
@@ -287,9 +288,10 @@ class SyncService:
             self._health.failed(error)
 
     async def _keep_house(self) -> None:
-        """Every third of a lease: remove expired leases, and look whether the store is back.
+        """Remove expired leases; resume work when the store answers again.
 
-        Every `TRIM_EVERY` rounds also delete old changes from the feed.
+        This is done in rounds: three rounds within the duration of a lease.  In every round whose
+        number is a multiple of `TRIM_EVERY`, old changes are also deleted from the feed.
         """
         rounds = 0
         while True:

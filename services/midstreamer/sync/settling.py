@@ -182,8 +182,8 @@ def fold(
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:
     """Raise BadInput when a new decision would make the state of its stream too large for a frame.
 
-    The check includes the bytes that verdicts on the learned decisions can add later.  So only a
-    decision is ever refused for the size of a state, never a tick.
+    The check includes the bytes that the verdicts on learned decisions can add to the state later.
+    A tick only causes such verdicts, so no tick is ever refused because of the size of a state.
     """
     decided = {
         lesson.specification.stream for lesson in lessons if isinstance(lesson.event, Decision)

@@ -1,7 +1,7 @@
 """Plans what a batch of Writes adds to the store; pure functions.
 
-There are three steps.  `asked` returns what to read first.  `needed` returns what to read next,
-from the lengths of the series.  `plan` returns what is new, repeated, refused and due.
+There are three steps.  `asked` returns what to read first.  `needed` gets the lengths of the series
+and returns what to read next.  `plan` returns what is new, repeated, refused and due.
 
 Each part of a Write (`sync.write_parts`) is accepted whole or refused whole; a refused part does
 not affect the other parts.  Every record is stored exactly once, because each has a natural key.
@@ -52,7 +52,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Needed:
-    """What is read from the store next, when the length of each series is known."""
+    """What to read from the store after the first read, which returns the lengths of series."""
 
     ticks: Mapping[str, Integers]
     """For each series, the times of ticks in the batch that may be stored already."""
@@ -92,7 +92,7 @@ class PartTaken:
     repeated: int
     column_repeats: tuple[int, ...]
     decisions: tuple[Decision, ...]
-    """Stored decisions that this part repeats."""
+    """Decisions of this part that were stored before; this part sends them once more."""
     spans: tuple[Span, ...]
     """Times of this part's ticks; the answer contains the verdicts that are due at these times."""
     brought: frozenset[bytes]
@@ -401,8 +401,8 @@ class _View:
             )
         at = int(np.flatnonzero(known != given)[0])
         raise BadInput(
-            f"{name}: value {at} of its window is {float(given[at])!r} and {float(known[at])!r} is"
-            f" stored at position {run.start + at}; the window must hold the stored values"
+            f"{name}: value {at} of its window is {float(given[at])!r}, but {float(known[at])!r} is"
+            f" stored at position {run.start + at}: send a window that has the stored values"
         )
 
     def _grown(self, series: str) -> _Grown:

@@ -65,10 +65,10 @@ def scrub(text: str) -> str:
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """Return the text that `_POSTGRES` matched, with its account hidden if it may hold a secret.
+    """Return the text that `_POSTGRES` matched, with user and password hidden.
 
-    Two kinds of account stay visible: a user name alone, and a user name with a password that is
-    hidden already.
+    They stay visible if they hold no secret: a user name alone, or a user name with a password that
+    is hidden already.
     """
     clean = _ACCOUNT.fullmatch(found["account"])
     return found[0] if clean else f"{found['head']}{HIDDEN}"

@@ -230,8 +230,9 @@ def current() -> str:
 def kept() -> str:
     """Return the current span as a ``traceparent`` if its trace is kept, else "".
 
-    It is also "" when no span is open.  Use this function instead of `current` for work that
-    continues after its request: the ids of a trace that nobody keeps need not be stored with it.
+    It is also "" when no span is open.  Use this function instead of `current` for work that is
+    stored and continues after its request.  If the trace is not kept, its ids are of no use, and
+    the work is stored without them.
     """
     return current() if _is_kept() else ""
 
@@ -248,7 +249,10 @@ def exemplar() -> dict[str, str] | None:
 
 
 def _ids() -> Mapping[str, str]:
-    """Return the ids of the current trace and span for a log line; empty if no trace is kept."""
+    """Return the ids of the current trace and span, for a log line.
+
+    Empty if no span is open, or if the current trace is not kept.
+    """
     if not _is_kept():
         return {}
     here = trace.get_current_span().get_span_context()

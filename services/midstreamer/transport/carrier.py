@@ -7,8 +7,8 @@ a certificate, and no byte of an unverified peer reaches the caller.
 
 Two shortcuts save a turn of the event loop for each request.  `Link.send` with ``flush`` sends a
 frame now instead of at the end of the turn.  `Link.deliver_to` passes an arriving frame to a
-function, instead of waking the task that waits in `Link.receive`.  Both change when a frame moves;
-neither changes which frames move, or their order.
+function, instead of waking the task that waits in `Link.receive`.  With both shortcuts a frame
+moves at an earlier moment, but the same frames move in the same order.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class Limits:
     handshake_s: float = connection.HANDSHAKE_S
     """Seconds from the first packet of a connection until its handshake must be complete."""
     frame_s: float = frame_deadlines.FRAME_S
-    """Seconds after its first byte in which a frame must be complete. Each 16 KiB of the frame that
-    have arrived add 1 s."""
+    """Seconds from the arrival of a frame's first byte until the frame must be complete. Each 16
+    KiB of the frame that have arrived add 1 s."""
     idle_s: float = 5.0
-    """Seconds without a packet after which a link counts as lost. A keepalive is sent after a third
-    of this time. So the death of a peer is noticed within this time."""
+    """Seconds without a packet from the peer after which a link counts as lost. So the death of a
+    peer is noticed within this time. A keepalive is sent after a third of this time, so that a link
+    without traffic does not count as lost."""
     send_high_bytes: int = 16 * 1024 * 1024
     """High-water mark: with more unsent bytes on a link, `send` raises Overloaded."""
     send_low_bytes: int = 4 * 1024 * 1024
@@ -56,8 +57,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class TrustReport:
-    """The certificate of a process and the authorities it trusts, to be compared by operators.
+    """The certificate of a process and the authorities that it trusts.
 
+    The people who run a fleet compare these reports of its processes.
     A carrier without certificates leaves every field at its default.
     """
 
@@ -98,7 +100,7 @@ class Link(Protocol):
     def send(self, frame: Frame, *, bulk: bool = False, flush: bool = False) -> None:
         """Queue a frame. Raise LinkClosed if the link is closed.
 
-        Raise Overloaded if more unsent bytes than the high-water mark wait already.
+        Raise Overloaded if the link already has more unsent bytes than `Limits.send_high_bytes`.
 
         Frames queued in one turn of the event loop are sent together at its end.  With ``flush``
         the frame is sent now; use it if no other frame would share its packet.
@@ -108,9 +110,10 @@ class Link(Protocol):
         """Return the next received frame. Raise LinkClosed when no frame can follow."""
 
     def deliver_to(self, take: Callable[[Frame], bool]) -> None:
-        """Pass each arriving frame to ``take``, while no earlier frame waits for `receive`.
+        """Pass each arriving frame directly to ``take``, instead of queueing it for `receive`.
 
-        A frame for which ``take`` returns False is returned by `receive`.
+        If ``take`` returns False, the frame is queued for `receive`.  To keep the order of frames,
+        a frame is also queued if an earlier one is still in the queue.
         """
 
     async def drained(self) -> None:

@@ -25,8 +25,9 @@ from midstreamer.transport.trust import Trust
 
 FALL_BACK_S = 0.5
 """Seconds without an answer on one carrier after which the next carrier is tried too. A handshake
-takes some milliseconds, or a few hundred around the world. A process that takes the second carrier
-needlessly returns to the first one later (`runtime.carrier_choice`)."""
+takes some milliseconds, or a few hundred around the world. If a process has taken the second
+carrier although the first one works, it returns to the first one later
+(`runtime.carrier_choice`)."""
 HANDSHAKE_FAILED = "handshake_failed"
 """Reason of the Refused that a carrier raises when TLS or the carrier's own handshake failed."""
 PORTS_MAX = 20

@@ -37,7 +37,7 @@ class Judging(Protocol):
 
     @property
     def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer expires, in seconds since 1970."""
+        """Earliest expiry of the certificates of all connected peers, in seconds since 1970."""
 
     @property
     def authorities(self) -> set[str]:
@@ -48,9 +48,10 @@ class Judging(Protocol):
 
 
 class Watch:
-    """Verifies the peers of a process's servers and dialled links again after each change.
+    """After each change, verifies again the peers that the change concerns.
 
-    A change is a changed file or an expired certificate.
+    A change is a changed file or an expired certificate.  The peers are the clients of this
+    process's servers, and the servers that this process has dialled.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -93,8 +94,9 @@ class Watch:
         try:
             what.reconsider()
         except Exception:
-            # An exception here must end neither the watching task nor a dial: the peers of other
-            # links would then never be verified again.
+            # The exception must not end the watching task: without this task, the peers of other
+            # links would never be verified again.  It must not end a dial either, which also calls
+            # `look`.
             log.exception("watch.failed")
 
     async def _watch(self) -> None:
@@ -155,7 +157,10 @@ class CertifiedCarrier:
         ]
 
     def look(self) -> None:
-        """Check for changes now, instead of within half a second."""
+        """Check now for changed files and expired certificates.
+
+        Without this call, they are checked twice a second while a server or link is open.
+        """
         self._watch.look()
 
 

@@ -153,11 +153,12 @@ class FramedLink:
         return taken.frame
 
     def deliver_to(self, take: Callable[[Frame], bool]) -> None:
-        """Call ``take`` with each arriving frame, unless an earlier frame waits for `receive`.
+        """Call ``take`` with each arriving frame, instead of queueing the frame for `receive`.
 
-        ``take`` returns True if it has handled the frame.  If it returns False, `receive` returns
-        the frame.  ``take`` gets a frame one turn of the event loop earlier than the caller of
-        `receive` would, which saves about a tenth of a round trip.
+        ``take`` returns True if it has handled the frame.  If it returns False, the frame is queued
+        for `receive`.  A frame is also queued if an earlier one is still in the queue.  ``take``
+        gets a frame one turn of the event loop earlier than the caller of `receive` would, which
+        saves about a tenth of a round trip.
         """
         self._take = take
 
@@ -313,7 +314,8 @@ class FramedLink:
             self._carry_out(self._connection.close(MidstreamerError.code, FAILED))
         except Exception:
             log.exception("link.failed", peer=self.peer.name, closing=True)
-        # If the code above could send the Refusal, it has ended the link; then this does nothing.
+        # If the code above has sent the Refusal, it has also ended the link.  Then the next line
+        # does nothing.
         self._finish(Finish(MidstreamerError.code, FAILED, by_peer=False))
 
     def _set_timer(self) -> None:

@@ -5,9 +5,10 @@ exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
   address (`transport.aioquic.address_validation`).
-- One origin (see `origin`) may have at most half of all places.  If it has half of them and begins
-  another connection, its own oldest connection is closed.
-- When all places are taken, the oldest connection of the origin with most connections is closed.
+- One origin (see `origin`) may have at most half of the allowed connections.  If it has half of
+  them and begins another connection, its own oldest connection is closed.
+- When all origins together have the allowed number of connections, the oldest connection of the
+  origin with most connections is closed.
   A new connection is never refused: an honest handshake takes milliseconds, so a connection that
   has been half-open for long is more likely an attack than a new one.
 - The received bytes of all half-open connections are limited.  Above that, one connection of the
@@ -34,8 +35,8 @@ half-open."""
 HALF_OPEN_MAX = 1024
 """Default limit of half-open connections. Each takes about 80 kB."""
 SHARE_MAX = HALF_OPEN_MAX // 2
-"""Maximum half-open connections of one origin. It is enough for a whole fleet behind one address,
-and half of all places stay free for other origins."""
+"""Default limit of half-open connections of one origin. It is enough for a whole fleet behind one
+address, and other origins can still have as many."""
 BYTES_MAX = 16 * 1024 * 1024
 """Maximum received bytes of all half-open connections: enough for 3,000 handshakes of 5 kB at
 once."""
@@ -47,7 +48,10 @@ class HalfOpen(Generic[Key]):
     """The half-open connections of a server, grouped by origin, oldest first."""
 
     def __init__(self, most: int | None = None) -> None:
-        """``most``: maximum connections, `HALF_OPEN_MAX` if None. One origin may have half."""
+        """``most``: maximum half-open connections; None means `HALF_OPEN_MAX`.
+
+        The connections of one origin (see `origin`) may be at most half of this number.
+        """
         self._most = most
         self._origin: dict[Key, bytes] = {}
         self._held: dict[bytes, dict[Key, int]] = {}

@@ -29,8 +29,8 @@ CLOSE_TIMEOUT_S = 1.0
 def refused(peer: str, refusal: MidstreamerError) -> None:
     """Count and log that a peer was refused."""
     reason = refusal.reason if isinstance(refusal, Refused) else refusal.code
-    # The reason may come from the peer, which can send any word. After the word "accepted", the
-    # metric would count an accepted handshake. So every unknown word is counted as `OTHER`.
+    # The reason may come from the peer, which can send any word. If it sent "accepted", the metric
+    # would count an accepted handshake. So every unknown word is counted as `OTHER`.
     metrics.HANDSHAKES.labels(
         reason if reason in label_values.REFUSALS else label_values.OTHER
     ).inc()

@@ -65,7 +65,10 @@ class DialledPeer(Generic[WireT]):
 
     @property
     def authorities(self) -> set[str]:
-        """Short hash of the authority to which the peer's certificate chains; empty if not open."""
+        """A set with the short hash of the authority at the end of the peer's certificate chain.
+
+        The set is empty while the link is not open.
+        """
         return {self._judged.authority} if self._judged and self.is_open else set()
 
     def reconsider(self) -> None:
@@ -124,7 +127,7 @@ class AcceptedPeers(Generic[WireT]):
 
     @property
     def earliest_expiry_s(self) -> float:
-        """When the first certificate of a connected peer expires; infinity without peers."""
+        """Earliest expiry of the certificates of all connected peers; infinity without peers."""
         return min((judged.not_after_s for judged in self._judged.values()), default=float("inf"))
 
     @property

@@ -49,10 +49,10 @@ async def _raced(
     stagger_s: float,
     is_final: Callable[[BaseException], bool],
 ) -> asyncio.Future[T]:
-    """Start the attempts one after another; return the first that decides the race.
+    """Start the attempts one after another; return the attempt that decides the race.
 
-    `_decided` says which attempt decides it.  If none does, all have failed; then return the first.
-    Every attempt that is started is appended to ``tasks``.
+    `_decided` says which attempt decides the race.  If no attempt decides it, all have failed; then
+    return the attempt that was started first.  Every started attempt is appended to ``tasks``.
     """
     waiting: set[asyncio.Future[T]] = set()
     for attempt in attempts:
@@ -91,7 +91,8 @@ def _decided(
 ) -> asyncio.Future[T] | None:
     """Return an attempt of ``done`` that decides the race; None if there is none.
 
-    An attempt that has succeeded decides it.  If none has, an attempt with a final error does.
+    An attempt that has succeeded decides the race.  If no attempt of ``done`` has succeeded, an
+    attempt with a final error decides it.
     """
     for each in done:
         if each.exception() is None:

@@ -19,7 +19,7 @@ GRANTS_TOLD_MAX = 20
 """Maximum clients named in one ``appends.unlimited`` log line."""
 
 NUMBER_BITS = 48
-"""A metric shows only so many lowest bits of a serial number or hash.
+"""Number of bits of a serial number or hash that a metric shows: its lowest bits.
 
 The value of a metric is a float, which holds integers exactly only up to 53 bits.
 """

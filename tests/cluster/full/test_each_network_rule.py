@@ -57,9 +57,10 @@ def test_without_the_default_strangers_reach_pods_that_no_other_policy_closes(
 
     with reachable_ports.visitors(release) as visiting:
         # The default policy and the policy for Prometheus both select every pod, and a pod is
-        # isolated while any policy selects it. So the test deletes both policies. `unread` is the
-        # expected table between the two deletions: the source "collector", which stands for
-        # Prometheus, no longer reaches the health ports.
+        # isolated while any policy selects it. So a pod is open only after the test has deleted
+        # both. The policy for Prometheus is deleted first. `unread` is the table that is expected
+        # after this deletion: the source "collector", which stands for Prometheus, no longer
+        # reaches the health ports.
         unread = visiting.expected() | {
             ("collector", target): False for target in reachable_ports.HEALTH
         }

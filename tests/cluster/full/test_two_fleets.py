@@ -140,7 +140,8 @@ def used_until(release: Release, pod: str) -> int:
 def rotation(release: Release) -> tuple[float, float]:
     """Wait until every pod has renewed its certificate.
 
-    Return when the first pod had renewed and when the last had, on the monotonic clock.
+    Return two times of the monotonic clock: when the first pod had renewed its certificate, and
+    when the last pod had.
     """
     total = len(not_renewed(release))
 

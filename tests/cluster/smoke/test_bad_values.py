@@ -171,7 +171,10 @@ def _of_another_type(wanted: str | list[str]) -> tuple[Any, str]:
 
 
 def _said(told: str, path: str, sentence: str) -> bool:
-    """Whether a line of Helm's error output gives the sentence for the path or one below it."""
+    """Whether Helm's error output has the sentence in a line about this path.
+
+    A line about a longer path that begins with this path also counts.
+    """
     place = re.compile(rf"- at '/{path.replace('.', '/')}(/[^']*)?': ")
     return any(place.search(line) and sentence in line for line in told.splitlines())
 

@@ -54,14 +54,16 @@ NEEDED: dict[str, dict[str, Any]] = {
     "networkPolicies.otlp.ports": {"networkPolicies": {"otlp": {"namespaceLabels": {"a": "b"}}}},
     "extraVolumeMounts": {"extraVolumes": [{"name": "scratch", "emptyDir": {}}]},
 }
-"""For a value, by its path: other values without which it has no effect.
+"""Some values of the chart have an effect only if other values are set too.
 
-A test compares a render with these values alone with a render in which the value is set too.
+The key is the path of such a value. The entry has the other values. A test renders the chart twice,
+first with only the other values, then with the value of the key as well. The renders must differ.
 """
 ALONGSIDE = {"postgresql.enabled": OWN_DATABASE}
-"""For a value, by its path: other values without which the chart refuses it.
+"""The chart refuses some values unless other values are set too.
 
-A test sets them together with the value.
+The key is the path of such a value. The entry has the other values, which a test sets together with
+the value of the key.
 """
 CONFIG_MAP_BYTES_MAX = 1 << 20
 """The greatest size in bytes of a ConfigMap or Secret that the API server accepts."""

@@ -93,7 +93,7 @@ def test_a_person_gets_a_certificate_by_which_the_fleet_answers(
 def eventually_shown(fleet: Release, folder: Path) -> str:
     """Run `midstreamer status` outside the cluster until it shows the members; return its output.
 
-    Before, the fleet may not have admitted the client yet.
+    The command is repeated, because it may fail until the fleet has admitted the client.
     """
     desk = Desk(fleet, folder)
 

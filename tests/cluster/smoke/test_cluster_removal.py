@@ -67,9 +67,10 @@ def traces() -> dict[str, set[str]]:
 
 
 def left_since(before: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return what `traces` finds now and is not in `before`, an earlier result of it.
+    """Return what is new: `traces` finds it now, but it is not in `before`.
 
-    As in `traces`, the keys are places such as "mounts"; places without anything new are left out.
+    `before` is an earlier result of `traces`. As in `traces`, the keys are places such as "mounts".
+    Places without anything new are left out.
     """
     new = {what: present - before[what] for what, present in traces().items()}
     return {what: present for what, present in new.items() if present}

@@ -37,7 +37,10 @@ WAITING = "is the operator of"
 
 @pytest.fixture(scope="module")
 def ready_s(installed: Release) -> dict[str, float]:
-    """Return the seconds from creation until ready of each pod, after a new installation."""
+    """After a new installation, return how many seconds each pod took to become ready.
+
+    The seconds count from the creation of the pod.
+    """
     return installed.wait_ready()
 
 

@@ -21,16 +21,20 @@ FOR_PEOPLE = {
     "midstreamer:agentpools:view",
     "midstreamer:clientidentities:use",
 }
-"""Roles for people. The charts have no bindings of them.
+"""The roles that the charts make for people. The charts do not bind these roles to anybody.
 
-By a label of each, Kubernetes adds its rights to those of `admin`, `edit` or `view`.
+Each of these roles has a label for aggregation. Because of this label, Kubernetes adds the rights
+of the role to one of the built-in roles `admin`, `edit` and `view`.
 """
 PLACED = ("Deployment", "StatefulSet", "PodTemplate", "Pod")
 
 
 @cache
 def made() -> tuple[dict[str, Any], ...]:
-    """Return the objects that both charts render for one fleet with clients."""
+    """Return all objects of the two charts together, rendered for one fleet.
+
+    The fleet has a namespace of clients.
+    """
     return tuple(removed_rights.rendered())
 
 

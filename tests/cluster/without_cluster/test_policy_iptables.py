@@ -70,8 +70,10 @@ def _matches(words: Sequence[str], packet: tuple[str, str, str, int]) -> bool:
     source, target, protocol, port = packet
     match = dict(zip(words[::2], words[1::2], strict=True))
     first, _, last = match.get("--dport", f"{port}").partition(":")
+    # The only option "-m" in the rules is "-m conntrack". A rule with it matches replies and ICMP
+    # errors, but never the first packet of a connection.
     return (
-        "-m" not in match  # -m conntrack matches only replies and ICMP errors
+        "-m" not in match
         and _within(source, match.get("-s", source))
         and _within(target, match.get("-d", target))
         and match.get("-p", protocol) == protocol

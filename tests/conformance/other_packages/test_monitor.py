@@ -1,8 +1,10 @@
 """`Monitor` compared with brute force: dtaidistance gives the DTW distance of every subsequence.
 
 Without normalisation the monitor promises three things. The distance of each detection is correct.
-Detections of one pattern do not overlap. And a chain of overlapping subsequences leads from every
-subsequence within the threshold to a detection; each is nearer to the pattern than the one before.
+Detections of one pattern do not overlap. And each subsequence within the threshold leads to a
+detection: it is a detection itself, or it overlaps a subsequence that is at least as near to the
+pattern. That subsequence in turn is a detection or overlaps a subsequence at least as near, and so
+on until a detection is reached.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ bands = some.sampled_from([None, 0, 2, 7])
 
 
 def walk(seed: int, *shape: int) -> Floats:
-    """Return random walks with values that float32 holds exactly, as a history stores float32."""
+    """Return random walks whose values float32 holds exactly.
+
+    A history stores its values as float32, so it does not round these values.
+    """
     values = np.random.default_rng(seed).standard_normal(shape).cumsum(axis=-1)
     return values.astype(np.float32).astype(float)
 

@@ -160,8 +160,9 @@ def test_no_shard_is_lost_while_agents_drain_and_join(seed: int) -> None:
 
 
 def test_an_agent_complete_before_the_last_position_need_not_renew_again() -> None:
-    # An agent does not renew its lease early only because its position has changed. So the leases
-    # of the others may name an older position, and a drain must not wait for a newer one.
+    # A new position alone is no reason for an agent to renew its lease early. So the leases of the
+    # other two agents may name an older position. A drain must accept these leases, and must not
+    # wait for leases with a newer position.
     fleet = _Fleet(3)
     leases = {member.name: member for member in fleet.leases()}
     fleet.draining.add("agent/a0")

@@ -32,7 +32,10 @@ TWO = ("c1:1", "c2:1")
 
 
 class _Call(request_retries.Call):
-    """A call in which every address has a link, unless the test names other addresses."""
+    """A call for tests: by default, each of its addresses has an open link.
+
+    A test can pass ``ready`` instead: the list of the addresses that have an open link.
+    """
 
     def begin(
         self, now_s: float, ready: Sequence[str] | None = None

@@ -68,7 +68,7 @@ class Process:
 
     def offer(self, time: int, place: Place) -> None:
         # A sender repeats a tick that got no answer. The outbox may then have two items with the
-        # same time, so the key must be another number.
+        # same time, so the time cannot be the key. A counter gives each item a key of its own.
         key = next(self.keys)
         self.places[key] = place
         self.take(self.outbox.handle(outbox.Offered(key, an_item(time)), 0.0))
@@ -191,8 +191,8 @@ async def test_a_caller_that_leaves_while_its_write_is_spooled_leaves_no_record(
     promise.place.set_result(place)
     storing.cancel()
     await asyncio.wait([storing])
-    # The caller left before it was told that the spool has its write. So the intake has a new job:
-    # to remove the record at this place in the spool.
+    # The write was put into the spool, but its caller left before the write was acknowledged. So
+    # nobody relies on the record, and the intake has a new job: to remove it from the spool.
     assert intake._jobs.get_nowait() == place
     assert intake._spooled.taken == 0
     spool.close()

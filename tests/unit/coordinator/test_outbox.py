@@ -329,7 +329,7 @@ def test_each_item_gets_its_own_result() -> None:
     assert {receipt.position for receipt in (first, second, third)} == {9}
 
 
-# tests with failures in any order
+# The tests below draw at random which Writes to the store fail.
 
 
 class Store:

@@ -160,7 +160,10 @@ MANY = tuple(Shard("walk/a", number) for number in range(6))
 
 
 def _holdings(*shards: Shard, more: bool = False) -> frames.Holdings:
-    """Return one page of an agent's report; the whole report says that it holds all of `MANY`."""
+    """Return a page with some shards of an agent; ``more`` says that another page follows.
+
+    The count and the digest on each page say that the agent holds all shards in `MANY`.
+    """
     return frames.Holdings(1, shards, count=len(MANY), digest=shard.digest(MANY), more=more)
 
 
@@ -201,8 +204,9 @@ async def test_a_newer_link_goes_on_telling_when_the_older_one_ends(end: str) ->
         if end == "lost":
             dispatcher.lost(cast(Peer, old))
         else:
-            # With this shard, the shards reported on the older link do not have the digest that the
-            # report states. So the dispatcher closes that link.
+            # This page adds a shard that is not in `MANY`, but it still states the digest of
+            # `MANY`. Now the shards reported on the older link have another digest than stated. So
+            # the dispatcher closes the older link.
             reported(old, Shard("walk/b", 0))
         reported(new, *MANY[3:])
         assert dispatcher._peers["agent/a1"] is cast(Peer, new)
@@ -217,8 +221,9 @@ async def test_a_search_at_an_agent_belongs_to_the_trace_of_its_request() -> Non
         async with _a_fleet(2) as (dispatcher, agents):
             with tracing.span("match"):
                 search = _search(dispatcher)
-            # The first agent does not answer in time, so a timer makes the dispatcher ask another.
-            # The code of the timer runs outside the span of the request.
+            # The first agent does not answer in time, so a timer makes the dispatcher ask the other
+            # agent. The timer does not run inside the tracing span "match", but the search that it
+            # starts must belong to this span too.
             await eventually(lambda: all(agent.begun for agent in agents))
             agents[0].let.set()
             await search

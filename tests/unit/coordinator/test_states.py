@@ -83,8 +83,9 @@ async def test_what_was_recalled_before_the_feed_begins_anew_is_asked_for_again(
     peer = await dial(carrier, "s1:1", expect=Kind.SYNC)
     service = CoordinatorService(CoordinatorSettings(), carrier)
     known, early = service._states, service._states.expect(STREAM)
-    # Sync answers with ONE. The test supposes that the stream then learns TWO, before the feed
-    # begins. The feed never sends TWO, so ONE must not be used.
+    # Sync answers with ONE. Suppose that the stream learns TWO after this answer, but before the
+    # feed begins. Then the feed never sends TWO, and the cache would keep ONE, which is outdated.
+    # So the cache must forget ONE when the feed begins.
     known.recalled(early, ONE)
     service.apply(Changes(position=3, changes=(Joined(()),)))
     await service.begun(peer)

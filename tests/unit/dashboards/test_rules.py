@@ -25,7 +25,7 @@ HALF_AN_HOUR = Pace(2)
 
 
 def complaints(alert: Alert) -> list[str]:
-    """Return the names of the rules for alerts that this alert breaks."""
+    """Return the names of the rules in `rule_linting` that this alert breaks."""
     return [each.rule for each in rule_linting.complaints([alert], [])]
 
 

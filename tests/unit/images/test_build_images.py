@@ -31,7 +31,10 @@ esac
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a fake buildah that logs its commands, with an empty cache; return the log's path."""
+    """Install a fake buildah, and let the build use an empty cache folder.
+
+    The fake buildah writes each of its commands to a log. Return the path of this log.
+    """
     log_file, programs = tmp_path / "log", tmp_path / "bin"
     programs.mkdir()
     (programs / "buildah").write_text(BUILDER.format(log=log_file))

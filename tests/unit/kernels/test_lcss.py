@@ -15,7 +15,8 @@ from midstreamer_kernels.native import bit_intrinsics
 from midstreamer_kernels.native import lcss as native
 from midstreamer_kernels.reference.lcss import lcss as slow_lcss
 
-# A decorator without a cache, because the code generators under test run only during a compilation.
+# The code generators that are tested here run only while numba compiles a function. This decorator
+# uses no cache, so that numba compiles each function anew in every run.
 jit: Any = numba.njit
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
 series = st.lists(numbers, min_size=1, max_size=90)

@@ -93,8 +93,9 @@ def test_each_subsequence_within_the_threshold_overlaps_a_match(
     )
     for _, alike in itertools.groupby(within, key=lambda match: match[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # Begin with the matches in `found`. Add each equally near match that overlaps one of them,
-        # then each that overlaps an added match, until none overlaps.
+        # The subsequences in `waiting` all have the same distance. Move each one that
+        # overlaps an element of `found` to `found`. Other subsequences may overlap a moved one, so
+        # repeat this until none is moved.
         while joined := [
             match for match in waiting if any(_overlap(match, other) for other in found)
         ]:

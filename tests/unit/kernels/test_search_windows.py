@@ -176,7 +176,7 @@ def test_matches_kept_apart_are_the_greedy_choice_of_all(exclusion: int) -> None
 
 
 def test_a_limit_found_by_one_thread_excludes_nothing_for_another() -> None:
-    values, query = np.tile(a_walk(60), 50), a_walk(60)  # all distances are equal
+    values, query = np.tile(a_walk(60), 50), a_walk(60)  # the query occurs 50 times
     history = History(values, dtype="float64")
 
     answers = [history.search(query, 7, band=4, threads=threads) for threads in (1, 2, 5)]

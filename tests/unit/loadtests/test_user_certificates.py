@@ -1,4 +1,7 @@
-"""The users of a load test request certificates in a cluster; each finds its own in a file."""
+"""A load test in a cluster requests a certificate for each of its users.
+
+It writes the certificates to files, where each user finds its own certificate.
+"""
 
 from __future__ import annotations
 

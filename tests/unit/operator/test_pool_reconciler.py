@@ -164,7 +164,7 @@ def test_what_is_in_force_is_left_alone() -> None:
     assert not decision.waits
 
 
-# --- tests of reasons not to apply a Deployment ---------------------------------------------------
+# --- tests of cases in which the operator does not apply a Deployment -----------------------------
 
 HINDERED = {
     "no template": (Seen(a_pool()), "TemplateMissing", "PodTemplate mid-agent is missing"),
@@ -189,6 +189,10 @@ HINDERED = {
         "is being deleted",
     ),
 }
+"""Cases in which the operator does not apply a Deployment.
+
+Each case has: what the operator sees, the reason that it reports, and a part of its message.
+"""
 
 
 @pytest.mark.parametrize(("seen", "reason", "words"), HINDERED.values(), ids=HINDERED)

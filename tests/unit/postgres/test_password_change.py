@@ -26,7 +26,7 @@ class Server:
 
     async def connect(self, given: str) -> Server:
         if given != self.word:
-            raise TimeoutError("it does not let us in")
+            raise TimeoutError("the server refused the password")
         return self
 
     async def execute(self, statement: str) -> None:

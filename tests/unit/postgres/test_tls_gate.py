@@ -80,9 +80,10 @@ class Transport(asyncio.Transport):
 
 
 def joined(*early: bytes) -> Transport:
-    """Join a client's connection to one to the server; return the transport to the server.
+    """Join the connection from a client and the connection to the server.
 
-    The client sends the bytes ``early`` before the two connections are joined.
+    The client sends the bytes ``early`` before the two connections are joined. Return the transport
+    of the connection to the server.
     """
     near, far, behind = Pipe(), Pipe(), Transport()
     for piece in early:

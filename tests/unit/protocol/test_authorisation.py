@@ -8,14 +8,16 @@ from midstreamer.domain.identity import Kind
 from midstreamer.protocol import authorisation, frames
 from tests.support.link_builders import AGENT
 
-# RIGHTS repeats, for each frame, who may send it to whom. So a new frame or permission must be
-# added both to the code and to RIGHTS, and nobody grants a permission by mistake.
+# All pairs (sender, receiver) of kinds that can have a link to each other.
 MEETING = {
     (sender.value, receiver.value)
     for server, dialling in authorisation.DIALLED_BY.items()
     for kind in dialling
     for sender, receiver in ((server, kind), (kind, server))
 }
+# RIGHTS states a second time, apart from the code, who may send each frame to whom. So a new frame
+# or permission must be added to the code and to RIGHTS. A permission that somebody adds to the code
+# by mistake fails a test.
 RIGHTS: dict[str, set[tuple[str, str]]] = {
     "AgentHandshake": set(),
     "CoordinatorAck": set(),

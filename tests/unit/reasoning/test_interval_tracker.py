@@ -16,8 +16,8 @@ EDGES = [-1.0, 1.0]
 def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
     """Count the misses: the scores above the width that the tracker has at that time.
 
-    Verdicts move the width, each ``delay`` scores late. The range of recent scores, which sets the
-    size of a move, is fixed here: from -1 to 1.
+    The verdict on a score moves the width only after ``delay`` further scores. The size of a move
+    depends on the range of recent scores. This range is fixed here: from -1 to 1.
     """
     width, misses, under_way = 0.0, 0, deque[bool]()
     for score in scores:
@@ -33,8 +33,10 @@ def fixed_range_misses(scores: list[float], gain: float, delay: int) -> int:
 def bound(gain: float, delay: int) -> float:
     """Return by how much the number of misses may differ from the expected number.
 
-    This is bounded. Each miss makes the tracker wider and each hit makes it narrower, by a multiple
-    of the gain. But the width never goes far outside the range of the scores, from -1 to 1.
+    Each verdict moves the width by ``2 * gain * (missed - MISS_RATE)``. So the width is always
+    ``2 * gain`` times the difference between the misses and the expected misses in the verdicts so
+    far. The width stays near the scores, which are from -1 to 1: above 1 it has no misses, below -1
+    it has only misses, and so it moves back. Therefore the difference is bounded too.
     """
     return 2.0 / (2.0 * gain) + 1.0 + 2.0 * (1.0 + delay)
 

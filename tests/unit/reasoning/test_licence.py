@@ -87,9 +87,9 @@ def test_series_that_move_together_earn_no_more_than_one_would() -> None:
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # The usual wait is the median number of decisions before a licence, if only the top fifth is
-    # bet on, and with stakes up to 0.7. In these three cases it is 1020, 4012 and 3892 decisions.
-    # The last number of each case is half of it.
+    # Suppose that a gate bets only on the top fifth, with stakes up to 0.7. In these three cases it
+    # gives a licence after 1020, 4012 and 3892 decisions (medians). This is the usual wait in the
+    # name of the test. The last number of each case is half of the usual wait.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(
@@ -112,7 +112,8 @@ def test_a_licence_starts_at_the_probe_that_proved_itself(rank: float, threshold
     while not gate.closed().held:
         # In the case of rank 0.9, each right decision follows a wrong one of rank 0.6. The top half
         # contains both, so its precision is 0.5, which is below the target 0.6. The top fifth
-        # contains only the right ones. So it earns the licence, and the threshold is 0.8.
+        # contains only the right decisions, so its bets win the licence. The lowest rank of the top
+        # fifth is 0.8, so the threshold begins at 0.8.
         if rank == 0.9:
             decide_and_settle(gate, right=False, rank=0.6)
         decide_and_settle(gate, right=True, rank=rank)

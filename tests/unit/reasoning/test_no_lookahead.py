@@ -48,14 +48,14 @@ def test_another_future_changes_no_earlier_decision(after: int, seed: int) -> No
 
 
 def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The newest analog may now end at ``count - horizon``, so its outcome is at ``count``: this is
-    # one step in the future.
+    # This fault lets the newest analog end at ``count - horizon``. The outcome of this analog is at
+    # the position ``count``: one step in the future.
     monkeypatch.setattr(outcome, "known_until", lambda count, horizon: count + 1 - horizon)
     dense = make.a_specification(window=16, horizon=3, neighbours=400, grid=1, band=0)
     points = make.a_season(500)
     other = with_another_future(points, 331, 2)
-    # A search for 400 neighbours returns every window that it is allowed to use. So it also returns
-    # the window whose outcome lies in the future.
+    # A search for 400 neighbours returns all windows that may be analogs. Because of the fault, one
+    # of them is the window whose outcome lies in the future, so the decision depends on the future.
     assert decisions_of(points, 331, dense) != decisions_of(other, 331, dense)
 
 
@@ -102,10 +102,10 @@ def test_learning_from_stored_events_gives_the_state_of_the_walk() -> None:
 
 
 def rises_after_tops_and_bottoms(walks: range, exclusion: int | None) -> tuple[float, float]:
-    """Return the mean share of analogs that a rise followed, after tops and after bottoms.
+    """Return the mean share of analogs after which the value rose: for tops, then for bottoms.
 
-    The first result is for windows whose last value is far above the window's mean (tops), the
-    second for windows whose last value is far below it (bottoms).
+    A top is a query window whose last value is far above the mean of the window. A bottom is a
+    query window whose last value is far below the mean of the window.
     """
     specification = make.a_specification(window=64, horizon=1, neighbours=40, grid=8, band=0)
     tops: list[float] = []

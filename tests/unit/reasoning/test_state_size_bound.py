@@ -28,7 +28,7 @@ def test_only_a_decision_makes_a_state_larger_than_was_foreseen(horizon: int) ->
         state = reasoning.learn(state, decided)
         # Each decision needs room for its record, for its later verdict and for what is learned
         # from the verdict. The first decision of a series (index 100) also needs room for the
-        # series, with the licence cells of each phase.
+        # series itself, and for its cells in the licence: one cell for each phase.
         assert bytes_with_room(state) - before < 500 + (90 * horizon + 100) * (index == 100)
         verdicts.append(make.verdict_of(decided, float(dice.normal())))
     foreseen = bytes_with_room(state)

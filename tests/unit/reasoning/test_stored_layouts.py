@@ -48,7 +48,11 @@ SECOND, THIRD = Layouts(Second, [MOOD]), Layouts(Third, [MOOD, NOTES])
 
 
 def grown(kind: type[State], **fields: Any) -> Any:
-    """Return a learned state as an instance of ``kind``, with values of the fields that it adds."""
+    """Return a state in the layout ``kind``; `State` is the first layout.
+
+    The fields of `State` have the values of a state that has learned. ``fields`` are values for the
+    fields that ``kind`` adds.
+    """
     state = make.learned_stream(200)
     return kind(*(getattr(state, name) for name in State.__struct_fields__), **fields)
 

@@ -1,4 +1,7 @@
-"""Addresses in settings: IPv6 is understood; "[]:7400", whose template got no IP, is refused."""
+"""Addresses in settings: IPv6 addresses are accepted; an address without a host is refused.
+
+The chart sets an address to "[$(POD_IP)]:7400". If POD_IP is empty, the setting is "[]:7400".
+"""
 
 from __future__ import annotations
 

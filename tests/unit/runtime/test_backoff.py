@@ -1,4 +1,4 @@
-"""`Backoff`: the pauses between retries double up to a bound and are half random."""
+"""`Backoff`: the pauses between retries double up to a bound; half of each pause is random."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,7 @@
-"""Who cancels a request sends a `Cancel` frame, and the peer ends its work; over memory links."""
+"""A peer that cancels its request sends a `Cancel` frame, and the other peer stops its work.
+
+The tests use links of the memory carrier.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -71,8 +71,8 @@ async def test_a_change_is_sent_before_the_lease_must_be_renewed() -> None:
     running = asyncio.ensure_future(membership.run())
     await sync.came.wait()
     membership.renew_soon()
-    # The second renewal must come soon. Without `renew_soon` it would come only after about a third
-    # of the lease, which is 10 s.
+    # The second renewal must come soon. Without `renew_soon` it would come only after about 10 s: a
+    # lease lasts 30 s, and is renewed after a third of this time.
     async with asyncio.timeout(5):
         while len(sync.renewals) < 2:
             sync.came.clear()

@@ -105,8 +105,8 @@ def test_nobody_starves_while_others_keep_coming(
     walk(watched, steps)
     watched.ask("client/d")
     mine = [key for key, who in watched.line.items() if who == "client/d"][:1]
-    # Each time, a request of another identity enters, and then the request leaves that has been
-    # inside for the longest time.
+    # Each time, a request of another identity enters. Then one of the requests that hold a place
+    # leaves: the one that was admitted first.
     for other in others:
         watched.ask(other)
         if watched.inside:
@@ -125,7 +125,7 @@ def test_the_next_place_goes_to_the_identity_with_the_fewest() -> None:
     places = Places(4)
     for key, identity in enumerate(("a", "a", "b", "b", "a", "c")):
         places.enter(key, identity)
-    # Number 5, of identity c, enters before the others, because c holds no place.
+    # Request 5, of identity c, is admitted before requests 3 and 4, because c holds no place.
     assert places.leave(0) == [5]
 
 
@@ -134,7 +134,8 @@ def test_in_a_full_line_an_identity_with_few_displaces_the_newest_of_the_one_wit
     for key, identity in enumerate(("a", "b", "a", "a", "b", "b")):
         places.enter(key, identity)
     assert places.enter(6, "c") == (Entry.WAITING, 3)
-    # Identity c would then have two waiting requests, as many as b, so no request of b makes room.
+    # Identity c has one waiting request, and b has two. With request 7, c would have as many as b.
+    # So no request of b is removed from the line to make room for request 7.
     assert places.enter(7, "c") == (Entry.REFUSED, None)
     assert places.enter(8, "d") == (Entry.WAITING, 5)
 

@@ -1,4 +1,7 @@
-"""`Names` knows what each name resolves to (host:port); names are resolved before each dial."""
+"""`Names` holds, for each name, the addresses (host:port) that it resolved to last.
+
+A name is resolved again before each dial.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Certificates in files: issued, renewed in time, and replaced whole; their keys stay private."""
+"""Certificates in files are issued and renewed in time, and their keys stay private.
+
+A file is replaced as a whole, so nobody ever reads a half-written file.
+"""
 
 import stat
 import time

@@ -69,7 +69,8 @@ def _other_name(issuer: ScriptedIssuer) -> Answer:
 
 def _other_usage(issuer: ScriptedIssuer) -> Answer:
     def answer(request: Request, identity: Identity) -> Signed:
-        # Only the usage is wrong here: sync never dials, so its certificate is not for dialling.
+        # A sync never dials, so the extended key usage of its certificate does not allow to dial.
+        # `_renamed` then puts the right identity into it. So only the usage is wrong.
         signed = _resigned(issuer, request, who(Kind.SYNC, "a1"))
         return replace(signed, chain=(_renamed(issuer, signed.chain[0], identity),))
 
@@ -110,7 +111,10 @@ def _without(**parts: Any) -> Callable[[ScriptedIssuer], Answer]:
 
 
 def _resigned(issuer: ScriptedIssuer, request: Request, identity: Identity) -> Signed:
-    """Certify the request's key for any ``identity``; an authority would refuse a wrong one."""
+    """Certify the key of the request for ``identity``, even if the request names another identity.
+
+    A real authority would refuse such a request.
+    """
     certified = issuer.authority.certify(identity, now_s=issuer.now(), days=1).certificate
     leaf = _rebuilt(issuer, certified, key=request.public_key())
     return Signed((leaf,), (issuer.authority.certificate,))

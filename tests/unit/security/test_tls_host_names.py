@@ -24,7 +24,11 @@ def credentials(name: str, *hosts: str) -> Credentials:
 
 
 def dialled(shown: Credentials) -> str | None:
-    """Return the TLS version that a client of HOST negotiates with a server; None if TLS fails."""
+    """Connect a client that dials the name `HOST` to a server that shows these credentials.
+
+    Return the TLS version, or None if the handshake is not complete. Raise SSLCertVerificationError
+    if the client does not accept the credentials for `HOST`.
+    """
     to_server, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = tls.serving(shown).wrap_bio(to_server, back, server_side=True)
     client = tls.dialling(shown.anchors).wrap_bio(back, to_server, server_hostname=HOST)

@@ -1,4 +1,4 @@
-"""Queries have named arguments; the columns from `row_conversion` have exactly these names."""
+"""Each query has named arguments; `row_conversion` makes a column for each, with the same name."""
 
 from __future__ import annotations
 

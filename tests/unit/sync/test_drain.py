@@ -217,10 +217,11 @@ async def test_a_sync_whose_store_never_opened_stops_when_it_is_asked_to() -> No
         await ended(fleet)
 
 
-# --- tests of members that are asked to drain -----------------------------------------------------
+# --- from here on, tests in which members are asked to drain --------------------------------------
 
 
 async def _renewed(peer: Peer) -> bool:
+    """Renew the lease of a peer; return whether the answer asks the peer to drain."""
     answer = await peer.ask(frames.Renew(member=Member("", "", "")))
     assert isinstance(answer, frames.Fleet)
     return answer.drain

@@ -104,11 +104,11 @@ class _Failing(MemoryStore):
     async def transaction(self) -> AsyncIterator[Transaction]:
         fate = self._script.pop() if self._script else "well"
         if fate == "before":
-            raise StoreError("lost before", retry_after_s=1.0)
+            raise StoreError("connection lost before the transaction", retry_after_s=1.0)
         async with super().transaction() as writing:
             yield writing
         if fate == "after":
-            raise StoreError("lost after: whether it is stored is not known", retry_after_s=1.0)
+            raise StoreError("connection lost: the Write may be stored or not", retry_after_s=1.0)
 
 
 async def _insist(committer: Committer, write: Write) -> None:

@@ -24,7 +24,7 @@ QUOTAS = Quotas(series_max=5, series_per_identity_max=3, streams_max=3, streams_
 
 
 def a_write(*names: str, by: str = "client/u1") -> Write:
-    """Return a write by one client of eight points in each of these series."""
+    """Return a write of one client, with eight points for each of these series."""
     columns = tuple(build.a_column(0, 8, name=f"test/{name}") for name in names)
     return Write(sequence=1, columns=columns, callers=(Caller(by, len(columns)),))
 
@@ -34,7 +34,7 @@ def a_specification(horizon: int) -> Specification:
 
 
 def a_decided(*horizons: int, by: str = "client/u1") -> Write:
-    """Return a write by one client with one decision for each horizon, each in its own stream."""
+    """Return a write of one client, with one decision for each horizon, each in its own stream."""
     decisions = tuple(
         build.a_decision(5, specification=a_specification(horizon)) for horizon in horizons
     )
@@ -102,9 +102,11 @@ def test_a_series_counts_for_the_client_that_asked_first() -> None:
 
 
 async def test_a_series_counts_for_the_second_client_when_the_first_is_refused() -> None:
-    """A series counts for the client that creates it, not for one whose write was refused before.
+    """A series counts for the client whose write creates it.
 
-    Otherwise the second client's series would count for nobody.
+    The first write names the new series too, but it is refused for another reason. So the series
+    counts for the second client, whose quota is full. If the series counted for the first client,
+    the second write would be accepted.
     """
     wrong = Write(
         sequence=3,

@@ -364,8 +364,9 @@ async def test_when_postgresql_objects_to_a_batch_its_writes_are_tried_singly() 
         answers = await asyncio.gather(
             *(peer.ask(write) for write in writes), return_exceptions=True
         )
-    # The first write is a batch of its own, and the first error refuses it. The other three are one
-    # batch, which the second error refuses. Then they are committed one by one.
+    # The first write is a batch of its own. Its transaction raises an error, so this write fails.
+    # The other three writes are one batch. Its transaction raises the second error, so these three
+    # writes are committed one by one, and succeed.
     kinds = [type(answer) for answer in answers]
     assert kinds.count(frames.Written) >= 2
     assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {StoreError}

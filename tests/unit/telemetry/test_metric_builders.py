@@ -1,4 +1,4 @@
-"""Metric families: scrapes call for values, children are cached, label values are bounded."""
+"""Metrics: a scrape reads values from functions; children are cached; label values are bounded."""
 
 from __future__ import annotations
 

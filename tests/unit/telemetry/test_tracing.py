@@ -89,7 +89,7 @@ def test_without_tracing_no_trace_is_sent_on() -> None:
     assert (tracing.current(), tracing.context()) == ("", None)
 
 
-# tests of which traces are recorded
+# From here on, the tests check which traces are recorded.
 
 
 def kept_of(ratio: float, *, parents: list[str]) -> list[bool]:
@@ -135,7 +135,7 @@ def test_an_error_leaves_its_code_and_no_message_in_the_span() -> None:
     assert "hunter2" not in ended.to_json()
 
 
-# tests of one batch that serves several requests
+# From here on, the tests are about one batch that serves several requests.
 
 
 def test_a_batch_is_in_the_trace_of_the_first_and_linked_to_the_others() -> None:

@@ -83,7 +83,8 @@ def test_when_all_hold_too_much_the_fullest_origin_s_oldest_leaves(
         held.hold(key, size)
     assert held.overfull() is None
     held.hold(3, 40)
-    # 10.0.0.1 holds the most bytes. Its oldest connection, 1, holds none, so 2 must be closed.
+    # The origin 10.0.0.1 holds the most bytes. Its oldest connection is number 1, but this one
+    # holds no bytes. So connection number 2, the next one, must be closed.
     assert held.overfull() == 2
     held.discard(2)
     assert held.overfull() is None

@@ -62,9 +62,9 @@ class End:
 
 
 async def joined(*, far_idle_s: float = LIMITS.idle_s) -> tuple[End, End]:
-    """Return the end of a client and the end of a coordinator that answers each Survey.
+    """Return the two ends of a connection: first of a client, then of a coordinator.
 
-    Both ends have finished their handshakes.
+    Both ends have finished their handshakes. The coordinator answers each frame with Surveyed.
     """
     signer = identity_builders.an_authority(CLIENT.trust_domain)
     dialling, serving = (

@@ -78,10 +78,11 @@ def on_tls(connection: QuicConnection, prepare: Callable[[tls.Context], None]) -
 
 
 def require_client_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Make a server demand a certificate and call ``judge`` after the client proved to own its key.
+    """Make a server demand a certificate from the client and call ``judge`` on it.
 
-    aioquic itself only requests a certificate: it would accept a client without a certificate, or
-    with a certificate of any authority.
+    ``judge`` is called after the client has proven that it owns the certificate's key, or at once
+    if there is no certificate.  aioquic itself only requests a certificate: it would accept a
+    client without a certificate, or with a certificate of any authority.
     """
     context._request_client_certificate = True
     take, verify = context._server_handle_certificate, context._server_handle_certificate_verify
@@ -100,7 +101,10 @@ def require_client_certificate(context: tls.Context, judge: Callable[[Presented]
 
 
 def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], None]) -> None:
-    """Make a client call ``judge`` with the certificate of a server that has proven its key."""
+    """Arrange that this client calls ``judge`` on the server's certificate.
+
+    ``judge`` is called after the server has proven that it owns the certificate's key.
+    """
     verify = context._client_handle_certificate_verify
 
     def verified(input_buf: Buffer) -> None:
@@ -111,8 +115,9 @@ def judge_server_certificate(context: tls.Context, judge: Callable[[Presented], 
 
 
 def refuse_unreadable_certificates(context: tls.Context) -> None:
-    """Turn any error while a certificate or the proof of its key is read into a TLS alert.
+    """Raise a TLS alert whenever a certificate cannot be read, whatever the error is.
 
+    The same is done when the proof that the peer owns the certificate's key cannot be read.
     aioquic expects only ValueError.  `cryptography` raises other errors too, for example for an
     unknown certificate version.  Without this function `receive_datagram` would raise them.
     """
@@ -129,8 +134,8 @@ def _or_alert(handle: Callable[[Buffer], None]) -> Callable[[Buffer], None]:
     def handled(input_buf: Buffer) -> None:
         try:
             handle(input_buf)
-        except (tls.Alert, BufferReadError):  # aioquic itself turns BufferReadError into an alert
-            raise
+        except (tls.Alert, BufferReadError):
+            raise  # The caller of this function in aioquic raises an alert for BufferReadError.
         except Exception as error:
             raise tls.AlertBadCertificate(f"{Reason.UNREADABLE}: it is no certificate") from error
 
@@ -183,9 +188,9 @@ def stop_when_all_is_written(connection: QuicConnection) -> None:
     """Make aioquic build no further packet after the one that took the last stream data.
 
     aioquic itself would build one more packet, find nothing to send and drop it, which costs time.
-    Other frames do not need that packet either: all of them fit into the first packet.  Only the
-    frame MAX_STREAMS, which aioquic sends after the end of a stream, would be late.  This does not
-    matter, because our streams end only with their connection.
+    Frames without stream data, such as acknowledgements, are in the first packet already.  There is
+    one exception: after a stream has ended, aioquic sends MAX_STREAMS in one more packet.  This
+    does not matter, because our streams end only with their connection.
     """
     write = connection._write_application
 
@@ -337,7 +342,7 @@ def hold_little(connection: QuicConnection, *, crypto_bytes_max: int) -> None:
 
 
 def handshake_bytes(connection: QuicConnection) -> int:
-    """Return the bytes of handshake messages received so far. At most so many are in memory."""
+    """Return an upper bound of the handshake bytes in memory: the number received so far."""
     receivers = [stream.receiver for stream in connection._crypto_streams.values()]
     return sum(each.held_bytes for each in receivers if isinstance(each, Receiver))
 
@@ -389,10 +394,11 @@ def allow_by_consumption(
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     def connection_limits(builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        # The sum below lacks streams that have ended.  Here, none ends before its connection.
+        # The sum below counts only open streams.  That is enough: none of our streams ends before
+        # its connection.
         nonlocal total_at
-        # Only received bytes (`used`) can be consumed.  While they are below `total_at`, save the
-        # costly sum.
+        # Only received bytes can be consumed; their number is `total.used`.  While it is below
+        # `total_at`, the consumed bytes are too, so the costly sum is skipped.
         if total.used >= total_at:
             consumed = sum(s.receiver._buffer_start for s in connection._streams.values())
             if consumed >= total_at:

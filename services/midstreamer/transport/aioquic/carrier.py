@@ -31,7 +31,8 @@ class QuicCarrier(CertifiedCarrier):
 
         A host name is resolved each time, and all its addresses are tried in random order.
         """
-        # Certificate files are watched only while a link is open, so look at them now.
+        # Certificate files are not watched while no server or link is open.  They may have changed
+        # during such a time, so check them before this dial.
         self.look()
         places = await hosts.resolve(address, socket.SOCK_DGRAM)
         random.shuffle(places)

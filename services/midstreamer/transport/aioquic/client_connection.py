@@ -83,7 +83,10 @@ class DialledLink(DialledPeer[QuicWire]):
         self._not_opened(code, message)
 
     def forgotten(self, wire: QuicWire) -> None:
-        """Call `ended` again, in case it failed half way. There is nothing else to drop."""
+        """Call `ended` again, because its first call may have raised before it was complete.
+
+        Nothing else must be released.
+        """
         self.ended(wire, "", "")
 
     # --- socket ---
@@ -98,9 +101,9 @@ class DialledLink(DialledPeer[QuicWire]):
         asyncio.get_running_loop().call_soon(self.wire.settle)
 
     def _failed(self, error: OSError) -> None:
-        # The server's port is closed. Before the handshake is complete, one such error ends the
-        # dial. Later, a single error may be forged: only two errors without a datagram between them
-        # end the connection.
+        # Usually the error means that the server's port is closed. One error ends the dial if the
+        # handshake is not complete. Later, one error is not enough, because it may be forged: the
+        # connection ends after two errors, if no datagram was received between them.
         self._refusals += 1
         if self.wire.link is None or self._refusals >= 2:
             self.wire.abandon("", f"{self._written}: {error.strerror}")

@@ -42,7 +42,10 @@ class _Outcome:
 
 
 def self_test() -> None:
-    """Raise SelfTestFailed unless certificates are enforced. It runs once per process."""
+    """Raise SelfTestFailed if a QUIC connection accepts a peer without a valid certificate.
+
+    After the test has passed once, further calls in the same process do nothing.
+    """
     if not _done:
         aioquic_internals.require_version()
         refusal_self_test.prove(_met)

@@ -95,8 +95,9 @@ class DatagramSocket:
         self._drained()
 
     def _fail(self, error: OSError) -> None:
-        # A connected socket gets an error if the port of its peer is closed. On a server's socket
-        # an error concerns one datagram sent earlier, and other connections are not affected.
+        # `_failed` is set only for a connected socket, which a client uses. It gets an error if the
+        # port of its peer is closed. On a server's socket an error concerns only one datagram sent
+        # earlier, and other connections are not affected, so the error is ignored.
         if self._failed is not None:
             self._failed(error)
 

@@ -20,7 +20,7 @@ has about ten packets."""
 
 
 class Receiver(QuicStreamReceiver):
-    """Receiving half of a stream, which stores bytes out of order in `reassembly.Segments`."""
+    """Receiving half of a stream. Bytes that arrive out of order are kept in `Segments`."""
 
     def __init__(
         self, stream_id: int | None, *, readable: bool = True, gaps_max: int = SEGMENTS_MAX
@@ -109,7 +109,11 @@ class CryptoReceiver(Receiver):
         self._bytes_max = bytes_max
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Add a frame. Raise QuicConnectionError, and store nothing, if it exceeds the limit."""
+        """Add a frame's data. Return the event with bytes that can now be read; None: no bytes.
+
+        If the streams of all TLS epochs together would then have received more than ``bytes_max``
+        bytes, raise QuicConnectionError and store nothing.
+        """
         further = frame.offset + len(frame.data) - self.highest_offset
         received = sum(receiver.highest_offset for receiver in self._together)
         if further > 0 and received + further > self._bytes_max:

@@ -39,13 +39,14 @@ ACK_AT_ONCE_PACKETS = 8
 """If at least this many datagrams are received in one turn of the event loop, they are acknowledged
 at once. A peer that sends so much waits for the acknowledgement."""
 ACK_PIGGYBACK_S = aioquic_internals.ACK_DELAY_S / 2
-"""Age in seconds from which an acknowledgement is added to a packet with data.
+"""Seconds that an acknowledgement must have waited before it is added to a packet with data.
 
 With a smaller value, more packets would carry an acknowledgement, which costs time.  With a larger
-value, more acknowledgements would be too young for a packet with data.  Such an acknowledgement may
-become due before the next packet with data, and then it needs a packet of its own.
+value, more packets with data would be sent without the acknowledgement that waits.  It may become
+due before the next packet with data, and then it needs a packet of its own.
 
-If no acknowledgement was added for `aioquic_internals.ACK_DELAY_S`, even a younger one is added."""
+There is one exception: if no acknowledgement was added to a packet with data for
+`aioquic_internals.ACK_DELAY_S`, one is added even if it has waited for less than this value."""
 
 
 class Owner(Protocol):
@@ -131,7 +132,7 @@ class QuicWire:
 
     @property
     def handshake_bytes(self) -> int:
-        """Bytes of handshake messages received so far. At most so many are in memory."""
+        """Upper bound of the handshake bytes in memory: the number received so far."""
         return aioquic_internals.handshake_bytes(self.quic)
 
     # --- the owner calls the following methods ---
@@ -155,11 +156,14 @@ class QuicWire:
     def settle(self) -> None:
         """Send waiting data after a batch of datagrams was received.
 
-        At least `ACK_AT_ONCE_PACKETS` received datagrams are acknowledged now.  The acknowledgement
-        of fewer waits, so that it can share a packet with data.
+        If at least `ACK_AT_ONCE_PACKETS` datagrams were received, they are acknowledged now.  If
+        fewer were received, they are acknowledged later, so that the acknowledgement can share a
+        packet with data.
         """
         if not self._datagrams_since_flush or self._stopped:
-            return  # `_send` has run since the batch came, and has handled the acknowledgements
+            # Nothing is left to do: the connection is stopped, or `_send` has run since the last
+            # datagram was received, and has handled its acknowledgement.
+            return
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
             if many or self.over or aioquic_internals.has_something_to_send(self.quic):
@@ -178,7 +182,8 @@ class QuicWire:
 
     def _send(self, *, written: bool) -> None:
         if self._stopped:
-            return  # send nothing, even if aioquic still has packets because closing failed
+            # If closing has failed, aioquic may still have packets to send.  Do not send them.
+            return
         now = time.monotonic()
         if self._flush is not None:
             self._flush.cancel()
@@ -283,7 +288,10 @@ class QuicWire:
             self._end(QuicErrorCode.INTERNAL_ERROR, FAILED, "", FAILED)
 
     def _end(self, error: int, reason: str, code: str, message: str) -> None:
-        """Close: the peer gets ``error`` and ``reason``, our link ``code`` and ``message``."""
+        """Close the connection.
+
+        The peer gets ``error`` and ``reason``.  Our own link gets ``code`` and ``message``.
+        """
         if self.over or self._closing:
             return  # already closing: a send that fails meanwhile calls this method again
         self._closing = True

@@ -35,7 +35,9 @@ class WssCarrier(CertifiedCarrier):
         A host name is resolved each time, and all its addresses are tried in random order.  With a
         proxy, only the proxy's name is resolved here, and the proxy resolves the server's name.
         """
-        self.look()  # files are watched only while a link is open, so check them now
+        # Certificate files are not watched while no server or link is open.  They may have changed
+        # during such a time, so check them before this dial.
+        self.look()
         way = way_to(address, self._proxy)
         places = await hosts.resolve(way.first, socket.SOCK_STREAM)
         random.shuffle(places)

@@ -124,8 +124,9 @@ class WssServer(AcceptedPeers[WssWire]):
         # The level is debug, so that an attack with many connections does not fill the log.
         log.debug("handshake.failed", code=reason)
         self._turned_away.add(wire)
-        # Free the place now, not when the loop has closed the socket: several new connections in
-        # one turn of the loop must not all choose the same old connection to close.
+        # Remove the connection from `_half_open` now, not when the loop has closed its socket.
+        # Else several new connections in one turn of the loop would all choose to close this same
+        # connection.
         self._no_longer_half_open(wire)
         wire.drop()
 
@@ -146,7 +147,7 @@ class WssServer(AcceptedPeers[WssWire]):
         return link
 
     def ended(self, wire: WssWire, code: str, message: str) -> None:
-        """Free the place of an ended connection. Its socket stays open until the peer closes."""
+        """Forget the peer of an ended connection. Its socket stays open until the peer closes."""
         # A wire in `_turned_away` is not counted, because its failure was counted before.
         if wire.link is None and wire not in self._turned_away:
             reason = code if code in _COUNTED else HANDSHAKE_FAILED

@@ -36,7 +36,9 @@ _ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": Reason.EXPIRED,
     "SSLV3_ALERT_BAD_CERTIFICATE": Reason.UNREADABLE,
 }
-"""Our reason for each TLS alert with which a peer refuses us, by the alert's name in `ssl`."""
+"""For each TLS alert that a peer may send to refuse this side: the Reason with the same meaning.
+
+The keys are the names of the alerts in `ssl`."""
 
 
 def context(credentials: Credentials | None, *, server_side: bool) -> ssl.SSLContext:
@@ -99,10 +101,11 @@ class Tls:
         self._tls.write(data)
 
     def close(self) -> None:
-        """Make the closing alert, which tells the peer that no more data follows."""
+        """Make the TLS alert close_notify, which tells the peer that no more data follows."""
         if self.ready:
             with contextlib.suppress(ssl.SSLError):
-                # This makes the alert, and then raises, because the peer has not answered yet.
+                # `unwrap` makes the alert.  Then it raises an error, because the peer has not sent
+                # its own close_notify yet.
                 self._tls.unwrap()
 
     def take(self) -> bytes:
