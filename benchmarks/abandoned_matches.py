@@ -54,10 +54,10 @@ The client sets its timer so much earlier, in order to abandon a match at the pl
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Result for one measure of distance, over all turns.
+    """Results for one distance measure.
 
-    ``whole_s`` (without `Cancel`) and ``abandoned_s`` (with `Cancel`) are the processor seconds of
-    each turn.
+    The measurement is repeated `TURNS` times; each repetition is a turn.  ``whole_s`` (without
+    `Cancel`) and ``abandoned_s`` (with `Cancel`) have the processor seconds of each turn.
     """
 
     measure: str

@@ -88,8 +88,9 @@ class Block:
 class Cost:
     """Results for one kind of request.
 
-    ``counted`` has the blocks with metrics, and ``uncounted`` has the blocks without metrics.
-    Blocks of equal index ran one after the other and are compared.
+    ``counted`` has the results of the blocks of requests that ran with metrics.  ``uncounted`` has
+    the results of the blocks that ran without metrics.  Blocks of equal index ran one after the
+    other and are compared.
     """
 
     what: str

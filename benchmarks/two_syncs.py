@@ -45,7 +45,7 @@ BEGIN_S = 0.5
 """Seconds from the moment at which all processes are ready until the first write."""
 
 
-# --- what the process of one sync runs ----------------------------------------------------------
+# --- in a child process: one sync, its writer and its follower ----------------------------------
 
 
 async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
@@ -57,7 +57,7 @@ async def follow(peer: Peer, heard_s: dict[int, float], after: int) -> None:
 
 
 async def one_sync(dsn: str, name: str, writes: int) -> dict[str, Any]:
-    """Run a sync that writes at a fixed rate; return when each position was sent and received.
+    """Run one sync and write to it; return the times of sending and of receiving, by position.
 
     The process prints "ready", and reads the time of the first write from standard input.
     """

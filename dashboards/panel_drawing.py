@@ -136,7 +136,7 @@ def _axes(axes: Any, panel: Panel, custom: dict[str, Any]) -> None:
 def _range(axes: Any, panel: Panel) -> None:
     """Set the y axis: it includes 0 and has room above the highest value.
 
-    A constant line therefore does not fill the whole axis with a tiny range.
+    If the axis did not include 0, it would show only a tiny range around a constant line.
     """
     low, high = axes.dataLim.intervaly
     high = high * 1.08 if high > 0 else 1.0

@@ -51,7 +51,10 @@ class Pace:
         return f"{max(1, round(self.seconds(duration) * 1000))}ms"
 
     def seconds(self, duration: str) -> float:
-        """Return a duration such as ``5m`` in seconds, divided by ``factor``, for comparisons."""
+        """Return the number of seconds in a duration such as ``5m``, divided by ``factor``.
+
+        Expressions in PromQL compare a number of seconds with it.
+        """
         return seconds(duration) / self.factor
 
 

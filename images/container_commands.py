@@ -23,7 +23,10 @@ def chosen(asked: str, there: Collection[str]) -> str:
 def missing(
     builder: str, asked: str, there: Collection[str], *, own_bases: bool, root: bool
 ) -> list[str]:
-    """Return a line for each program that this machine lacks; ``there`` are the programs it has."""
+    """Return a line for each needed program that is missing, and the command to install them.
+
+    ``there`` has the names of the programs that are installed and work.
+    """
     packages, found = [], []
     if not builder:
         packages.append(asked if asked in ("buildah", "podman") else BUILDERS[0])

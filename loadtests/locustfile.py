@@ -158,8 +158,8 @@ class Gatherer:
     def run(self) -> None:
         """Wait for the results of all workers, judge them, and let locust quit.
 
-        All requests have ended three times ``plan.budget_s`` after the last stage. At most
-        `LATEST_S` seconds later the wait ends, even if results are missing.
+        The wait ends at most ``3 * plan.budget_s + LATEST_S`` seconds after the last stage, even if
+        results are missing. Requests in progress need up to ``3 * plan.budget_s`` seconds.
         """
         users = self.plan.shape.users
         print(

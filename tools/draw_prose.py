@@ -200,7 +200,7 @@ def everything(top: Path = TOP) -> list[Prose]:
 
 
 def draw(seed: int, texts: Sequence[Prose], count: int = COUNT) -> list[Prose]:
-    """Draw `count` different texts: for each, the seed chooses a room and then a text of it."""
+    """Draw `count` different texts: for each, choose a room (a folder), then one of its texts."""
     dice, rooms = random.Random(seed), defaultdict[str, list[Prose]](list)
     for each in texts:
         rooms[each.room].append(each)

@@ -3,14 +3,14 @@
 The other packages need an older numba than the product.  A run therefore has a process for each
 Python environment and one for node.  All read the same files and are pinned to the same processor.
 Within a task the calls alternate, round after round; in a round each call is repeated for a
-fraction of a second.  Medians are compared.  With `--only` only tasks run whose names begin with
-the given text.  With `--quick` each task has two rounds and growth is measured on small sizes:
-enough to see that everything runs.
+fraction of a second.  Medians are compared.  `--only NAME` runs only the tasks whose names begin
+with NAME.  With `--quick` each task has only two rounds.  The tasks that measure how time and
+memory grow with the amount of data then use less data.  That is enough to see that everything runs.
 
 A gate is a value that the kernels must reach, such as a ratio to another package.  One gate decides
-the exit status: that of WebAssembly against JavaScript.  The status is 1 if this gate was missed,
-or if its task ran without a result.  It is 130 after Ctrl-C.  Whether other gates were reached is
-only printed.
+the exit status: the speed of WebAssembly as a ratio to the speed of JavaScript.  The status is 1 if
+this gate was missed, or if its task ran without a result.  It is 130 after Ctrl-C.  Whether other
+gates were reached is only printed.
 """
 
 from __future__ import annotations

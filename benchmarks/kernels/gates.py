@@ -2,13 +2,13 @@
 
 Most gates are ratios to the speed of another package; some are shares of the processor's limit.
 These gates are defined for processors with AVX-512.  On a processor that has AVX2 but not AVX-512,
-half of each gate is enough.  On other processors the measured values are shown without a gate.  Two
-gates are times in seconds, the same on every processor: for the cold start and for the warm start
-(see `first_use`).
+half of the gate's value is enough.  On other processors the measured values are shown without a
+gate.  Two gates are times in seconds, the same on every processor: for the cold start and for the
+warm start (see `first_use`).
 
-Only one gate can make the run fail, and only this ratio has a gate on every processor.  With
-AVX-512, WebAssembly must be at least 55 times as fast as textbook JavaScript.  On all other
-processors it must be at least 50 times as fast.
+One ratio is an exception: it has a gate on every processor, and only this gate can make the run
+fail.  WebAssembly must be at least 55 times as fast as textbook JavaScript if the processor has
+AVX-512, and at least 50 times as fast on all other processors.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ SHARES = {"avx512": 1.0, "avx2": 0.5}
 
 ONE_PAIR = PAIR * PAIR
 IN_LANES = ROWS * (LENGTH * (2 * NARROW + 1) - NARROW * (NARROW + 1))
-"""Number of matrix cells within the band, summed over all rows of a collection.
+"""Number of matrix cells that are computed to compare a query with each series of a collection.
 
-`ONE_PAIR` is the number of all cells in the matrix of one pair of series.
+The collection has `ROWS` series of `LENGTH` points.  Only cells within the band `NARROW` count.
+`ONE_PAIR` is the number of all cells in the matrix of one pair of series, without a band.
 """
 
 

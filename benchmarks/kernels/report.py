@@ -108,7 +108,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """Return the text of a measured value or a gate with its unit; a dash if the value is None."""
+    """Return a measured value, or the value to reach, as text with its unit; a dash for None."""
     if value is None:
         return "–"
     times = f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"
@@ -134,7 +134,7 @@ def rows_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def growth_table(title: str, rows: Sequence[Row]) -> Table:
-    """Return the table of cost by size."""
+    """Return a table of the time and memory that histories or collections of each size take."""
     table = Table(title=title, title_justify="left")
     table.add_column("", min_width=36)
     for heading in ("search", "built in", "bytes/point", "append"):

@@ -83,7 +83,7 @@ class Spring:
     """State of SPRING for several patterns.
 
     The patterns are given as an array of shape (patterns, points).  The last pattern is repeated
-    until the last vector is full.
+    until the number of patterns is a multiple of `_LANES`.
     """
 
     def __init__(self, patterns: NDArray[np.float64]) -> None:

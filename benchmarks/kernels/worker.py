@@ -9,8 +9,8 @@ If a call takes less than a fifth of a millisecond, several calls in a row are t
 the sample is their mean.  Each call gets a number that rises by one, with which it can select one
 of many queries.
 
-This module needs only numpy and the standard library, because it also runs in the environment of
-the peers.  `peer.mjs` answers the same lines.
+This module needs only numpy and the standard library, because it also runs in the Python
+environment of the other packages.  `peer.mjs` is the same for node: it reads the same lines.
 """
 
 from __future__ import annotations

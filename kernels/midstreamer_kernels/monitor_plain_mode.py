@@ -13,9 +13,11 @@ A sleeping pattern may wake later, so points are kept as far back as its paths m
 can stay within the threshold forever. For example, while the stream stays at the value of one
 pattern point, a path that stays at that point costs nothing. So each sleeping pattern is *audited*
 once per `AUDIT` points: it wakes if a path that began more than `AUDIT` points ago is still within
-the threshold. Sleeping patterns thus need at most ``2 * AUDIT`` points. A pattern that is awake may
-have a match that can still change. When that match becomes final, the column is recomputed from all
-points since the end of the match, so these points are kept.
+the threshold. A pattern that stays asleep then needs only the last `AUDIT` points. Until its next
+audit at most `AUDIT` points are added. So sleeping patterns need at most ``2 * AUDIT`` points.
+
+A pattern that is awake may have a match that can still change. When this match becomes final, the
+column is recomputed from the points after the match. So these points are kept too.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from midstreamer_kernels.native import spring
 # the checks of a thousand patterns take 0.4 us per point.
 AUDIT = 2**17
 # A difference equal to the threshold becomes at most this integer in the filter. The greatest
-# integer of the filter is 65,535, so greater differences fit too.
+# integer of the filter is 65,535, so differences a little greater than the threshold fit too.
 FULL = 65_200
 # Any two allowed points differ by less than `FAR`. A threshold greater than `FAR` is treated as
 # `FAR`.
@@ -54,8 +56,9 @@ class _Scales(NamedTuple):
     factors: NDArray[np.float64]
     """The factor by which integer differences are multiplied before squaring, from 1 to 65,535.
 
-    It is the greatest integer by which a difference equal to the threshold becomes at most `FULL`.
-    A great factor is better, because only the upper 16 bits of a square are kept.
+    It is the greatest integer in this range for which a difference equal to the threshold,
+    multiplied by the factor, is at most `FULL`. A great factor is better, because only the upper 16
+    bits of a square are kept.
     """
     units: NDArray[np.float64]
     """The integer cost in the filter that equals a cost (a squared difference) of 1."""
@@ -87,9 +90,9 @@ class Watch:
     threshold : float
         The greatest DTW distance of a match; finite.
     audit : int
-        Each pattern without an exact column is checked once per `audit` points: a path within the
-        threshold that began more than `audit` points ago wakes the pattern. The number does not
-        change the results.
+        Every `audit` points, each pattern without an exact column is checked once. If a path that
+        began more than `audit` points ago is still within the threshold, the pattern gets an exact
+        column. The number does not change the results.
     """
 
     def __init__(
@@ -226,7 +229,7 @@ class Watch:
     # Slots
 
     def _add_slots(self) -> None:
-        """Create the first slots, the memory of exact columns, or double their number."""
+        """Create the first slots, or double their number; a slot is memory for an exact column."""
         groups = max(1, 2 * int(self._state["slot_groups"]))
         slots, rows = groups * spring.SLOTS, int(self._state["rows"])
         cells = slots * rows
@@ -257,7 +260,8 @@ class Watch:
         lengths = self._arrays["slot_lengths"].reshape(-1, spring.SLOTS)
         self._arrays["slot_rows"][group] = lengths[group].max()
 
-    # Events of `spring.advance`: a pattern must wake, its match is final, or it may go to sleep
+    # Events of `spring.advance`: a pattern must get an exact column (it wakes), a match is final,
+    # or a pattern may give up its exact column (it goes to sleep)
 
     def _handle(self) -> list[Match]:
         found: list[Match] = []
@@ -367,10 +371,11 @@ class Watch:
         return self._oldest(lane, begin) == begin
 
     def _audit(self) -> list[Match]:
-        """Check the next patterns that sleep, so that each is checked once per `audit` points.
+        """Check the next patterns without an exact column, so that each has its turn.
 
-        A sleeping pattern wakes if a path within the threshold began more than `audit` points ago.
-        Return the matches that become final when patterns wake.
+        Each is checked once per `audit` points. It wakes, which means that it gets an exact column,
+        if a path within the threshold began more than `audit` points ago. Return the matches that
+        become final when patterns wake.
         """
         found: list[Match] = []
         count = len(self._patterns)

@@ -54,7 +54,11 @@ class Matches:
     """The matches of a search, nearest first; equal distances are ordered by `index`."""
 
     index: NDArray[np.int64]
-    """Absolute position of each window's first point, or row number; shape (found,)."""
+    """Where each match is, shape (found,).
+
+    From a history: the absolute position of the window's first point. From a `Collection`: the
+    number of the row.
+    """
     distance: NDArray[np.float64]
     """Distance of each match to the query, shape (found,)."""
 
@@ -356,8 +360,8 @@ def _matches(run: Run, plan: _Plan, exclusion: int | None, threads: int) -> Matc
 def _search(runs: Sequence[Run], plan: _Plan, threads: int) -> Found:
     m, step = plan.query.size, plan.options.step
     fill = plan.backend.window_statistics if plan.options.normalized else None
-    # Arrays whose addresses are in the table must not be freed before this call returns, so the
-    # snapshots hold references to them.
+    # `table` gets the addresses of arrays. The snapshots hold references to these arrays, so that
+    # the arrays are not freed before `_search` returns.
     snapshots = [run.history.storage.snapshot(m, fill, plan.stop) for run in runs]
     table = np.array(
         [_row(run, shot, m, step) for run, shot in zip(runs, snapshots, strict=True)],

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# The columns of the table of histories. Each row of the table describes one history.
-VALUES = 0  # address of the first stored point of the history
-SHIFT = 1  # address of the first window's shift, mean of x - x[0]; null if not normalised
-SCALE = 2  # address of the first window's scale, 1 / deviation; null if not normalised
-ITEM_BYTES = 3  # bytes per point, 4 for float32 and 8 for float64
-FIRST = 4  # offset of the first candidate window from the first stored point
-COUNT = 5  # number of candidate windows
-START = 6  # absolute position of the first stored point
+# Column numbers of the table of histories. Each row of the table describes one history. If windows
+# are not normalised, the addresses in the columns `SHIFT` and `SCALE` are 0.
+VALUES = 0  # the column with the address of the first stored point of the history
+SHIFT = 1  # the column with the address of the windows' shifts: a window's mean minus its point 0
+SCALE = 2  # the column with the address of the windows' scales: 1 / standard deviation of a window
+ITEM_BYTES = 3  # the column with the size of a point in bytes: 4 for float32, 8 for float64
+FIRST = 4  # the column with the offset of the first candidate window from the first stored point
+COUNT = 5  # the column with the number of candidate windows
+START = 6  # the column with the absolute position of the first stored point
 COLUMNS = 7  # number of columns of the table of histories
 
 # Relative tolerance for the rounding of a bound. The relative error of a sum of 2m non-negative

@@ -128,7 +128,10 @@ class Replica:
             await self._end(work)
 
     async def _signer(self) -> Signer:
-        """Open and publish the authority; return the reconciler of signing requests."""
+        """Load or create the authority, and return the reconciler of signing requests.
+
+        The authority's certificate is also added to the bundle of trusted authorities.
+        """
         policy = self._settings.policy
         opened = await authority.opened(self._api, policy, time.time())
         await authority.published(self._api, policy, opened)

@@ -36,9 +36,9 @@ ATTEMPTS_MAX = 6
 """Maximum number of attempts to reconcile a request after an event; then the next sweep handles the
 request."""
 PASSES_AT_ONCE = 8
-"""Maximum number of requests that are reconciled at the same time after events; further requests
-wait.  Without a limit, a thousand pods that start together would open a thousand connections to the
-API server."""
+"""An event about a signing request causes a reconciliation of the request.  At most this number of
+such reconciliations run at the same time; further ones wait.  Without a limit, a thousand pods that
+start together would open a thousand connections to the API server."""
 SETTLED_MAX = 256
 """Maximum number of recently reconciled requests that are remembered, to skip later events about
 them."""
@@ -230,7 +230,8 @@ class Signer:
     async def _prune(self) -> None:
         """Delete the ledger entries of certificates that expired more than `KEPT_S` seconds ago.
 
-        Also set the metric `LIVE_CERTIFICATES` to the numbers of certificates that are still valid.
+        Also set the metric `LIVE_CERTIFICATES`: for each kind of identity, how many certificates
+        are still valid.
         """
         self._holders.forget(self.now())
         live: Counter[str] = Counter()

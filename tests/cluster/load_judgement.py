@@ -111,9 +111,9 @@ class Row:
 def rows(
     happened: Sequence[Event], requests: Iterable[Request], most_s: float | None = None
 ) -> list[Row]:
-    """Return the row of requests without an event, then the events' rows by time of beginning.
+    """Return the row of requests without an event, then one row per event, by its beginning.
 
-    `most_s`, if given, is the latency limit of every row in seconds, instead of the kinds' limits.
+    `most_s`, if given, is the latency limit of every row in seconds, instead of `Kind.limit_s`.
     """
     calm = Row(None, most_s=most_s)
     found = [

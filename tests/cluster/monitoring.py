@@ -61,9 +61,9 @@ def install_definitions(kubernetes: Kubernetes) -> None:
 
 @contextmanager
 def operating(kubernetes: Kubernetes, folder: Path) -> Iterator[None]:
-    """Run the Prometheus operator for the namespace inside the block; its log is in `folder`.
+    """Run the Prometheus operator during the block, for the namespace of `kubernetes`.
 
-    Raises KitError when `kubectl proxy` does not start.
+    Its log is in `folder`.  Raises KitError when `kubectl proxy` does not start.
     """
     log = folder / "prometheus-operator.log"
     with api_requests.proxied(kubernetes.program) as api, log.open("wb") as output:

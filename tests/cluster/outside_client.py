@@ -46,7 +46,7 @@ def k8s(release: Release, *words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True)
 class Desk(Trial):
-    """A release under load from a person's client.
+    """A trial in which a person's client, outside the cluster, sends the load.
 
     The allowlist of the release must admit `client/desk-*`.
     """

@@ -7,9 +7,9 @@ Load, disturbances and report are separate processes.
         trial.disturb()                     or any other action during the load
     trial.report()                          raises KitError with all checks that failed
 
-In a cluster of the kit, the load runs in the network namespace of clients, and the report in that
-of node-0.  For any other cluster, both run on this machine.  From here the database of that cluster
-cannot be reached, so the report does not audit it.
+If `tests.cluster` made the cluster, the load runs in the network namespace of clients, and the
+report in the network namespace of node-0.  For any other cluster, both run on this machine.  This
+machine cannot reach the database of such a cluster, so the report does not audit the database.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Trial:
     def beside(self, *command: str) -> list[str]:
         """Return a command line that runs a command where it can reach the fleet.
 
-        In a cluster of the kit, that is the network namespace of clients; else it is this machine.
+        If `tests.cluster` made the cluster, the command runs in the network namespace of clients.
+        Else it runs on this machine itself.
         """
         return _placed("outside", *command)
 
@@ -186,10 +187,10 @@ def _module(name: str, *words: str) -> list[str]:
 
 
 def _placed(verb: str, *command: str) -> list[str]:
-    """Return a command line that runs a command in a network namespace of the kit's cluster.
+    """Return a command line that runs a command in a network namespace of the cluster.
 
-    The `verb` "inside" chooses the network namespace of node-0, "outside" that of clients.  If the
-    kit did not make the cluster, return the command itself.
+    The `verb` "inside" chooses the network namespace of node-0; "outside" chooses the network
+    namespace of clients.  If `tests.cluster` did not make the cluster, return the command itself.
     """
     cluster = cluster_guard.made_here()
     if cluster is None:

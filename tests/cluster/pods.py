@@ -49,7 +49,7 @@ class Kubernetes:
 
 
 def pod(name: str, *arguments: str, restart: str = "Never") -> dict[str, Any]:
-    """Return a pod of the probe image that the standard "restricted" admits.
+    """Return a pod that runs the probe image and meets the Pod Security Standard "restricted".
 
     `arguments` are the arguments of the probe, `restart` is the pod's restartPolicy.
     """

@@ -29,7 +29,8 @@ Match = tuple[str, ...]
 TABLE = "mangle"
 """The iptables table of the rules.
 
-It is passed before the table "filter", where kube-proxy accepts some packets without more checks.
+Packets pass the table "mangle" before the table "filter", where kube-proxy accepts some packets
+without more checks.
 """
 HOOKS = ("FORWARD", "INPUT")
 CHAIN = "MID-POLICIES"
@@ -322,7 +323,7 @@ def _block(block: Object) -> Iterator[str]:
     except ValueError as error:
         raise Untranslatable(f"ipBlock: {error}") from error
     if block_range.version == 6:
-        return  # a cluster of the kit has no IPv6 addresses
+        return  # the clusters that `tests.cluster` makes have no IPv6 addresses
     parts = [block_range]
     for hole in holes:
         parts = [left for part in parts for left in _without(part, hole)]

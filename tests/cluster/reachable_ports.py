@@ -50,7 +50,7 @@ KINDS = ("agent", "coordinator", "sync", "postgres", "operator")
 HEALTH = tuple(f"{kind} health" for kind in KINDS)
 NAMES = {"dns", "dns tcp"}
 EVERYBODYS = {"api", "collector", "stranger", "kubelet", *NAMES}
-"""Targets that a pod reaches as a source, as long as no NetworkPolicy selects this pod."""
+"""Targets that a pod reaches if no NetworkPolicy limits the pod's outgoing connections."""
 MEANT: dict[str, set[str]] = {
     "agent": {"sync", "coordinator", "api", "collector", *NAMES},
     "coordinator": {"sync", "api", "collector", *NAMES},

@@ -73,9 +73,9 @@ class Release:
         commands_here.run([cluster_guard.helm(), *words, "--timeout", "90s"])
 
     def uninstall(self, *, volume: bool = True) -> None:
-        """Uninstall the release, and delete the database's claim and volume; raises KitError.
+        """Uninstall the release and delete the database's PersistentVolumeClaim; raises KitError.
 
-        The volume is deleted only in a cluster of the kit, and kept if `volume` is false.
+        If `volume` is true and `tests.cluster` made the cluster, also delete the PersistentVolume.
         """
         self.take_away()
         claim = f"persistentvolumeclaim/data-{self.name}-postgres-0"

@@ -3,8 +3,8 @@
 A test in a cluster removes each right and checks that the row is true.
 
 ``python -m tests.cluster.removed_rights`` writes the table of
-docs/explanation/security-in-a-cluster.md. A right without a row makes a test fail. A right without
-which nothing fails must be removed from the charts.
+docs/explanation/security-in-a-cluster.md. A right without a row makes a test fail. If nothing needs
+a right, remove the right from the charts.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def readyz(place: Place, component: str = "operator") -> str:
 
 
 def serves(place: Place) -> Look:
-    """Check that the operator is ready and has written the condition of the pool STUCK."""
+    """Check that the operator is ready and reports that the pool `STUCK` is unschedulable."""
     pool = f"{place.release.name}-agent-{STUCK}"
 
     def look() -> str:
@@ -230,7 +230,7 @@ def makes_a_pool(place: Place) -> Look:
 def a_pool(place: Place, word: str, **spec: Any) -> str:
     """Make an AgentPool, whose name ends with `word`; return the name.
 
-    The pool is deleted after the task. Only the pool STUCK is kept.
+    The pool is deleted after the task, unless `word` is `STUCK`.
     """
     name = f"{place.release.name}-agent-{word}"
     manifest = {

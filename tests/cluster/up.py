@@ -220,7 +220,7 @@ def restart(cluster: names.Cluster, name: str, number: signal.Signals) -> None:
     This function restarts no other process.
     """
     component_processes.end(cluster, name, number)
-    # The relay inherits an open socket, so the same command does not start it again.
+    # To start the relay, its command is not enough: the relay must also inherit an open socket.
     if name == RELAY:
         _start_relay(cluster, int((cluster.state / "relay-port").read_text(encoding="ascii")))
     else:

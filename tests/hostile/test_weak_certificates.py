@@ -1,4 +1,4 @@
-"""Peers with weak keys or signatures are refused by name, as client and as server."""
+"""A client or server with a weak key or signature is refused, and the reason is named."""
 
 from __future__ import annotations
 

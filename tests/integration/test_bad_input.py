@@ -56,8 +56,8 @@ SERIES, OTHER = "good/00", "good/01"
 STORED, GAP = 60, 200
 """`STORED`: number of points in each series at the start. `GAP`: the hour of ticks to be refused.
 
-The hours count from the epoch. Requests that must be refused contain ticks of the hour `GAP`, so
-no stored tick has this time.
+The hours count from the epoch. Only requests that must be refused contain ticks of `SERIES` or
+`OTHER` at the hour `GAP`. So such a tick is never stored.
 """
 BIG_BYTES = 100_000_000
 ASK_S, FULL_S = 5.0, 8.0

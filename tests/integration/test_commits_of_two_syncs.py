@@ -76,7 +76,11 @@ async def insist(peer: Peer, write: Write) -> frames.Written:
 
 
 class Reader:
-    """Follows a sync's feed; records when each position came and the first index of each column."""
+    """Follows the change feed of a sync and records what arrives.
+
+    `starts` has a list for each series: the position of the first point of each column that came.
+    `heard_s` has the time at which each position of the feed came.
+    """
 
     def __init__(self, peer: Peer) -> None:
         self.position = 0

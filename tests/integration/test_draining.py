@@ -93,9 +93,11 @@ async def test_an_agent_without_a_lease_hears_that_the_others_hold_its_shards_la
 ) -> None:
     # `understood` is false if an agent of an old version is in the fleet. Such an agent does not
     # know that members can drain. So the draining agent a1 gives up its own lease. It then reads
-    # the leases of a2 and a3 every DRAIN_TOLD_S seconds. a1 leaves once these leases say that a2
-    # and a3 hold all shards that they own, at the feed position `_listed_at` of a1's core or later.
-    # The test sets `_listed_at` to a position that only the append below reaches.
+    # the leases of a2 and a3 every DRAIN_TOLD_S seconds. The lease of an agent says that the agent
+    # has loaded all shards assigned to it (`whole_for`), and at which feed position this was true
+    # (`whole_at`). a1 leaves once both leases say so, with positions that are not below the
+    # `_listed_at` of a1's core. The test sets `_listed_at` so high that only the append below
+    # reaches it.
     monkeypatch.setattr(service, "DRAIN_TOLD_S", 0.1)
     monkeypatch.setattr(ownership.Core, "understood", False)
     digest = agents_digest(["agent/a2", "agent/a3"])
@@ -230,7 +232,7 @@ async def test_what_waits_to_be_written_is_written_before_a_coordinator_stops() 
 
 async def test_a_fleet_that_drains_all_at_once_comes_to_its_end() -> None:
     # Sync drains at the same time, so no agent hears from sync which shards the other agent holds.
-    # Even so, all must end.
+    # Even so, every service must stop.
     async with running(agents=("a1", "a2")) as fleet:
         await append(await fleet.client(), *a_universe(3, 600))
         await fleet.settled(agents=2)

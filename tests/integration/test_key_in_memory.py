@@ -82,7 +82,7 @@ def forms(secret: bytes) -> dict[str, bytes]:
 
 
 def found(secret: bytes, data: bytes) -> list[str]:
-    """Return the names of the forms of a private key that ``data`` contains."""
+    """Return which `forms` of the private key ``secret`` occur in ``data``, by name."""
     joined = data.translate(None, b"\r\n")
     standard = joined.replace(b"-", b"+").replace(b"_", b"/")
     several = (data, joined.lower(), standard)
@@ -342,8 +342,8 @@ async def test_the_key_is_in_no_file_argument_variable_or_log(
     for one in fleet:
         await one.completed()
     folder = a_client(place, tmp_path_factory)
-    # The client uses WebSocket, because Python's TLS loads keys only from files. Here the key is in
-    # an anonymous file (memfd), which must leave no trace.
+    # WebSocket needs Python's TLS, which loads keys only from files. So the coordinator writes its
+    # key to an anonymous file (memfd). This test checks that the memfd leaves no trace.
     async with AsyncClient.connect(f"wss://{place.coordinator}", directory=folder) as client:
         await client.append([Tick("walk/00", time_, 1.0) for time_ in range(1, 50)])
         members = {member.name for member in (await client.survey()).members}

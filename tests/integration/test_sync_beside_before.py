@@ -26,7 +26,8 @@ POLLED_S = 0.5
 """Maximum median delay, in seconds, until a commit of the previous version's sync reaches a
 follower at this version's sync.
 
-The limit allows for one poll and a busy machine. The previous version needed 1 to 2 s.
+The limit allows for one poll and a busy machine. In the previous version, followers waited 1 to 2 s
+for a commit of another sync.
 """
 
 
@@ -43,7 +44,7 @@ class Shared(NamedTuple):
     late_s: list[float]
     """Seconds until a commit of the previous version's sync reached the other sync's follower."""
     faults: list[str]
-    """What checks of the stored data found wrong."""
+    """The errors that the checks of the stored data found."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Clients that use other QUIC libraries work with a fleet.
 
-They send large frames, renew their keys, change their ports, and cannot resume a session.
+They send large frames, renew their TLS keys and change their ports. The fleet lets no client resume
+a TLS session.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jaeger shows an append and a match as one trace each; traces are drawn correctly."""
+"""Jaeger shows an append and a match as one trace each; the pictures of traces are correct."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.jaeger import Span
 
 
 def a_span(name: str, under: str = "", *, begin_s: float = 0.0, links: int = 0) -> Span:
-    """Return a span whose id is its name, for tests of how traces are drawn."""
+    """Return a span whose id is its name."""
     return Span(name, under, name, "sync", begin_s, 0.5, links)
 
 

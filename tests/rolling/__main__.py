@@ -50,7 +50,7 @@ def shown(result: drive.Result, options: drive.Options) -> Table:
 
 
 def title_of(options: drive.Options) -> str:
-    """Return the title of the table of events: the signal and the carrier."""
+    """Return the title of the table of events; it names SIGTERM or SIGKILL, and the carrier."""
     how = "SIGKILL" if options.kill else "SIGTERM"
     return f"Every process restarted by {how}, peers at {options.carrier}://"
 

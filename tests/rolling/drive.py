@@ -1,4 +1,4 @@
-"""Carries a plan out: a fleet, two clients under load, and one event after another."""
+"""Carries a plan out: starts a fleet and two clients that send load, then performs each event."""
 
 from __future__ import annotations
 

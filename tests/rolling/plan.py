@@ -100,7 +100,7 @@ def pairs(plan: Plan) -> set[tuple[str, Version, str, Version]]:
 
     Each tuple has kind and version of the process that dials, then of the process that listens.
 
-    Agents and clients dial every coordinator. Agents and coordinators dial their own sync.
+    Agents and clients dial every coordinator. Agents and coordinators dial their sync in `HOME`.
     """
     now = dict(plan.versions)
     met = set(_linked(now))

@@ -1,4 +1,8 @@
-"""A short rolling restart in two versions, under load; ``make rolling`` runs the long one."""
+"""A short rolling restart of a fleet under load; ``make rolling`` runs the long one.
+
+Each restart changes a process from the previous version to this one, or back. Only in the test over
+WebSocket, every process keeps this version.
+"""
 
 from __future__ import annotations
 

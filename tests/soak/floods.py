@@ -296,8 +296,8 @@ async def _flood(kind: str, ground: Ground, seconds: float) -> Pace:
             return pace
         except (TimeoutError, msgspec.MsgspecError, OSError):
             if time.monotonic() >= pace.until_s:
-                # An error at this time ends the flood, because its time is over. An earlier error
-                # only means that an answer was missing or unreadable: the loop then begins again.
+                # The time of the flood is over, so the flood ends. Before that time, an error only
+                # means that an answer was missing or unreadable: the loop then begins again.
                 return pace
 
 

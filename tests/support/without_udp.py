@@ -60,7 +60,7 @@ class Seen:
     requests: list[dict[str, Any]] = field(default_factory=list)
     retries: list[dict[str, Any]] = field(default_factory=list)
     carriers: list[tuple[float, list[str]]] = field(default_factory=list)
-    """An entry for each change in the client `steady`: the time, and the carrier of each link."""
+    """For each change of carrier in client "steady": the time, and the carrier of each link."""
     late: dict[str, Any] = field(default_factory=dict)
     moves: dict[str, list[str]] = field(default_factory=dict)
     """For each process, by the name of its log: the carriers to which its links moved, in order."""

@@ -149,7 +149,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 def _told(schema: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
     """Return the JSON schema of a section of settings, without the keys in ``without``.
 
-    None of the keys is required.  A schema without keys is returned unchanged.
+    The result marks no key as required.  A schema without keys is returned unchanged.
     """
     if "properties" not in schema:
         return schema

@@ -31,9 +31,9 @@ rules:
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.member
       - midstreamer.dev/{{ .namespace }}.{{ .release }}.client
     verbs: [approve, sign]
-  {{- /* The operator certifies a client if a label of its namespace or a role permits it. So the
-         operator reads namespaces, and asks the API server whether a requester may `use` a client
-         identity. */}}
+  {{- /* The operator certifies a client if a role permits it, or if the client's namespace has a
+         label that permits it. So the operator reads namespaces, and asks the API server whether a
+         requester may `use` a client identity. */}}
   - {apiGroups: [""], resources: [namespaces], verbs: [get]}
   - {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}
 {{- range list "member" "client" }}

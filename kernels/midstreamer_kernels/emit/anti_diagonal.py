@@ -17,8 +17,8 @@ from llvmlite import ir
 
 from midstreamer_kernels.emit.vector_operations import VOID, Shape, Vectors, function
 
-# Cells per vector, for registers of any width. The first bits of 8 cells fill exactly one byte, and
-# so do their second bits.
+# Cells per vector, for registers of any width. Two bits are stored for each cell. The first bits of
+# 8 cells fill exactly one byte, and so do the second bits.
 LANES = 8
 
 
@@ -26,12 +26,13 @@ def emit_turns(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Functio
     """Emit ``turns(older, newer, rows, columns, target, straight, upward, count)``.
 
     The function computes the `count` cells of one anti-diagonal. `newer` is the anti-diagonal
-    before it, and `older` the one before that. Cell c compares ``rows[c]`` with ``columns[c]`` and
-    is written to ``target[c + 1]``. Its neighbours are ``older[c]`` (diagonal), ``newer[c]``
-    (above) and ``newer[c + 1]`` (left). The element of `target` before the first cell and the one
-    after the last cell become infinite. `straight` receives the first bit of each cell, `upward`
-    the second. Arrays are read and written in whole vectors, up to ``LANES`` elements beyond
-    `count`.
+    before it, and `older` is the anti-diagonal before `newer`. Cell c compares ``rows[c]``
+    with ``columns[c]`` and is written to ``target[c + 1]``. Its neighbours are ``older[c]``
+    (diagonal), ``newer[c]`` (above) and ``newer[c + 1]`` (left). The element of `target` before the
+    first cell and the one after the last cell become infinite. `straight` receives the first bit of
+    each cell: 1 if the path came from the diagonal neighbour. `upward` receives the second bit: 1
+    if the cell above costs at most as much as the cell to the left. Arrays are read and written in
+    whole vectors, up to ``LANES`` elements beyond `count`.
     """
     number, byte = shape.number, ir.IntType(8)
     emitted, builder = function(

@@ -92,7 +92,8 @@ class _Envelope:
         zero, one = vec.constant(0), vec.constant(1)
         # The loop carries four values. Three are offsets in the scratch memory: of the maxima that
         # the pass reads, of the minima that it reads, and of the maxima that it writes. The fourth
-        # value is a number of points: each extreme that the pass reads is taken over so many.
+        # value is a number of points: each extreme that the pass reads is the extreme of this
+        # number of points.
         with vec.for_range(0, passes, carried=[zero, zero, self.stride, one]) as level:
             high, low, target, span = level.values
             wider = self._lesser(build.mul(span, vec.constant(SPANS)), self.width)

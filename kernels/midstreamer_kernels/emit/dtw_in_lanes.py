@@ -27,9 +27,12 @@ outside for another row, the padding of the windows makes the cell of the other 
 The two minima of a cell use different instructions. The minimum with ``newest[r]`` is in the chain
 from cell to cell. It compares floats, because it is between two additions, and many processors need
 an extra cycle to pass a value to their integer unit. The minimum in ``pairs[r]`` is not in that
-chain. It compares integers, for which there are more units. With AVX2 (Zen 3, twice the lanes of a
-register, 2 rows) this reaches 60 % of the measured limit of the machine at a band of 6 and 67 % at
-100. Integers for both minima reach 54 %, floats for both 50 %, and one row at a time 46 %.
+chain. It compares integers, for which there are more units.
+
+On a Zen 3 processor with AVX2, this reaches 60 % of the measured limit of the machine at a band of
+6, and 67 % at a band of 100. A vector then fills two registers, and a group has 2 rows. Three
+variants are slower: integers for both minima reach 54 %, floats for both minima reach 50 %, and one
+row at a time reaches 46 %.
 """
 
 from __future__ import annotations
@@ -142,9 +145,11 @@ class _Lanes:
             state = step(build.add(end, vec.constant(t)), state, t // 2 + 1, rows)
 
     def _slots(self, i: ir.Value, rows: int) -> tuple[ir.Value, ir.Value]:
-        """Return the first and last slot inside the matrix for at least one row of [i, i + rows).
+        """Return the first and last slot that hold a cell of the matrix in any of the rows.
 
-        Column j of row i is in slot ``j - i + band``.
+        The rows are [i, i + rows). Column j of row i is in slot ``j - i + band``. The slots are
+        those of the band, 0 to ``2 * band``, except the slots that are outside of the matrix in
+        every one of these rows.
         """
         build, vec = self.builder, self.vectors
         before = build.sub(build.sub(self.band, i), vec.constant(rows - 1))

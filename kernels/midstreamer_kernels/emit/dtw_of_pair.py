@@ -141,9 +141,9 @@ def _columns_laid(vectors: Vectors, m: ir.Value) -> ir.Value:
 
 
 def _masks_laid(vectors: Vectors, band: ir.Value) -> ir.Value:
-    # `matrix_strip.lay` also makes the masks. It lays out one zero for each diagonal inside of the
-    # band, and +inf for all other diagonals. A band of w has 2 w + 1 diagonals. A band of -1 means
-    # the full matrix, which uses no masks.
+    # This is the number of vectors in the table of masks. `matrix_strip.lay` writes the table: one
+    # zero for each diagonal inside of the band, and +inf for all other diagonals. A band of w has
+    # 2 w + 1 diagonals. A band of -1 means the full matrix, which uses no masks.
     return matrix_strip.laid(vectors, _diagonals(vectors, band), 2 * vectors.shape.rows)
 
 
@@ -255,9 +255,9 @@ def _masks(
     def least(a: ir.Value, b: ir.Value) -> ir.Value:
         return build.select(build.icmp_signed("<", a, b), a, b)
 
-    # The strip has K vectors of L lanes, and w is the band. If the strip begins at the first column
-    # of the band (`ahead` is 0), then all lanes are within the band from step 2 K L - 2 to step
-    # 2 w. Otherwise these steps are lower by `ahead`.
+    # The strip has K vectors of L lanes, and w is the band. All lanes are within the band from step
+    # 2 K L - 2 - `ahead` to step 2 w - `ahead`. For example, if the strip begins at the first
+    # column of the band, `ahead` is 0, and these are the steps 2 K L - 2 to 2 w.
     most, one = even(steps), vectors.constant(1)
     begin = build.sub(vectors.constant(2 * shape.rows * shape.lanes), ahead)
     begin = build.select(

@@ -55,9 +55,15 @@ class Masks:
     A mask is a vector with 0 in the lanes within the band and +inf in the others.
     """
     begin: ir.Value
-    """First step without masks, an even number: from there to `end` all lanes are in the band."""
+    """First step without masks, an even number.
+
+    All lanes are within the band from this step to the step before `end`.
+    """
     end: ir.Value
-    """First step that uses masks again, an even number; `begin` if every step uses masks."""
+    """The step from which masks are used again, an even number.
+
+    If every step uses masks, `end` is equal to `begin`.
+    """
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Strip:
     columns: ir.Value
     """Points of the columns in the layout that `lay` writes.
 
-    The pointer is to the vector of column points that vector 0 of the strip uses in step 0.
+    The strip has K vectors of rows. The pointer is to the points that vector 0 needs in step 0.
     """
     boundary: ir.Value
     """Pointer to the cost of the cell that is above the first cell of the strip's first row.
@@ -110,7 +116,7 @@ def lay_rows(
 def line_room(vectors: Vectors, count: ir.Value, delay: int) -> ir.Value:
     """Return the number of elements of scratch memory that `lay` needs as its `line`.
 
-    `count` and `delay` are the arguments of that call of `lay`.
+    Pass the `count` and the `delay` that `lay` will get, or greater numbers.
     """
     around = 2 * (delay + 1) * vectors.shape.lanes + delay
     return vectors.builder.add(count, vectors.constant(around))
@@ -145,10 +151,10 @@ def lay(
         zero = ir.Constant(vectors.shape.number.type, 0.0)
         value = zero if values is None else vectors.load_one(values, at.index)
         vectors.store_one(value, first, at.index)
-    # Write the vectors s to s + L - 1 at once, for L lanes. Lane l of vector s is the element
-    # s - l * delay of the line. The L elements of the line from there on are lane l of the vectors
-    # s to s + L - 1. Load these L elements for each lane l. That gives a square of L by L numbers,
-    # and its transpose is the vectors to write.
+    # `line` now has the values in order, with value 0 at `first`. Each iteration writes L vectors,
+    # s to s + L - 1, for L lanes. In lane l, these L vectors have L consecutive values: those from
+    # index s - l * delay on. The iteration loads these L values for each lane l. That is a square
+    # of L by L numbers. Its transpose is the L vectors to write.
     total = build.sub(laid(vectors, count, delay), vectors.constant(lanes - 1))
     with vectors.for_range(0, total, lanes) as at:
         here = vectors.at(first, build.sub(at.index, vectors.constant(delay)))

@@ -28,18 +28,19 @@ INT64 = Number("int64", 8, _LONG, _LONG)
 def emit_filter(module: ir.Module, shape: Shape, index: ir.IntType) -> ir.Function:
     """Emit the next SPRING column of ``lanes * rows`` patterns in 16-bit integers.
 
-    A row of `cells` and of `points` has one element per pattern. Each pattern has an integer scale,
-    and each point is rounded to an integer on that scale, called its position. Rounding can make
-    the difference of two positions too great by up to 1. So the function reduces the absolute
-    difference of the new point and a pattern point by 1, but not below 0. It takes the position of
-    the new point in two forms, ``under = position - 1`` and ``over = position + 1``. If the new
-    point is above the pattern point, the reduced difference is ``under - point``. If the new point
-    is below the pattern point, the reduced difference is ``point - over``.
+    `cells` is the column, which the function updates. It has one row per pattern point, and each
+    row has one element per pattern. `points` has the pattern points in the same layout. Each
+    pattern has an integer scale. On that scale every point is rounded to an integer, its position.
+    Let p be the position of the new point, and q the position of a pattern point. Rounding can make
+    their absolute difference too great by up to 1. So this difference is reduced by 1, but not
+    below 0. For each pattern, `under` has ``p - 1`` and `over` has ``p + 1``. The reduced
+    difference is ``(p - 1) - q`` if p is greater than q, and ``q - (p + 1)`` if p is less than q.
 
     The reduced difference is limited to the pattern's element of `caps`. So the product of the
-    limited difference and the pattern's element of `factors` fits 16 bits. The cell adds the square
-    of that product. The function returns whether for any pattern the cell of the last row is at
-    most the pattern's element of `limits`.
+    limited difference and the pattern's element of `factors` fits 16 bits. The cost of a cell is
+    the least cost of its neighbours plus the upper 16 bits of the square of that product. The
+    function returns whether for any pattern the cell of the last row is at most the pattern's
+    element of `limits`.
     """
     item = shape.number.pointer
     emitted, builder = function(

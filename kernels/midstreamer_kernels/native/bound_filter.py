@@ -57,7 +57,7 @@ class Selection(NamedTuple):
     """The candidates that `refine` chooses, and the strip at which its next call continues."""
 
     cursor: NDArray[np.int64]
-    """Row of the table, and strip of that row, that `refine` examines next; shape (2,)."""
+    """Index of the history, and of its strip, that `refine` examines next; shape (2,)."""
     orders: NDArray[np.int64]
     """Numbers of the chosen candidates, ascending; shape (capacity,)."""
     bounds: NDArray[np.float32]
@@ -192,8 +192,8 @@ def seeds(histories: Histories, wanted: int) -> NDArray[np.int64]:
 
     The bounds of the returned candidates become NaN, so that they are not compared a second time.
     """
-    # Near windows are often neighbours in one strip. So only some strips are examined, those with
-    # the least bounds: about half as many strips as there are wanted windows.
+    # The windows nearest to the query are often neighbours, in one strip. So it is enough to choose
+    # candidates from the strips with the least bounds: about half as many strips as `wanted`.
     bounds, lows = histories.bounds, histories.lows
     strip = min(wanted // 2, lows.size - 1)
     near = np.flatnonzero(lows <= value_of_rank(lows, strip))

@@ -24,8 +24,9 @@ n and m points a path has at most p = n + m - 1 cells.  Let u be 2**-24.
   for float32 adds an error of less than 2**-125.
 
 These estimates give two bounds. Here *narrow* is a distance in float32, and *exact* is the same
-distance without rounding. The factor g = exp((p + 4) u) is greater than (1 + u)**(p + 3), so it
-covers the rounding of float64 too.
+distance without rounding. The factor g = exp((p + 4) u) is greater than the factor above, so that
+it covers the rounding of float64 too. The errors of small squares are left out here: `Query.tiny`
+is added to each cost instead.
 
     narrow <= (exact + sqrt(p) e) g      a row with a greater float32 distance is ruled out
     exact  <= narrow g + sqrt(p) e       bounds the exact distance of the k-th best row
@@ -92,7 +93,7 @@ class Query(NamedTuple):
     growth: float
     """Greatest factor by which rounding of sums changes a distance (the root of a cost)."""
     tiny: float
-    """Greatest error that squares too small for float32 can cause in a cost."""
+    """Greatest error in a cost, caused by squares that are too small for float32."""
 
 
 class Found(NamedTuple):

@@ -45,9 +45,10 @@ from midstreamer_kernels.native.jit_decorators import jit
 
 # Number of columns of a strip. The bits of the newest row of a strip fit the registers.
 STRIP = WORDS * WORD_BITS
-# Number of columns in a tile. The points of `b` that belong to the columns of one tile are sorted
-# together, to fill a table of prefixes for each strip of the tile. The table takes 32 KiB, about as
-# much as an L1 cache holds.
+# Number of columns in a tile, which is several strips. Each column belongs to one point of `b`. The
+# points of a tile are sorted together. Then each strip of the tile gets a table. Entry r of the
+# table has the bits of the strip's columns that belong to the r smallest points of the tile. The
+# table takes 32 KiB, about as much as an L1 cache holds.
 TILE = 1024
 
 _ZERO, _ONE, _TWO, _THREE = (np.uint64(number) for number in range(4))
@@ -115,9 +116,9 @@ def _halve(rows: Any, ascending: Any, half: Any, epsilon: float, low: Any, high:
 def _ranks(rows: Any, ascending: Any, epsilon: float, low: Any, high: Any) -> None:
     """Find the points of `ascending` that match each value in `rows`; fill `low` and `high`.
 
-    The points with the ranks [low, high) match the value. `low` is the number of points p that are
-    too small to match: ``value - p > epsilon``. `high` is the number of points that are not too
-    great to match: ``value - p >= -epsilon``.
+    The points ``ascending[low[i] : high[i]]`` match ``rows[i]``. `low` is the number of points p
+    that are too small to match: ``value - p > epsilon``. `high` is the number of points that are
+    not too great to match: ``value - p >= -epsilon``.
     """
     for i in range(rows.size):
         low[i] = high[i] = 0
@@ -158,18 +159,20 @@ class _Strip(NamedTuple):
     band: int
     """Points match only when ``|i - j| <= band``."""
     low: Any
-    """For each row the rank of the least point that matches; shape (n,), uint32.
+    """For each row, how many points of `b` are too small to match the row's point.
 
-    The rank of a point is its index when the points of `b` in the tile are sorted by value.
+    Only points of the strip's tile are counted, which is up to `TILE` columns. Shape (n,), uint32.
     """
     high: Any
-    """For each row 1 plus the rank of the greatest point that matches; shape (n,), uint32.
+    """For each row, how many points of `b` are not too great to match the row's point.
 
-    If no point of the tile matches, `high` equals `low`.
+    They are counted like the points of `low`. So if the points of the tile are sorted by value,
+    those with the indices [low, high) match. If none matches, `high` equals `low`. Shape (n,),
+    uint32.
     """
     prefixes: Any
-    """The table that `_prefixes` fills: for each rank four words, the bits of the columns whose
-    points have a lower rank; uint64."""
+    """The table that `_prefixes` fills: entry r is four words, with the bits of the strip's columns
+    that belong to the r smallest points of the tile; uint64."""
     carries: Any
     """The carry bit of each row, which goes from strip to strip; shape (n,), uint8.
 

@@ -3,8 +3,8 @@
 The bounds of `emit.bounds` are sums. Each term compares the window with the query at one *place*,
 which is one point or the mean of several points. There are two levels:
 
-- *Coarse*: the places are means of 2**n consecutive points, 15 to 30 of them. Every window gets the
-  coarse bound.
+- *Coarse*: there are at most 29 places. Each place is the mean of 2**n consecutive points. Every
+  window gets the coarse bound.
 - *Fine*: the places are all points, in an order that reaches all parts of the window early. Only
   windows that the coarse bound does not rule out get the fine bound.
 
@@ -59,9 +59,9 @@ SEGMENTS_MIN = 15
 SPREAD = 8
 
 STRIP = 64  # windows of a strip, which is skipped if none of them is within the limit
-# The first points of the windows of a block lie within ``max(POINTS_MIN, m + 2 * band)`` points.
-# The number of windows in a block is rounded down to a multiple of `STRIP`, but is at least
-# `STRIP`, even if their first points then take more room.
+# A block has as many windows as can begin within ``max(POINTS_MIN, m + 2 * band)`` points. This
+# number of windows is rounded down to a multiple of `STRIP`. But a block has at least `STRIP`
+# windows, even if some of them begin after these points.
 POINTS_MIN = 1024
 OVERRUN = 64  # elements that a vector may read beyond the last window
 
@@ -105,7 +105,7 @@ PLAN = np.dtype(  # one record with the options and sizes that the compiled func
 
 
 class Level(NamedTuple):
-    """The places of the coarse bounds, or the places of the fine bounds.
+    """What the terms of a coarse bound, or of a fine bound, compare.
 
     A bound is a sum. Each of its terms compares the window with the query at one *place*: a point,
     or the mean of a segment.
@@ -114,15 +114,16 @@ class Level(NamedTuple):
     segment: int
     """Number of points in a segment, whose mean is compared; 1 if the points are compared."""
     offsets: NDArray[np.int64]
-    """For each place, where the bounds read its value: an offset in elements, shape (places,).
+    """For each term of a bound, the offset of the value that the term reads; shape (places,).
 
-    The value is a point of the window or the mean of a segment. The offset counts from the element
-    of `window_preparation.Room.space` at which the window begins.
+    The value is a point of the window or the mean of a segment. The offset counts elements from the
+    element of `window_preparation.Room.space` at which the window begins.
     """
     envelope: NDArray[np.float32]
-    """The query, its upper envelope and its lower envelope at each place, shape (3, places).
+    """Rows: the query, its upper envelope, its lower envelope. Columns: the terms of a bound.
 
-    If `segment` is greater than 1, each value is the mean over the segment of the place.
+    Shape (3, places). Each element belongs to one point of the query. But if `segment` is greater
+    than 1, each element is the mean over `segment` consecutive points.
     """
     rows: NDArray[np.int64]
     """Numbers of the rows that the bounds read, ascending, int64.
@@ -143,9 +144,9 @@ class Profile(NamedTuple):
     narrow: NDArray[np.float32]
     """The query in float32, shape (m,): ``(query - origin) / unit``; `PLAN` has both numbers."""
     coarse: Level
-    """The places of the coarse bounds, with the query and its envelope at these places."""
+    """The points, or means of points, that coarse bounds compare, with the query's values there."""
     fine: Level
-    """The places of the fine bounds (single points), with the query and its envelope there."""
+    """The points that fine bounds compare, with the query's values at these points."""
 
 
 def profile_of(raw: NDArray[np.float64], options: SearchOptions, stop: int) -> Profile:

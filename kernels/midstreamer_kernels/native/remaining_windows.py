@@ -2,10 +2,10 @@
 
 DTW compares a window in float32 first, and then in float64 if the float32 comparison does not rule
 it out. If the float64 distance is among the k least so far, the window enters the ranking. Both
-comparisons take as many windows at once as the processor has lanes. No result depends on the
-float32 comparison. That comparison rules out a window only if the window's float32 distance exceeds
-the limit by more than rounding can cause. With u = 2**-24, a query of m points q, and points and
-distances divided by the plan's `unit`,
+comparisons take as many windows at once as the processor has lanes. The float32 comparison cannot
+change a result: it rules out a window only if the window's float32 distance exceeds the limit by
+more than rounding can cause. Let u be 2**-24, and let q be the m points of the query. Points and
+distances are divided by the plan's `unit`. Then
 
     float32 distance <= (exact distance (1 + u) + sqrt(2 m) 2 u max|q|) (1 + (2 m + 4) u).
 
@@ -112,17 +112,17 @@ class Desk(NamedTuple):
     windows: Any
     """Points of the windows that are compared at once, one window per lane; see `Group.windows`."""
     block: Any
-    """Windows for the first comparison, which is in float32 for DTW; empty for LCSS."""
+    """Windows for the comparison by DTW in float32; empty for LCSS."""
     cells: Any
-    """Scratch memory for the cells of the first comparison: DTW in float32, or LCSS in float64."""
+    """Scratch memory for matrix cells, of DTW in float32 or of LCSS in float64."""
     costs: Any
-    """Receives the costs from the first comparison, one per lane: float32 for DTW, else float64."""
+    """Receives one cost per lane, computed by DTW in float32 or by LCSS in float64."""
     exact_block: Any
-    """Windows for the second comparison by DTW, which is in float64; not used for LCSS."""
+    """Windows for the comparison by DTW in float64; not used for LCSS."""
     exact_cells: Any
-    """Scratch memory for the cells of the second comparison (DTW in float64)."""
+    """Scratch memory for the matrix cells of DTW in float64; not used for LCSS."""
     exact_costs: Any
-    """Receives the costs of the second comparison (DTW in float64), one per lane."""
+    """Receives one cost per lane, computed by DTW in float64; not used for LCSS."""
 
 
 def desk(plan: NDArray[Any]) -> Desk:
@@ -159,8 +159,8 @@ def as_bound(plan: Any, distance: float) -> Any:
     the plan's `unit`.
     """
     if plan.lcss:
-        # An LCSS distance is the number of points without a match, divided by m. So the product is
-        # that number, except for a rounding error. The 0.5 makes up for the rounding error.
+        # An LCSS distance is the number of points without a match, divided by m. Rounding may make
+        # `distance * plan.m` a little less than that number. With 0.5 added it is never less.
         return np.float32(distance * plan.m + 0.5)
     return np.float32(distance / plan.unit * UP)
 

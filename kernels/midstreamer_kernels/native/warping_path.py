@@ -20,7 +20,7 @@ from midstreamer_kernels.emit.vector_operations import FLOAT32, FLOAT64, Shape
 from midstreamer_kernels.native.emitted import emitted_like
 from midstreamer_kernels.native.jit_decorators import jit
 
-BYTES_MAX = 2**26  # greatest size in bytes of each of the two bit arrays
+BYTES_MAX = 2**26  # greatest size in bytes of each of the two arrays with one bit per cell
 MATRICES = 3  # number of anti-diagonals in `cells`: two that are read, one that is written
 
 _turns = emitted_like(
@@ -39,7 +39,7 @@ def _walk(
     begin: int, end: int, band: int, rows: Any, columns: Any, cells: Any, straight: Any,
     upward: Any,
 ) -> None:  # fmt: skip
-    """Compute the anti-diagonals [begin, end) and their bits.
+    """Compute the anti-diagonals [begin, end), and two bits per cell that tell the step to it.
 
     Parameters
     ----------
@@ -49,7 +49,9 @@ def _walk(
     cells : ndarray, shape (MATRICES, n + 2 + LANES), of the same type
         Anti-diagonal s is in ``cells[s % 3]``, with the cell of row i at index ``i + 1``.
     straight, upward : ndarray, shape (diagonals, bytes), uint8
-        Receive the bits of the cells, of anti-diagonal `begin` first.
+        Receive one bit per cell each. Row r has the bits of anti-diagonal ``begin + r``. The bit in
+        `straight` is 1 if the path to the cell comes from the diagonal neighbour. If it is 0, the
+        bit in `upward` is 1 if the path comes from the cell above, and 0 if from the left.
     """
     n, m, item_bytes = rows.size - LANES, columns.size - LANES, rows.itemsize
     cells_bytes, bits_bytes = item_bytes * cells.shape[1], straight.shape[1]
@@ -104,7 +106,8 @@ def least_path(
     band : int
         Half-width of the warping band in points, at least ``|n - m|``.
     bytes_max : int
-        Greatest size in bytes of each of the two bit arrays.
+        Greatest size in bytes of each of two arrays. They store one bit per cell of the cost
+        matrix, and both bits of a cell tell the step to it.
 
     Returns
     -------

@@ -3,16 +3,18 @@
 For z-normalised windows, the points of a block are taken relative to the block's first point, and
 divided by the greatest such difference. So points far from zero lose no digits in float32, and no
 square overflows. A slope and an offset per window then make its points z-normal. For windows that
-are not normalised, `origin` and `unit` of the plan are used instead.
+are not normalised, the fields `origin` and `unit` of `query_profile.PLAN` are used instead.
 
 Besides its points, a block holds their maxima and minima within the band (the windows' envelopes)
 and, for the coarse bound, means of several points. Maxima and means of 2**n points are computed by
 doubling, in n vectorised passes over the block.
 
-If windows begin `step` points apart, their points are not adjacent in memory. The points are then
-dealt into rows: point i goes to row ``i % step``, so that the points of all windows at one offset
-are adjacent again. Windows that are farther apart than their length and envelope are first copied
-next to each other.
+Windows begin `step` points apart. If `step` is greater than 1, the points of all windows at one
+offset are not adjacent in memory. The points are then dealt into rows: point i goes to row
+``i % step``, so that these points are adjacent again. If `step` is greater than ``m + 2 * band``,
+there are points between the windows that no window needs, not even for its envelope. Then each
+window is first copied next to the previous window, with `band` points before and after it, and
+``m + 2 * band`` takes the place of `step`.
 
 The caller owns the arrays (`Room`), which are reused for the next block. Loops over points or
 windows are emitted (`emit.window_preparation`); the functions here only compute addresses, so numba

@@ -9,17 +9,19 @@ within the threshold, a chain of overlapping sub-sequences leads to a reported m
 sub-sequence in the chain is at least as near to the pattern as its predecessor.
 
 The published algorithm instead goes on with its matrix and removes the paths that began before the
-reported end. A cell of the matrix keeps only one path. If the removed path of a cell had replaced a
-path that began later, the later path is lost. The published algorithm then loses a match or reports
-too great a distance: about one match in a hundred on short random series. Here every reported
-distance is the distance between the reported sub-sequence and the pattern.
+reported end. A cell of the matrix keeps only the cheapest path to it. That path may have replaced a
+path that began after the reported end. If the cheapest path is removed, the replaced path is
+missing too. The published algorithm then loses a match or reports too great a distance: about one
+match in a hundred on short random series. Here every reported distance is the distance between the
+reported sub-sequence and the pattern.
 
 `brute_force` is the definition and compares every sub-sequence. `spring` is the algorithm: one
 column of the cost matrix per point, with the start of each cell's path. Of equally near
 sub-sequences with the same end the shortest is taken, and of equally near matches the one that ends
-first. Rounding of the last additions can make the costs of two sub-sequences equal. `spring` then
-takes the one that was cheaper before these additions, so it may begin a match earlier than
-`brute_force`. The costs have the same bits.
+first. Costs are sums, and rounding can make two different sums equal when the last points are
+added. Of two such sub-sequences `spring` takes the one that was cheaper before these additions. So
+a match of `spring` may begin earlier than the match of `brute_force` with the same end. Both
+matches have the same cost, bit for bit.
 """
 
 from __future__ import annotations

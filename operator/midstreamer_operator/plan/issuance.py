@@ -348,7 +348,7 @@ def is_of_its_kind(case: Case) -> Objection | None:
 
 
 def names_its_own_pod(case: Case) -> Objection | None:
-    """Return an objection when the name is that of another pod than the requester."""
+    """Return an objection unless the requested identity belongs to the pod that requests it."""
     _, pod, uid = case.parts
     if (pod, uid) == (case.request.pod_name, case.request.pod_uid):
         return None

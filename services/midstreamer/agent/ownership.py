@@ -154,21 +154,21 @@ class Core:
     counts: dict[str, int] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
     count: int = 0
-    """Number of whole shards."""
+    """Number of shards that are whole (fully loaded)."""
     digest: int = 0
-    """`domain.shard.digest` of the whole shards."""
+    """The result of `domain.shard.digest` for all shards that are whole (fully loaded)."""
     whole_for: str = ""
-    """If all shards that this agent owns are whole: digest of the list of agents from which it
-    computed what it owns.  Else empty.  Its lease carries this digest: see `Member`."""
+    """Digest of the list of agents from which this agent computed the shards that it owns.  Empty
+    until it has fully loaded these shards.  Its lease has the same digest: see `Member`."""
     whole_at: int = 0
     _position: int = -1
     _agents: tuple[str, ...] = ()
     _listed: str = ""
     """Digest of ``_agents``, the agents among which the shards are divided."""
     _listed_at: int | None = None
-    """A lease with digest ``_listed`` counts only if its ``whole_at`` is this position or later: an
-    older lease may be from an earlier time with the same agents.  This is the first position that
-    the agent reached after it got the list; None until then.  `_drain` may set a lower position."""
+    """Leases with digest ``_listed`` are ignored if their ``whole_at`` is below this feed position:
+    they may be from an earlier time with the same agents.  It is the first position that this agent
+    reached after it got the list ``_agents``; None until then.  `_drain` may set a lower one."""
     _listed_from: int = 0
     """Feed position at which the list ``_agents`` was read; `TOLD` if the feed brought it."""
     _own: set[Shard] = field(default_factory=set)
@@ -397,15 +397,15 @@ class Core:
         self._share_among(self._sharing(self.members), TOLD)
         if self._position >= 0:
             # Accept leases whose `whole_at` is at least `since`. At that position this agent had
-            # joined, and all shards had points. Do not demand the present position: the feed sends
-            # no lease in which only `whole_at` has changed, so that lease might never arrive.
+            # joined, and all shards had points. A lease whose `whole_at` is the present position
+            # may never arrive: the feed sends no lease in which only `whole_at` has changed.
             known = self._joined_at is not None and self._grown_at is not None
             since = max(self._joined_at or 0, self._grown_at or 0)
             self._listed_at = since if known else self._position
         return [Renew(), *self._unwhole(), *self._all_safe()]
 
     def _count_left(self) -> int:
-        """Count the shards for `left`, or return the last count if nothing has changed since."""
+        """Count the fully loaded shards that not every new owner holds yet; cache the count."""
         safe = self._safe()
         seen = safe, self._agents, self.count, self.digest
         if seen != self._left_for:

@@ -182,7 +182,7 @@ class Search:
             return -1, None
         begin = index + 1 - self._specification.window
         if begin < 0:
-            # The series has too few points: value 0 of the window is not stored.
+            # The window begins before the series does, so its value at index 0 is not stored.
             return 0, None
         differences = [
             held.difference(begin, window.array())

@@ -147,10 +147,11 @@ class Held:
     def sees_past(self, count: int) -> bool:
         """Return whether ``count``, a result of `count_until`, is exact for the whole series.
 
-        It is exact if it ends inside this shard: it includes some of the points that this shard can
-        have, but not all of them.  If it includes all of them, it may be too small, because later
-        shards may have points up to the same time.  If it includes none of them, it may be too
-        large, because `count_until` counts all points before the shard.
+        A full shard has the points from position ``first`` to position ``stop - 1``.  The count is
+        exact if the point at ``first`` is counted and the point at ``stop - 1`` is not counted.  If
+        both are counted, the count may be too small, because later shards may have points up to the
+        same time.  If none is counted, the count may be too large, because `count_until` counts all
+        points before the shard.
         """
         return self.first < count < self.stop
 

@@ -32,7 +32,7 @@ class Nearest(NamedTuple):
     """The windows found, nearest first, as arrays of shape (k,)."""
 
     which: Integers
-    """Row of each window: the index of its run in the list of runs."""
+    """For each window, the index in ``runs`` (of `nearest`) of the run that contains the window."""
     start: Integers
     """Position of each window's first point in its series."""
     distance: Floats

@@ -268,7 +268,7 @@ def judgement(job: Job, tally: Tally) -> report.JudgedPart | None:
             judge.judge_decisions(decisions, verdicts, points, seasons=job.seasons)
         )
     except BadInput:
-        return None  # nothing to judge: all windows are flat, or there are several streams
+        return None  # cannot be judged, e.g. all windows are flat, or there are several streams
 
 
 async def execute(

@@ -308,11 +308,11 @@ class AsyncClient:
         return await self._ask("drain", frames.Retire(name=name), frames.Retired)
 
     async def members(self) -> frames.Surveyed:
-        """Return the members of the fleet, the counts and the first page of the series."""
+        """Return the members of the fleet, counts of stored data, and the first page of series."""
         return await self._survey(frames.Survey())
 
     def pages(self) -> AsyncIterator[frames.Surveyed]:
-        """Iterate over the pages of `survey`; only the first page has the members and counts."""
+        """Iterate over pages of series; only the first has members and counts of stored data."""
         return catalogue_pages.pages(self._survey)
 
     async def _survey(self, request: frames.Survey) -> frames.Surveyed:
@@ -385,8 +385,8 @@ def _maker(
 ) -> Callable[[], Carrier]:
     """Return a function that returns the carrier, or creates one from the credentials.
 
-    The client calls this function only when the client opens, because a credential source has no
-    certificate earlier.
+    The client calls the returned function only when the client opens, because a credential source
+    has no certificate earlier.
     """
 
     def make() -> Carrier:

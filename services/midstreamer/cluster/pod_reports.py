@@ -37,7 +37,7 @@ is `GAP_S` again."""
 WAITING, NOT_READY, INCOMPLETE = "WaitingForCertificate", "NotReady", "Incomplete"
 """Reasons of the Events that report a problem: no certificate yet, not serving, not complete."""
 RECOVERED = "Recovered"
-"""Reason of the Event that reports the end of the last problem."""
+"""Reason of the Event that reports that the pod has no problem any more."""
 COMPONENT = "midstreamer"
 
 log = logs.get(__name__)

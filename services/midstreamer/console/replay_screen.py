@@ -24,9 +24,9 @@ from midstreamer.market import replay
 PROGRESS_EVERY_S = 2.0
 """Seconds between two progress lines of a plain screen."""
 LINES_EVERY_S = 0.5
-"""Seconds between two groups of decision lines of a plain screen."""
+"""Seconds between two printings of the latest decisions on a plain screen."""
 LINES_AT_ONCE = 2
-"""Maximum decisions in one group of lines."""
+"""Maximum number of decisions that a plain screen prints at once, one line for each."""
 REFRESH_PER_SECOND = 6
 """Redraws of a terminal per second."""
 

@@ -35,9 +35,9 @@ class CoordinatorSettings(Settings):
     this process listens on every interface. None: the address that `listen` was bound to."""
     outside_listen: Address | None = None
     """A second address to listen on, for clients outside the network of the fleet (behind a
-    NodePort or a LoadBalancer). Clients that connect to this address never receive an address of
-    `advertise`. The bounds of `limits` apply to this listener separately. None: no such
-    listener."""
+    NodePort or a LoadBalancer). Clients that connect to it learn only the `outside_advertise`
+    addresses of coordinators, never their `advertise` addresses. The bounds of `limits` apply to
+    this listener separately. None: no such listener."""
     outside_advertise: Address | None = None
     """The address at which clients outside the network reach this coordinator and no other one. All
     coordinators give this address to the clients that connect to their `outside_listen`. None: such

@@ -114,7 +114,7 @@ class Abandon:
 
 @dataclass(frozen=True)
 class Finish:
-    """Effect: complete a request.  These answers together cover each of its shards exactly once."""
+    """Effect: complete a request.  Together, ``answers`` cover each shard of the request once."""
 
     key: int
     answers: tuple[object, ...]

@@ -194,8 +194,8 @@ class Dispatcher:
             self._peers[name] = peer
             log.info("agent.joined", agent=name)
             if coming is not None and coming.peer is peer:
-                # The older link ended while the agent was sending its report over this newer link.
-                # Use the pages of the report that came before, together with the present page.
+                # The older link ended while the agent was sending a report over this newer link.
+                # `coming` has the earlier pages of this report: use them with the present page.
                 coming.take(holdings)
                 holdings = msgspec.structs.replace(holdings, shards=tuple(coming.shards))
             self._handle(_report(name, holdings))

@@ -97,9 +97,9 @@ class Intake:
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._spooled = Shares(spool.bytes_max if spool else 0)
-        # Places for new writes that wait until the replay ends.  If no place is free, a write is
-        # refused at once (line=0).  If it waited in line instead, it would get a place only after
-        # the replay.  Newer writes need no place by then, and would be stored before it.
+        # Places for new writes that wait until the spool is replayed.  If no place is free, a write
+        # is refused at once (line=0).  If the write waited in line, it would get a place only after
+        # the replay.  Writes that arrive after the replay need no place, and could be stored first.
         self._waits = Admission(
             REPLAY_WAITS_MAX,
             line=0,
@@ -168,7 +168,7 @@ class Intake:
         except asyncio.CancelledError:
             give_back()
             if place.done() and not place.cancelled() and place.exception() is None:
-                # The caller was cancelled after the record was written: remove the record.
+                # The caller was cancelled after the record was spooled: remove it from the spool.
                 self._jobs.put_nowait(place.result())
             raise
         except BaseException:
@@ -277,7 +277,7 @@ class Intake:
                         promise.place.set_exception(error)
                 continue
             for promise, place in zip(promises, places, strict=True):
-                if promise.place.done():  # the caller was cancelled: remove the record
+                if promise.place.done():  # the caller was cancelled: remove the spooled record
                     self._jobs.put_nowait(place)
                 else:
                     promise.place.set_result(place)

@@ -47,7 +47,7 @@ class Writer:
 
     @property
     def room(self) -> int:
-        """Maximum number of items that may be neither stored nor refused at the same time."""
+        """Number of items that the outbox has room for: the largest possible `depth`."""
         return self._outbox.limits.items_max
 
     @property

@@ -179,8 +179,8 @@ def check_found(request: frames.Match, findings: Sequence[Evidence], catalogue: 
             known = catalogue.series(window.series)
             last = f"its last tick is at {known.last_time}" if known else "it has no ticks"
             raise BadInput(
-                f"{name}: no tick of that time is stored, {last}. Append the tick first and send"
-                " the position of that append as at_least, or send record = false"
+                f"{name}: the series has no tick at this time, {last}. Append the tick first and"
+                " send the position in the answer as at_least, or send record = false"
             )
 
 

@@ -178,7 +178,7 @@ class CoordinatorService:
         self.life.drain(why)
 
     async def _drain(self, server: Entrances) -> None:
-        """Give up the lease, end the clients' links, write the outbox, end the agents' links."""
+        """Give up the lease, end clients' links, wait for pending writes, end agents' links."""
         server.refuse_new()
         await self._membership.leave()
         refusing = self.life.spawn("coordinator.refuse", self._refuse_soon())

@@ -13,9 +13,10 @@ from midstreamer.domain.shard import Shard
 def objection(event: Reported, held: Set[Shard], digest: int, shards_max: int) -> str:
     """Return why a report of an agent is wrong; an empty string when the report is right.
 
-    ``held`` are the shards that the coordinator knows of the agent after applying the report.
-    ``digest`` is their `domain.shard.digest`.  The last page of a report names the count and digest
-    of all shards of the agent; they must equal those of ``held``.
+    ``held`` is the coordinator's own set of the agent's shards; the report is applied to it
+    already.  ``digest`` is the `domain.shard.digest` of ``held``.  The last page of a report names
+    the count and digest of all shards of the agent: they must equal the count and digest of
+    ``held``.
     """
     if len(held) > shards_max:
         return (

@@ -7,7 +7,7 @@
     ├─ Refused                    the peer is not admitted
     ├─ BadInput                   the request is wrong; repeating it will not help
     │  ├─ UnknownSeries           nothing is stored of the series
-    │  ├─ StaleTick               older than the last tick of its series, and not stored
+    │  ├─ StaleTick               older than the last tick of its series, and no repetition
     │  ├─ NotGranted              the allowlist does not grant the client this request
     │  ├─ Conflict                the same key was stored with other content
     │  └─ QuotaExceeded           a limit on the number of series or streams is reached
@@ -105,7 +105,7 @@ class UnknownSeries(BadInput):
 
 
 class StaleTick(BadInput):
-    """The tick is not stored, and it is older than the last tick of its series."""
+    """The tick is older than the last tick of its series, and repeats no stored tick."""
 
     code = "stale_tick"
 

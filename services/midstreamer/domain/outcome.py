@@ -29,7 +29,8 @@ FLATNESS = 1e-12
 """A window is flat if its scale is at most this share of its largest absolute value: so small a
 scale is rounding error."""
 MAGNITUDE_MAX = 1e150
-"""Largest absolute transformed value; it keeps the kernels' sums of squares finite."""
+"""Largest absolute value that can be compared, after the identity or log transform. With larger
+values, the kernels' sums of squares could become infinite."""
 _CELLS_AT_ONCE = 1 << 18
 """Maximum number of values copied at once: the windows copied together, times points per window."""
 

@@ -62,7 +62,7 @@ def qualified(name: str) -> str:
     if len(name) > NAME_CHARACTERS_MAX or not _NAME.match(name):
         raise BadInput(
             f"series name {quoted(name)}: use <universe>/<name> or <name>, each part made of"
-            f" {NAME_RULE} in the whole name"
+            f" {NAME_RULE}; the maximum is for the whole name"
         )
     return name if "/" in name else f"{DEFAULT_UNIVERSE}/{name}"
 

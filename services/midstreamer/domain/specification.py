@@ -7,8 +7,9 @@ A specification can get new fields. Its digest names streams and experiences for
 process refuses a field that it does not know. So a field that was added later is encoded only when
 its value differs from its default. To add a field:
 
-* write the field at the end, without `_first`, for example ``trim: float = 1.0``; with its default
-  a specification must mean what it meant before the field existed;
+* write the field at the end with a plain default, for example ``trim: float = 1.0`` (a field with
+  `_first` would always be encoded); with this default a specification must mean what it meant
+  before the field existed;
 * add its range to `check`;
 * add specifications that set it to ``tests/recorded/specifications.json``; no existing line may
   change;

@@ -150,8 +150,8 @@ class State(msgspec.Struct, frozen=True, eq=False, array_like=True):
     time: int
     """Time of the newest decision.
 
-    Decisions of this time are kept in ``waiting``. Verdicts that are due at this time or later are
-    kept in ``known``."""
+    Decisions of this time are kept in ``waiting``. A verdict is kept in ``known`` if the event time
+    of its outcome, ``due_time``, is this time or later."""
     waiting: tuple[Pending, ...]
     """Decisions not learned yet, ordered by (time, series, experience id)."""
     known: tuple[Known, ...]

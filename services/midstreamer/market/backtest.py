@@ -96,12 +96,12 @@ class Memory:
         )
 
     def nearest(self, query: Floats, ends: Sequence[int], *, barred: int, band: int) -> Analogs:
-        """Return the past windows nearest to a transformed query, shape (m,).
+        """Return the past windows nearest to a transformed query of shape (m,).
 
-        In row i, only the first ``ends[i]`` points are used: those that the row had at the time of
-        the decision. So a window is found only if its outcome was known at the time of the
-        decision. ``barred`` is the number of barred windows, which `counts` returns for the same
-        ``ends``.
+        In row i, only the first ``ends[i]`` points are used. A window is found only if all its
+        points lie before the position that `outcome.known_until` returns for ``ends[i]``: then its
+        outcome was known at the time of the decision. ``barred`` is the number of barred windows,
+        which `counts` returns for the same ``ends``.
         """
         specification = self.specification
         if band != specification.band:
@@ -178,7 +178,7 @@ class Walk:
         return event
 
     def _steps(self) -> Iterator[tuple[int, list[int], list[int]]]:
-        """Yield, in time order, (time, rows with a new point, number of points of each row)."""
+        """Yield, in time order, (time, rows with a new point, count of points so far per row)."""
         times = self.memory.times
         ends = [0] * len(times)
         for time in np.unique(np.concatenate(times)).tolist():
@@ -212,9 +212,9 @@ class Walk:
         return decisions
 
     def _askable(self, row: int, end: int) -> bool:
-        """Return whether the row has a full window before ``end`` whose values can be compared.
+        """Return whether the window before ``end`` has m values that can all be compared.
 
-        A coordinator refuses all other windows.
+        ``row`` is the row of the series in `Memory`. A coordinator refuses all other windows.
         """
         length = self.memory.specification.window
         return end >= length and not np.isnan(self.memory.window(row, end)).any()
@@ -243,7 +243,7 @@ class Record(NamedTuple):
 
 
 def record(walk: Walk) -> Record:
-    """Run a backtest to its end and return all decisions, without their analogs, and verdicts.
+    """Run a backtest to its end. Return all verdicts, and all decisions without their analogs.
 
     The analogs are dropped because they would need gigabytes.
     """

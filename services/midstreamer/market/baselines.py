@@ -56,7 +56,7 @@ class Cases:
     time: Integers
     """Event time of the decision."""
     scale: Floats
-    """The change that counts as an outcome of 1, in transformed units."""
+    """The change that counts as an outcome of 1, in values after the specification's transform."""
     base: Floats
     """P(rise) according to climatology at the time of the decision."""
 

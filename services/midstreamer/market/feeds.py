@@ -149,7 +149,7 @@ def read(path: Path) -> Table:
 
 
 def csv_ticks(lines: IO[str], name: str = "standard input") -> Iterator[Tick]:
-    """Yield the ticks of CSV lines as the lines arrive, for `steps`."""
+    """Yield the tick of each CSV line when the line arrives; `steps` groups such ticks by time."""
     for row in csv_rows(lines, name):
         yield Tick(row.series, row.time, row.value)
 

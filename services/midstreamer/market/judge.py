@@ -235,8 +235,8 @@ def _most_confident(lean: Floats, count: int) -> Floats:
 def _above_zero(ratios: Floats) -> bool:
     """Return whether the interval of a rival's lead over Midstreamer lies wholly above zero.
 
-    ``ratios`` has the lead in one figure (the rival's figure minus ours): first over all decisions,
-    then over each draw.
+    The lead is the rival's figure minus ours, such as the difference of the hit rates. ``ratios``
+    has first the lead over all decisions, then the lead over each bootstrap draw of decisions.
     """
     difference = figure(ratios)
     return difference is not None and difference.low > 0.0

@@ -32,7 +32,7 @@ class RivalJudgement(msgspec.Struct, frozen=True):
 
     name: str
     hit: Figure | None
-    """Share of all decisions whose direction the rival forecast correctly."""
+    """Share of all decisions for which the rival's forecast (rise or fall) was right."""
     hit_on_emitted: Figure | None
     """The rival's hit rate on the decisions where Midstreamer gave a signal."""
     precision_same_count: Figure | None

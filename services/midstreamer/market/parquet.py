@@ -38,8 +38,8 @@ def rows(path: Path) -> Iterator[Row]:
                 yield from _batch(batch, line, path)
                 line += batch.num_rows
     except (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        # There are several types here because of damaged files: for these, pyarrow raises either
-        # an ArrowException or a built-in exception of Python, such as OSError.
+        # For a damaged file, pyarrow raises an ArrowException or a built-in exception of Python,
+        # such as OSError. So all these types are caught.
         shown = str(error)[:SHOWN_CHARACTERS_MAX]
         raise BadInput(f"{path}: not a readable Parquet file: {shown}") from error
 

@@ -6,7 +6,7 @@ directions without looking at them.  So the private key stays in the memory of t
 renewed certificate needs no restart of the server, and open connections survive the renewal.
 
 The gate forwards nothing that a client sends unencrypted.  A client has `HANDSHAKE_S` seconds to
-ask for TLS, and as many for the handshake.
+ask for TLS, and as many again for the handshake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from midstreamer.security.credentials import Credentials
 from midstreamer.telemetry import logs, metrics
 
 HANDSHAKE_S = 5.0
-"""Seconds that a client has to ask for TLS, and then to complete the handshake."""
+"""Maximum seconds until a client asks for TLS. The handshake may then take as many again."""
 CLOSE_S = 2.0
 """Seconds to wait for the orderly end of a TLS session."""
 EARLY_BYTES_MAX = 64 * 1024
@@ -257,8 +257,8 @@ class Pipe(asyncio.Protocol):
         if self.other is not None:
             self.other.write_out(data)
         elif self.ended.is_set() or len(self.early) + len(data) > EARLY_BYTES_MAX:
-            # While there is no transport yet, `abort` does nothing. In that case `join` finds
-            # `ended` set, and closes the other connection.
+            # Before `connection_made`, `abort` does nothing: there is no transport. In that case
+            # `join` later finds `ended` set, and closes the connection that is joined to this one.
             self.ended.set()
             self.abort()
         else:

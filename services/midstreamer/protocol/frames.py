@@ -117,7 +117,7 @@ class Cancel(Frame, frozen=True, tag=True):
     """The sender no longer awaits the answer to its request: the work for it may stop at once."""
 
     number: int
-    """``request`` of the request that is cancelled. It was sent on the same link."""
+    """The number in the field ``request`` of the cancelled request, sent on the same link."""
 
 
 class Failure(Answer, frozen=True, tag=True, kw_only=True):
@@ -216,14 +216,14 @@ EVIDENCE_KEYS = EVIDENCE_KEYS_BASE | {
     "shards_left",  # shards of a draining agent that no other agent holds yet
     "requests",  # requests under way
     "oldest_waiting_s",  # age of the oldest request under way, in seconds
-    "busy",  # share of time that the event loop or the threads worked, 0 to 1
+    "busy",  # busy share of time, 0 to 1: of the event loop or of the threads, the larger one
     "complete",  # "yes", or one line that says what is missing
     "not_after",  # time at which the certificate expires, seconds since 1970
     "judged_by",  # hashes of the authorities of the certificates of connected peers
     "version",  # of the software
     "capabilities",  # what the member lists in its handshakes, separated by spaces
-    "carriers",  # carriers at its address, such as `quic+wss`; absent: only QUIC
-    "outside",  # its address for peers outside the fleet's network
+    "carriers",  # carriers at the member's address, such as `quic+wss`; absent: only QUIC
+    "outside",  # a coordinator's address for clients outside the fleet's network
 }
 """Evidence keys allowed in a lease. A lease with any other key is refused, to keep leases small."""
 DRAINING = "draining"
@@ -384,7 +384,7 @@ class Load(Request, frozen=True, tag=True, kw_only=True):
 
 
 class Loaded(Answer, frozen=True, tag=True, kw_only=True):
-    """The points that exist at ``position``: one part for each run of the Load, in the same order.
+    """The points as of feed ``position``: one part for each run of the Load, in the same order.
 
     If the frame would be too large, a part may be cut short. The runs after it then get no part.
     """

@@ -169,7 +169,7 @@ class Exchange:
         return self._cancelled(number, sent=sent) + self._quiet()
 
     def read(self, number: int) -> None:
-        """Note that one answer to our Tail ``number`` has been read by the code that awaits it."""
+        """Record that the caller has read one answer to our Tail request of this number."""
         ask = self._asked.get(number)
         if ask is not None:
             ask.unread -= 1
@@ -327,8 +327,9 @@ class Exchange:
         work = self._taken.get(number)
         if work is None or work.endless or work.deadline_s > now_s:
             return NOTHING
-        # A peer may use the number of an ended request again. Then the heap has two deadlines for
-        # that number. Because of the infinite deadline set here, the second one does nothing.
+        # A peer may use the number of an ended request again. Then the heap has two entries for
+        # that number. The infinite deadline set here makes this method return early when the
+        # second entry is popped, so that the work is not stopped twice.
         work.deadline_s = math.inf
         before, work.state = (
             work.state,

@@ -1,4 +1,4 @@
-"""Forecast from analogs: the probabilities of the arms and the interval, before any learning.
+"""Forecast from analogs: P(rise) of each arm, and the interval of the analogs' outcomes.
 
 Each arm is a forecasting method. It computes P(rise) from the outcomes of the same analogs:
 

@@ -38,7 +38,7 @@ SCORES_MIN = 50
 
 
 def gain(horizon: int, series: int) -> float:
-    """Return the gain for a stream of ``series`` series with verdicts ``horizon`` points late."""
+    """Return the gain of the tracker, from the horizon and the number of series of the stream."""
     return GAIN / math.sqrt(max(1.0, horizon * math.sqrt(series)))
 
 

@@ -12,8 +12,8 @@ when the ticks were stored.
 
 A decision that arrives late is kept too and folded at the next advance; a fold is never undone.
 Folding a decision stores it as pending and adds its doubt (1 - confidence) to the doubts that later
-decisions are ranked among. Folding a verdict updates the mixture, the slope, the tracker and the
-licence, once.
+decisions are ranked among. Each verdict is folded once. It can change the losses of the arms, the
+slope of the ``calibrated`` arm, the interval tracker and the licence.
 
 A decision settles with the arms that it was made with, whatever arms the present version has. A
 state has losses for as many arms as its decisions had, so two versions that learn the same events
@@ -114,9 +114,10 @@ def learn(state: State, event: Decision | Verdict) -> State:
 def _learn_decision(state: State, decision: Decision) -> State:
     """Return the state with a decision added to ``waiting``.
 
-    The state keeps decisions in ``waiting`` and verdicts in ``known``. If the new decision is later
-    than ``state.time``, first all kept events that are earlier than the new decision are folded. If
-    more than `LATE_MAX` late events are kept, they are folded first too.
+    Before that, kept events may be folded (decisions in ``waiting``, verdicts in ``known``). If the
+    new decision is later than ``state.time``, all kept events earlier than the new decision are
+    folded. Otherwise only late events (older than ``state.time``) are folded, and only if more than
+    `LATE_MAX` of them are kept.
     """
     if decision.specification != state.specification:
         raise BadInput(

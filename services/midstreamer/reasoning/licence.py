@@ -98,8 +98,8 @@ def judged(rank: float, *, held: bool, threshold: float) -> bool:
 def bar(licence: Licence, target: float) -> float:
     """Return the rank that a decision must reach now to become a signal.
 
-    It is the threshold. If the recent error rate is too high, it is raised for each signal that has
-    no verdict yet.
+    The rank is the threshold. If the error rate of recent signals is above 1 - ``target``, each
+    signal without a verdict adds `THRESHOLD_STEP` times the difference. The rank is never below 0.
     """
     excess = max(0.0, licence.error_rate - (1.0 - target))
     return max(0.0, licence.threshold + THRESHOLD_STEP * licence.pending * excess)

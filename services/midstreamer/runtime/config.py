@@ -146,8 +146,8 @@ class LimitSettings(Settings):
     losing its connection."""
     link_age_s: float = Field(3600.0, ge=1, le=1e7)
     """Seconds after which a connection that this process dialled is replaced by a new one, at
-    random up to a fifth earlier. No request is lost. This spreads connections to coordinators that
-    were added later."""
+    random up to a fifth earlier. No request is lost. So coordinators that were added later get
+    connections too."""
 
 
 class SecuritySettings(Settings):

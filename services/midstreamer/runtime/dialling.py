@@ -109,7 +109,8 @@ class Dialler:
     async def _at(self, place: str, only: bool) -> tuple[str, Link]:
         """Dial one ``host:port``; return (place, link).
 
-        When a server to avoid answers, dials again as long as `Avoiding.again` permits it.
+        If the server that answers is one to avoid, this method closes the link and dials again, as
+        long as `Avoiding.again` permits it.
         ``only`` says that no other place is dialled in parallel, so a failed dial is retried here.
         """
         loop = asyncio.get_running_loop()

@@ -52,7 +52,7 @@ class FairQueue:
         An item is (total cost served of the identity, arrival number of that entry, identity).
         Outdated items are dropped when they reach the top of the heap."""
         self._served = 0
-        """Total cost served with which an identity begins that has no waiting entries.
+        """Initial `_Line.served` of an identity that had no waiting entries.
 
         It is the highest total that any identity had just before one of its entries was served.
         With a total of 0, the identity would be served before all identities that already wait."""

@@ -1,4 +1,4 @@
-"""A server and its connected peers, which it sends to other servers before it stops."""
+"""A server and its connected peers. Before it stops, it tells the peers to use other servers."""
 
 from __future__ import annotations
 

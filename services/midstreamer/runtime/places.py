@@ -115,7 +115,7 @@ class Places:
         self._held: dict[str, int] = {}
         self._held_by: dict[Caller, int] = {}
         self._lines: dict[Caller, dict[int, int]] = {}
-        """For each caller: its waiting requests, as arrival numbers by key, oldest first."""
+        """For each caller, its waiting requests, oldest first: {request's key: arrival number}."""
         self._in_line: dict[str, int] = {}
         self._arrivals = itertools.count()
 
@@ -184,15 +184,14 @@ class Places:
     def _displaced(self, caller: Caller) -> int | None:
         """Return the key of the waiting request that makes room for a new request of ``caller``.
 
-        The first of these steps that applies gives the result:
-        1. If the identity of ``caller`` fills less than its share of the line: find the identity
-           with the most waiting requests.  If this identity has at least two more of them than the
-           identity of ``caller``, return the newest request of this identity's longest caller.
-        2. Find the longest caller of the same identity.  If this caller has at least two more
-           waiting requests than ``caller``, return its newest request.
-        3. Return None: the new request is refused.
+        Let A be the identity of ``caller``, and B the identity with the most waiting requests.  The
+        longest caller of an identity is its caller with the most waiting requests.
 
-        The longest caller of an identity is its caller with the most waiting requests.
+        1. If A fills less than its share of the waiting line, and B has at least two more waiting
+           requests than A: return the newest request of B's longest caller.
+        2. Otherwise, if A's longest caller has at least two more waiting requests than ``caller``:
+           return the newest request of A's longest caller.
+        3. Otherwise return None: the new request is refused.
         """
         identity = caller[0]
         own = self._in_line.get(identity, 0)
@@ -206,7 +205,7 @@ class Places:
         return self._newest(longest) if fewer else None
 
     def _longest(self, identity: str) -> Caller:
-        """Return the caller of one identity that has the most requests in the waiting line."""
+        """Return the caller with the most waiting requests, among the callers of one identity."""
         callers = (caller for caller in self._lines if caller[0] == identity)
         return max(callers, key=lambda caller: len(self._lines[caller]))
 

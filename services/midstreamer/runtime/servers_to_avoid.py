@@ -31,9 +31,10 @@ BESIDE_AWAY = 8, 0.15
 this number of further dials start in parallel, this many seconds apart. They are needed because a
 dial may lead to a server that has stopped; such a dial never gets an answer."""
 BESIDE_FAILED = 2, 0.5
-"""(number, seconds) for an address where a link has failed; used like `BESIDE_AWAY`. The number is
-small, because after a failure many clients may reconnect at the same time, and a server that is
-only slow must not get several handshakes from each client."""
+"""(number, seconds) for an address where a link has failed: while a dial gets no answer, up to this
+number of further dials start in parallel, this many seconds apart. Only few are started, because
+after a failure many clients may reconnect at the same time. A server that is only slow must not get
+several handshakes from each of these clients."""
 PAUSES = Backoff(first_s=0.02, most_s=0.08)
 """Pauses between dials that search for another server."""
 BURST = 10
@@ -114,8 +115,9 @@ class Avoiding:
     def again(self, address: str, tries: int, now_s: float) -> float | None:
         """Return the seconds to wait before another dial of the address, to find another server.
 
-        Returns None when the address must not be dialled again: it has no recent failures, enough
-        dials were made, or no token is left for an extra dial.
+        Returns None when the search for another server is to end, for one of these reasons: at this
+        address no server failed or drained recently, so there is no need to search; ``tries`` has
+        reached the limit of this address; or the token bucket for extra dials is empty.
         """
         doubt = self._doubts.get(address)
         if doubt is None or doubt.until_s <= now_s or tries >= doubt.tries:

@@ -62,7 +62,7 @@ def kind_is_served(identity: Identity, policy: Policy) -> Refused | None:
 
 
 def on_allowlist(identity: Identity, policy: Policy) -> Refused | None:
-    """Refuse an identity that the operator of the installation has not put on the allowlist."""
+    """Refuse an identity that no entry of the allowlist matches; without a list, refuse none."""
     if policy.allowlist is None or policy.allowlist.allows(identity):
         return None
     return refused(Reason.NOT_ALLOWED, f"{identity.name} is not on the allowlist")

@@ -123,7 +123,7 @@ def _check(entry: str, where: str) -> None:
 
 
 def _grant(entry: str, options: list[str], where: str) -> Grant:
-    """Return what the words after an entry grant; every universe when no word names universes."""
+    """Return the grant of an entry; without the option ``universes=`` it has every universe."""
     universes = [option for option in options if option.startswith(UNIVERSES)]
     drains = options.count(DRAIN)
     if len(universes) > 1 or drains > 1 or len(universes) + drains < len(options):
@@ -152,7 +152,7 @@ def _universes(option: str, where: str) -> Grant:
 def _check_universe(name: str, option: str, where: str) -> None:
     try:
         if "/" in name:
-            raise BadInput("a universe has no '/'")
+            raise BadInput("the name of a universe must not contain '/'")
         series.qualified(f"{name}/x")
     except BadInput as error:
         raise ConfigError(

@@ -166,7 +166,7 @@ def _requested(
     if others:
         raise BadInput(
             f"the signing request asks for {others} names besides {identity.uri};"
-            f" certificates here carry {_granted(dns_names)}"
+            f" the certificate may carry {_granted(dns_names)}"
         )
     return request.public_key(), _names(identity, hosts)
 

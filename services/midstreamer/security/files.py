@@ -4,7 +4,7 @@ In one directory (mode 0700):
 
     authority.pem            key and certificate of the local authority (0600), where there is one
     trust.pem                certificates of all trusted authorities
-    <kind>/<id>.pem          one identity: key, certificate, intermediates (0600); "/" is "+"
+    <kind>/<id>.pem          key, certificate and intermediates (0600); the id "a/b" is in a+b.pem
     allowlist                identities that may connect
 
 A key and its certificate are in one file, and each file is replaced atomically, so a reader never

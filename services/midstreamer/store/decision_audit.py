@@ -313,7 +313,7 @@ def verdict_of(row: Row) -> tuple[Verdict | None, list[Finding]]:
 
 
 def due_of(decision: Decision) -> Key:
-    """Return the run that holds only the tick which settles a decision."""
+    """Return the run of positions that contains only the due position of a decision."""
     return decision.series, decision.due_index, decision.due_index + 1
 
 

@@ -421,7 +421,8 @@ class _Transaction:
     def _check_new(self, effects: Effects) -> None:
         """Raise StoreError if a record would be stored twice, or a position or version skipped.
 
-        PostgreSQL checks the same by unique keys.
+        With PostgreSQL, unique keys refuse a record that is stored already, and the query
+        ``put_states`` refuses a wrong version.  Only this method refuses a skipped position.
         """
         ends = {name: len(kept.times) for name, kept in self._store.series.items()}
         for start, column in effects.points:

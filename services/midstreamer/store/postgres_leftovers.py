@@ -1,10 +1,11 @@
 """Ends the processes that an earlier server of a data directory left behind after a crash.
 
-Every process of a PostgreSQL server has the data directory as its working directory.  So its
-processes are found exactly, and other processes of the same name are never touched.  Most backends
-end by themselves when their postmaster was killed; a backend in a long statement does not.  If the
-postmaster still lives, it is shutting down already: the kernel sent it SIGINT when the process that
-had started it ended.  So it gets time to finish, before it is ended by a signal.
+Every process of a PostgreSQL server has the data directory as its working directory.  So the
+processes of the server are found exactly, and other processes of the same name are never touched.
+Most backends end by themselves when their postmaster was killed; a backend in a long statement does
+not.  If the postmaster still lives, it is shutting down already: when the postmaster's parent
+process ended, the kernel sent SIGINT to the postmaster.  So the postmaster gets time to finish
+before this module sends a signal.
 """
 
 from __future__ import annotations

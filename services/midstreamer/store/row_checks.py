@@ -276,7 +276,7 @@ def _of_told_points(position: int, change: Points, ticks: Ticks | None) -> Itera
     for column, sent, stored in parts:
         at = first_apart(sent, stored)
         if at >= 0:
-            # One of them is corrupt: the feed or the table named points. Which one is unknown.
+            # Either the feed or the table ``points`` is corrupt. It is unknown which of the two.
             yield finding(
                 "points", f"{change.column.series}/{change.start + at}", column,
                 stored[at].item() if at < len(stored) else None,

@@ -151,7 +151,7 @@ def specifications(decisions: Sequence[Decision]) -> Columns:
 
 
 def decisions(values: Sequence[Decision]) -> Columns:
-    """Return these decisions as columns of the table decisions."""
+    """Return these decisions as columns of the table ``decisions``."""
     same = _fields(
         values,
         *("experience_id", "series", "time", "index", "due_index", "direction", "reason"),
@@ -162,7 +162,7 @@ def decisions(values: Sequence[Decision]) -> Columns:
 
 
 def verdicts(values: Sequence[Verdict]) -> Columns:
-    """Return these verdicts as columns of the table verdicts."""
+    """Return these verdicts as columns of the table ``verdicts``."""
     same = _fields(
         values,
         *("experience_id", "series", "time", "due_time", "change", "outcome", "hit", "covered"),
@@ -172,12 +172,12 @@ def verdicts(values: Sequence[Verdict]) -> Columns:
 
 
 def identities(brought: Mapping[str, Usage]) -> Columns:
-    """Return the numbers of new series and new streams as columns, with one row per identity."""
+    """Return how many new series and streams each identity created, as one row per identity."""
     return {"identity": list(brought), **_fields(brought.values(), "series", "streams")}
 
 
 def states(effects: Effects) -> Columns:
-    """Return the changed learning states as columns of the table states.
+    """Return the changed learning states as columns of the table ``states``.
 
     The additional column ``before`` is the version that each state had before this transaction.
     """
@@ -192,26 +192,26 @@ def states(effects: Effects) -> Columns:
 
 
 def snapshots(values: Sequence[StoredState]) -> Columns:
-    """Return these snapshots as columns of the table snapshots."""
+    """Return these snapshots as columns of the table ``snapshots``."""
     return _fields(values, "stream", "version", "body")
 
 
 def marks(values: Sequence[Mark]) -> Columns:
-    """Return these marks (the progress of writers) as columns of the table writers."""
+    """Return these marks (the progress of writers) as columns of the table ``writers``."""
     return _fields(values, "identity", "incarnation", "sequence", "gaps", "repeats")
 
 
 def events(values: Sequence[Event]) -> Columns:
-    """Return these events as columns of the table events."""
+    """Return these events as columns of the table ``events``."""
     kinds = [event.kind.value for event in values]
     return _fields(values, "stream", "version", "experience_id") | {"kind": kinds}
 
 
 def feed(changes: Sequence[Change], after: int) -> Columns:
-    """Return these changes as columns of the table feed; they get the positions after ``after``.
+    """Return these changes as columns of the table ``feed``, at the positions after ``after``.
 
     The change `Learned` announces a new learning state.  It is stored without that state, which
-    is in the table states.
+    is in the table ``states``.
     """
     light = [
         msgspec.structs.replace(change, state=b"") if isinstance(change, Learned) else change

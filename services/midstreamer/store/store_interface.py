@@ -242,7 +242,7 @@ class Status:
 
 
 class Transaction(Protocol):
-    """A write transaction: any number of stable reads, then one `apply`."""
+    """A write transaction: reads, then one `apply`; no other transaction writes meanwhile."""
 
     @property
     def position(self) -> int:

@@ -1,10 +1,10 @@
-"""The write transaction on PostgreSQL: stable reads, then all new rows.
+"""The write transaction on PostgreSQL: it reads what is stored, then inserts all new rows.
 
 It runs on a connection of `store.postgres`, which also translates its errors.  From `COPY_ROWS`
 points on, points are inserted by binary COPY.  Fewer points are inserted as arrays through
-``unnest``, because the two additional round trips of a COPY take longer than it saves.  Both insert
-straight into the table, without handling conflicts, because only one transaction writes and it has
-read what is stored.
+``unnest``, because a COPY then saves less time than its two additional round trips take.  Both
+ways insert straight into the table, without handling conflicts.  Conflicts cannot arise: only one
+transaction writes at a time, and it has read what is stored.
 """
 
 from __future__ import annotations
@@ -182,7 +182,10 @@ class PostgresTransaction:
         await self._put("add_points", row_conversion.points(placed))
 
     async def _grow(self, columns: Sequence[Column], makers: Mapping[str, str]) -> dict[str, int]:
-        """Update the rows of these series, and insert rows for new series; return their ids."""
+        """Update the row of each known series and insert one for each new series.
+
+        Return {name: id} of all these series.
+        """
         arguments = _SQL.bind("put_series", row_conversion.series(columns, makers))
         found = await self._fetch("put_series", *arguments)
         return {row["name"]: row["id"] for row in found}

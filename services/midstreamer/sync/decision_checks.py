@@ -27,8 +27,9 @@ from midstreamer.domain.series import (
 
 
 def check_decision(decision: Decision) -> Decision:
-    """Return the decision; in the window of a decision about a series, replace each -0.0 by 0.0.
+    """Return the decision; if it names a series, replace each -0.0 in its window by 0.0.
 
+    Series are stored with 0.0 in place of -0.0, and the window must equal the stored values.
     Raise BadInput when fields of the decision contradict each other or are out of bounds.
     """
     specifications.check(decision.specification)

@@ -78,7 +78,7 @@ class Feed:
         self._tell()
 
     def heard(self, position: int) -> None:
-        """Note that a commit reached ``position``; `run` then reads the changes up to it."""
+        """Record that a commit reached ``position``; `run` then reads the changes up to there."""
         self._recent.heard(position)
         self._lag.heard(position, monotonic())
         self._tell()

@@ -31,9 +31,10 @@ MOVE_S = 3.0
 LOOK_S = 0.1
 """Seconds between two checks of one link during the drain.
 
-If the peer does not understand Drain, each check asks whether the peer is idle.  If the peer
-understands Drain, each check asks whether another sync is still serving: if none is, the link is
-closed at once."""
+If the peer does not understand Drain, each check asks whether a request is in progress on the link;
+if none is, the link is closed.  If the peer understands Drain, the checks begin when no request is
+in progress.  Each check asks whether another sync is serving.  If no sync is, the peer cannot move,
+and the link is closed at once.  Otherwise the peer may keep the link until `MOVE_S` are over."""
 
 
 class Leaving:

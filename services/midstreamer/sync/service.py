@@ -193,7 +193,7 @@ class SyncService:
     # --- requests ---------------------------------------------------------------------------------
 
     async def handle(self, peer: Peer, frame: Frame) -> Answer | None:
-        """Answer one request of a peer; return None for a Tail, which Changes frames answer."""
+        """Answer one request of a peer; return None for a Tail: Changes frames are its answer."""
         if isinstance(frame, frames.Renew):
             return await self._fleet.renew(peer, frame)
         self._leaving.check(peer)

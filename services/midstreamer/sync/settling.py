@@ -45,9 +45,9 @@ class Rules(Protocol):
         """Return the state that `encode` turned into these bytes; else raise BadInput."""
 
     def room(self, state: State) -> int:
-        """Return the most bytes that the encoded state can gain before it learns a new decision.
+        """Return by how many bytes the encoded state can grow at most without a new decision.
 
-        It gains bytes, for example, when it learns the verdict on a decision that it has learned.
+        For example, the state grows by the verdict on a decision that is already in the state.
         """
 
 
@@ -182,8 +182,9 @@ def fold(
 def check_sizes(rules: Rules, folded: Folded, lessons: Iterable[Lesson]) -> None:
     """Raise BadInput when a new decision would make the state of its stream too large for a frame.
 
-    The check includes the bytes that the verdicts on learned decisions can add to the state later.
-    A tick only causes such verdicts, so no tick is ever refused because of the size of a state.
+    The check adds the bytes by which later verdicts can enlarge the state (`Rules.room`).  So there
+    is always room for verdicts.  Ticks cause verdicts but no decisions, so no tick needs to be
+    refused because of the size of a state.
     """
     decided = {
         lesson.specification.stream for lesson in lessons if isinstance(lesson.event, Decision)

@@ -94,9 +94,9 @@ class PartTaken:
     decisions: tuple[Decision, ...]
     """Decisions of this part that were stored before; this part sends them once more."""
     spans: tuple[Span, ...]
-    """Times of this part's ticks; the answer contains the verdicts that are due at these times."""
+    """Times of this part's ticks. The answer to the Write holds the verdicts due at these times."""
     brought: frozenset[bytes]
-    """Ids of this part's decisions; the answer also contains the verdicts on them, if any."""
+    """Ids of this part's decisions. The answer to the Write holds the verdicts on them, too."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BURST = 20
-"""Lines of one event that may be written at once."""
+"""Maximum log lines of one event name that are written at once."""
 PER_S = 1.0
-"""Lines of one event per second in the long run."""
+"""Maximum log lines per second, on average, for each event name."""
 
 
 @dataclass(slots=True)

@@ -47,7 +47,7 @@ class OneCarrier(Protocol):
 
 
 class Carriers(CertifiedCarrier):
-    """The carrier of a process: dials and serves by all carriers that an address names."""
+    """The carrier of a process; for each address, it uses the carriers that the address names."""
 
     def __init__(self, watch: Watch, *, proxy: str = "") -> None:
         super().__init__(watch)
@@ -57,8 +57,8 @@ class Carriers(CertifiedCarrier):
     async def places(self, address: str) -> Sequence[str]:
         """Resolve an address to one address per server, for `dial`.
 
-        A host name that is reached through a proxy is not resolved here: the proxy resolves it.
-        Raise Unavailable if another host name has no address.
+        An address that is reached through a proxy is returned as it is: the proxy resolves its host
+        name.  Raise Unavailable if a host name that is resolved here has no address.
         """
         where = addresses.parse(address)
         if self._proxy and Scheme.WSS in where.schemes:

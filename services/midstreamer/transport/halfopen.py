@@ -5,8 +5,9 @@ exchange, before any certificate was shown.  So there are four limits:
 
 - Above `UNPROVEN_MAX` connections, a sender must first prove that it receives packets at its
   address (`transport.aioquic.address_validation`).
-- One origin (see `origin`) may have at most half of the allowed connections.  If it has half of
-  them and begins another connection, its own oldest connection is closed.
+- One origin (an IPv4 address or an IPv6 network, see `origin`) may have at most half of the allowed
+  connections.  If it has half of them and begins another connection, its own oldest connection is
+  closed.
 - When all origins together have the allowed number of connections, the oldest connection of the
   origin with most connections is closed.
   A new connection is never refused: an honest handshake takes milliseconds, so a connection that
@@ -45,7 +46,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class HalfOpen(Generic[Key]):
-    """The half-open connections of a server, grouped by origin, oldest first."""
+    """The half-open connections of a server, grouped by the network `origin` that they come from.
+
+    In each group, the oldest connection is the first.
+    """
 
     def __init__(self, most: int | None = None) -> None:
         """``most``: maximum half-open connections; None means `HALF_OPEN_MAX`.
@@ -55,7 +59,7 @@ class HalfOpen(Generic[Key]):
         self._most = most
         self._origin: dict[Key, bytes] = {}
         self._held: dict[bytes, dict[Key, int]] = {}
-        """For each origin, its connections and the bytes received on each."""
+        """For each network `origin`, its connections and the number of bytes received on each."""
         self._bytes: dict[bytes, int] = {}
         self.held_bytes = 0
         """Received bytes of all half-open connections together."""

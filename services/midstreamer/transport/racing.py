@@ -1,7 +1,7 @@
 """Race several attempts that start one after another and may overlap (RFC 8305, section 5).
 
-The next attempt starts when the one before has failed, or has had no answer for a while.  It does
-not wait for a failure only, because over UDP an address where nobody listens may send no error.
+The next attempt starts when the attempt before it has failed, or has had no answer for a while.  To
+wait for a failure is not enough: over UDP, an address where nobody listens may send no error.
 The first attempt that succeeds wins, and the others are cancelled.
 """
 

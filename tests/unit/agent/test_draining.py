@@ -18,7 +18,7 @@ POINTS = 256
 
 
 class _Fleet:
-    """Agents that exchange leases directly, without sync and without time."""
+    """Agents that get each other's leases from the test: there is no sync and no clock."""
 
     def __init__(self, agents: int) -> None:
         self.cores: dict[str, Core] = {}

@@ -1,6 +1,6 @@
-"""The dashboards in the chart are up to date and keep all rules.
+"""The dashboards in the chart are up to date and break no rule of `dashboard_linting`.
 
-They show every metric, except those in `UNSEEN`.
+They show every metric, except the metrics in `UNSEEN`.
 """
 
 from __future__ import annotations

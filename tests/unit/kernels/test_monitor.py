@@ -93,9 +93,9 @@ def test_each_subsequence_within_the_threshold_overlaps_a_match(
     )
     for _, alike in itertools.groupby(within, key=lambda match: match[0]):
         waiting = [(start, end) for _, start, end in alike]
-        # The subsequences in `waiting` all have the same distance. Move each one that
-        # overlaps an element of `found` to `found`. Other subsequences may overlap a moved one, so
-        # repeat this until none is moved.
+        # The subsequences in `waiting` all have the same distance. If a subsequence overlaps an
+        # element of `found`, move the subsequence to `found`. The moved one may overlap others in
+        # `waiting`, so repeat this until none is moved.
         while joined := [
             match for match in waiting if any(_overlap(match, other) for other in found)
         ]:

@@ -77,19 +77,20 @@ def test_the_gate_itself_keeps_delta_on_streams_without_merit(target: float) -> 
 def test_series_that_move_together_earn_no_more_than_one_would() -> None:
     target, series = 0.8, 10
     right = np.random.default_rng(3).random((400, 500)) < target
-    # `Gate` averages the wealth of all series, so ten equal series have the wealth of one.
+    # `Gate` averages the wealth of all series, so ten copies of one series have the wealth of one.
     assert first_licences(right, target, licence.needed(0)) <= DELTA
-    # If the wealth of ten equal series were multiplied instead, as if they were independent, more
-    # than DELTA of the streams would get a licence.
+    # If `Gate` multiplied the wealth of the ten copies, as if they were independent, more than
+    # DELTA of the streams would get a licence.
     copied = np.repeat(right, series, axis=1)
     assert first_licences(copied, target, licence.needed(0)) > DELTA
 
 
 @pytest.mark.parametrize(
     ("target", "precision", "horizon", "decisions"),
-    # Suppose that a gate bets only on the top fifth, with stakes up to 0.7. In these three cases it
-    # gives a licence after 1020, 4012 and 3892 decisions (medians). This is the usual wait in the
-    # name of the test. The last number of each case is half of the usual wait.
+    # Suppose that `Gate` bet only on the most confident fifth of the decisions, and staked at most
+    # 0.7 of its wealth. In these three cases it would give a licence after 1020, 4012 and 3892
+    # decisions (medians). The name of the test calls these numbers the usual wait. The last number
+    # of each case is half of the usual wait.
     [(0.9, 0.95, 1, 510), (0.9, 0.95, 6, 2006), (0.95, 0.995, 6, 1946)],
 )
 def test_merit_is_licensed_within_half_the_usual_wait(

@@ -412,7 +412,7 @@ async def test_a_session_that_leaves_while_it_dials_opens_no_link(
 async def test_a_session_that_is_cancelled_at_any_moment_leaves_no_link_open(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the second address, which names two carriers, the session changes links all the time."""
+    """With ``quic+wss``, the session keeps replacing its link, because it never gets QUIC."""
     monkeypatch.setattr(carrier_choice, "BACK", Backoff(first_s=1e-9, most_s=1e-9))
     network, opened = MemoryNetwork(), list[Peer]()
 

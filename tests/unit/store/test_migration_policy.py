@@ -1,8 +1,8 @@
 """Each migration must keep the previous version working (docs/explanation/versions.md).
 
 During an upgrade two versions use the same database, so the new schema must let the previous
-version read and write as before. A migration that removes something must come one version later and
-give the reason in a comment.
+version read and write as before. A migration may remove something only if the previous version
+does not need it any more. A comment in the migration must give the reason.
 """
 
 from __future__ import annotations

@@ -113,7 +113,9 @@ def enforce(connection: QuicConnection, judge: Judge) -> None:
             raise RefusalAlert(refusal) from refusal
         except Exception as error:
             # Any other error during the check refuses the peer, too.
-            raise tls.AlertInternalError("an internal error prevented the check") from error
+            raise tls.AlertInternalError(
+                "an internal error prevented the check of the peer's certificate"
+            ) from error
 
     def prepare(context: tls.Context) -> None:
         aioquic_internals.refuse_unreadable_certificates(context)

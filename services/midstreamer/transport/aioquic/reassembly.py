@@ -53,7 +53,7 @@ class Segments:
             at, index = max(stop, self._end(index)), index + 1
 
     def take(self, start: int) -> list[memoryview]:
-        """Remove and return the bytes from ``start`` up to the next gap; drop bytes before it."""
+        """Drop the bytes before ``start``; remove and return the bytes from it to the next gap."""
         parts = []
         while self.starts and self.starts[0] <= start:
             first, part = self.starts.pop(0), self._parts.pop(0)

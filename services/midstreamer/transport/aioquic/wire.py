@@ -161,8 +161,8 @@ class QuicWire:
         packet with data.
         """
         if not self._datagrams_since_flush or self._stopped:
-            # Nothing is left to do: the connection is stopped, or `_send` has run since the last
-            # datagram was received, and has handled its acknowledgement.
+            # Nothing is left to do. Either the connection is stopped, or `_send` has run since the
+            # last datagram arrived: it has acknowledged this datagram, or set the timer for that.
             return
         many = self._datagrams_since_flush >= ACK_AT_ONCE_PACKETS
         try:
