@@ -183,7 +183,7 @@ cluster-smoke: dev  ## a cluster up, the fleet and its tests in it, down again; 
 cluster-full: dev  ## the same, and what takes long: each pod and process of the cluster ended once, under load
 	@$(BIN)/python -m tests.cluster --name full smoke --full --nodes $(NODES) -- $(ARGS)
 
-full: check test docs judge interop fuzz soak rolling dashboards dashboards-live cluster-full  ## everything that must hold before a release; an hour, and another in a cluster
+full: check test docs judge conformance interop fuzz soak rolling dashboards dashboards-live cluster-full  ## everything that must hold before a release; an hour, and another in a cluster
 	$(BIN)/python -m tests.rolling --kill
 	$(BIN)/python -m tests.rolling --alone
 

@@ -92,7 +92,7 @@ class Arm:
         await self.client.append([Tick("other/a", self.ticks * HOUR, 1.0)])
 
     async def survey(self) -> None:
-        """Send the smallest request, which a coordinator answers alone."""
+        """Send the smallest request: the list of members. No shard is searched for it."""
         assert self.client is not None
         await self.client.members()
 

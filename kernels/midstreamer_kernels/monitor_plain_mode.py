@@ -328,7 +328,8 @@ class Watch:
         """Put the pattern in `slot` to sleep, unless it has an old path within the threshold.
 
         An old path is one that began more than `audit` points ago. With such a path the pattern
-        stays awake. If the pattern sleeps, only the filter updates its column from now on.
+        stays awake. While a pattern sleeps, the filter updates an integer approximation of its
+        column.
         """
         lane = self._slots[slot]
         if self._too_old(lane):

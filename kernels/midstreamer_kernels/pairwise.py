@@ -83,8 +83,8 @@ def pairwise(
     left = table(rows, name="rows")
     right = left if columns is None else table(columns, name="columns")
     width = half_width(band, left.shape[1], right.shape[1])
-    # DTW compares one row with many columns, one in each lane. So the table with more series becomes
-    # the columns. The two tables may be swapped, because DTW distances are symmetric.
+    # DTW compares one row with many columns, one in each lane. So the larger table becomes the
+    # columns. The two tables may be swapped, because DTW distances are symmetric.
     turned = checked_measure(measure) == "dtw" and len(right) < len(left)
     tables = (right, left) if turned else (left, right)
     grid = _grid(*tables, symmetric=columns is None, lcss=measure == "lcss", band=width)

@@ -44,8 +44,8 @@ def _walk(
     Parameters
     ----------
     rows, columns : ndarray, shape (n + LANES,) and (m + LANES,), float32 or float64, the same type
-        The series, padded. `columns` is the second one reversed: point ``s - i`` is at index
-        ``m - 1 - s + i``.
+        The series, padded. `columns` is the second one reversed: its point j is at index
+        ``m - 1 - j``. In row i of anti-diagonal s, j is ``s - i``.
     cells : ndarray, shape (MATRICES, n + 2 + LANES), of the same type
         Anti-diagonal s is in ``cells[s % 3]``, with the cell of row i at index ``i + 1``.
     straight, upward : ndarray, shape (diagonals, bytes), uint8

@@ -104,7 +104,7 @@ class Proxied:
         return f"{self.path} (kubectl's proxy)"
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return the header Host with localhost, because the proxy accepts no other host."""
+        """Return the header Host with localhost: the proxy accepts only names of this machine."""
         return [("Host", "localhost")]
 
 

@@ -83,7 +83,11 @@ class RemoteProtocolError(ProtocolError):
 
 
 class Refused(MidstreamerError):
-    """A peer was not admitted; ``reason`` is one of the constants of `security.admission`."""
+    """A peer was not admitted, or a server refused its credentials.
+
+    ``reason`` is a constant of `security.admission` or another short code. "" means that the server
+    told none.
+    """
 
     code = "refused"
 

@@ -32,8 +32,8 @@ class Part(NamedTuple):
 
 def parts() -> Iterator[Part]:
     """Yield all parts of the tests in the order in which they run."""
-    yield Part("1-NN counts on public data sets", (f"{HERE}/test_archive.py",))
-    yield Part("DTW beside other packages", (f"{HERE}/test_pairs.py",))
+    yield Part("1-NN counts on public data sets", (f"{HERE}/test_classification.py",))
+    yield Part("DTW beside other packages", (f"{HERE}/test_dtw.py",))
     yield Part("LCSS beside other packages", (f"{HERE}/test_lcss.py",))
     yield Part("search beside brute force and other packages", (f"{HERE}/test_search.py",))
     yield Part("monitor beside brute force", (f"{HERE}/test_monitor.py",))
