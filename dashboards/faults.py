@@ -42,7 +42,7 @@ from midstreamer.security import files
 from tests.load.client_requests import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
 from tests.observed.fleet import CLIENT, REPLICAS, pods_ready
-from tests.observed.load import SIGNALS, STRANGER, Asking, Outcomes
+from tests.observed.load import SIGNALS, STRANGER, Asking, Refuted
 from tests.rolling.plan import Version
 from tests.support.api_server import User
 from tests.support.operator_builders import csr_pem, posted, uri
@@ -50,7 +50,7 @@ from tests.support.operator_builders import csr_pem, posted, uri
 FROZEN_S, AWAKE_S = 1.5, 1.0
 """Seconds for which `halting` freezes processes, and seconds for which it then lets them run."""
 FLOOD, FLOODED_S = 8_000, 0.3
-"""Datagrams of a flood; seconds of the frozen phase and of the running phase that follow it."""
+"""Datagrams of a flood; seconds for which coordinators stay frozen after it, and then run."""
 STORM_S, STORMS = 0.05, 12
 """Seconds that tasks of `storm` and `appending` wait after a request; number of storm tasks."""
 LIVES_S, INTRUDES_S, ASKS_S = 2.0, 1.0, 0.5
@@ -200,9 +200,9 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
             yield
 
 
-def outcomes(chosen: Outcomes) -> Make:
-    """Return a fault: all series of the client get the outcomes that ``chosen`` describes."""
-    number = next(each for each in SIGNALS if SIGNALS[each] is chosen)
+def outcomes_against(refuted: Refuted) -> Make:
+    """Return a fault: outcomes are the opposite of these forecasts, and outside their intervals."""
+    number = next(each for each in SIGNALS if SIGNALS[each] is refuted)
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
@@ -404,8 +404,8 @@ def _answers_nothing(user: User, verb: str, path: str) -> bool:
 FAULTS = (
     # These two come first. Their alerts judge the outcomes of a whole day. Normal outcomes, which
     # the series have during all other faults, would count too, and the alerts would fire later.
-    Fault("series do not change", ("CoverageOff",), outcomes(Outcomes.UNCHANGED), within_s=420.0),
-    Fault("outcomes are opposite", ("LicenceLost",), outcomes(Outcomes.OPPOSITE), within_s=420.0),
+    Fault("all forecasts fail", ("CoverageOff",), outcomes_against(Refuted.ALL), 420.0),
+    Fault("sure forecasts fail", ("LicenceLost",), outcomes_against(Refuted.CONFIDENT), 420.0),
     Fault("an agent is killed", ("ProcessDown",), killed("a3")),
     Fault("all agents but one are killed", ("ShardsUnderreplicated",), killed("a2", "a3")),
     Fault("every agent is killed", ("ShardsUnheld", "Incomplete"), killed(*AGENTS)),

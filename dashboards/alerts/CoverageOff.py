@@ -36,7 +36,7 @@ ALERT = Alert(
         "{{ $labels.namespace }} that lie inside their interval differs from the "
         "target by {{ $value | humanizePercentage }} of all outcomes."
     ),
-    fault="no series changes any more, so that every outcome lies in its interval",
+    fault="every outcome is the opposite of the forecast and lies outside its interval",
     board="reasoning",
     cases=(
         fires(

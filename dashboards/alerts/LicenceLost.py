@@ -34,7 +34,7 @@ ALERT = Alert(
         "{{ $labels.universe }} in {{ $labels.namespace }} held the licence to "
         "give signals. Now none of them holds it."
     ),
-    fault="every outcome is the opposite of the forecast and lies outside its interval",
+    fault="the outcomes of confident decisions are the opposite of their forecasts",
     board="reasoning",
     cases=(
         fires(

@@ -1,4 +1,4 @@
-"""One client of an observed fleet, a process with metrics whose requests are partly refused.
+"""One client of an observed fleet; it exports metrics, and some of its requests are refused.
 
     python -m tests.observed.load --identity client/u1 --certs DIR --addresses A,B \\
         --listen 127.0.0.1:9100 --appends-per-s 10 --matches-per-s 10
@@ -9,7 +9,7 @@ universe, a drain, and frames that only a coordinator may send. A second client,
 certificate but on no allowlist, connects so often that the log drops some of its lines. The only
 line on stdout says that the history is stored. Signals of the operating system choose the values of
 later ticks (`SIGNALS`): after SIGUSR1 the ticks contradict the confident decisions, after SIGUSR2
-no value changes any more, and after SIGHUP the ticks are normal again. SIGTERM ends the process.
+all decisions, and after SIGHUP none. SIGTERM ends the process.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from midstreamer import AsyncClient, Tick
 from midstreamer.cli import exit_with_parent, peer_credentials
@@ -54,19 +56,18 @@ STRANGERS_PER_S, INTRUDERS_PER_S = 2.0, 0.5
 STRANGER = "client/stranger"
 STRANGER_S = 1.0
 FOREIGN = "foreign"
-ABNORMAL_PER_S = 20.0
-"""Calls of `Abnormal.request` per second.
+AGAINST_PER_S = 20.0
+"""Calls of `Against.contradict` per second.
 
-The fleet ranks each confidence among the last 1,000 decisions of the stream. At this high rate, all
-of these 1,000 are soon decisions that `Abnormal` requested. Earlier decisions, from normal ticks,
-then no longer affect the rank.
+A confidence is a rank among the last 1,000 decisions of a stream. The rate is high, so that soon
+all of these are decisions that `Against` requested.
 """
 RECENT, SMALL = 1000, 0.1
-"""`RECENT`: `Abnormal` compares a confidence with the confidences of at most this many decisions.
-
-`SMALL`: a change of a series that lies inside the interval of every decision, in units of the
-decision's scale.
-"""
+"""`RECENT`: the number of recent decisions with which `Against` compares a confidence. `SMALL`: a
+change that lies inside every interval, in units of the decision's scale."""
+NEW_STREAM = msgspec.structs.replace(WANTED, horizon=TICKS - 1)
+"""The specification of the decisions of which all are contradicted. These decisions have a learning
+stream of their own, so that the stream of the load keeps its licence meanwhile."""
 START, LARGE = 100.0, 1e9
 """A series that goes beyond the value `LARGE` or `-LARGE` begins again at the value `START`."""
 log = logs.get(__name__)
@@ -159,30 +160,30 @@ class Asking:
             log.warning("load.failed", error=f"{error.code}: {error}")
 
 
-class Outcomes(Enum):
-    """How the values of the client's new ticks are chosen."""
+class Refuted(Enum):
+    """Which decisions the client's new ticks contradict."""
 
-    NORMAL = "the series go on as before"
-    OPPOSITE = "the ticks contradict the confident decisions"
-    UNCHANGED = "each tick repeats the last value of its series"
+    NONE = "none: the series go on as they are"
+    CONFIDENT = "those with at least the median confidence of recent decisions"
+    ALL = "all"
 
 
 SIGNALS = {
-    signal.SIGHUP: Outcomes.NORMAL,
-    signal.SIGUSR1: Outcomes.OPPOSITE,
-    signal.SIGUSR2: Outcomes.UNCHANGED,
+    signal.SIGHUP: Refuted.NONE,
+    signal.SIGUSR1: Refuted.CONFIDENT,
+    signal.SIGUSR2: Refuted.ALL,
 }
 
 
-class Abnormal:
-    """Sends a match, and then ticks that depend on the decision.
+class Against:
+    """Sends a match, and then ticks that contradict the decision.
 
-    With `Outcomes.UNCHANGED` the ticks repeat the last value. With `Outcomes.OPPOSITE` the ticks
-    depend on the decision. A decision is confident if it has at least the median confidence of
-    recent decisions. After a confident decision, the ticks lie outside the decision's interval, on
-    the side opposite to its forecast. After any other decision, the ticks make its forecast come
-    true, so that the stream goes on making confident decisions. Milder contradictions have no
-    lasting effect, because the stream learns to follow them.
+    The ticks lie beyond its interval, on the side that is opposite to its forecast. Milder
+    contradictions have no lasting effect, because the stream learns to follow them.
+
+    If only confident decisions are contradicted, the forecasts of the other decisions come true. So
+    the stream goes on making confident decisions, until it loses its licence. If all are
+    contradicted, the intervals contain far too few outcomes, until they have become very wide.
     """
 
     def __init__(self, client: AsyncClient, lanes: Sequence[Lane]) -> None:
@@ -190,20 +191,23 @@ class Abnormal:
         self._free = deque(lanes)
         self._confidences: deque[float] = deque([0.5], maxlen=RECENT)
 
-    async def request(self, outcomes: Outcomes) -> None:
-        """Match a series that no other call uses now, and append ticks with these outcomes."""
+    async def contradict(self, refuted: Refuted) -> None:
+        """Match a series that no other call uses now; append ticks against the decision.
+
+        If the decision is not to be contradicted, append ticks that make it come true.
+        """
         if not self._free:
             return
         lane = self._free.popleft()
         try:
             end = lane.count - 1
             values = lane.values[end + 1 - WANTED.window : end + 1]
-            decision = await self._client.match(lane.name, time_at(end), values, WANTED)
+            wanted = NEW_STREAM if refuted is Refuted.ALL else WANTED
+            decision = await self._client.match(lane.name, time_at(end), values, wanted)
+            comes_true = not self._is_confident(decision) and refuted is Refuted.CONFIDENT
             coming = slice(lane.count, lane.count + TICKS)
-            if outcomes is Outcomes.UNCHANGED:
-                lane.values[coming] = lane.values[end]
-            else:
-                lane.values[coming] = self._opposite(decision)
+            reached = decision.last + change(decision, comes_true=comes_true)
+            lane.values[coming] = reached if abs(reached) < LARGE else START
             await self._client.append(lane.ticks(TICKS))
             lane.count += TICKS
         except MidstreamerError as error:
@@ -211,23 +215,18 @@ class Abnormal:
         finally:
             self._free.append(lane)
 
-    def _opposite(self, decision: Decision) -> float:
-        """Return the value of the next ticks.
-
-        It contradicts the decision if the decision is confident. Otherwise it makes the decision's
-        forecast come true.
-        """
-        is_confident = decision.confidence >= statistics.median(self._confidences)
+    def _is_confident(self, decision: Decision) -> bool:
+        """Return whether a decision has at least the median confidence; remember the confidence."""
+        median = statistics.median(self._confidences)
         self._confidences.append(decision.confidence)
-        reached = decision.last + change(decision, comes_true=not is_confident)
-        return reached if abs(reached) < LARGE else START
+        return decision.confidence >= median
 
 
 def change(decision: Decision, *, comes_true: bool) -> float:
     """Return a change of the series that makes the decision's forecast come true, or refutes it.
 
-    A change that makes the forecast come true is small and has the forecast direction. A change
-    that refutes the forecast has the other direction and goes beyond the end of the interval.
+    A change that makes it come true is small and in the forecast direction. A change that refutes
+    it has the other direction and goes beyond the end of the interval.
     """
     rises = (decision.probability >= 0.5) == comes_true
     edge = decision.high if rises else decision.low
@@ -252,33 +251,31 @@ async def run(arguments: argparse.Namespace) -> None:
         asking = Asking(client, arguments)
         load = Load(client, arguments.identity.partition("/")[2], asking.heard)
         await load.begin()
-        abnormal = Abnormal(client, load.lanes)
-        outcomes = Outcomes.NORMAL
+        against, refuted = Against(client, load.lanes), Refuted.NONE
 
-        def choose(chosen: Outcomes) -> None:
-            nonlocal outcomes
-            outcomes = chosen
+        def choose(chosen: Refuted) -> None:
+            nonlocal refuted
+            refuted = chosen
 
         for number, chosen in SIGNALS.items():
             loop.add_signal_handler(number, choose, chosen)
 
-        def normally(ask: Callable[[float], Awaitable[None]]) -> Callable[[float], Awaitable[None]]:
+        def usually(ask: Callable[[float], Awaitable[None]]) -> Callable[[float], Awaitable[None]]:
             async def ask_then(due_s: float) -> None:
-                if outcomes is Outcomes.NORMAL:
+                if refuted is Refuted.NONE:
                     await ask(due_s)
 
             return ask_then
 
-        async def abnormally(_due_s: float) -> None:
-            if outcomes is not Outcomes.NORMAL:
-                await abnormal.request(outcomes)
+        async def contradict(_due_s: float) -> None:
+            if refuted is not Refuted.NONE:
+                await against.contradict(refuted)
 
         say({"ready": True})
         async with asyncio.TaskGroup() as group:
-            appends, matches = normally(load.append), normally(load.match)
-            group.create_task(at_rate(appends, arguments.appends_per_s, stop))
-            group.create_task(at_rate(matches, arguments.matches_per_s, stop))
-            group.create_task(at_rate(abnormally, ABNORMAL_PER_S, stop))
+            group.create_task(at_rate(usually(load.append), arguments.appends_per_s, stop))
+            group.create_task(at_rate(usually(load.match), arguments.matches_per_s, stop))
+            group.create_task(at_rate(contradict, AGAINST_PER_S, stop))
             group.create_task(at_rate(asking.lookup, LOOKUPS_PER_S, stop))
             group.create_task(at_rate(asking.survey, SURVEYS_PER_S, stop))
             group.create_task(at_rate(asking.refused, REFUSALS_PER_S, stop))
