@@ -21,6 +21,7 @@ def examples(path: Path) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # the first run compiles all kernels that the guide calls
 @pytest.mark.parametrize("path", [GUIDE, PAGE], ids=lambda path: path.stem)
 def test_the_examples_run_and_answer_as_written(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,8 +35,13 @@ def _files() -> list[Path]:
     return [path for room in ROOMS for path in sorted(room.rglob("*.py"))]
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _long_functions(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
@@ -79,7 +85,7 @@ def test_no_function_takes_more_than_eight_parameters() -> None:
         f"{path.relative_to(ROOT)}::{name}": _parameters(function)
         for room in rooms
         for path in sorted(room.rglob("*.py"))
-        for name, function in _functions(ast.parse(path.read_text(encoding="utf-8")))
+        for name, function in _functions(_tree(path))
         if _parameters(function) > PARAMETERS_MAX
     }
     assert {name: count for name, count in many.items() if name not in MANY_PARAMETERS} == {}

@@ -1,11 +1,11 @@
 """A verdict compares a forecast with its outcome; the scores agree with a published library."""
 
+import importlib
 import math
 
 import msgspec
 import numpy as np
 import pytest
-import scoringrules
 
 from midstreamer import reasoning
 from midstreamer.domain.decision import Decision
@@ -33,8 +33,10 @@ def test_the_favoured_side_hits_and_no_change_never_does(
     assert make.verdict_of(a_decision(probability=probability), outcome).hit is hit
 
 
+@pytest.mark.slow  # scoringrules compiles functions while it is imported
 @pytest.mark.parametrize("outcome", [-3.0, -1.5, -0.4, 0.7, 1.9, 2.5])
 def test_scores_agree_with_scoringrules(outcome: float) -> None:
+    scoringrules = importlib.import_module("scoringrules")
     decided = a_decision()
     verdict = make.verdict_of(decided, outcome)
     rose = float(outcome > 0)
