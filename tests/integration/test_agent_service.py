@@ -131,12 +131,13 @@ async def test_an_agent_that_is_full_says_when_to_come_back() -> None:
     network = MemoryNetwork()
     config = AgentSettings(sync=SYNC_ADDRESS, waits_max=1, threads=1)
     service = AgentService(config, carrier(network, Kind.AGENT, "a1"))
+    # The feed never reaches the position that this search waits for. Its budget is longer than that
+    # of the next search, so it still has the place when the next one gives up.
     patient = msgspec.structs.replace(SEARCH, budget_s=30.0)
-    # The feed never reaches the position that this search waits for.
     waiting = asyncio.ensure_future(asked(service, patient))
     await asyncio.sleep(0)
     with pytest.raises(errors.Overloaded, match="agent.waits_max=1") as refused:
-        await asked(service, patient)
+        await asked(service, SEARCH)
     assert refused.value.retry_after_s > 0
     waiting.cancel()
 
