@@ -68,8 +68,8 @@ fmt: dev  ## format the code and mend what ruff can mend by itself
 hooks: dev  ## check format, lint, spelling, version and generated pages before each commit in this checkout
 	$(BIN)/pre-commit install
 
-unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, about two minutes (ARGS="-k name")
-	$(BIN)/pytest tests/unit tests/docs --ignore tests/unit/kernels -n 2 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" --hypothesis-profile few $(ARGS)
+unit: dev  ## tests without processes, sockets, PostgreSQL and slow proofs, about a minute (ARGS="-k name")
+	$(BIN)/pytest tests/unit tests/docs --ignore tests/unit/kernels -n 4 --dist loadfile --no-loadscope-reorder -q -m "not integration and not fleet and not slow" --hypothesis-profile few $(ARGS)
 
 test: dev  ## the whole suite, with branch coverage of services and operator at least 85 % (ARGS="-k name")
 	$(BIN)/coverage erase
