@@ -42,7 +42,7 @@ from midstreamer.security import files
 from tests.load.client_requests import UNIVERSE, time_at
 from tests.observed.database import ID as DATABASE
 from tests.observed.fleet import CLIENT, REPLICAS, pods_ready
-from tests.observed.load import SIGNALS, STRANGER, Asking, Refuted
+from tests.observed.load import STRANGER, Asking, Refuted
 from tests.rolling.plan import Version
 from tests.support.api_server import User
 from tests.support.operator_builders import csr_pem, posted, uri
@@ -202,15 +202,14 @@ async def appending(world: World, name: str) -> AsyncIterator[None]:
 
 def outcomes_against(refuted: Refuted) -> Make:
     """Return a fault: outcomes are the opposite of these forecasts, and outside their intervals."""
-    number = next(each for each in SIGNALS if SIGNALS[each] is refuted)
 
     @asynccontextmanager
     async def make(world: World) -> AsyncIterator[None]:
-        os.kill(world.seen.pid(CLIENT), number)
+        os.kill(world.seen.pid(CLIENT), refuted.value)
         try:
             yield
         finally:
-            os.kill(world.seen.pid(CLIENT), signal.SIGHUP)
+            os.kill(world.seen.pid(CLIENT), Refuted.NONE.value)
 
     return make
 
@@ -405,7 +404,7 @@ FAULTS = (
     # These two come first. Their alerts judge the outcomes of a whole day. Normal outcomes, which
     # the series have during all other faults, would count too, and the alerts would fire later.
     Fault("all forecasts fail", ("CoverageOff",), outcomes_against(Refuted.ALL), 420.0),
-    Fault("sure forecasts fail", ("LicenceLost",), outcomes_against(Refuted.CONFIDENT), 420.0),
+    Fault("confident forecasts fail", ("LicenceLost",), outcomes_against(Refuted.CONFIDENT), 420.0),
     Fault("an agent is killed", ("ProcessDown",), killed("a3")),
     Fault("all agents but one are killed", ("ShardsUnderreplicated",), killed("a2", "a3")),
     Fault("every agent is killed", ("ShardsUnheld", "Incomplete"), killed(*AGENTS)),

@@ -8,7 +8,7 @@ lists the members, and sends requests that must be refused: old ticks, unknown s
 universe, a drain, and frames that only a coordinator may send. A second client, with a valid
 certificate but on no allowlist, connects so often that the log drops some of its lines. The only
 line on stdout says that the history is stored. Signals of the operating system choose the values of
-later ticks (`SIGNALS`): after SIGUSR1 the ticks contradict the confident decisions, after SIGUSR2
+later ticks (`Refuted`): after SIGUSR1 the ticks contradict the confident decisions, after SIGUSR2
 all decisions, and after SIGHUP none. SIGTERM ends the process.
 """
 
@@ -161,18 +161,12 @@ class Asking:
 
 
 class Refuted(Enum):
-    """Which decisions the client's new ticks contradict."""
+    """Which decisions the client's new ticks contradict, by the signal that chooses it."""
 
-    NONE = "none: the series go on as they are"
-    CONFIDENT = "those with at least the median confidence of recent decisions"
-    ALL = "all"
-
-
-SIGNALS = {
-    signal.SIGHUP: Refuted.NONE,
-    signal.SIGUSR1: Refuted.CONFIDENT,
-    signal.SIGUSR2: Refuted.ALL,
-}
+    NONE = signal.SIGHUP
+    CONFIDENT = signal.SIGUSR1
+    """Decisions with at least the median confidence of recent decisions."""
+    ALL = signal.SIGUSR2
 
 
 class Against:
@@ -257,8 +251,8 @@ async def run(arguments: argparse.Namespace) -> None:
             nonlocal refuted
             refuted = chosen
 
-        for number, chosen in SIGNALS.items():
-            loop.add_signal_handler(number, choose, chosen)
+        for chosen in Refuted:
+            loop.add_signal_handler(chosen.value, choose, chosen)
 
         def usually(ask: Callable[[float], Awaitable[None]]) -> Callable[[float], Awaitable[None]]:
             async def ask_then(due_s: float) -> None:
