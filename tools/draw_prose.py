@@ -33,6 +33,10 @@ ERRORS = re.compile(r"(Error|Input|Refused|Warning|Refusal|Exit|Parameter)$|^fai
 DIRECTIVES = re.compile(r"# (noqa|type:|fmt:|pragma|!)|^#!")
 
 
+Scope = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+"""A node of Python's syntax tree that can have a docstring."""
+
+
 class Prose(NamedTuple):
     """A docstring, comment or message, with the place where it stands."""
 
@@ -61,23 +65,25 @@ def room_of(path: str) -> str:
 def of_python(path: str, source: str) -> Iterator[Prose]:
     """Yield the docstrings, comments and messages of a Python module."""
     tree, room, lines = ast.parse(source), room_of(path), source.splitlines()
-    module = _summary(tree)
-    for name, node, owner in _named(tree, "", ()):
-        for at, child in enumerate(getattr(node, "body", [])):
+    module = _summaries(tree, ())
+    for name, node, above in _scopes(tree, "", ()):
+        for at, child in enumerate(node.body):
             match child:
                 case ast.Expr(value=ast.Constant(value=str(text))):
-                    subject = name if at == 0 else _assigned(node.body[at - 1], name)  # type: ignore[attr-defined]
-                    head = _head(lines, node) if at == 0 else _line(lines, node.body[at - 1])  # type: ignore[attr-defined]
+                    if at == 0:  # the docstring of the scope itself
+                        subject, code, within = name, _head(lines, node), above
+                    else:  # the docstring of the attribute or constant that is assigned before it
+                        described = node.body[at - 1]
+                        subject, code = _assigned(described, name), _line(lines, described)
+                        within = _summaries(node, above)
                     place = f"{path}:{child.lineno} {subject}"
-                    own = _summary(node) if at > 0 and isinstance(node, ast.ClassDef) else ()
-                    above = () if not name and at == 0 else (*module, *owner, *own)
-                    yield Prose(room, place, "docstring", text, head, above)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ERRORS.search(_called(node.func)):
-            for argument in node.args:
+                    yield Prose(room, place, "docstring", text, code, within)
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ERRORS.search(_called(call.func)):
+            for argument in call.args:
                 if text := _written(argument):
-                    place = f"{path}:{node.lineno}"
-                    code = _joined(lines[node.lineno - 1 : node.end_lineno])
+                    place = f"{path}:{call.lineno}"
+                    code = _joined(lines[call.lineno - 1 : call.end_lineno])
                     yield Prose(room, place, "message", text, code, module)
     yield from (each._replace(within=module) for each in _comments(path, room, source))
 
@@ -97,21 +103,27 @@ def of_yaml(path: str, source: str) -> Iterator[Prose]:
             lines = []
 
 
-def _named(
-    node: ast.AST, name: str, owner: tuple[str, ...]
-) -> Iterator[tuple[str, ast.AST, tuple[str, ...]]]:
-    """Yield each class and function below a node, with its name and its class's summary."""
-    yield name, node, owner
-    inner = _summary(node) if isinstance(node, ast.ClassDef) else owner
+def _scopes(
+    node: Scope, name: str, above: tuple[str, ...]
+) -> Iterator[tuple[str, Scope, tuple[str, ...]]]:
+    """Yield a node and the classes and functions in it.
+
+    Each has its name and the summaries of the module and the classes around it; ``name`` and
+    ``above`` are those of ``node``.
+    """
+    yield name, node, above
+    inner = _summaries(node, above)
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _named(child, f"{name}.{child.name}".lstrip("."), inner)
+            yield from _scopes(child, f"{name}.{child.name}".lstrip("."), inner)
 
 
-def _summary(node: ast.AST) -> tuple[str, ...]:
-    """Return the first paragraph of a docstring as one line; nothing without a docstring."""
-    text = ast.get_docstring(node) or ""  # type: ignore[arg-type]  # only of a module or class
-    return (_joined(text.partition("\n\n")[0].splitlines()),) if text else ()
+def _summaries(node: Scope, above: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``above`` and, for a module or class, the first paragraph of its docstring."""
+    text = ast.get_docstring(node)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not text:
+        return above
+    return (*above, _joined(text.partition("\n\n")[0].splitlines()))
 
 
 def _assigned(node: ast.stmt, name: str) -> str:
@@ -119,7 +131,7 @@ def _assigned(node: ast.stmt, name: str) -> str:
     return f"{name}.{ast.unparse(target)}".lstrip(".") if target else name
 
 
-def _head(lines: Sequence[str], node: ast.AST) -> str:
+def _head(lines: Sequence[str], node: Scope) -> str:
     """Return the first line of a class, or the whole signature of a function.
 
     For a module, return an empty string.
