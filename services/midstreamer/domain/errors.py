@@ -85,8 +85,8 @@ class RemoteProtocolError(ProtocolError):
 class Refused(MidstreamerError):
     """A peer was not admitted, or a server refused its credentials.
 
-    ``reason`` is a constant of `security.admission` or another short code. "" means that the server
-    told none.
+    ``reason`` is a constant of `security.admission` or another short code. It is "" if the server
+    gave no reason.
     """
 
     code = "refused"

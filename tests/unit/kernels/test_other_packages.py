@@ -1,4 +1,8 @@
-"""The conformance tests beside other packages run in an environment of their own."""
+"""`make conformance` names tests that exist.
+
+Those tests need an environment of their own, so the suite does not run them. Without this test,
+nobody would notice that a file has been renamed.
+"""
 
 from __future__ import annotations
 
